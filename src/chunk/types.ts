@@ -1,0 +1,50 @@
+/**
+ * The block layer as its users see it: slices in, slices out. A slice is at most 64 MiB, cut into blocks of the
+ * volume's block size; a block is one object. Who writes where in a file is not known here.
+ */
+
+/** A slice as metadata names it. `size` is the length of the uploaded slice; all its blocks exist. */
+export interface SliceId {
+  readonly id: number;
+  readonly size: number;
+}
+
+export interface SliceWriter {
+  /** Bytes written so far from the start of the slice (it may be written again behind that, up to `uploaded`). */
+  readonly length: number;
+  /** Bytes already handed to upload, a multiple of the block size: what lies before can no longer be rewritten. */
+  readonly uploaded: number;
+  /** Copies `data` to `offset` (`uploaded <= offset <= length`; slice end at most 64 MiB). Synchronous: memory only. */
+  write(data: Buffer, offset: number): void;
+  /** The id under which the blocks go; full blocks are uploaded from then on. May be called once. */
+  setId(id: number): void;
+  /** Starts uploading every full block (no-op before setId). */
+  flushFull(): void;
+  /** Uploads the rest and resolves when every block is durable in the store. Fails with FsError. The id must be set. */
+  finish(signal?: AbortSignal): Promise<void>;
+  /** Drops the slice; blocks that were already uploaded are deleted in the background. */
+  abort(): void;
+}
+
+export interface ChunkStore {
+  readonly blockSize: number;
+  /** Copies [offset, offset+target.length) of the slice into `target` if all of it lies in memory; else false. */
+  readCached(slice: SliceId, offset: number, target: Buffer): boolean;
+  /**
+   * Copies [offset, offset+target.length) of the slice into `target`, from memory, disk cache or store. Equal reads share
+   * one download. Fails with FsError: ENOENT where a block is gone (the caller re-reads its slice list and tries again).
+   */
+  read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void>;
+  /** Asks for the blocks that hold [offset, offset+length) to be brought near, bounded by the read-ahead budget. */
+  prefetch(slice: SliceId, offset: number, length: number): void;
+  newSlice(): SliceWriter;
+  /** Deletes the blocks of a slice; missing ones are success. */
+  remove(slice: SliceId): Promise<void>;
+  /** Bytes of written data that are not durable yet, in all slices. */
+  readonly dirtyBytes: number;
+  /** Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. */
+  throttle(signal?: AbortSignal): Promise<void> | undefined;
+  /** Figures for `.stats` and /metrics: name without prefix → value. */
+  stats(): Readonly<Record<string, number>>;
+  close(): Promise<void>;
+}

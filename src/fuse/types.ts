@@ -1,0 +1,181 @@
+/**
+ * A file system as the FUSE layer calls it, and the transport that carries the calls. Inode based, one method per kernel
+ * request. A handler answers through its `Reply`, at once (then no promise and no turn of the event loop is spent) or
+ * later; it may instead throw or return a promise that rejects, which answers the error's errno. Each reply is answered
+ * exactly once; a second answer is a defect and is dropped with a log line.
+ */
+import type { Ino } from '../lib/int64.ts';
+
+/** Attributes as the kernel wants them. Times in seconds and nanoseconds. */
+export interface FuseAttr {
+  readonly ino: Ino;
+  readonly size: number;
+  readonly blocks: number;
+  readonly atime: number;
+  readonly mtime: number;
+  readonly ctime: number;
+  readonly atimensec: number;
+  readonly mtimensec: number;
+  readonly ctimensec: number;
+  /** Type and permission bits (S_IFMT | 07777). */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly blksize: number;
+}
+
+export interface FuseEntry {
+  readonly attr: FuseAttr;
+  readonly generation: number;
+  /** How long the kernel may trust the name, and the attributes; seconds. */
+  readonly entryTimeout: number;
+  readonly attrTimeout: number;
+}
+
+/** Answer to OPEN, CREATE and OPENDIR. */
+export interface FuseOpened {
+  readonly handle: number;
+  /** The page cache of an earlier open still holds. @default false */
+  readonly keepCache?: boolean;
+  readonly directIo?: boolean;
+  readonly nonSeekable?: boolean;
+  /** The kernel may cache the listing (OPENDIR). */
+  readonly cacheDir?: boolean;
+  /** The kernel need not send FLUSH. */
+  readonly noFlush?: boolean;
+}
+
+export interface FuseStatFs {
+  readonly blocks: number;
+  readonly bavail: number;
+  readonly bfree: number;
+  readonly files: number;
+  readonly ffree: number;
+  readonly bsize: number;
+  readonly namelen: number;
+}
+
+/** What the kernel said of the caller. `pid` is 0 where it did not (RELEASE). */
+export interface FuseRequest {
+  readonly unique: bigint | number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  /** The kernel delivered this request to a dead process before; a write may have been done already. */
+  readonly resent: boolean;
+  /** Aborted when the kernel interrupts the request. Made on first use. */
+  readonly signal: AbortSignal;
+}
+
+/** Collects directory entries until the kernel's buffer is full. */
+export interface DirSink {
+  /** False where the entry did not fit: it was not taken, answer now. `offset` is where the next READDIR goes on after this entry. */
+  add(name: Buffer, ino: Ino, type: number, offset: number): boolean;
+  /** The same with attributes (READDIRPLUS); the kernel then holds a lookup reference on the node. */
+  addPlus(name: Buffer, entry: FuseEntry, offset: number): boolean;
+}
+
+export interface Reply {
+  /** Negative answer: a positive errno number. */
+  error(errno: number): void;
+  /** Success without data. */
+  ok(): void;
+  entry(entry: FuseEntry): void;
+  /** LOOKUP found nothing and the kernel may remember that for so many seconds. */
+  negative(entryTimeout: number): void;
+  attr(attr: FuseAttr, attrTimeout: number): void;
+  opened(opened: FuseOpened): void;
+  created(entry: FuseEntry, opened: FuseOpened): void;
+  /** READ, READLINK, GETXATTR with data. The buffer may be reused as soon as this returns. */
+  data(data: Buffer): void;
+  written(bytes: number): void;
+  statfs(value: FuseStatFs): void;
+  /** Size asked by GETXATTR/LISTXATTR with size 0. */
+  xattrSize(bytes: number): void;
+  lseek(offset: number): void;
+  /** READDIR and READDIRPLUS: fill, then `directory()` once. */
+  readonly sink: DirSink;
+  directory(): void;
+}
+
+/** SETATTR: only what is to change. */
+export interface FuseSetAttr {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly atime?: { readonly sec: number; readonly nsec: number } | 'now';
+  readonly mtime?: { readonly sec: number; readonly nsec: number } | 'now';
+  readonly handle?: number;
+  /** FUSE_HANDLE_KILLPRIV_V2: the kernel asks to drop suid/sgid along. */
+  readonly killSuidGid?: boolean;
+}
+
+type Answer = void | Promise<void>;
+
+/** An absent method answers ENOSYS (which the kernel remembers). Names are views of the request: copy what is kept. */
+export interface FileSystem {
+  lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Answer;
+  /** References dropped by FORGET and BATCH_FORGET; no answer. */
+  forget?(ino: Ino, count: number): void;
+  getattr(request: FuseRequest, reply: Reply, ino: Ino, handle: number | undefined): Answer;
+  setattr(request: FuseRequest, reply: Reply, ino: Ino, set: FuseSetAttr): Answer;
+  readlink(request: FuseRequest, reply: Reply, ino: Ino): Answer;
+  symlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, target: Buffer): Answer;
+  /** `mode` includes the type bits. */
+  mknod(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, mode: number, rdev: number, umask: number): Answer;
+  mkdir(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, mode: number, umask: number): Answer;
+  unlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Answer;
+  rmdir(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Answer;
+  rename(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number): Answer;
+  link(request: FuseRequest, reply: Reply, ino: Ino, newParent: Ino, newName: Buffer): Answer;
+  open(request: FuseRequest, reply: Reply, ino: Ino, flags: number): Answer;
+  create(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, flags: number, mode: number, umask: number): Answer;
+  read(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number): Answer;
+  /** `data` is a view of the request buffer: it is valid until the handler answers. */
+  write(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, data: Buffer, killSuidGid: boolean): Answer;
+  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number, lockOwner: bigint): Answer;
+  fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number, dataOnly: boolean): Answer;
+  release(request: FuseRequest, reply: Reply, ino: Ino, handle: number, flags: number): Answer;
+  opendir(request: FuseRequest, reply: Reply, ino: Ino, flags: number): Answer;
+  readdir(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number, plus: boolean): Answer;
+  releasedir(request: FuseRequest, reply: Reply, ino: Ino, handle: number): Answer;
+  fsyncdir?(request: FuseRequest, reply: Reply, ino: Ino, handle: number): Answer;
+  statfs(request: FuseRequest, reply: Reply, ino: Ino): Answer;
+  access?(request: FuseRequest, reply: Reply, ino: Ino, mask: number): Answer;
+  getxattr?(request: FuseRequest, reply: Reply, ino: Ino, name: string, size: number): Answer;
+  setxattr?(request: FuseRequest, reply: Reply, ino: Ino, name: string, value: Buffer, flags: number): Answer;
+  listxattr?(request: FuseRequest, reply: Reply, ino: Ino, size: number): Answer;
+  removexattr?(request: FuseRequest, reply: Reply, ino: Ino, name: string): Answer;
+  fallocate?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, length: number, mode: number): Answer;
+  lseek?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, whence: number): Answer;
+  copyFileRange?(
+    request: FuseRequest,
+    reply: Reply,
+    inoIn: Ino,
+    handleIn: number,
+    offsetIn: number,
+    inoOut: Ino,
+    handleOut: number,
+    offsetOut: number,
+    length: number,
+  ): Answer;
+  /** The session ended (unmounted or aborted). */
+  destroy?(): void;
+}
+
+/** Tells the kernel what it should forget. All are no-ops where the kernel knows nothing of the node. */
+export interface Notifier {
+  invalidateInode(ino: Ino, offset: number, length: number): void;
+  invalidateEntry(parent: Ino, name: Buffer): void;
+}
+
+/** How requests arrive: raw /dev/fuse, or fuse-native. */
+export interface FuseTransport {
+  readonly name: string;
+  readonly notifier: Notifier;
+  /** Serves until the session ends or the signal aborts; requests in hand are answered before it resolves. */
+  serve(fileSystem: FileSystem, signal?: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,171 @@
+/**
+ * The engine seam. An engine stores; it knows nothing of permissions, trash or POSIX. It can
+ * (1) read a batch of values in one round trip, (2) commit a transaction, that is a list of checks (what the decision
+ * rested on) and a list of writes, all or nothing, and (3) scan.
+ *
+ * A transaction whose check fails changes nothing and answers the current values of what was checked, so that the next
+ * try needs no further read. Writes that commute (counters, a directory's times and link count, usage of a directory)
+ * are expressed as changes, not as values, and need no check, so many clients can work in one directory at once.
+ *
+ * Redis: one generic script compares and applies. SQL: one transaction.
+ */
+import type { Ino } from '../lib/int64.ts';
+import type { Attr, NodeType } from './types.ts';
+
+/** The value of a directory entry. */
+export interface EntryValue {
+  readonly type: NodeType;
+  readonly ino: Ino;
+}
+
+/** How much of a node a decision rests on: everything, or what tells who may do what (type, mode, owner, flags, parent, ACLs). */
+export type NodeScope = 'all' | 'access';
+
+export type Read =
+  | { readonly kind: 'node'; readonly ino: Ino }
+  | { readonly kind: 'entry'; readonly parent: Ino; readonly name: Buffer }
+  | { readonly kind: 'symlink'; readonly ino: Ino }
+  | { readonly kind: 'xattr'; readonly ino: Ino; readonly name: string }
+  | { readonly kind: 'xattrNames'; readonly ino: Ino }
+  /** Concatenated 24-byte slice records, oldest first; empty where there is no list. */
+  | { readonly kind: 'chunk'; readonly ino: Ino; readonly index: number }
+  /** Parents of a file with several names: inode → number of names there (only positive counts). */
+  | { readonly kind: 'parents'; readonly ino: Ino }
+  | { readonly kind: 'entryCount'; readonly ino: Ino }
+  | { readonly kind: 'counter'; readonly name: string }
+  | { readonly kind: 'dirStat'; readonly ino: Ino };
+
+export interface DirStat {
+  readonly length: number;
+  readonly space: number;
+  readonly inodes: number;
+}
+
+/** What a read yields; undefined where there is nothing. */
+export interface ValueOf {
+  readonly node: Attr | undefined;
+  readonly entry: EntryValue | undefined;
+  readonly symlink: Buffer | undefined;
+  readonly xattr: Buffer | undefined;
+  readonly xattrNames: readonly string[];
+  readonly chunk: Buffer;
+  readonly parents: ReadonlyMap<Ino, number>;
+  readonly entryCount: number;
+  readonly counter: number;
+  readonly dirStat: DirStat | undefined;
+}
+export type Values<R extends readonly Read[]> = { readonly [I in keyof R]: ValueOf[R[I]['kind']] };
+
+export type Check =
+  | { readonly kind: 'node'; readonly ino: Ino; readonly expect: Attr | undefined; readonly scope: NodeScope }
+  | { readonly kind: 'entry'; readonly parent: Ino; readonly name: Buffer; readonly expect: EntryValue | undefined }
+  | { readonly kind: 'emptyDirectory'; readonly ino: Ino }
+  | { readonly kind: 'xattr'; readonly ino: Ino; readonly name: string; readonly expect: 'present' | 'absent' }
+  /** The chunk's list begins with these records. */
+  | { readonly kind: 'chunkPrefix'; readonly ino: Ino; readonly index: number; readonly records: Buffer }
+  /** The counter is at most this (a job guard: "not done since"). */
+  | { readonly kind: 'counterAtMost'; readonly name: string; readonly value: number };
+
+export type Write =
+  | { readonly kind: 'putNode'; readonly ino: Ino; readonly attr: Attr }
+  /** Sets mtime and ctime and adds to nlink, whatever else the node holds by now; nothing where the node is gone. */
+  | { readonly kind: 'touchNode'; readonly ino: Ino; readonly sec: number; readonly nsec: number; readonly nlink: number }
+  | { readonly kind: 'removeNode'; readonly ino: Ino }
+  | { readonly kind: 'putEntry'; readonly parent: Ino; readonly name: Buffer; readonly value: EntryValue }
+  | { readonly kind: 'removeEntry'; readonly parent: Ino; readonly name: Buffer }
+  /** One name more or less of a file with several names (engines that derive parents from entries ignore it). */
+  | { readonly kind: 'addParent'; readonly ino: Ino; readonly parent: Ino; readonly delta: number }
+  | { readonly kind: 'removeParents'; readonly ino: Ino }
+  | { readonly kind: 'putSymlink'; readonly ino: Ino; readonly target: Buffer }
+  | { readonly kind: 'removeSymlink'; readonly ino: Ino }
+  | { readonly kind: 'putXattr'; readonly ino: Ino; readonly name: string; readonly value: Buffer }
+  | { readonly kind: 'removeXattr'; readonly ino: Ino; readonly name: string }
+  | { readonly kind: 'removeXattrs'; readonly ino: Ino }
+  /** Adds records at the end; with `onlyExisting` nothing where there is no list. `sliceIds`: new slices among them (SQL keeps a row for each). */
+  | {
+      readonly kind: 'appendSlices';
+      readonly ino: Ino;
+      readonly index: number;
+      readonly records: Buffer;
+      readonly onlyExisting: boolean;
+      readonly newSlice?: { readonly id: number; readonly size: number };
+    }
+  /** Replaces the first `count` records by these (compaction). */
+  | {
+      readonly kind: 'replaceSlices';
+      readonly ino: Ino;
+      readonly index: number;
+      readonly count: number;
+      readonly records: Buffer;
+    }
+  | { readonly kind: 'removeChunk'; readonly ino: Ino; readonly index: number }
+  /** One reference more or less; a new compacted slice is tracked by `track`. */
+  | { readonly kind: 'addSliceRef'; readonly id: number; readonly size: number; readonly delta: number }
+  | { readonly kind: 'trackSlice'; readonly id: number; readonly size: number }
+  | { readonly kind: 'untrackSlice'; readonly id: number; readonly size: number }
+  | { readonly kind: 'delaySlices'; readonly id: number; readonly time: number; readonly slices: Buffer }
+  | { readonly kind: 'removeDelayed'; readonly id: number; readonly time: number }
+  | { readonly kind: 'addCounter'; readonly name: string; readonly delta: number }
+  | { readonly kind: 'setCounter'; readonly name: string; readonly value: number }
+  | { readonly kind: 'addDirStat'; readonly ino: Ino; readonly delta: DirStat }
+  | { readonly kind: 'putDirStat'; readonly ino: Ino; readonly value: DirStat }
+  | { readonly kind: 'removeDirStat'; readonly ino: Ino }
+  | { readonly kind: 'removeDirQuota'; readonly ino: Ino }
+  | { readonly kind: 'addDelfile'; readonly ino: Ino; readonly length: number; readonly time: number }
+  | { readonly kind: 'removeDelfile'; readonly ino: Ino; readonly length: number }
+  | { readonly kind: 'addSustained'; readonly sid: number; readonly ino: Ino }
+  | { readonly kind: 'removeSustained'; readonly sid: number; readonly ino: Ino };
+
+export interface Transaction {
+  readonly checks: readonly Check[];
+  readonly writes: readonly Write[];
+}
+
+export type CommitResult =
+  /** `results` holds, per write, the new value of a counter, slice reference or list length; 0 for other writes. */
+  | { readonly ok: true; readonly results: readonly number[] }
+  /** Nothing was written. `current` holds, per check, what is there now (a node, an entry, …; undefined where nothing). */
+  | { readonly ok: false; readonly failed: readonly number[]; readonly current: readonly (Attr | EntryValue | undefined)[] };
+
+export interface MetaEngine {
+  /** For people: `redis://host/1`. Never a secret. */
+  readonly description: string;
+  /** Redis keeps the last used id in `nextInode` and `nextChunk`, SQL the next free one. */
+  readonly idCountersHold: 'last' | 'next';
+  read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>>;
+  /** Entry and node in one round trip, the commonest read of all. The attr is undefined where the node is missing. */
+  lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined>;
+  commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult>;
+
+  /** Names of a directory in batches; a batch may repeat a name (Redis HSCAN), the caller sorts that out. */
+  scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]>;
+  nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]>;
+  /** Chunk indexes of a file that have a list (only asked for where there are very many). */
+  scanChunks(ino: Ino): AsyncIterable<number>;
+  /** All chunk lists of the volume. */
+  scanAllChunks(): AsyncIterable<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }>;
+  scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]>;
+  scanDelayed(
+    before: number,
+    limit: number,
+  ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** Slices without a reference left, whose blocks still wait to be deleted. */
+  scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]>;
+
+  /** The text of `setting`, or undefined where the database holds no volume. */
+  readSetting(): Promise<string | undefined>;
+  /** Writes `setting`. With `create`, makes root (and trash root) and initial counters, and fails (false) where one exists. */
+  writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
+
+  /** A new session id (the counter only). */
+  newSessionId(): Promise<number>;
+  /** Writes or renews the session; `info` is the JSON, written only where there is none. */
+  putSession(sid: number, expire: number, info: string): Promise<void>;
+  sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]>;
+  sustained(sid: number): Promise<readonly Ino[]>;
+  /** Releases the locks of a session and removes its record (its sustained inodes must be gone). */
+  removeSession(sid: number): Promise<void>;
+  /** Deletes everything of the volume. Only `destroy` and tests. */
+  reset(): Promise<void>;
+  close(): Promise<void>;
+}

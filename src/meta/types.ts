@@ -1,0 +1,208 @@
+/**
+ * Metadata as its users see it: the operations of a JuiceFS volume. Semantics live in this folder once, over small
+ * engines (engine.ts); callers never see an engine. Every operation fails with FsError.
+ */
+import type { Ino } from '../lib/int64.ts';
+
+/** Node types as JuiceFS stores them. */
+export const NodeType = { File: 1, Directory: 2, Symlink: 3, Fifo: 4, BlockDevice: 5, CharDevice: 6, Socket: 7 } as const;
+export type NodeType = (typeof NodeType)[keyof typeof NodeType];
+
+/** Node flags (bit mask). */
+export const NodeFlag = { Immutable: 1, Append: 2, SkipTrash: 32 } as const;
+
+export const CHUNK_SIZE = 64 * 1024 * 1024;
+
+export interface Attr {
+  readonly flags: number;
+  readonly type: NodeType;
+  /** Permission bits, 07777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Seconds since the epoch, and the nanoseconds to add. */
+  readonly atime: number;
+  readonly atimensec: number;
+  readonly mtime: number;
+  readonly mtimensec: number;
+  readonly ctime: number;
+  readonly ctimensec: number;
+  readonly nlink: number;
+  /** Bytes; 4096 for directories, the target's length for symlinks. */
+  readonly length: number;
+  readonly rdev: number;
+  /** The parent directory; 0 where the file has several names. */
+  readonly parent: Ino;
+  readonly accessAcl: number;
+  readonly defaultAcl: number;
+  readonly tier: number;
+}
+
+/** Who asks. */
+export interface Context {
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups, where they are known. @default [gid] */
+  readonly gids?: readonly number[];
+  readonly pid: number;
+  /** False where the kernel has checked permissions already (default_permissions). @default false */
+  readonly checkPermission?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** The client itself. */
+export const SYSTEM: Context = { uid: 0, gid: 0, pid: 0 };
+
+export interface Entry {
+  readonly ino: Ino;
+  readonly attr: Attr;
+}
+
+export interface DirEntry {
+  readonly name: Buffer;
+  readonly ino: Ino;
+  readonly type: NodeType;
+  /** Only from `readdir` with attributes; undefined also where the node is missing (a corrupt entry). */
+  readonly attr: Attr | undefined;
+}
+
+export interface SetAttr {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** `'now'` is the client's clock. */
+  readonly atime?: { readonly sec: number; readonly nsec: number } | 'now';
+  readonly mtime?: { readonly sec: number; readonly nsec: number } | 'now';
+  readonly flags?: number;
+}
+
+/** One piece of a chunk, in order; `id` 0 is a hole. `off`/`len` are the window of the slice seen at `pos`. */
+export interface Piece {
+  readonly pos: number;
+  readonly id: number;
+  readonly size: number;
+  readonly off: number;
+  readonly len: number;
+}
+
+export interface StatFs {
+  readonly totalBytes: number;
+  readonly availableBytes: number;
+  readonly usedInodes: number;
+  readonly availableInodes: number;
+}
+
+export interface XattrMode {
+  readonly create?: boolean;
+  readonly replace?: boolean;
+}
+
+export const RenameFlag = { NoReplace: 1, Exchange: 2, Whiteout: 4 } as const;
+
+export interface SessionInfo {
+  readonly sid: number;
+  /** Unix seconds. */
+  readonly expire: number;
+  readonly version: string;
+  readonly hostName: string;
+  readonly mountPoint: string;
+  readonly mountTime: string;
+  readonly processId: number;
+}
+
+/** What the owner of a Meta does on its behalf; given at construction. */
+export interface MetaCallbacks {
+  /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
+  deleteSlice?(id: number, size: number): Promise<void>;
+  /** This chunk has many slices: compact it when there is time. */
+  compactChunk?(ino: Ino, index: number): void;
+  /** The volume's format changed (seen at a heartbeat). */
+  formatChanged?(): void;
+  /** The volume is gone or was formatted anew under us; the mount must end (exit code 11). */
+  lost?(reason: string): void;
+}
+
+export interface Meta {
+  /** Registers this client (unless read-only) and starts heartbeat and background jobs. */
+  newSession(mountPoint: string): Promise<number>;
+  /** Flushes statistics, releases what this session holds, ends background work, closes the engine. */
+  close(): Promise<void>;
+
+  lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry>;
+  getattr(ctx: Context, ino: Ino): Promise<Attr>;
+  setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr>;
+  truncate(ctx: Context, ino: Ino, length: number): Promise<Attr>;
+  fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr>;
+  mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry>;
+  mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry>;
+  /** Creates and opens. With `exclusive` an existing name is EEXIST, else an existing file is opened. */
+  create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry>;
+  symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry>;
+  readlink(ctx: Context, ino: Ino): Promise<Buffer>;
+  link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr>;
+  unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
+  rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
+  /** Answers the moved entry, and the replaced or exchanged one where there was one. */
+  rename(
+    ctx: Context,
+    parent: Ino,
+    name: Buffer,
+    newParent: Ino,
+    newName: Buffer,
+    flags: number,
+  ): Promise<{ moved: Entry; replaced?: Entry }>;
+  /**
+   * Lists a directory from `cursor` (0 = start), without `.` and `..`, in batches; memory does not grow with the
+   * directory. `cursor` of the last entry taken resumes within the same listing handle.
+   */
+  readdir(ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]>;
+
+  getxattr(ctx: Context, ino: Ino, name: string): Promise<Buffer>;
+  setxattr(ctx: Context, ino: Ino, name: string, value: Buffer, mode: XattrMode): Promise<void>;
+  listxattr(ctx: Context, ino: Ino): Promise<readonly string[]>;
+  removexattr(ctx: Context, ino: Ino, name: string): Promise<void>;
+
+  /** Counts an open of this session; attributes are fresh from the engine (close-to-open). */
+  open(ctx: Context, ino: Ino, flags: number): Promise<Attr>;
+  /** Ends an open; the last one of an unlinked file deletes it. */
+  release(ino: Ino): Promise<void>;
+
+  /** The view of one chunk, pieces in order from 0; from the cache of open files where mtime still stands. */
+  readChunk(ino: Ino, index: number): Promise<readonly Piece[]>;
+  /** Drops what is cached of a file's slices (a block was missing: the list was old). */
+  invalidateChunk(ino: Ino, index: number): void;
+  newSliceId(): Promise<number>;
+  /** Commits one uploaded slice at `pos` of a chunk; answers the new attributes. mtime is when the data was written. */
+  writeSlice(
+    ctx: Context,
+    ino: Ino,
+    index: number,
+    pos: number,
+    slice: { readonly id: number; readonly size: number },
+    mtimeNs: bigint,
+  ): Promise<Attr>;
+  /** What a compaction of the chunk would do, or undefined where nothing is to be gained. */
+  planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
+  /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
+  commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean>;
+
+  statfs(ctx: Context, ino: Ino): Promise<StatFs>;
+  /** Live sessions, for `status`. */
+  sessions(): Promise<readonly SessionInfo[]>;
+  usage(): Promise<{ readonly bytes: number; readonly inodes: number }>;
+  /** Every slice id that files refer to, streamed (for destroy, gc and tests). */
+  slices(): AsyncIterable<{ readonly ino: Ino; readonly id: number; readonly size: number }>;
+}
+
+export interface CompactionPlan {
+  readonly ino: Ino;
+  readonly index: number;
+  /** Records left as they are at the front. */
+  readonly skipped: number;
+  /** Raw records, 24 bytes each, that the commit must still find at the front of the list. */
+  readonly snapshot: Buffer;
+  /** Where the merged slice begins in the chunk, its bytes, and what to copy (holes are zeros). */
+  readonly pos: number;
+  readonly size: number;
+  readonly pieces: readonly Piece[];
+}

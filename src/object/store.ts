@@ -1,0 +1,68 @@
+/**
+ * The object-store seam: what blocks and their neighbours need of a store, and no more.
+ *
+ * Keys are ASCII, relative to the store (a prefix decorator adds the volume's name). Objects are written once and never
+ * changed; writing the same key again with the same bytes is allowed (retries). Every call may be repeated.
+ * A call fails with `ObjectError`; decorators (prefix, retry, limit, …) implement the same interface.
+ */
+
+export interface ObjectInfo {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Milliseconds since the epoch; 0 where the store does not tell. */
+  readonly modified: number;
+}
+
+export interface GetOptions {
+  /** First byte wanted. @default 0 */
+  readonly offset?: number;
+  /** Number of bytes wanted; fewer come back only at the end of the object. @default all */
+  readonly length?: number;
+  /** Where the bytes shall go; must be long enough. The answer is then a view of it. @default a new buffer */
+  readonly into?: Buffer;
+  readonly signal?: AbortSignal;
+}
+
+export interface ObjectStore {
+  /** Where this is, for people: `s3://bucket at https://host`, `file:///var/jfs/`. Never a secret. */
+  readonly description: string;
+  /** Makes the bucket or directory where it is missing. */
+  create(signal?: AbortSignal): Promise<void>;
+  put(key: string, body: Buffer, signal?: AbortSignal): Promise<void>;
+  /** Fails with code `NotFound` where there is no such object. */
+  get(key: string, options?: GetOptions): Promise<Buffer>;
+  /** Undefined where there is no such object. */
+  head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined>;
+  /** Success also where there was no such object. */
+  delete(key: string, signal?: AbortSignal): Promise<void>;
+  /** Objects whose key starts with `prefix`, in key order, streamed. */
+  list(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
+  close(): Promise<void>;
+}
+
+export type ObjectErrorCode =
+  'NotFound' | 'AccessDenied' | 'NoSuchBucket' | 'Throttled' | 'Unavailable' | 'Timeout' | 'Corrupt' | 'NoSpace' | 'Invalid';
+
+/** A store refused or failed. `retryable` says whether the same call may succeed later unchanged. */
+export class ObjectError extends Error {
+  override readonly name = 'ObjectError';
+  readonly code: ObjectErrorCode;
+  readonly retryable: boolean;
+  /** HTTP status, where there was one. */
+  readonly status: number | undefined;
+  /** Milliseconds the store asked to wait (Retry-After). */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: ObjectErrorCode,
+    message: string,
+    options: ErrorOptions & { readonly retryable?: boolean; readonly status?: number; readonly retryAfterMs?: number } = {},
+  ) {
+    super(message, options);
+    this.code = code;
+    this.retryable = options.retryable ?? (code === 'Throttled' || code === 'Unavailable' || code === 'Timeout');
+    this.status = options.status;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}

@@ -1,0 +1,121 @@
+/** Real servers for the tests, each an own instance on a free loopback port, ended with the test. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureDebian, onPath, versitygw } from './tools.ts';
+
+export interface Server extends AsyncDisposable {
+  readonly port: number;
+  readonly pid: number;
+  readonly folder: string;
+  stop(signal?: NodeJS.Signals): Promise<void>;
+}
+
+/** A loopback port that nobody listens on. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+async function answers(port: number, child: ChildProcess, what: string, output: () => string): Promise<void> {
+  for (let attempt = 0; attempt < 300; attempt++) {
+    if (child.exitCode !== null) throw new Error(`${what} ended with ${child.exitCode}: ${output()}`);
+    const open = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.once('connect', () => resolve(socket.destroy() !== undefined));
+      socket.once('error', () => resolve(false));
+    });
+    if (open) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${what} does not listen on port ${port}: ${output()}`);
+}
+
+async function start(
+  what: string,
+  command: string,
+  args: (folder: string, port: number) => readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  const folder = mkdtempSync(join(tmpdir(), `juicepod-${what}-`));
+  const port = await freePort();
+  const child = spawn(command, args(folder, port), {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(-2000)));
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  };
+  // A test that dies must not leave the server behind.
+  const onExit = (): void => void child.kill('SIGKILL');
+  process.once('exit', onExit);
+  void ended.then(() => process.off('exit', onExit));
+  await answers(port, child, what, () => output);
+  return { port, pid: child.pid ?? 0, folder, stop, [Symbol.asyncDispose]: () => stop() };
+}
+
+/** A Redis of its own: nothing saved, nothing evicted. `url(db)` is the metadata URL. */
+export async function startRedis(extra: readonly string[] = []): Promise<Server & { url(db?: number): string }> {
+  ensureDebian('redis-server');
+  const server = await start('redis', onPath('redis-server') ?? 'redis-server', (_folder, port) => [
+    '--port',
+    String(port),
+    '--bind',
+    '127.0.0.1',
+    '--save',
+    '',
+    '--appendonly',
+    'no',
+    '--maxmemory-policy',
+    'noeviction',
+    ...extra,
+  ]);
+  return { ...server, url: (db = 0) => `redis://127.0.0.1:${server.port}/${db}` };
+}
+
+export interface S3Server extends Server {
+  readonly endpoint: string;
+  readonly accessKey: string;
+  readonly secretKey: string;
+  /** Makes a bucket (a folder of the gateway). */
+  createBucket(name: string): void;
+}
+
+/** An S3 server (versitygw over a directory) that checks signatures. */
+export async function startS3(): Promise<S3Server> {
+  const binary = await versitygw();
+  const accessKey = 'testaccess';
+  const secretKey = 'testsecretkey';
+  const server = await start('s3', binary, (folder, port) => [
+    '--port',
+    `127.0.0.1:${port}`,
+    '--access',
+    accessKey,
+    '--secret',
+    secretKey,
+    'posix',
+    folder,
+  ]);
+  return {
+    ...server,
+    endpoint: `http://127.0.0.1:${server.port}`,
+    accessKey,
+    secretKey,
+    createBucket: (name) => void mkdirSync(join(server.folder, name)),
+  };
+}

@@ -1,0 +1,152 @@
+/**
+ * Programs that the tests run beside the project, and how each is had. A tool is looked for, else built or installed into
+ * the cache; where it cannot be had, `ToolMissing` says by name what and how to get it, and the test is skipped, never passed.
+ *
+ * The cache is $JUICEPOD_CACHE, else $XDG_CACHE_HOME/juicepod, else ~/.cache/juicepod. Everything in it can be deleted.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+export const cacheRoot =
+  process.env['JUICEPOD_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'juicepod');
+
+export class ToolMissing extends Error {
+  override readonly name = 'ToolMissing';
+}
+
+/** The path of an executable on PATH (Debian's sbin folders and Go's and Cargo's own included), or undefined. */
+export function onPath(name: string): string | undefined {
+  const folders = [
+    ...(process.env['PATH'] ?? '').split(delimiter),
+    '/usr/local/sbin',
+    '/usr/sbin',
+    '/sbin',
+    '/usr/local/go/bin',
+    '/root/.cargo/bin',
+    join(homedir(), '.cargo/bin'),
+  ];
+  for (const folder of folders) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}
+
+/** Debian packages by the program that shows they are there. */
+const packages: Readonly<Record<string, string>> = {
+  'redis-server': 'redis-server',
+  'redis-cli': 'redis-tools',
+  fio: 'fio',
+  fusermount3: 'fuse3',
+  containerd: 'containerd',
+  runc: 'runc',
+  openssl: 'openssl',
+  ip: 'iproute2',
+  iptables: 'iptables',
+  busybox: 'busybox-static',
+};
+
+function aptInstall(names: readonly string[]): void {
+  if (process.getuid?.() !== 0 || !onPath('apt-get'))
+    throw new ToolMissing(
+      `Debian packages ${names.join(' ')} are missing and only root can install them: apt-get install ${names.join(' ')}`,
+    );
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const install = (): void =>
+    void execFileSync('apt-get', ['install', '-y', '--no-install-recommends', ...names], { env, stdio: 'pipe' });
+  try {
+    install();
+  } catch {
+    execFileSync('apt-get', ['update'], { env, stdio: 'pipe' });
+    install();
+  }
+}
+
+/** Makes sure that Debian programs are there; installs the missing ones in one go. */
+export function ensureDebian(...programs: string[]): void {
+  const missing = programs.filter((name) => !onPath(name)).map((name) => packages[name] ?? name);
+  if (missing.length > 0) aptInstall([...new Set(missing)]);
+}
+
+/** Makes sure that Debian packages without a program of their own are there (headers, CNI plugins), shown by a file. */
+export function ensureDebianFile(file: string, ...names: string[]): void {
+  if (!existsSync(file)) aptInstall(names);
+}
+
+async function build(name: string, version: string, compile: (folder: string) => Promise<void>): Promise<string> {
+  const folder = join(cacheRoot, 'tools', `${name}-${version}`);
+  const binary = join(folder, 'bin', name);
+  if (existsSync(binary)) return binary;
+  const temporary = `${folder}.${process.pid}`;
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary, { recursive: true });
+  try {
+    await compile(temporary);
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(temporary, folder);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+  return binary;
+}
+
+/** A Go program by module path, built with `go install` (Go 1.26 or newer), once. */
+export function goTool(name: string, module: string, version: string): Promise<string> {
+  return build(name, version, async (folder) => {
+    const go = onPath('go');
+    if (!go)
+      throw new ToolMissing(
+        `${name}: needs Go 1.26 or newer to be built (go install ${module}@${version}); no go was found on PATH`,
+      );
+    const caches = join(cacheRoot, 'go');
+    const env = {
+      ...process.env,
+      CGO_ENABLED: '0',
+      GOBIN: join(folder, 'bin'),
+      GOCACHE: join(caches, 'build'),
+      GOMODCACHE: join(caches, 'mod'),
+      GOFLAGS: '-modcacherw -buildvcs=false',
+    };
+    await run(go, ['install', '-trimpath', '-ldflags=-s -w', `${module}@${version}`], { env, maxBuffer: 1 << 26 });
+  });
+}
+
+/** A Rust program from crates.io, built with `cargo install`, once. */
+export function cargoTool(name: string, version: string): Promise<string> {
+  return build(name, version, async (folder) => {
+    const cargo = onPath('cargo');
+    if (!cargo)
+      throw new ToolMissing(
+        `${name}: needs a current Rust to be built (cargo install ${name}@${version}); no cargo was found on PATH`,
+      );
+    const env = { ...process.env, CARGO_TARGET_DIR: join(folder, 'target') };
+    await run(cargo, ['install', '--quiet', '--root', folder, `${name}@${version}`], { env, maxBuffer: 1 << 26 });
+    rmSync(join(folder, 'target'), { recursive: true, force: true });
+  });
+}
+
+/** The S3 server of the tests. */
+export const versitygw = (): Promise<string> => goTool('versitygw', 'github.com/versity/versitygw/cmd/versitygw', 'v1.8.0');
+/** The POSIX test suite; needs the ACL headers. */
+export const pjdfstest = (): Promise<string> => {
+  ensureDebianFile('/usr/include/sys/acl.h', 'libacl1-dev', 'acl');
+  return cargoTool('pjdfstest', '0.2.2');
+};
+/** Random reads and writes checked against a model. */
+export const fsx = (): Promise<string> => cargoTool('fsx', '0.3.2');
+
+/** The official client, the judge of the format; never built by us. Undefined where JUICEFS_BIN does not name it. */
+export function juicefs(): string | undefined {
+  const path = process.env['JUICEFS_BIN'];
+  return path && existsSync(path) ? path : undefined;
+}
