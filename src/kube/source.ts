@@ -21,7 +21,7 @@ function priorityOf<T>(change: StoreChange<T>): AddOptions {
 /** The objects themselves. The first such source of a controller is what a resync goes through. */
 export function forKind<T extends KubeObject>(reflector: Reflector<T>, ...predicates: readonly Predicate<T>[]): Source {
   return {
-    reflector: reflector as unknown as Reflector,
+    reflector,
     resyncs: true,
     connect: (add) =>
       reflector.onChange((change) => {
@@ -57,7 +57,7 @@ export function watches<T extends KubeObject>(
   ...predicates: readonly Predicate<T>[]
 ): Source {
   return {
-    reflector: reflector as unknown as Reflector,
+    reflector,
     connect: (add) =>
       reflector.onChange((change) => {
         if (!passes(predicates, change)) return;
