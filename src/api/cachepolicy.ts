@@ -1,6 +1,6 @@
 /** JuiceCachePolicy: what a client keeps in the pod, and how far it reads ahead. */
 import { z } from 'zod';
-import { conditionsSchema, type Resource } from './meta.ts';
+import { conditionsSchema, type CustomResource, type WithConditions } from './meta.ts';
 import { choice, type DeepReadonly, declare, duration, object, quantity } from './schema.ts';
 
 export const cachePolicySpec = object('What the client keeps, and how far it reads ahead. Pods take it when they start.', {
@@ -37,8 +37,8 @@ export const cachePolicyStatus = object('What was observed.', {
 });
 
 export type CachePolicySpec = DeepReadonly<z.output<typeof cachePolicySpec>>;
-export type CachePolicyStatus = DeepReadonly<z.output<typeof cachePolicyStatus>>;
-export type JuiceCachePolicy = Resource<'JuiceCachePolicy', CachePolicySpec, CachePolicyStatus>;
+export type CachePolicyStatus = WithConditions<DeepReadonly<z.output<typeof cachePolicyStatus>>>;
+export type JuiceCachePolicy = CustomResource<'JuiceCachePolicy', CachePolicySpec, CachePolicyStatus>;
 
 /** What a pod gets where no policy is named. */
 export const defaultCachePolicy: CachePolicySpec = cachePolicySpec.parse({});

@@ -8,7 +8,7 @@
 export interface Condition {
   readonly type: string;
   readonly status: 'True' | 'False' | 'Unknown';
-  readonly observedGeneration?: number | undefined;
+  readonly observedGeneration?: number;
   readonly lastTransitionTime: string;
   readonly reason: string;
   readonly message: string;
@@ -22,7 +22,9 @@ export const conditionTypes = {
     'The database is set up not to lose metadata (Redis: nothing is evicted, and something is persisted). A warning only.',
   StorageReachable: 'Objects can be listed (and, when the volume is formatted, written, read back and deleted).',
   Formatted: 'The database holds this volume, and its format is what the spec says.',
-  DeletionUnconfirmed: 'The object is being deleted with reclaimPolicy Delete and waits for the confirming annotation.',
+  Suspended: 'spec.suspend is set. Absent otherwise.',
+  DeletionUnconfirmed:
+    'The object is being deleted with reclaimPolicy Delete and waits for the confirming annotation. Absent otherwise.',
   Reconciling: 'The operator is still at work, or will try again by itself. Absent when done.',
   Stalled: 'Nothing will change until a person changes something. Absent otherwise.',
 } as const;

@@ -1,28 +1,31 @@
 /** What every object of Kubernetes has, as far as this project reads it; and the schema of conditions. */
 import { z } from 'zod';
+import type { Condition } from './conditions.ts';
 import { object, text } from './schema.ts';
 
 export interface ObjectMeta {
   readonly name: string;
-  readonly namespace?: string | undefined;
-  readonly uid?: string | undefined;
-  readonly resourceVersion?: string | undefined;
-  readonly generation?: number | undefined;
-  readonly creationTimestamp?: string | undefined;
-  readonly deletionTimestamp?: string | undefined;
-  readonly labels?: Readonly<Record<string, string>> | undefined;
-  readonly annotations?: Readonly<Record<string, string>> | undefined;
-  readonly finalizers?: readonly string[] | undefined;
-  readonly ownerReferences?: readonly Readonly<Record<string, unknown>>[] | undefined;
+  readonly namespace?: string;
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+  readonly generation?: number;
+  readonly creationTimestamp?: string;
+  readonly deletionTimestamp?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly finalizers?: readonly string[];
 }
 
-export interface Resource<Kind extends string, Spec, Status> {
+export interface CustomResource<Kind extends string, Spec, Status> {
   readonly apiVersion: string;
   readonly kind: Kind;
   readonly metadata: ObjectMeta;
   readonly spec: Spec;
-  readonly status?: Status | undefined;
+  readonly status?: Status;
 }
+
+/** A status as zod yields it, with conditions as the rest of the project knows them. */
+export type WithConditions<Status> = Omit<Status, 'conditions'> & { readonly conditions?: readonly Condition[] };
 
 /** A label selector as in a Deployment. */
 export const labelSelector = (description: string) =>

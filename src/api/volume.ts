@@ -1,6 +1,6 @@
 /** JuiceVolume: where the names and the bytes of a volume live, its format, who may mount it, what becomes of it. */
 import { z } from 'zod';
-import { conditionsSchema, labelSelector, type Resource } from './meta.ts';
+import { conditionsSchema, labelSelector, type CustomResource, type WithConditions } from './meta.ts';
 import {
   anyQuantity,
   choice,
@@ -225,8 +225,8 @@ export const volumeStatus = object('What was observed.', {
 });
 
 export type VolumeSpec = DeepReadonly<z.output<typeof volumeSpec>>;
-export type VolumeStatus = DeepReadonly<z.output<typeof volumeStatus>>;
-export type JuiceVolume = Resource<'JuiceVolume', VolumeSpec, VolumeStatus>;
+export type VolumeStatus = WithConditions<DeepReadonly<z.output<typeof volumeStatus>>>;
+export type JuiceVolume = CustomResource<'JuiceVolume', VolumeSpec, VolumeStatus>;
 
 /** The name of the JuiceFS volume. */
 export function volumeNameOf(volume: JuiceVolume): string {
