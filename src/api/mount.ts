@@ -12,6 +12,16 @@ export interface StorageOverride {
   readonly sessionToken?: string;
   /** The region that requests are signed for, where the bucket's URL does not tell (`setting` has no place for it). */
   readonly region?: string;
+  /** `true`: the bucket is part of the host name, though the service is not Amazon's. */
+  readonly virtualHost?: 'true';
+}
+
+/** What the object store takes from the environment, for a volume whose description says so (AWS_REGION and so on). */
+export function storeEnvironment(storage: StorageOverride | undefined): Readonly<Record<string, string>> {
+  return {
+    ...(storage?.region === undefined ? {} : { AWS_REGION: storage.region }),
+    ...(storage?.virtualHost === undefined ? {} : { JFS_S3_VHOST_STYLE: storage.virtualHost }),
+  };
 }
 
 export interface MountConfig {
@@ -24,7 +34,7 @@ export interface MountConfig {
   readonly storage?: StorageOverride;
 }
 
-const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region'] as const;
+const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
 
 /** The key of a mount Secret that holds the certificates of the metadata database's authority. */
 export const MOUNT_SECRET_CA = 'ca.crt';

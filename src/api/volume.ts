@@ -94,8 +94,10 @@ const s3 = object('A bucket of an S3 service. Objects lie under <volume name>/.'
   region: text('Region that requests are signed for.', { min: 1, max: 64, pattern: '^[a-z0-9-]+$' }).default('us-east-1'),
   forcePathStyle: z
     .boolean()
-    .describe('Name the bucket in the path (https://host/bucket) instead of in the host name.')
-    .default(false),
+    .describe(
+      'Name the bucket in the path (https://host/bucket) instead of in the host name. Default: true with an endpoint, false without.',
+    )
+    .optional(),
   credentials: object(
     'Keys. Without them every client uses what its environment offers (AWS_* variables, web identity, instance role).',
     {
@@ -217,7 +219,6 @@ export const volumeStatus = object('What was observed.', {
   }).optional(),
   mountSecrets: object('Secrets with what a client needs.', {
     namespaces: z.int().min(0).describe('How many namespaces have one.'),
-    hash: text('Hash of their content: changes when the credentials change.', { max: 64 }),
   }).optional(),
   lastHandledReconcileAt: text('The value of the annotation juicepod.io/reconcile-at that was last acted on.', {
     max: 256,
