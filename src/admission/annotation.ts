@@ -62,7 +62,7 @@ function kindOf(value: unknown): string {
   if (value === null || value === undefined) return 'nothing';
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
-  return typeof value === 'string' ? `the text ${quote(value, 40)}` : `the ${typeof value} ${String(value)}`;
+  return typeof value === 'string' ? `the text ${quote(value, 40)}` : `the ${typeof value} ${JSON.stringify(value)}`;
 }
 
 const fail = (where: string, what: string): never => {
