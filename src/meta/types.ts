@@ -152,8 +152,9 @@ export interface Meta {
     flags: number,
   ): Promise<{ moved: Entry; replaced?: Entry }>;
   /**
-   * Lists a directory from `cursor` (0 = start), without `.` and `..`, in batches; memory does not grow with the
-   * directory. `cursor` of the last entry taken resumes within the same listing handle.
+   * Lists a directory without `.` and `..`, in batches, each name once; memory grows by a few bytes a name at most. A
+   * name that is there from beginning to end is listed; one that comes or goes meanwhile may be or not. Ending the
+   * iteration early is how it is closed.
    */
   readdir(ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]>;
 
