@@ -10,9 +10,9 @@ import { mountSecretName } from '../api/names.ts';
 import { formatPlan, type Plan, type PlanMount } from '../api/plan.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
 import type { JuiceVolume } from '../api/volume.ts';
-import { AnnotationError, isWithin, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
+import { AnnotationError, parseVolumes, quote, type VolumeRequest } from './annotation.ts';
 import { CACHE_ROOT, CLIENT, isOurContainer, MOUNT_ROOT, MOUNT_VOLUME, ORIGINAL_GRACE, secretRoot } from './names.ts';
-import { type Container, type Json, mapOf, type Pod, viewPod } from './pod.ts';
+import { type Container, type Json, mapOf, type Pod, textOf, viewPod } from './pod.ts';
 import {
   firstViolation,
   leaveAlone,
@@ -92,6 +92,20 @@ function strayMount(pod: Pod, wanted: readonly WantedMount[]): Violation | undef
     }
   }
   return undefined;
+}
+
+/** A volume of the user's own under one of our names, told by its source. */
+function takenVolume(pod: Pod, wanted: readonly Json[]): Violation | undefined {
+  const source = (volume: Json): string | undefined => Object.keys(volume).find((key) => key !== 'name');
+  const taken = pod.volumes.find(({ name, raw }) => {
+    const ours = wanted.find((volume) => volume['name'] === name);
+    return ours !== undefined && source(raw) !== source(ours);
+  });
+  if (!taken) return undefined;
+  return {
+    reason: 'VolumeNameTaken',
+    message: `the pod has a volume of its own named ${quote(taken.name)}; that name is Juicepod's, rename it`,
+  };
 }
 
 interface Resolved {
@@ -260,9 +274,12 @@ export function planPod(input: PlanInput): Decision {
   });
   if (tooMuch) return { action: 'refuse', ...tooMuch };
 
-  const grace = graceOf(pod, settings);
   const sidecar = { settings, image, plan, secrets, memoryCache, clientResources };
-  const remembered = pod.annotations[ORIGINAL_GRACE] ?? String(grace.original);
+  const volumes = podVolumes(sidecar);
+  const taken = takenVolume(pod, volumes);
+  if (taken) return { action: 'refuse', ...taken };
+  const grace = graceOf(pod, settings);
+  const remembered = textOf(pod.annotations[ORIGINAL_GRACE]) ?? String(grace.original);
   return {
     action: 'inject',
     pod,
@@ -271,11 +288,11 @@ export function planPod(input: PlanInput): Decision {
       plan,
       holder: holderContainer(sidecar),
       client: clientContainer(sidecar),
-      volumes: podVolumes(sidecar),
+      volumes,
       mounts: wanted,
       annotations: {
         [annotations.plan]: formatPlan(plan),
-        ...(grace.terminationGracePeriodSeconds === undefined ? {} : { [ORIGINAL_GRACE]: String(remembered) }),
+        ...(grace.terminationGracePeriodSeconds === undefined ? {} : { [ORIGINAL_GRACE]: remembered }),
       },
       terminationGracePeriodSeconds: grace.terminationGracePeriodSeconds,
     },

@@ -10,7 +10,7 @@ import type { JuiceVolume } from '../api/volume.ts';
 import { parseQuantity } from '../api/units.ts';
 import { isWithin, quote, referenceOf, type VolumeRequest } from './annotation.ts';
 import { CLIENT, HOLDER, isOurContainer, MOUNT_VOLUME, RUN_VOLUME } from './names.ts';
-import { type Container, mapOf, type Pod, textOf } from './pod.ts';
+import { type Container, listOf, mapOf, type Pod, textOf } from './pod.ts';
 import { quantityOf } from './resources.ts';
 import { matchesSelector } from './selector.ts';
 import type { Cluster, Settings } from './settings.ts';
@@ -84,7 +84,17 @@ function isOurs(container: Container): boolean {
 const foreignContainer = (pod: Pod): Container | undefined =>
   [...pod.initContainers, ...pod.containers].find((container) => isOurContainer(container.name) && !isOurs(container));
 
+const isMap = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+
 export const refusePod: readonly Policy<PodInput>[] = [
+  // The API server would refuse it too, but only after a patch that does not fit it has failed with a worse message.
+  ({ pod }) =>
+    when(
+      !isMap(pod.raw['spec']) ||
+        [...listOf(pod.spec['containers']), ...listOf(pod.spec['initContainers'])].some((container) => !isMap(container)),
+      'PodInvalid',
+      () => 'the pod has no spec, or a container that is not a map; correct the manifest',
+    ),
   ({ pod }) =>
     when(
       isWindows(pod),
