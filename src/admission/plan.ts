@@ -68,8 +68,8 @@ const refuse = (reason: string, message: string): Decision => ({ action: 'refuse
 
 /** Containers of the application that are to see a volume. Those before our client run while nothing is mounted yet. */
 function targetsOf(pod: Pod, request: VolumeRequest): readonly Container[] {
-  const client = pod.initContainers.findIndex((container) => container.name === CLIENT);
-  return [...pod.initContainers.slice(client + 1), ...pod.containers].filter(
+  const last = pod.initContainers.findLastIndex((container) => isOurContainer(container.name));
+  return [...pod.initContainers.slice(last + 1), ...pod.containers].filter(
     (container) =>
       !isOurContainer(container.name) && (request.containers === undefined || request.containers.includes(container.name)),
   );
