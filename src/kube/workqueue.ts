@@ -225,6 +225,7 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
     cancelTimer = undefined;
     delayed.clear();
     heap = [];
+    metrics?.onScrape.delete(measure);
     settle();
   }
 
@@ -284,10 +285,7 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
     drained() {
       shutDown();
       return new Promise((resolve) => {
-        drainers.push(() => {
-          metrics?.onScrape.delete(measure);
-          resolve();
-        });
+        drainers.push(resolve);
         settle();
       });
     },
