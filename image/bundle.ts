@@ -76,7 +76,7 @@ export async function bundle(output: string, entry: string = join(root, 'src', '
   if (existsSync(output) && readdirSync(output).length > 0) throw new Error(`${output} is not empty`);
   mkdirSync(output, { recursive: true });
   const workers = new Set<string>();
-  for (let known = -1; known < workers.size; ) {
+  for (let known = -1; known < workers.size;) {
     known = workers.size;
     const names = new Map([['main', entry], ...[...workers].map((file): [string, string] => [basename(file, '.ts'), file])]);
     if (names.size !== workers.size + 1) throw new Error(`two programs have one name: ${[entry, ...workers].join(', ')}`);

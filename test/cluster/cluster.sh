@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command beside a fresh one-node Kubernetes cluster and exits with the command's status.
 #
-#   cluster.sh BIN "IMAGE.tar ..." COMMAND [ARGUMENT...]     (called by with-cluster.ts, which builds BIN and the images)
+#   cluster.sh BIN IMAGES COMMAND [ARGUMENT...]     (called by with-cluster.ts; IMAGES are archives, one a line)
 #
 # The script starts itself a second time in mount, PID and network namespaces of its own: every port, address, socket and bridge
 # name is private, so they are constants, clusters run side by side, and with the end of the command every process, mount and
@@ -158,7 +158,9 @@ start apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-
   --kubelet-client-certificate=pki/admin.crt --kubelet-client-key=pki/admin.key --kubelet-certificate-authority=pki/ca.crt \
   --kubelet-preferred-address-types=InternalIP
 wait_for ctr version
-for image in $KUBE_IMAGES; do ctr -n k8s.io image import "$image" > log/import.log 2>&1 || { say "cannot import $image"; cat log/import.log >&2; exit 1; }; done
+while read -r image; do
+  ctr -n k8s.io image import "$image" > log/import.log 2>&1 || { say "cannot import $image"; cat log/import.log >&2; exit 1; }
+done <<< "$KUBE_IMAGES"
 wait_for kubectl get --raw /readyz
 # At its default of 20 requests a second the manager needs 4 s to start its controllers.
 start manager kube-controller-manager --kubeconfig=manager.kubeconfig --leader-elect=false --secure-port=0 \

@@ -91,7 +91,8 @@ async function cached(kind: string, hash: string, make: (archive: string, scratc
     rmSync(scratch, { recursive: true, force: true });
   }
   for (const name of readdirSync(folder))
-    if (name.startsWith(`${kind}-`) && join(folder, name) !== archive) rmSync(join(folder, name), { recursive: true, force: true });
+    if (name.startsWith(`${kind}-`) && join(folder, name) !== archive)
+      rmSync(join(folder, name), { recursive: true, force: true });
   return archive;
 }
 

@@ -84,7 +84,9 @@ export function writeArchive(archive: string, layers: readonly Layer[], images: 
     writeFileSync(join(folder, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }));
     writeFileSync(join(folder, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
     const temporary = `${folder}.tar`;
-    execFileSync('tar', [...reproducible, '-C', folder, '-cf', temporary, 'oci-layout', 'index.json', 'blobs'], { stdio: 'pipe' });
+    execFileSync('tar', [...reproducible, '-C', folder, '-cf', temporary, 'oci-layout', 'index.json', 'blobs'], {
+      stdio: 'pipe',
+    });
     renameSync(temporary, archive);
   } finally {
     rmSync(folder, { recursive: true, force: true });

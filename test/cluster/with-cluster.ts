@@ -28,8 +28,7 @@ export async function withCluster(command: readonly string[], images: readonly s
   ensureDebianFile('/usr/lib/cni/bridge', 'containernetworking-plugins');
   for (const program of ['unshare', 'setpriv', 'flock', 'findmnt'])
     if (!onPath(program)) throw new ToolMissing(`${program}: apt-get install util-linux`);
-  // The bin folder is below the cache, whose own path may be anything, so both are passed and not composed in the script.
-  const archives = [await ensureBusyboxImage(), ...images].join(' ');
+  const archives = [await ensureBusyboxImage(), ...images].join('\n');
   const child = spawn('bash', [join(import.meta.dirname, 'cluster.sh'), await ensureKubernetes(), archives, ...command], {
     stdio: 'inherit',
   });
