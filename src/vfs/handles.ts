@@ -35,6 +35,8 @@ export interface VirtualHandle {
   readonly kind: 'virtual';
   readonly ino: Ino;
   readonly read: (offset: number, size: number, signal: AbortSignal) => Buffer | Promise<Buffer>;
+  /** Absent: the file cannot be written. */
+  readonly write?: (data: Buffer) => void;
   readonly close: () => void;
 }
 

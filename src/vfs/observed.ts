@@ -98,6 +98,10 @@ const operations: Readonly<Record<Operation, { readonly name: string; readonly p
   fallocate: { name: 'fallocate', print: ([ino, , offset, length, mode]) => list([ino, mode, offset, length]) },
   lseek: { name: 'lseek', print: list },
   copyFileRange: { name: 'copy_file_range', print: list },
+  tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${octal(mode)}` },
+  getlk: { name: 'getlk', print: list },
+  setlk: { name: 'setlk', print: list },
+  flock: { name: 'flock', print: list },
 };
 
 function text(value: unknown): string {
@@ -141,6 +145,9 @@ function recording(reply: Reply, seen: (result: string, code: number) => void): 
   };
   return {
     sink: reply.sink,
+    get answered() {
+      return reply.answered;
+    },
     error: (code) => on('', () => reply.error(code), code),
     ok: () => on('', () => reply.ok()),
     entry: (entry) => on(`: ${attributes(entry.attr)}`, () => reply.entry(entry)),
@@ -149,6 +156,8 @@ function recording(reply: Reply, seen: (result: string, code: number) => void): 
     opened: (opened) => on(` [fh:${opened.handle}]`, () => reply.opened(opened)),
     created: (entry, opened) => on(`: ${attributes(entry.attr)} [fh:${opened.handle}]`, () => reply.created(entry, opened)),
     data: (data) => on(`: (${data.length})`, () => reply.data(data)),
+    dataParts: (parts) => on(`: (${parts.reduce((sum, part) => sum + part.length, 0)})`, () => reply.dataParts(parts)),
+    lock: (lock) => on('', () => reply.lock(lock)),
     written: (bytes) => on('', () => reply.written(bytes)),
     statfs: (value) =>
       on(`: (${value.blocks * value.bsize},${value.bavail * value.bsize},${value.files - value.ffree},${value.ffree})`, () =>

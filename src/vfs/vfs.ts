@@ -41,6 +41,9 @@ export interface VfsOptions {
   readonly stats: () => Readonly<Record<string, number>>;
   /** Content of `.config`; must hold no secret. */
   readonly config: () => unknown;
+  /** Name of the volume, and whether its keys have a hash prefix. */
+  readonly volume: string;
+  readonly hashPrefix: boolean;
   /** The directory that is shown as the root. @default the volume's root */
   readonly root?: Ino;
   /** Lifetimes of attributes, names and directory names in the kernel, and of "no such name"; seconds. */
@@ -85,7 +88,7 @@ export class Vfs implements FileSystem {
     this.#root = options.root ?? ROOT_INO;
     this.#files = new OpenFiles({ meta: options.meta, chunks: options.chunks, clock: this.#clock, journal: options.journal });
     this.#handles = new Handles(options.handlesPath);
-    this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config);
+    this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
     this.#reader = { meta: options.meta, chunks: options.chunks, clock: this.#clock, maxReadahead: options.maxReadahead };
     if (options.xattr) {
       this.getxattr = this.#getxattr.bind(this);
@@ -143,10 +146,8 @@ export class Vfs implements FileSystem {
   // Names and attributes
 
   async lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
-    if (parent === ROOT_INO) {
-      const file = this.#virtual.named(name);
-      if (file) return reply.entry(this.#entry({ ino: file.ino, attr: this.#virtual.attr(file) }, VIRTUAL_TIMEOUT));
-    }
+    const file = this.#virtual.named(name, parent === ROOT_INO);
+    if (file) return reply.entry(this.#entry({ ino: file.ino, attr: this.#virtual.attr(file) }, VIRTUAL_TIMEOUT));
     let entry: Entry;
     try {
       entry = await this.#meta.lookup(context(request), this.#in(parent), name);
@@ -257,7 +258,7 @@ export class Vfs implements FileSystem {
   async open(request: FuseRequest, reply: Reply, ino: Ino, flags: number): Promise<void> {
     const virtual = this.#virtual.get(ino);
     if (virtual) {
-      if ((flags & O_ACCMODE) !== 0) throw new FsError('EACCES');
+      if ((flags & O_ACCMODE) !== 0 && (virtual.mode & 0o222) === 0) throw new FsError('EACCES');
       return reply.opened({ handle: this.#handles.add(virtual.open()), directIo: true, noFlush: true });
     }
     if (this.#options.readOnly && (flags & O_ACCMODE) !== 0) throw new FsError('EROFS');
@@ -312,6 +313,10 @@ export class Vfs implements FileSystem {
     killSuidGid: boolean,
   ): void | Promise<void> {
     const open = this.#handles.get(handle);
+    if (open?.kind === 'virtual' && open.write) {
+      open.write(data);
+      return reply.written(data.length);
+    }
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     const writer = this.#files.writer(file);
@@ -441,7 +446,7 @@ export class Vfs implements FileSystem {
   /** Names of virtual files can neither be made nor removed. */
   #newName(parent: Ino, name: Buffer): void {
     if (this.#options.readOnly) throw new FsError('EROFS');
-    if (parent === ROOT_INO && this.#virtual.named(name)) throw new FsError('EPERM');
+    if (this.#virtual.named(name, parent === ROOT_INO)) throw new FsError('EPERM');
   }
 
   async #readVirtual(_request: FuseRequest, reply: Reply, data: Buffer | Promise<Buffer>): Promise<void> {

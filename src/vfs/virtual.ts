@@ -1,12 +1,14 @@
 /**
- * The virtual files of a mount's root: `.accesslog`, `.stats` and `.config`. They live in no database; their inodes are in a
+ * The virtual files of a mount: `.accesslog`, `.stats` and `.config` in its root, `.control` in every directory. They live in no database; their inodes are in a
  * window that no file can have. Source: JuiceFS format, virtual files.
  */
-import { errno } from '../lib/errors.ts';
 import { type Ino, VIRTUAL_INO } from '../lib/int64.ts';
 import { type Attr, type DirEntry, NodeType } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
+import { type ControlDependencies, openControl } from './control.ts';
 import type { VirtualHandle } from './handles.ts';
+
+const CONTROL = '.control';
 
 export interface VirtualFile {
   readonly name: string;
@@ -27,7 +29,12 @@ export class VirtualFiles {
   readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
   readonly #time: number;
 
-  constructor(log: AccessLog, stats: () => Readonly<Record<string, number>>, config: () => unknown) {
+  constructor(
+    log: AccessLog,
+    stats: () => Readonly<Record<string, number>>,
+    config: () => unknown,
+    control: ControlDependencies,
+  ) {
     const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
     const files: VirtualFile[] = [
       {
@@ -56,6 +63,7 @@ export class VirtualFiles {
               .join(''),
           ),
       },
+      { name: CONTROL, ino: at(2), mode: 0o666, open: () => openControl(at(2), control) },
       { name: '.config', ino: at(4), mode: 0o400, open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)) },
     ];
     this.#byName = new Map(files.map((file) => [file.name, file]));
@@ -63,9 +71,12 @@ export class VirtualFiles {
     this.#time = Math.floor(Date.now() / 1000);
   }
 
-  named(name: Buffer): VirtualFile | undefined {
+  /** The virtual file of this name; only `.control` is known outside of the root. */
+  named(name: Buffer, inRoot: boolean): VirtualFile | undefined {
     // 0x2e is the dot: ordinary names are told apart without making a string.
-    return name[0] === 0x2e ? this.#byName.get(name.toString()) : undefined;
+    if (name[0] !== 0x2e) return undefined;
+    const text = name.toString();
+    return inRoot || text === CONTROL ? this.#byName.get(text) : undefined;
   }
 
   get(ino: Ino): VirtualFile | undefined {
@@ -99,14 +110,13 @@ export class VirtualFiles {
   }
 
   entries(): DirEntry[] {
-    return [...this.#byName.values()].map((file) => ({
-      name: Buffer.from(file.name),
-      ino: file.ino,
-      type: NodeType.File,
-      attr: this.attr(file),
-    }));
+    return [...this.#byName.values()]
+      .filter(({ name }) => name !== CONTROL)
+      .map((file) => ({
+        name: Buffer.from(file.name),
+        ino: file.ino,
+        type: NodeType.File,
+        attr: this.attr(file),
+      }));
   }
 }
-
-/** What a change of a virtual file answers. */
-export const READ_ONLY = errno.EPERM;
