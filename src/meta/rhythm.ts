@@ -29,8 +29,8 @@ export class Rhythm {
     const { clock, random, pause } = this.#options;
     if (this.#stopped) return;
     this.#cancel = clock.timer(pause * (1 + random.float() / 10), () => {
-        this.#running = this.#once();
-      });
+      this.#running = this.#once();
+    });
   }
 
   async #once(): Promise<void> {
