@@ -102,6 +102,7 @@ export class RedisEngine implements MetaEngine {
   }
 
   async commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
+    signal?.throwIfAborted();
     let nodeBytes: NodeBytes | undefined;
     const slot = this.#freeSlots.pop() ?? (await this.#waitForSlot());
     try {
