@@ -14,8 +14,9 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
-import { openEngine } from '../../meta/open.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
+import { openRedis } from '../../meta/redis/open.ts';
+import { openSqlite } from '../../meta/sqlite/engine.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import { openObjectStore } from '../../object/open.ts';
 import { ObjectError, type ObjectErrorCode, type ObjectStore } from '../../object/store.ts';
@@ -59,7 +60,11 @@ export function durabilityOf(info: string): Durability {
 export function realBackends(options: { readonly clock: Clock; readonly logger: Logger }): Backends {
   const { clock, logger } = options;
   return {
-    openEngine: (url) => openEngine(url, { clock, logger, patience: PATIENCE }),
+    openEngine(url) {
+      const parsed = parseMetaUrl(url);
+      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: PATIENCE });
+      return openRedis(parsed, { clock, logger, patience: PATIENCE });
+    },
     openStore: (input, override) =>
       openObjectStore({
         storage: input.storage ?? 'file',
