@@ -6,6 +6,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Reason } from '../../api/conditions.ts';
 import type { StorageOverride } from '../../api/mount.ts';
 import { storeEnvironment } from '../../api/mount.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -13,11 +14,12 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
-import { openEngine } from '../../meta/open.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
+import { openRedis } from '../../meta/redis/open.ts';
+import { openSqlite } from '../../meta/sqlite/engine.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import { openObjectStore } from '../../object/open.ts';
-import { ObjectError, type ObjectStore } from '../../object/store.ts';
+import { ObjectError, type ObjectErrorCode, type ObjectStore } from '../../object/store.ts';
 import type { Durability, Failure } from './observation.ts';
 
 /** Milliseconds that the database may take to answer; the next look comes soon anyway. */
@@ -44,8 +46,12 @@ export function durabilityOf(info: string): Durability {
   if (policy === undefined || appendOnly === undefined)
     return { state: 'unknown', message: 'INFO does not tell maxmemory_policy and aof_enabled' };
   const risks = [
-    ...(policy === 'noeviction' ? [] : [`maxmemory-policy is ${policy}: keys may be evicted, and files with them; set noeviction`]),
-    ...(appendOnly === '1' ? [] : ['appendonly is off: what was written since the last snapshot is lost with the process; set appendonly yes']),
+    ...(policy === 'noeviction'
+      ? []
+      : [`maxmemory-policy is ${policy}: keys may be evicted, and files with them; set noeviction`]),
+    ...(appendOnly === '1'
+      ? []
+      : ['appendonly is off: what was written since the last snapshot is lost with the process; set appendonly yes']),
   ];
   if (risks.length > 0) return { state: 'risk', message: risks.join('; ') };
   return { state: 'durable', message: 'nothing is evicted, every write is logged' };
@@ -54,7 +60,11 @@ export function durabilityOf(info: string): Durability {
 export function realBackends(options: { readonly clock: Clock; readonly logger: Logger }): Backends {
   const { clock, logger } = options;
   return {
-    openEngine: (url) => openEngine(url, { clock, logger, patience: PATIENCE }),
+    openEngine(url) {
+      const parsed = parseMetaUrl(url);
+      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: PATIENCE });
+      return openRedis(parsed, { clock, logger, patience: PATIENCE });
+    },
     openStore: (input, override) =>
       openObjectStore({
         storage: input.storage ?? 'file',
@@ -105,22 +115,16 @@ export function metadataFailure(error: unknown): Failure {
   return { state: 'failed', reason: error.code === 'MetaRefused' ? 'MetadataDenied' : 'MetadataInvalid', message };
 }
 
+const storageReasons: Partial<Record<ObjectErrorCode, Reason>> = {
+  AccessDenied: 'StorageDenied',
+  NoSuchBucket: 'StorageInvalid',
+  NotFound: 'StorageInvalid',
+  Invalid: 'StorageInvalid',
+  Corrupt: 'StorageInvalid',
+};
+
 /** Why the store could not be used. */
 export function storageFailure(error: unknown): Failure {
-  const message = messageOf(error);
-  if (!(error instanceof ObjectError)) return { state: 'failed', reason: 'StorageUnreachable', message };
-  switch (error.code) {
-    case 'AccessDenied':
-      return { state: 'failed', reason: 'StorageDenied', message };
-    case 'NoSuchBucket':
-    case 'NotFound':
-    case 'Invalid':
-    case 'Corrupt':
-      return { state: 'failed', reason: 'StorageInvalid', message };
-    case 'NoSpace':
-    case 'Throttled':
-    case 'Unavailable':
-    case 'Timeout':
-      return { state: 'failed', reason: 'StorageUnreachable', message };
-  }
+  const reason = error instanceof ObjectError ? storageReasons[error.code] : undefined;
+  return { state: 'failed', reason: reason ?? 'StorageUnreachable', message: messageOf(error) };
 }

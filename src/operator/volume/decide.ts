@@ -47,6 +47,7 @@ const stalling: ReadonlySet<Reason> = new Set([
   'VolumeLost',
   'StorageNotEmpty',
   'MetadataInvalid',
+  'PolicyInvalid',
 ]);
 
 const yes = (message: string): Verdict => ({ status: 'True', reason: 'Succeeded', message });
@@ -109,7 +110,10 @@ function formatted(volume: JuiceVolume, seen: Observation): Verdict {
   const { conflict, metadata, storage, target } = seen;
   const known = volume.status?.uuid;
   if (conflict)
-    return no('Conflict', `JuiceVolume ${conflict.with} already uses ${conflict.over}; use another database and another bucket or name`);
+    return no(
+      'Conflict',
+      `JuiceVolume ${conflict.with} already uses ${conflict.over}; use another database and another bucket or name`,
+    );
   if (!metadata || metadata.state === 'failed' || !target) return unknown('the database was not asked');
   if (metadata.state === 'unreadable') return no(metadata.reason, metadata.message);
   if (metadata.state === 'empty') {
@@ -133,9 +137,15 @@ function formatted(volume: JuiceVolume, seen: Observation): Verdict {
   if (holder) return no('Conflict', `JuiceVolume ${holder.with} already stands for ${holder.over}`);
   const differ = differences(format, target, known === undefined);
   if (differ.length > 0)
-    return no('FormatMismatch', `the database holds a volume of another format. ${differ.join('; ')}. Change the spec, or use another database`);
+    return no(
+      'FormatMismatch',
+      `the database holds a volume of another format. ${differ.join('; ')}. Change the spec, or use another database`,
+    );
   if (storage?.state === 'reached' && storage.marker !== undefined && storage.marker !== format.uuid)
-    return no('FormatMismatch', `juicefs_uuid in ${target.storage}: wanted "${format.uuid}", found ${JSON.stringify(storage.marker.slice(0, 64))}`);
+    return no(
+      'FormatMismatch',
+      `juicefs_uuid in ${target.storage}: wanted "${format.uuid}", found ${JSON.stringify(storage.marker.slice(0, 64))}`,
+    );
   return yes(`the volume ${format.name} has UUID ${format.uuid}`);
 }
 
@@ -185,10 +195,9 @@ export function decide(volume: JuiceVolume, seen: Observation): Decision {
   const chain = seen.conflict ? [Formatted] : [SecretsResolved, MetadataReachable, Formatted, StorageReachable];
   const broken = chain.find(({ status }) => status === 'False') ?? chain.find(({ status }) => status === 'Unknown');
   // An unreachable store is the cause, "not formatted yet" its consequence.
-  const cause = broken === Formatted && broken.reason === 'Progressing' && StorageReachable.status === 'False' ? StorageReachable : broken;
-  const ready = cause
-    ? no(cause.reason, cause.message)
-    : yes(`${volumeNameOf(volume)} can be mounted`);
+  const cause =
+    broken === Formatted && broken.reason === 'Progressing' && StorageReachable.status === 'False' ? StorageReachable : broken;
+  const ready = cause ? no(cause.reason, cause.message) : yes(`${volumeNameOf(volume)} can be mounted`);
   const [top, ...rest] = summary(ready);
   const { metadata } = seen;
   return {

@@ -23,7 +23,12 @@ type SecretIntent = Intent & {
 const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
 
 /** The Secret for one namespace, as it shall be. */
-export function mountSecret(volume: JuiceVolume, podNamespace: string, config: MountConfig, ca: string | undefined): SecretIntent {
+export function mountSecret(
+  volume: JuiceVolume,
+  podNamespace: string,
+  config: MountConfig,
+  ca: string | undefined,
+): SecretIntent {
   const { name, namespace = 'default', uid = '' } = volume.metadata;
   return {
     apiVersion: 'v1',
@@ -61,7 +66,8 @@ function isCurrent(found: SecretObject, wanted: SecretIntent): boolean {
     contains(data, wanted.data) &&
     contains(found.metadata.labels, wanted.metadata.labels) &&
     contains(found.metadata.annotations, wanted.metadata.annotations) &&
-    (wanted.metadata['ownerReferences' as keyof typeof wanted.metadata] === undefined || found.metadata.ownerReferences?.length === 1)
+    (wanted.metadata['ownerReferences' as keyof typeof wanted.metadata] === undefined ||
+      found.metadata.ownerReferences?.length === 1)
   );
 }
 
@@ -74,7 +80,9 @@ export interface SecretPlan {
 export function planSecrets(wanted: readonly SecretIntent[], found: readonly SecretObject[]): SecretPlan {
   const id = (object: { readonly metadata: { readonly name: string; readonly namespace?: string } }): string =>
     `${object.metadata.namespace}/${object.metadata.name}`;
-  const present = new Map(found.filter(({ metadata }) => metadata.deletionTimestamp === undefined).map((each) => [id(each), each]));
+  const present = new Map(
+    found.filter(({ metadata }) => metadata.deletionTimestamp === undefined).map((each) => [id(each), each]),
+  );
   const kept = new Set(wanted.map(id));
   return {
     apply: wanted.filter((each) => {

@@ -28,7 +28,7 @@ export function matchesSelector(selector: Selector, set: Readonly<Record<string,
         return !present || !values.includes(set[key] ?? '');
       case 'Exists':
         return present;
-      case 'DoesNotExist':
+      default:
         return !present;
     }
   });

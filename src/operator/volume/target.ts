@@ -15,7 +15,12 @@ const compressions = { None: 'none', LZ4: 'lz4', Zstd: 'zstd' } as const;
 
 export interface Target {
   /** For `newFormat`; secrets in plain text. */
-  readonly input: FormatInput & { readonly storage: 's3' | 'file'; readonly blockSize: number; readonly compression: string; readonly trashDays: number };
+  readonly input: FormatInput & {
+    readonly storage: 's3' | 'file';
+    readonly blockSize: number;
+    readonly compression: string;
+    readonly trashDays: number;
+  };
   /** How the store is reached beyond what `setting` can say. */
   readonly override: StorageOverride;
   /** For people, without secrets: `s3://bucket/name at host`, `/path/name`. */
@@ -48,7 +53,9 @@ function awsHost(region: string): string {
 function bucketUrl(s3: S3): string {
   const endpoint = new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`);
   const pathStyle = s3.forcePathStyle ?? s3.endpoint !== undefined;
-  return pathStyle ? `${endpoint.protocol}//${endpoint.host}/${s3.bucket}` : `${endpoint.protocol}//${s3.bucket}.${endpoint.host}`;
+  return pathStyle
+    ? `${endpoint.protocol}//${endpoint.host}/${s3.bucket}`
+    : `${endpoint.protocol}//${s3.bucket}.${endpoint.host}`;
 }
 
 function storageOverride(s3: S3): StorageOverride {
@@ -76,7 +83,9 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
       trashDays: parseDuration(spec.format.trashRetention) / DAY,
     },
     override: s3 ? storageOverride(s3) : {},
-    storage: s3 ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}` : `${path}${name}`,
+    storage: s3
+      ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}`
+      : `${path}${name}`,
   };
 }
 
