@@ -7,6 +7,7 @@ import { systemRandom } from '../lib/random.ts';
 import { parseSize } from '../lib/units.ts';
 import { type Format, parseFormat, redacted, serialiseFormat } from '../meta/format.ts';
 import { changedFormat, type FormatInput, newFormat } from '../meta/format-input.ts';
+import type { MetaEngine } from '../meta/engine.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { checkStore, firstObject, MARKER } from '../object/check.ts';
@@ -29,13 +30,29 @@ function defaultBucket(): string {
   return process.getuid?.() === 0 ? '/var/jfs' : join(homedir(), '.juicefs/local');
 }
 
+/** What is asked of a volume; a bucket that is not named is the default folder of a new one, and stays as it is else. */
+export type VolumeInput = Omit<FormatInput, 'bucket'> & { readonly bucket?: string };
+
 /** The volume after the call, secrets in plain text, and whether it was made now. */
 export async function makeVolume(
   url: string,
-  input: FormatInput,
+  input: VolumeInput,
   update: boolean,
 ): Promise<{ readonly format: Format; readonly made: boolean }> {
-  await using engine = await openEngine(url);
+  const engine = await openEngine(url);
+  try {
+    return await makeVolumeIn(engine, url, input, update);
+  } finally {
+    await engine.close();
+  }
+}
+
+async function makeVolumeIn(
+  engine: MetaEngine,
+  url: string,
+  input: VolumeInput,
+  update: boolean,
+): Promise<{ readonly format: Format; readonly made: boolean }> {
   const text = await engine.readSetting();
   if (text !== undefined) {
     const found = parseFormat(text);
@@ -48,7 +65,7 @@ export async function makeVolume(
     await engine.writeSetting(serialiseFormat(changed));
     return { format: plainFormat(changed), made: false };
   }
-  const format = newFormat(input, systemRandom);
+  const format = newFormat({ ...input, bucket: input.bucket ?? defaultBucket() }, systemRandom);
   const plain = plainFormat(format);
   const store = storeOf(plain);
   try {
@@ -85,8 +102,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
     ...(trashDays === undefined ? {} : { trashDays }),
   };
-  const input = { name, ...given, bucket: given.bucket ?? defaultBucket() };
-  const { format, made } = await makeVolume(url, input, options.update);
+  const { format, made } = await makeVolume(url, { name, ...given }, options.update);
   const shown = redacted(format);
   print(
     options.output,

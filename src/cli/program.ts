@@ -1,14 +1,7 @@
 /** The command line: what there is, and which file does it. Each command is loaded only when it runs. */
 import { Command, Option } from 'commander';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import packageJson from '../../package.json' with { type: 'json' };
 import { fail, type Output } from './report.ts';
-
-/** Version of package.json. */
-export function version(): string {
-  const path = process.env['JUICEPOD_PACKAGE'] ?? join(import.meta.dirname, '../../package.json');
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
 
 const output = (): Option => new Option('--output <form>', 'how results are printed').choices(['text', 'json']).default('text');
 
@@ -52,7 +45,7 @@ function storage(command: Command): Command {
 export function program(): Command {
   const juicepod = new Command('juicepod')
     .description('Shared POSIX file systems for serverless Kubernetes pods, on JuiceFS volumes.')
-    .version(version())
+    .version(packageJson.version)
     .addHelpText('after', HELP)
     .showHelpAfterError('(juicepod --help lists the commands, juicepod COMMAND --help explains one)');
 

@@ -1,6 +1,7 @@
 /** `juicepod status`: the volume's settings, what is used, who has it mounted. */
 import { formatBytes } from '../lib/units.ts';
 import { redacted, serialiseFormat } from '../meta/format.ts';
+import type { MetaEngine } from '../meta/engine.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { type Output, print, table } from './report.ts';
@@ -14,7 +15,15 @@ interface Session {
 
 export async function statusCommand(url: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const output = raw['output'] as Output;
-  await using engine = await openEngine(url);
+  const engine = await openEngine(url);
+  try {
+    await show(engine, url, output);
+  } finally {
+    await engine.close();
+  }
+}
+
+async function show(engine: MetaEngine, url: string, output: Output): Promise<void> {
   const format = redacted(await formatOf(engine, url));
   const [bytes, inodes] = await engine.read([
     { kind: 'counter', name: 'usedSpace' },
@@ -47,7 +56,7 @@ export async function statusCommand(url: string, raw: Readonly<Record<string, un
       ['metadata', redactUrl(url)],
       ['objects', `${format.storage} ${format.bucket}`],
       ['used', `${formatBytes(bytes)} in ${inodes} files and directories`],
-      ['trash', format.trashDays === 0 ? 'off' : `${format.trashDays} days`],
+      ['trash', format.trashDays === 0 ? 'off' : `${format.trashDays} day${format.trashDays === 1 ? '' : 's'}`],
     ])}sessions  ${sessions.length === 0 ? 'none' : ''}\n${lines.join('')}`,
   );
 }

@@ -13,8 +13,9 @@ import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
-import { SESSION_VERSION, VolumeMeta } from '../meta/meta.ts';
+import { VolumeMeta } from '../meta/meta.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
+import { SESSION_VERSION } from '../meta/sessions.ts';
 import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
 import { redactUrl } from '../meta/url.ts';
 import { openObjectStore } from '../object/open.ts';
@@ -93,7 +94,10 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   let chunks: ChunkStore | undefined;
   try {
     const format = await readFormat(engine);
-    if (!format) throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, { hint: 'Make one with juicepod format.' });
+    if (!format)
+      throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
+        hint: 'Make one with juicepod format.',
+      });
     checkExpected(format, options);
     chunks = openChunks(format, options, logger);
     background.chunks = chunks;
@@ -221,11 +225,17 @@ class ClientState {
 
 function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void {
   if (expect && (expect.name !== format.name || expect.uuid !== format.uuid))
-    throw new UserError('OtherVolume', `${redactUrl(metaUrl)} holds the volume "${format.name}" (${format.uuid}), not "${expect.name}" (${expect.uuid})`, {
-      hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
-    });
+    throw new UserError(
+      'OtherVolume',
+      `${redactUrl(metaUrl)} holds the volume "${format.name}" (${format.uuid}), not "${expect.name}" (${expect.uuid})`,
+      {
+        hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
+      },
+    );
   if (format.encryptKey !== '')
-    throw new UserError('Encrypted', `the volume "${format.name}" is encrypted, which this version cannot read`, { hint: 'Use the official juicefs client for this volume.' });
+    throw new UserError('Encrypted', `the volume "${format.name}" is encrypted, which this version cannot read`, {
+      hint: 'Use the official juicefs client for this volume.',
+    });
 }
 
 function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
@@ -267,7 +277,8 @@ async function findRoot(meta: Meta, subPath: string): Promise<Ino> {
         hint: 'Make it first (mount the whole volume and use mkdir), or correct the path.',
       });
     });
-    if (entry.attr.type !== NodeType.Directory) throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
+    if (entry.attr.type !== NodeType.Directory)
+      throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
     ino = entry.ino;
   }
   return ino;

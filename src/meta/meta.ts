@@ -93,9 +93,9 @@ export class VolumeMeta implements Meta {
     return this.#volume.format;
   }
 
-  async newSession(mountPoint: string): Promise<number> {
+  async newSession(mountPoint: string, resume?: number): Promise<number> {
     const volume = this.#volume;
-    const sid = await this.#session.start(mountPoint);
+    const sid = await this.#session.start(mountPoint, resume);
     await volume.stats.used();
     if (await volume.engine.hasQuotas())
       volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
@@ -113,12 +113,12 @@ export class VolumeMeta implements Meta {
     this.#rhythms.push(new Rhythm({ clock, random, logger, name, pause, run }));
   }
 
-  async close(): Promise<void> {
+  async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
     this.#ending.abort();
     await Promise.all(this.#rhythms.map((rhythm) => rhythm.stop()));
     try {
       if (!this.#volume.readOnly) {
-        await this.#session.end();
+        if (!options.keepSession) await this.#session.end();
         await this.#volume.deletions.stop();
         await this.#volume.stats.flush();
       }

@@ -70,12 +70,12 @@ export class Session {
     this.#beat = beat;
   }
 
-  /** Registers, unless the mount is read-only (then the id is 0). */
-  async start(mountPoint: string): Promise<number> {
+  /** Registers, unless the mount is read-only (then the id is 0). `resume` is the session of a client that ours follows. */
+  async start(mountPoint: string, resume?: number): Promise<number> {
     const volume = this.#volume;
     if (volume.readOnly) return 0;
     this.#info = sessionText(mountPoint, volume.clock.now(), process.pid);
-    const sid = await volume.engine.newSessionId();
+    const sid = resume ?? (await volume.engine.newSessionId());
     await this.#renew(sid);
     volume.sid = sid;
     return sid;

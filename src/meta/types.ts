@@ -127,10 +127,13 @@ export interface Meta {
   /** The volume's format as last seen (a heartbeat reloads it); secrets as they are stored. */
   readonly format: Format;
 
-  /** Registers this client (unless read-only) and starts heartbeat and background jobs. */
-  newSession(mountPoint: string): Promise<number>;
-  /** Flushes statistics, releases what this session holds, ends background work, closes the engine. */
-  close(): Promise<void>;
+  /**
+   * Registers this client (unless read-only) and starts heartbeat and background jobs. `resume` is the session of an earlier
+   * client of the same mount, whose open files and locks this one goes on with.
+   */
+  newSession(mountPoint: string, resume?: number): Promise<number>;
+  /** Flushes statistics, releases what this session holds, ends background work, closes the engine. With `keepSession` its session lives on for the next client. */
+  close(options?: { readonly keepSession?: boolean }): Promise<void>;
 
   lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry>;
   getattr(ctx: Context, ino: Ino): Promise<Attr>;
