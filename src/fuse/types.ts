@@ -208,10 +208,15 @@ export interface FileSystem {
   destroy?(): void;
 }
 
-/** Tells the kernel what it should forget. All are no-ops where the kernel knows nothing of the node. */
+/**
+ * Tells the kernel what it should forget. All are no-ops where the kernel knows nothing of the node. They take effect a
+ * little later, in order, and may have to wait for requests that are in hand: an answer must not wait for `done`, which is
+ * called when the kernel has taken (or refused) the notification.
+ */
 export interface Notifier {
-  invalidateInode(ino: Ino, offset: number, length: number): void;
-  invalidateEntry(parent: Ino, name: Buffer): void;
+  /** Data from `offset`, `length` 0 for all to the end; attributes alone with a negative offset. */
+  invalidateInode(ino: Ino, offset: number, length: number, done?: () => void): void;
+  invalidateEntry(parent: Ino, name: Buffer, done?: () => void): void;
 }
 
 /** An open handle as it is remembered for the next process: the kernel goes on using `handle` after a restart. */
