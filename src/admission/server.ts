@@ -110,13 +110,16 @@ export async function startServer(options: ServerOptions, port: number, host = '
   });
   app.server.maxConnections = 1024;
 
-  app.addHook('onRequest', (request, _, done) => {
-    if (request.url.startsWith(MUTATE_PATH)) counted.inFlight.inc({ webhook: MUTATE_PATH });
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.url.startsWith(MUTATE_PATH)) {
+      counted.inFlight.inc({ webhook: MUTATE_PATH });
+      // Comes for requests that are given up, too.
+      reply.raw.once('close', () => counted.inFlight.dec({ webhook: MUTATE_PATH }));
+    }
     done();
   });
   app.addHook('onResponse', (request, reply, done) => {
     if (request.url.startsWith(MUTATE_PATH)) {
-      counted.inFlight.dec({ webhook: MUTATE_PATH });
       counted.requests.inc({ webhook: MUTATE_PATH, code: String(reply.statusCode) });
       counted.latency.observe({ webhook: MUTATE_PATH }, reply.elapsedTime / 1000);
     }
