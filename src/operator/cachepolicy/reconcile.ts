@@ -10,8 +10,7 @@ import { refFromKey } from '../../kube/resources.ts';
 import type { EventRecorder, KubeClient, Reconcile, Resource, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { summary, type Verdict } from '../volume/decide.ts';
-import { nextConditions, transitions } from '../volume/status.ts';
-import { isDeepStrictEqual } from 'node:util';
+import { nextConditions, sameStatus, transitions } from '../volume/status.ts';
 
 export const JuiceCachePolicies: Resource = {
   group: 'juicepod.io',
@@ -61,7 +60,7 @@ export function cachePolicyReconciler(options: CachePolicyReconcilerOptions): Re
       conditions,
       usedBy,
     };
-    if (isDeepStrictEqual(status, policy.status)) return;
+    if (sameStatus(policy.status, status)) return;
     const metadata = { ...refFromKey(key), ...(uid === undefined ? {} : { uid }) } as { name: string };
     await client.applyStatus({ metadata, status }, { fieldManager: fieldManagers.cachePolicy, signal });
     for (const { type, reason, note } of transitions(policy.status?.conditions, conditions))

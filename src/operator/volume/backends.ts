@@ -57,13 +57,20 @@ export function durabilityOf(info: string): Durability {
   return { state: 'durable', message: 'nothing is evicted, every write is logged' };
 }
 
-export function realBackends(options: { readonly clock: Clock; readonly logger: Logger }): Backends {
-  const { clock, logger } = options;
+export interface BackendOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Milliseconds that the database may take to answer. @default 8000 */
+  readonly patience?: number;
+}
+
+export function realBackends(options: BackendOptions): Backends {
+  const { clock, logger, patience = PATIENCE } = options;
   return {
     openEngine(url) {
       const parsed = parseMetaUrl(url);
-      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: PATIENCE });
-      return openRedis(parsed, { clock, logger, patience: PATIENCE });
+      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: patience });
+      return openRedis(parsed, { clock, logger, patience });
     },
     openStore: (input, override) =>
       openObjectStore({
@@ -81,7 +88,7 @@ export function realBackends(options: { readonly clock: Clock; readonly logger: 
     async durability(url) {
       const parsed = parseMetaUrl(url);
       if (parsed.kind === 'sqlite') return { state: 'durable', message: 'SQLite writes ahead to its log' };
-      const connection = new RedisConnection(parsed, { clock, logger, patience: PATIENCE });
+      const connection = new RedisConnection(parsed, { clock, logger, patience });
       try {
         await connection.open();
         const sections = await connection.pipeline([

@@ -68,12 +68,14 @@ export async function resolveSecrets(
   const secrets: Partial<Record<keyof ResolvedSecrets, string>> = {};
   for (const { secret, key, member, required } of needs(spec)) {
     const object = found.get(secret);
-    if (!object)
+    if (!object) {
+      const keys = needs(spec).filter((each) => each.secret === secret && each.required);
       return {
         ok: false,
         reason: 'SecretNotFound',
-        message: `Secret ${secret} does not exist in the namespace of the volume; create it with the key ${key}`,
+        message: `Secret ${secret} does not exist in the namespace of the volume; create it with ${keys.map((each) => each.key).join(', ')}`,
       };
+    }
     const value = Buffer.from(object.data?.[key] ?? '', 'base64').toString('utf8');
     if (value !== '') secrets[member] = value;
     else if (required)

@@ -72,9 +72,16 @@ export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number)
   };
 }
 
-/** True where nothing need be written. */
-export function sameStatus(a: VolumeStatus | undefined, b: VolumeStatus): boolean {
-  return isDeepStrictEqual(a, b);
+/** True where nothing need be written. The API server may keep conditions in another order than we sent them. */
+export function sameStatus(
+  a: { readonly conditions?: readonly Condition[] } | undefined,
+  b: { readonly conditions?: readonly Condition[] },
+): boolean {
+  const sorted = (status: typeof b) => ({
+    ...status,
+    conditions: (status.conditions ?? []).toSorted((x, y) => (x.type < y.type ? -1 : 1)),
+  });
+  return a !== undefined && isDeepStrictEqual(sorted(a), sorted(b));
 }
 
 export interface Transition {

@@ -206,7 +206,7 @@ export class World implements AsyncDisposable {
   async #makeTrash(engine: MetaEngine): Promise<void> {
     // A check that fails means that there is one already.
     await engine.commit({
-      checks: [{ kind: 'node', ino: TRASH_INO, expect: undefined, scope: 'exists' }],
+      checks: [{ kind: 'node', ino: TRASH_INO, expect: undefined, scope: 'all' }],
       writes: [{ kind: 'putNode', ino: TRASH_INO, attr: trashRoot(this.#options.clock.nowNs()) }],
     });
   }
