@@ -3,7 +3,8 @@
  * memory than two thousand modules. Used by `Dockerfile` and by the images that the cluster tests build without Docker.
  *
  * - Packages with native code stay packages: copied into `node_modules` beside the bundle, with their prebuilt binaries.
- * - Dynamic imports stay lazy (code splitting), so a command loads only what it needs.
+ * - Dynamic imports stay lazy (code splitting), so a command loads only what it needs. They name modules of ours: a bundled
+ *   CommonJS package that is imported so has no named exports, which it has outside the bundle.
  * - `new URL('./file', import.meta.url)` in our sources names a file that goes along: a `.ts` file becomes an entry of its own
  *   (workers), anything else is copied. `import.meta.dirname` would be another folder after bundling and is refused.
  *
@@ -33,6 +34,9 @@ function takeAlong(output: string, workers: Set<string>): Plugin {
         const text = readFileSync(path, 'utf8');
         if (/import\.meta\.(dirname|filename)\b/.test(text) && !path.endsWith('.test.ts'))
           return { errors: [{ text: `${path} uses import.meta.dirname: name the file by new URL('./file', import.meta.url)` }] };
+        const lazy = /\bimport\(\s*['"]([^.'"][^'"]*)['"]\s*\)/.exec(text)?.[1];
+        if (lazy && !lazy.startsWith('node:') && !absent.includes(lazy))
+          return { errors: [{ text: `${path} imports the package ${lazy} lazily: import a module of ours that imports it` }] };
         const contents = text.replace(reference, (_, _quote, target: string) => {
           const file = resolve(dirname(path), target);
           if (file.endsWith('.ts')) {

@@ -25,18 +25,18 @@ export function freePort(): Promise<number> {
   });
 }
 
-async function answers(port: number, child: ChildProcess, what: string, output: () => string): Promise<void> {
+async function answers(host: string, port: number, child: ChildProcess, what: string, output: () => string): Promise<void> {
   for (let attempt = 0; attempt < 300; attempt++) {
     if (child.exitCode !== null) throw new Error(`${what} ended with ${child.exitCode}: ${output()}`);
     const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1');
+      const socket = connect(port, host);
       socket.once('connect', () => resolve(socket.destroy() !== undefined));
       socket.once('error', () => resolve(false));
     });
     if (open) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`${what} does not listen on port ${port}: ${output()}`);
+  throw new Error(`${what} does not listen on ${host}:${port}: ${output()}`);
 }
 
 async function start(
@@ -44,6 +44,7 @@ async function start(
   command: string,
   args: (folder: string, port: number) => readonly string[],
   env: Readonly<Record<string, string>> = {},
+  host = '127.0.0.1',
 ): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), `juicepod-${what}-`));
   const port = await freePort();
@@ -65,7 +66,7 @@ async function start(
   const onExit = (): void => void child.kill('SIGKILL');
   process.once('exit', onExit);
   void ended.then(() => process.off('exit', onExit));
-  await answers(port, child, what, () => output);
+  await answers(host, port, child, what, () => output);
   return { port, pid: child.pid ?? 0, folder, stop, [Symbol.asyncDispose]: () => stop() };
 }
 
@@ -96,24 +97,25 @@ export interface S3Server extends Server {
   createBucket(name: string): void;
 }
 
-/** An S3 server (versitygw over a directory) that checks signatures. */
-export async function startS3(): Promise<S3Server> {
+/**
+ * An S3 server (versitygw over a directory) that checks signatures.
+ *
+ * @param host the address to listen on. @default 127.0.0.1
+ */
+export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
   const binary = await versitygw();
   const accessKey = 'testaccess';
   const secretKey = 'testsecretkey';
-  const server = await start('s3', binary, (folder, port) => [
-    '--port',
-    `127.0.0.1:${port}`,
-    '--access',
-    accessKey,
-    '--secret',
-    secretKey,
-    'posix',
-    folder,
-  ]);
+  const server = await start(
+    's3',
+    binary,
+    (folder, port) => ['--port', `${host}:${port}`, '--access', accessKey, '--secret', secretKey, 'posix', folder],
+    {},
+    host,
+  );
   return {
     ...server,
-    endpoint: `http://127.0.0.1:${server.port}`,
+    endpoint: `http://${host}:${server.port}`,
     accessKey,
     secretKey,
     createBucket: (name) => void mkdirSync(join(server.folder, name)),

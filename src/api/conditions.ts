@@ -33,6 +33,7 @@ export type ConditionType = keyof typeof conditionTypes;
 export const reasons = {
   Succeeded: 'All is as it should be.',
   Accepted: 'The policy is valid and can be used.',
+  PolicyInvalid: 'The sizes of the policy do not fit together.',
   Suspended: 'spec.suspend is set: nothing is read or written, the last state is kept.',
   Progressing: 'The operator has begun, the rest follows.',
   NotChecked: 'Something it rests on is not there, so it was not looked at.',

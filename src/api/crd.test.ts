@@ -26,7 +26,7 @@ test('the generated files that are checked in are current (npm run generate)', (
 for (const kind of kinds) {
   test(`every field of ${kind.kind} has a description`, () => {
     const missing = [...fields(schemaOf(customResourceDefinition(kind)))]
-      .filter(({ schema }) => typeof schema['description'] !== 'string' || schema['description'] === '')
+      .filter(({ path, schema }) => path !== 'metadata' && !schema['description'])
       .map(({ path }) => path);
     assert.deepEqual(missing, []);
   });

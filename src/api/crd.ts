@@ -73,7 +73,8 @@ export function customResourceDefinition(kind: Kind): Schema {
               properties: {
                 apiVersion: { type: 'string', description: `The version of this form of the object: ${API_VERSION}.` },
                 kind: { type: 'string', description: `The kind of the object: ${kind.kind}.` },
-                metadata: { type: 'object', description: 'Standard metadata of Kubernetes objects.' },
+                // The API server allows no more to be said of it.
+                metadata: { type: 'object' },
                 spec: structuralSchema(kind.spec),
                 status: structuralSchema(kind.status),
               },

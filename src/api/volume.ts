@@ -62,7 +62,7 @@ const redis = object(
           holds: (tls) => tls.enabled || (tls.caSecretRef === undefined && tls.serverName === undefined),
         },
       ],
-    ).prefault({}),
+    ).prefault({ enabled: false }),
   },
 );
 
@@ -159,7 +159,7 @@ const access = object('Who may mount the volume.', {
         holds: (value) => (value.selector !== undefined) === (value.from === 'Selector'),
       },
     ],
-  ).prefault({}),
+  ).prefault({ from: 'Same' }),
   readOnly: z.boolean().describe('Pods may only read, whatever they ask for.').default(false),
 });
 

@@ -26,7 +26,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { bundle } from '../../image/bundle.ts';
 import { cacheRoot, ensureDebian, onPath, ToolMissing } from '../tools.ts';
 import { type Layer, packLayer, writeArchive } from './oci.ts';
@@ -39,25 +39,30 @@ export const juicepodImage = 'localhost/juicepod:dev';
 export const nextJuicepodImage = 'localhost/juicepod:next';
 
 /** Bumped when the recipe below changes: part of every archive's name. */
-const recipe = 1;
+const recipe = 2;
 
-/** Puts a file at its own path below `root`, and the libraries that it needs. */
-function addProgram(root: string, program: string, target: string = program): void {
-  const place = (from: string, to: string): void => {
-    const path = join(root, to);
-    if (existsSync(path)) return;
-    mkdirSync(dirname(path), { recursive: true });
-    cpSync(realpathSync(from), path);
-    chmodSync(path, 0o755);
-  };
-  place(program, target);
+function place(root: string, from: string, to: string): void {
+  const path = join(root, to);
+  if (existsSync(path)) return;
+  mkdirSync(dirname(path), { recursive: true });
+  cpSync(realpathSync(from), path);
+  chmodSync(path, 0o755);
+}
+
+/** Puts the libraries that `binary` needs at their own paths below `root`; none for a static program. */
+function addLibraries(root: string, binary: string): void {
   let libraries: string;
   try {
-    libraries = execFileSync('ldd', [program], { encoding: 'utf8', stdio: 'pipe' });
+    libraries = execFileSync('ldd', [binary], { encoding: 'utf8', stdio: 'pipe' });
   } catch {
     return; // not dynamic
   }
-  for (const [, path] of libraries.matchAll(/(?:^|=>)\s*(\/\S+) \(0x/gm)) if (path) place(path, path);
+  for (const [, path] of libraries.matchAll(/(?:^|=>)\s*(\/\S+) \(0x/gm)) if (path) place(root, path, path);
+}
+
+function addProgram(root: string, program: string, target: string): void {
+  place(root, program, target);
+  addLibraries(root, program);
 }
 
 function addBusybox(root: string): void {
@@ -163,7 +168,7 @@ export async function ensureJuicepodImage(entry: string = join(project, 'src', '
   ensureDebian('busybox');
   const base = await cachedLayer('node', hashOf(...[node, ...tools, onPath('busybox') ?? ''].map(identity)), (root) => {
     addProgram(root, node, '/usr/local/bin/node');
-    for (const tool of tools) addProgram(root, tool, join('/usr/bin', relative(dirname(tool), tool)));
+    for (const tool of tools) addProgram(root, tool, join('/usr/bin', basename(tool)));
     addBusybox(root);
     addAccounts(root);
   });
@@ -178,6 +183,8 @@ export async function ensureJuicepodImage(entry: string = join(project, 'src', '
       cpSync(bundled, join(root, 'usr/local/lib/juicepod'), { recursive: true });
       writeFileSync(join(root, 'usr/local/bin/juicepod'), launcher);
       chmodSync(join(root, 'usr/local/bin/juicepod'), 0o755);
+      for (const binary of readdirSync(bundled, { recursive: true, encoding: 'utf8' }))
+        if (binary.endsWith('.node')) addLibraries(root, join(bundled, binary));
       const own = await packLayer(root, join(scratch, 'layer'));
       linkSync(base.file, join(scratch, 'base'));
       const entrypoint = ['/usr/local/bin/juicepod'];

@@ -1,0 +1,35 @@
+/**
+ * The scenarios on the cluster that KUBECONFIG names, in one world and in order. Run beside a fresh cluster by
+ * `node test/cluster/with-cluster.ts -- node --test test/cluster/scenarios/all.scenario.ts`, on others by `kind-e2e/run.ts`.
+ */
+import { after, before, test } from 'node:test';
+import { admission } from './admission.ts';
+import { failover } from './failover.ts';
+import { sharing } from './sharing.ts';
+import { createWorld, type World } from './world.ts';
+
+let world: World | undefined;
+
+before(
+  async () => {
+    world = await createWorld();
+    const { environment, s3 } = world;
+    process.stderr.write(
+      `# cluster scenarios: image ${environment.image}, Redis on ${environment.host}, S3 at ${s3.endpoint} (versitygw)\n`,
+    );
+  },
+  { timeout: 600_000 },
+);
+
+after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
+
+for (const scenario of [...sharing, ...admission, ...failover])
+  test(scenario.name, { timeout: 600_000 }, async () => {
+    if (!world) throw new Error('there is no cluster to run on');
+    try {
+      await scenario.run(world);
+    } catch (error) {
+      await world.explain();
+      throw error;
+    }
+  });

@@ -1,0 +1,8 @@
+/** One thing that must be seen on a real cluster. Scenarios run in order, in one world; a later one may use what an earlier left. */
+import type { World } from './world.ts';
+
+export interface Scenario {
+  /** A sentence. */
+  readonly name: string;
+  run(world: World): Promise<void>;
+}
