@@ -7,7 +7,9 @@
  * try needs no further read. Writes that commute (counters, a directory's times and link count, usage of a directory)
  * are expressed as changes, not as values, and need no check, so many clients can work in one directory at once.
  *
- * Redis: one generic script compares and applies. SQL: one transaction.
+ * Counter names are JuiceFS's own in CamelCase (`nextInode`, `usedSpace`, `lastCleanupFiles`, …); an engine maps them to
+ * its keys. Redis: one generic script compares and applies. SQL: one transaction.
+ * Errors: FsError (ENOSPC where the database is full, EIO where it does not answer in time); UserError while opening.
  */
 import type { Ino } from '../lib/int64.ts';
 import type { Attr, NodeType } from './types.ts';
@@ -18,8 +20,11 @@ export interface EntryValue {
   readonly ino: Ino;
 }
 
-/** How much of a node a decision rests on: everything, or what tells who may do what (type, mode, owner, flags, parent, ACLs). */
-export type NodeScope = 'all' | 'access';
+/**
+ * How much of a node a decision rests on: everything; what tells who may do what (everything but times, link count,
+ * length and rdev); or only that there is one.
+ */
+export type NodeScope = 'all' | 'access' | 'exists';
 
 export type Read =
   | { readonly kind: 'node'; readonly ino: Ino }
@@ -61,9 +66,11 @@ export type Check =
   | { readonly kind: 'entry'; readonly parent: Ino; readonly name: Buffer; readonly expect: EntryValue | undefined }
   | { readonly kind: 'emptyDirectory'; readonly ino: Ino }
   | { readonly kind: 'xattr'; readonly ino: Ino; readonly name: string; readonly expect: 'present' | 'absent' }
-  /** The chunk's list begins with these records. */
-  | { readonly kind: 'chunkPrefix'; readonly ino: Ino; readonly index: number; readonly records: Buffer }
-  /** The counter is at most this (a job guard: "not done since"). */
+  /** The chunk's list begins with these records; with `whole` it holds nothing else. */
+  | { readonly kind: 'chunkPrefix'; readonly ino: Ino; readonly index: number; readonly records: Buffer; readonly whole: boolean }
+  /** The delayed slices of this id and time are still there. */
+  | { readonly kind: 'delayed'; readonly id: number; readonly time: number }
+  /** The counter (0 where there is none) is at most this (a job guard: "not done since"). */
   | { readonly kind: 'counterAtMost'; readonly name: string; readonly value: number };
 
 export type Write =
@@ -81,7 +88,10 @@ export type Write =
   | { readonly kind: 'putXattr'; readonly ino: Ino; readonly name: string; readonly value: Buffer }
   | { readonly kind: 'removeXattr'; readonly ino: Ino; readonly name: string }
   | { readonly kind: 'removeXattrs'; readonly ino: Ino }
-  /** Adds records at the end; with `onlyExisting` nothing where there is no list. `sliceIds`: new slices among them (SQL keeps a row for each). */
+  /**
+   * Adds records at the end; with `onlyExisting` nothing where there is no list. `newSlice`: a slice that nothing referred
+   * to before (SQL gives it its row with one reference; Redis needs none).
+   */
   | {
       readonly kind: 'appendSlices';
       readonly ino: Ino;
@@ -90,27 +100,30 @@ export type Write =
       readonly onlyExisting: boolean;
       readonly newSlice?: { readonly id: number; readonly size: number };
     }
-  /** Replaces the first `count` records by these (compaction). */
+  /** Replaces the first `count` records by these (compaction); `newSlice` as above. */
   | {
       readonly kind: 'replaceSlices';
       readonly ino: Ino;
       readonly index: number;
       readonly count: number;
       readonly records: Buffer;
+      readonly newSlice?: { readonly id: number; readonly size: number };
     }
   | { readonly kind: 'removeChunk'; readonly ino: Ino; readonly index: number }
-  /** One reference more or less; a new compacted slice is tracked by `track`. */
+  /** References more or less. At 0 or below the slice's blocks may be deleted, and `forgetSlice` drops the record after that. */
   | { readonly kind: 'addSliceRef'; readonly id: number; readonly size: number; readonly delta: number }
-  | { readonly kind: 'trackSlice'; readonly id: number; readonly size: number }
-  | { readonly kind: 'untrackSlice'; readonly id: number; readonly size: number }
+  | { readonly kind: 'forgetSlice'; readonly id: number; readonly size: number }
   | { readonly kind: 'delaySlices'; readonly id: number; readonly time: number; readonly slices: Buffer }
   | { readonly kind: 'removeDelayed'; readonly id: number; readonly time: number }
   | { readonly kind: 'addCounter'; readonly name: string; readonly delta: number }
   | { readonly kind: 'setCounter'; readonly name: string; readonly value: number }
+  /** Changes a directory's usage where one is recorded; else nothing (the caller computes it anew). */
   | { readonly kind: 'addDirStat'; readonly ino: Ino; readonly delta: DirStat }
   | { readonly kind: 'putDirStat'; readonly ino: Ino; readonly value: DirStat }
   | { readonly kind: 'removeDirStat'; readonly ino: Ino }
+  /** Limits and usage of a directory that goes away. */
   | { readonly kind: 'removeDirQuota'; readonly ino: Ino }
+  /** The file's data is to be deleted; `time` is now, Unix seconds. */
   | { readonly kind: 'addDelfile'; readonly ino: Ino; readonly length: number; readonly time: number }
   | { readonly kind: 'removeDelfile'; readonly ino: Ino; readonly length: number }
   | { readonly kind: 'addSustained'; readonly sid: number; readonly ino: Ino }
@@ -122,9 +135,16 @@ export interface Transaction {
 }
 
 export type CommitResult =
-  /** `results` holds, per write, the new value of a counter, slice reference or list length; 0 for other writes. */
+  /**
+   * `results` holds, per write: addCounter, the new value; addSliceRef, the references left (true count, in every engine);
+   * appendSlices, the list's records afterwards (0: not known, or no list); addDirStat and touchNode, 1 where there was
+   * one, else 0; otherwise 0.
+   */
   | { readonly ok: true; readonly results: readonly number[] }
-  /** Nothing was written. `current` holds, per check, what is there now (a node, an entry, …; undefined where nothing). */
+  /**
+   * Nothing was written. `failed` are the indexes of checks that did not hold. `current` holds, for *every* check of kind
+   * node and entry, what is there now (undefined where nothing, and for other kinds).
+   */
   | { readonly ok: false; readonly failed: readonly number[]; readonly current: readonly (Attr | EntryValue | undefined)[] };
 
 export interface MetaEngine {
@@ -132,23 +152,39 @@ export interface MetaEngine {
   readonly description: string;
   /** Redis keeps the last used id in `nextInode` and `nextChunk`, SQL the next free one. */
   readonly idCountersHold: 'last' | 'next';
+  /**
+   * Whether usage counters (`usedSpace`, `totalInodes`) go into each transaction, as JuiceFS does on Redis, or are summed up
+   * and written once a second, as on SQL, where one hot row would stop parallel writers.
+   */
+  readonly usageCounters: 'inline' | 'deferred';
   read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>>;
   /** Entry and node in one round trip, the commonest read of all. The attr is undefined where the node is missing. */
   lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined>;
+  /**
+   * All or nothing, and exactly once: where the connection is lost on the way, the engine finds out whether it was
+   * applied. Writes are applied in order. An abort ends only the wait before it is sent.
+   */
   commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult>;
 
-  /** Names of a directory in batches; a batch may repeat a name (Redis HSCAN), the caller sorts that out. */
+  /**
+   * Names of a directory in batches of about `batch`; a name may come twice (Redis HSCAN; the caller sorts that out), none
+   * is left out that is there from beginning to end. Memory does not grow with the directory.
+   */
   scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]>;
   nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]>;
   /** Chunk indexes of a file that have a list (only asked for where there are very many). */
   scanChunks(ino: Ino): AsyncIterable<number>;
   /** All chunk lists of the volume. */
   scanAllChunks(): AsyncIterable<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }>;
+  /** Deleted files whose data is still there, marked before `before` (Unix seconds). */
   scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]>;
+  /** Slices replaced by compaction (12-byte records) before `before`, kept until now for the trash. */
   scanDelayed(
     before: number,
     limit: number,
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** True where directory, user or group quotas are set (which this client does not keep up to date yet). */
+  hasQuotas(): Promise<boolean>;
   /** Slices without a reference left, whose blocks still wait to be deleted. */
   scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]>;
 

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatMountConfig, type MountConfig, parseMountConfig } from './mount.ts';
+
+const config: MountConfig = {
+  name: 'datasets',
+  uuid: 'faa27c8f-edab-4791-a4e0-1620b732b343',
+  metaUrl: 'redis://user:p%40ss@redis:6379/1',
+  storage: { secretKey: 'hidden', region: 'eu-west-1' },
+};
+
+test('parseMountConfig() reads what formatMountConfig() wrote', () => {
+  assert.deepEqual(parseMountConfig(formatMountConfig(config)), config);
+  const { storage: _, ...plain } = config;
+  assert.deepEqual(parseMountConfig(formatMountConfig(plain)), plain);
+});
+
+test('an authority’s certificate beside volume.json is found from its folder', () => {
+  const url = 'rediss://redis:6379/1?tls-server-name=r&tls-ca-cert-file=';
+  const read = (file: string): string | null =>
+    new URL(
+      parseMountConfig(formatMountConfig({ ...config, metaUrl: url + file }), '/etc/juicepod/volumes/0').metaUrl,
+    ).searchParams.get('tls-ca-cert-file');
+  assert.equal(read('ca.crt'), '/etc/juicepod/volumes/0/ca.crt');
+  assert.equal(read('/etc/ca.crt'), '/etc/ca.crt');
+  assert.equal(read('%2Fetc%2Fca.crt'), '/etc/ca.crt');
+});
+
+test('parseMountConfig() names what is missing and never shows a value', () => {
+  const cases: readonly [string, RegExp][] = [
+    ['{"secret', /not JSON/],
+    ['[]', /not a JSON object/],
+    ['{"name":"secret","uuid":"secret"}', /lacks metaUrl/],
+    [JSON.stringify({ ...config, storage: { secretKey: 5, accessKey: 'secret' } }), /storage\.secretKey/],
+    [JSON.stringify({ ...config, storage: 'secret' }), /storage/],
+  ];
+  for (const [text, message] of cases)
+    assert.throws(
+      () => parseMountConfig(text),
+      (error: Error) => message.test(error.message) && !/secret(?!Key)/.test(error.message),
+    );
+});

@@ -1,0 +1,90 @@
+/**
+ * `volume.json`: what a client needs to mount a volume, secrets included; the one mandatory key of a mount Secret. Whatever else
+ * the Secret holds (`ca.crt`) lies beside it in the client's container. Parsed by hand: the client loads no schema library.
+ */
+import { UserError } from '../lib/errors.ts';
+
+/** Where the store is to be reached in another way than the volume's `setting` says. */
+export interface StorageOverride {
+  readonly bucket?: string;
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+  /** The region that requests are signed for, where the bucket's URL does not tell (`setting` has no place for it). */
+  readonly region?: string;
+  /** `true`: the bucket is part of the host name, though the service is not Amazon's. */
+  readonly virtualHost?: 'true';
+}
+
+/** What the object store takes from the environment, for a volume whose description says so (AWS_REGION and so on). */
+export function storeEnvironment(storage: StorageOverride | undefined): Readonly<Record<string, string>> {
+  return {
+    ...(storage?.region === undefined ? {} : { AWS_REGION: storage.region }),
+    ...(storage?.virtualHost === undefined ? {} : { JFS_S3_VHOST_STYLE: storage.virtualHost }),
+  };
+}
+
+export interface MountConfig {
+  /** Name of the JuiceFS volume; the client refuses a database that holds another. */
+  readonly name: string;
+  /** UUID of the volume; as the name. */
+  readonly uuid: string;
+  /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
+  readonly metaUrl: string;
+  readonly storage?: StorageOverride;
+}
+
+const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
+
+/** The key of a mount Secret that holds the certificates of the metadata database's authority. */
+export const MOUNT_SECRET_CA = 'ca.crt';
+
+/**
+ * Reads volume.json. With `folder` (where the file lies), a relative `tls-ca-cert-file` becomes absolute. Throws UserError
+ * `InvalidMountConfig` that names the member, never its value (it may be a secret).
+ */
+export function parseMountConfig(text: string, folder?: string): MountConfig {
+  const fail = (what: string): never => {
+    throw new UserError('InvalidMountConfig', `${folder ?? 'the mount Secret'}: ${what}`, {
+      hint: 'The operator writes volume.json; see the conditions of the JuiceVolume (kubectl describe jv).',
+    });
+  };
+  let raw: Readonly<Record<string, unknown>> = {};
+  try {
+    const json: unknown = JSON.parse(text);
+    if (typeof json !== 'object' || json === null || Array.isArray(json)) fail('volume.json is not a JSON object');
+    raw = json as Readonly<Record<string, unknown>>;
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    fail('volume.json is not JSON');
+  }
+  const member = (of: Readonly<Record<string, unknown>>, name: string, path = name): string => {
+    const value = of[name];
+    if (typeof value !== 'string' || value === '') return fail(`volume.json lacks ${path}, or it is not text`);
+    return value;
+  };
+  let metaUrl = member(raw, 'metaUrl');
+  if (folder !== undefined)
+    metaUrl = metaUrl.replace(/([?&]tls-ca-cert-file=)(?!%2F|\/)/i, (match) => `${match}${encodeURIComponent(`${folder}/`)}`);
+  const storage = raw['storage'];
+  if (storage !== undefined && (typeof storage !== 'object' || storage === null)) fail('storage in volume.json is not an object');
+  const given = (storage ?? {}) as Readonly<Record<string, unknown>>;
+  const override = Object.fromEntries(
+    overrides.filter((name) => given[name] !== undefined).map((name) => [name, member(given, name, `storage.${name}`)]),
+  ) as StorageOverride;
+  return {
+    name: member(raw, 'name'),
+    uuid: member(raw, 'uuid'),
+    metaUrl,
+    ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+  };
+}
+
+/** The text of volume.json; equal configurations are equal texts. */
+export function formatMountConfig(config: MountConfig): string {
+  const { name, uuid, metaUrl, storage } = config;
+  const override = Object.fromEntries(
+    overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
+  );
+  return JSON.stringify({ name, uuid, metaUrl, ...(Object.keys(override).length > 0 ? { storage: override } : {}) });
+}

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+import { formatPlan, isSubPath, parsePlan, type Plan } from './plan.ts';
+
+const plan: Plan = {
+  version: 1,
+  mounts: [
+    {
+      id: '0',
+      volume: 'default/datasets',
+      config: '/etc/juicepod/volumes/0/volume.json',
+      target: '/juicepod/mnt/0',
+      subPath: '',
+      readOnly: true,
+    },
+    {
+      id: '1',
+      volume: 'default/checkpoints',
+      config: '/etc/juicepod/volumes/1/volume.json',
+      target: '/juicepod/mnt/1',
+      subPath: 'a/b',
+      readOnly: false,
+    },
+  ],
+  cache: { directory: '/juicepod/cache', sizeMiB: 10_240, freeSpaceRatio: 0.1 },
+  bufferMiB: 300,
+  readaheadMiB: 32,
+  attrTTL: 1,
+  entryTTL: 1,
+  dirEntryTTL: 1,
+  negativeTTL: 0,
+  maxUploads: 20,
+  maxDownloads: 200,
+  logLevel: 'info',
+};
+
+test('parsePlan() reads what formatPlan() wrote', () => {
+  assert.deepEqual(parsePlan(formatPlan(plan)), plan);
+});
+
+test('parsePlan() fills in what may be absent and ignores what it does not know', () => {
+  const { mounts } = plan;
+  const { cache: _, ...rest } = plan;
+  assert.deepEqual(parsePlan(JSON.stringify({ version: 1, mounts, later: true })), rest);
+});
+
+const bad: readonly [string, unknown, RegExp][] = [
+  ['no JSON', '{', /not JSON/],
+  ['a newer version', { ...plan, version: 2 }, /version must be 1 .*found 2/],
+  ['no mounts', { ...plan, mounts: [] }, /mounts must be a list/],
+  [
+    'two mounts on one directory',
+    { ...plan, mounts: [plan.mounts[0], { ...plan.mounts[1], target: '/juicepod/mnt/0' }] },
+    /mounts\[\]\.target/,
+  ],
+  ['a way out of the volume', { ...plan, mounts: [{ ...plan.mounts[0], subPath: 'a/../..' }] }, /mounts\[0\]\.subPath/],
+  [
+    'a relative target',
+    { ...plan, mounts: [{ ...plan.mounts[0], target: 'mnt' }] },
+    /mounts\[0\]\.target must be an absolute path, found "mnt"/,
+  ],
+  ['a buffer that is no number', { ...plan, bufferMiB: '300' }, /bufferMiB must be a number from 32 to 65536/],
+  ['an unknown level', { ...plan, logLevel: 'loud' }, /logLevel/],
+];
+for (const [what, value, message] of bad)
+  test(`parsePlan() refuses ${what} and names the member`, () => {
+    assert.throws(() => parsePlan(typeof value === 'string' ? value : JSON.stringify(value)), { name: 'UserError', message });
+  });
+
+test('isSubPath() accepts exactly the normalised relative paths', () => {
+  for (const good of ['', 'a', 'a/b', '.hidden', 'a..b', '...', 'a b/ü']) assert.ok(isSubPath(good), good);
+  for (const wrong of ['/', '/a', 'a/', 'a//b', '.', '..', 'a/..', './a', 'a/./b', 'a\0b']) assert.ok(!isSubPath(wrong), wrong);
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom('a', '.', '..', '', 'b.', '..c')), (parts) => {
+      const path = parts.join('/');
+      assert.equal(isSubPath(path), path === '' || parts.every((part) => part !== '' && part !== '.' && part !== '..'));
+    }),
+  );
+});

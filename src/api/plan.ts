@@ -1,0 +1,141 @@
+/**
+ * The plan: what the webhook decided and the client follows, as JSON in the pod's annotation `juicepod.io/plan`. It holds no
+ * secret. The client reads it again whenever it starts. Parsed by hand: the client does not load a schema library.
+ */
+import { UserError } from '../lib/errors.ts';
+
+export interface PlanMount {
+  /** Names the mount within the pod: `0`, `1`, … */
+  readonly id: string;
+  /** `namespace/name` of the JuiceVolume, for people and metrics. */
+  readonly volume: string;
+  /** Path of volume.json in the client's container. */
+  readonly config: string;
+  /** Where the client mounts, in its container. */
+  readonly target: string;
+  /** Directory inside the volume that is mounted; empty for the whole volume. No leading slash. */
+  readonly subPath: string;
+  readonly readOnly: boolean;
+}
+
+export interface Plan {
+  readonly version: 1;
+  readonly mounts: readonly PlanMount[];
+  /** Absent: no cache on disk. */
+  readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
+  readonly bufferMiB: number;
+  readonly readaheadMiB: number;
+  /** Seconds, as all four. */
+  readonly attrTTL: number;
+  readonly entryTTL: number;
+  readonly dirEntryTTL: number;
+  readonly negativeTTL: number;
+  readonly maxUploads: number;
+  readonly maxDownloads: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+}
+
+/** More mounts in one pod than anybody wants; bounds what an annotation can make the client do. */
+export const MAX_MOUNTS = 16;
+
+type Json = Readonly<Record<string, unknown>>;
+
+function fail(where: string, wanted: string, found: unknown): never {
+  const shown = JSON.stringify(found) ?? 'nothing';
+  throw new UserError(
+    'InvalidPlan',
+    `plan: ${where} must be ${wanted}, found ${shown.length > 80 ? `${shown.slice(0, 80)}…` : shown}`,
+  );
+}
+
+function object(value: unknown, where: string): Json {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(where, 'an object', value);
+  return value as Json;
+}
+
+function string(value: unknown, where: string, pattern: RegExp, wanted: string): string {
+  if (typeof value !== 'string' || value.length > 4096 || !pattern.test(value)) fail(where, wanted, value);
+  return value;
+}
+
+function number(value: unknown, where: string, min: number, max: number, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'number' || !(value >= min && value <= max)) fail(where, `a number from ${min} to ${max}`, value);
+  return value;
+}
+
+const ABSOLUTE = /^\/(?!.*(^|\/)\.\.(\/|$))[^\0]*$/;
+// A directory inside the volume: relative, without empty, `.` or `..` parts.
+const INSIDE = /^(?:(?!\.{1,2}(?:\/|$))[^/\0]+(?:\/(?!\.{1,2}(?:\/|$)|$)[^/\0]+)*)?$/;
+
+/** True for a directory inside a volume as a plan may name it: relative, normalised; empty for the root. */
+export function isSubPath(path: string): boolean {
+  return INSIDE.test(path);
+}
+
+function mount(value: unknown, where: string): PlanMount {
+  const raw = object(value, where);
+  if (raw['readOnly'] !== undefined && typeof raw['readOnly'] !== 'boolean')
+    fail(`${where}.readOnly`, 'true or false', raw['readOnly']);
+  return {
+    id: string(raw['id'], `${where}.id`, /^[0-9a-z-]{1,16}$/, 'a short name'),
+    volume: string(raw['volume'], `${where}.volume`, /^[^/]+\/[^/]+$/, 'namespace/name'),
+    config: string(raw['config'], `${where}.config`, ABSOLUTE, 'an absolute path'),
+    target: string(raw['target'], `${where}.target`, ABSOLUTE, 'an absolute path'),
+    subPath: string(raw['subPath'] ?? '', `${where}.subPath`, INSIDE, 'a relative path without . and ..'),
+    readOnly: raw['readOnly'] === true,
+  };
+}
+
+/**
+ * Reads a plan. Members it does not know are ignored (a newer webhook may have written them); optional ones get their default.
+ * Throws UserError `InvalidPlan` that names the member, what was wanted and what was found.
+ */
+export function parsePlan(text: string): Plan {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError('InvalidPlan', 'plan: not JSON', { cause });
+  }
+  const raw = object(json, 'the plan');
+  if (raw['version'] !== 1) fail('version', '1 (is the client’s image older than the webhook?)', raw['version']);
+  const list = raw['mounts'];
+  if (!Array.isArray(list) || list.length === 0 || list.length > MAX_MOUNTS) fail('mounts', `a list of 1 to ${MAX_MOUNTS}`, list);
+  const mounts = list.map((each, index) => mount(each, `mounts[${index}]`));
+  for (const member of ['id', 'target'] as const) {
+    const twice = mounts.find((each, index) => mounts.findIndex((other) => other[member] === each[member]) !== index);
+    if (twice) fail(`mounts[].${member}`, 'different in every mount', twice[member]);
+  }
+  const cache = raw['cache'] === undefined ? undefined : object(raw['cache'], 'cache');
+  const level = raw['logLevel'] ?? 'info';
+  if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error')
+    fail('logLevel', 'debug, info, warn or error', level);
+  return {
+    version: 1,
+    mounts,
+    ...(cache
+      ? {
+          cache: {
+            directory: string(cache['directory'], 'cache.directory', ABSOLUTE, 'an absolute path'),
+            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 10_240),
+            freeSpaceRatio: number(cache['freeSpaceRatio'], 'cache.freeSpaceRatio', 0, 0.95, 0.1),
+          },
+        }
+      : {}),
+    bufferMiB: number(raw['bufferMiB'], 'bufferMiB', 32, 65_536, 300),
+    readaheadMiB: number(raw['readaheadMiB'], 'readaheadMiB', 0, 4096, 32),
+    attrTTL: number(raw['attrTTL'], 'attrTTL', 0, 3600, 1),
+    entryTTL: number(raw['entryTTL'], 'entryTTL', 0, 3600, 1),
+    dirEntryTTL: number(raw['dirEntryTTL'], 'dirEntryTTL', 0, 3600, 1),
+    negativeTTL: number(raw['negativeTTL'], 'negativeTTL', 0, 3600, 0),
+    maxUploads: number(raw['maxUploads'], 'maxUploads', 1, 1000, 20),
+    maxDownloads: number(raw['maxDownloads'], 'maxDownloads', 1, 1000, 200),
+    logLevel: level,
+  };
+}
+
+/** The annotation's text. Members stand in a fixed order, so equal plans are equal texts. */
+export function formatPlan(plan: Plan): string {
+  return JSON.stringify(plan);
+}

@@ -1,0 +1,235 @@
+/** JuiceVolume: where the names and the bytes of a volume live, its format, who may mount it, what becomes of it. */
+import { z } from 'zod';
+import { conditionsSchema, labelSelector, type CustomResource, type WithConditions } from './meta.ts';
+import {
+  anyQuantity,
+  choice,
+  type DeepReadonly,
+  declare,
+  duration,
+  exactlyOne,
+  fixedPresence,
+  immutable,
+  object,
+  objectName,
+  quantity,
+  secretKey,
+  text,
+} from './schema.ts';
+import { parseDuration, parseQuantity } from './units.ts';
+
+/** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
+export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
+const BLOCK_SIZES = ['64Ki', '128Ki', '256Ki', '512Ki', '1Mi', '2Mi', '4Mi', '8Mi', '16Mi'] as const;
+const DAY = 86_400_000;
+
+const absolutePath = '^/[^\\0]*$';
+
+const redis = object(
+  'A standalone Redis or Valkey (4.0 or newer). It must keep what is written to it: no eviction, and persistence.',
+  {
+    addresses: z
+      .array(text('host:port', { min: 3, max: 261, pattern: '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$' }))
+      .min(1)
+      .max(1)
+      .meta({
+        description: 'Where Redis listens, as host:port. One address: a standalone server.',
+        'x-kubernetes-list-type': 'atomic',
+      }),
+    database: declare(z.int().min(0).max(255), 'Number of the Redis database. Immutable.', [immutable]).default(0),
+    authSecretRef: object('The Secret with the credentials for Redis.', {
+      name: objectName('Name of the Secret, in the namespace of the volume.'),
+      usernameKey: secretKey('Key of the user name. A Secret without it means the default user.').default('username'),
+      passwordKey: secretKey('Key of the password.').default('password'),
+    }).optional(),
+    tls: object(
+      'Transport encryption.',
+      {
+        enabled: z.boolean().describe('Speak TLS to Redis.').default(false),
+        caSecretRef: object('The Secret with the certificates of the authorities to trust. Without it, those the image trusts.', {
+          name: objectName('Name of the Secret, in the namespace of the volume.'),
+          key: secretKey('Key of the PEM text.').default('ca.crt'),
+        }).optional(),
+        serverName: text('Name the certificate must be for, where it is not the host of the address.', {
+          min: 1,
+          max: 253,
+        }).optional(),
+      },
+      [
+        {
+          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.serverName))',
+          message: 'caSecretRef and serverName need enabled: true',
+          holds: (tls) => tls.enabled || (tls.caSecretRef === undefined && tls.serverName === undefined),
+        },
+      ],
+    ).prefault({ enabled: false }),
+  },
+);
+
+const metadata = object(
+  'The database that holds names, attributes and the lists of blocks.',
+  {
+    redis: redis.optional(),
+    sqlite: object('A SQLite file. For one machine: every client must see the same file on a local disk.', {
+      path: text('Absolute path of the file. Immutable.', { min: 2, max: 4096, pattern: absolutePath }, [immutable]),
+    }).optional(),
+  },
+  [exactlyOne('redis', 'sqlite'), fixedPresence('redis')],
+);
+
+const s3 = object('A bucket of an S3 service. Objects lie under <volume name>/.', {
+  bucket: text(
+    'Name of the bucket. It is created where it does not exist. Immutable.',
+    {
+      min: 3,
+      max: 63,
+      pattern: '^[a-z0-9][a-z0-9.-]*[a-z0-9]$',
+    },
+    [immutable],
+  ),
+  endpoint: text('URL of the service, without the bucket. Default: Amazon S3 in the region.', {
+    max: 2048,
+    pattern: '^https?://[^/?#@]+/?$',
+  }).optional(),
+  region: text('Region that requests are signed for.', { min: 1, max: 64, pattern: '^[a-z0-9-]+$' }).default('us-east-1'),
+  forcePathStyle: z
+    .boolean()
+    .describe(
+      'Name the bucket in the path (https://host/bucket) instead of in the host name. Default: true with an endpoint, false without.',
+    )
+    .optional(),
+  credentials: object(
+    'Keys. Without them every client uses what its environment offers (AWS_* variables, web identity, instance role).',
+    {
+      secretRef: object('The Secret with the keys.', {
+        name: objectName('Name of the Secret, in the namespace of the volume.'),
+        accessKeyIdKey: secretKey('Key of the access key id.').default('accessKeyId'),
+        secretAccessKeyKey: secretKey('Key of the secret access key.').default('secretAccessKey'),
+        sessionTokenKey: secretKey('Key of the session token, for temporary credentials. Default: none.').optional(),
+      }),
+    },
+  ).optional(),
+});
+
+const storage = object(
+  'The object store that holds the bytes, as blocks.',
+  {
+    s3: s3.optional(),
+    file: object('A directory. For one machine, or a directory that every client has at the same path.', {
+      path: text('Absolute path of the directory. Immutable.', { min: 2, max: 4096, pattern: absolutePath }, [immutable]),
+    }).optional(),
+  },
+  [exactlyOne('s3', 'file'), fixedPresence('s3')],
+);
+
+const format = object('How the volume is written. Decided once.', {
+  blockSize: quantity('Size of a block: a power of two from 64Ki to 16Mi. Immutable.', '64Ki', '16Mi', [
+    {
+      cel: `[${BLOCK_SIZES.map((size) => `'${size}'`).join(', ')}].exists(s, quantity(s).compareTo(quantity(string(self))) == 0)`,
+      message: 'blockSize must be a power of two from 64Ki to 16Mi',
+      holds: (value) => BLOCK_SIZES.some((size) => parseQuantity(size) === parseQuantity(value)),
+    },
+    immutable,
+  ]).default('4Mi'),
+  compression: choice('Compression of each block. Immutable.', ['None', 'LZ4', 'Zstd'], [immutable]).default('None'),
+  trashRetention: duration('How long deleted files are kept in the trash, in whole days; 0h switches the trash off.', '87600h', [
+    {
+      cel: 'duration(self).getSeconds() % 86400 == 0',
+      message: 'trashRetention must be whole days: 0h, 24h, 48h, …',
+      holds: (value) => parseDuration(value) % DAY === 0,
+    },
+  ]).default('24h'),
+});
+
+const access = object('Who may mount the volume.', {
+  allowedNamespaces: object(
+    'Namespaces whose pods may use the volume. Each gets a Secret with the credentials of the volume.',
+    {
+      from: choice('Same: the namespace of the volume. All: every namespace. Selector: those with certain labels, and its own.', [
+        'Same',
+        'All',
+        'Selector',
+      ]).default('Same'),
+      selector: labelSelector('Labels of the namespaces.').optional(),
+    },
+    [
+      {
+        cel: "has(self.selector) == (self.from == 'Selector')",
+        message: 'selector is needed with from: Selector, and only there',
+        holds: (value) => (value.selector !== undefined) === (value.from === 'Selector'),
+      },
+    ],
+  ).prefault({ from: 'Same' }),
+  readOnly: z.boolean().describe('Pods may only read, whatever they ask for.').default(false),
+});
+
+const resourceMap = (description: string) =>
+  z.record(z.string(), anyQuantity('The amount.')).describe(description).meta({ maxProperties: 16 }).optional();
+
+const client = object('The client in the pods.', {
+  image: text('Image of the client. Default: that of the webhook.', { min: 1, max: 512 }).optional(),
+  resources: object('Resources of the client’s container.', {
+    requests: resourceMap('What the container is guaranteed.'),
+    limits: resourceMap('What the container may use at most.'),
+  }).optional(),
+  logLevel: choice('How much the client logs.', ['debug', 'info', 'warn', 'error']).default('info'),
+});
+
+export const volumeSpec = object(
+  'What the volume shall be.',
+  {
+    volumeName: text(
+      'The name of the JuiceFS volume: 3 to 63 lower-case letters, digits and dashes. Objects lie under it. Default: the name of this object. Immutable.',
+      { min: 3, max: 63, pattern: VOLUME_NAME_PATTERN },
+      [immutable],
+    ).optional(),
+    metadata,
+    storage,
+    format: format.prefault({}),
+    access: access.prefault({}),
+    cachePolicyRef: object('The JuiceCachePolicy that pods use unless they name another.', {
+      name: objectName('Name of the policy, in the namespace of the volume.'),
+    }).optional(),
+    client: client.prefault({}),
+    reclaimPolicy: choice(
+      'What becomes of the data when this object is deleted. Delete also needs the annotation juicepod.io/confirm-delete with the name of the object.',
+      ['Retain', 'Delete'],
+    ).default('Retain'),
+    suspend: z.boolean().describe('Leave everything as it is: nothing is checked, formatted, written or deleted.').default(false),
+  },
+  [fixedPresence('volumeName')],
+);
+
+export const volumeStatus = object('What was observed.', {
+  observedGeneration: z.int().min(0).describe('The metadata.generation that was last acted on.').optional(),
+  conditions: conditionsSchema('Ready, and what it rests on.').optional(),
+  volumeName: text('Name of the JuiceFS volume.', { max: 63 }).optional(),
+  uuid: text('UUID of the volume, as its database has it. Once known, a volume with another UUID is never touched.', {
+    max: 64,
+  }).optional(),
+  storage: text('Where the bytes lie, for people.', { max: 2048 }).optional(),
+  usage: object('How much the volume holds, trash included.', {
+    bytes: z.int().min(0).describe('Bytes.'),
+    size: text('The bytes, for people.', { max: 32 }),
+    inodes: z.int().min(0).describe('Files, directories and other nodes.'),
+    observedAt: z.string().meta({ format: 'date-time', description: 'When this was read.' }),
+  }).optional(),
+  sessions: object('Clients that have the volume mounted.', {
+    active: z.int().min(0).describe('Sessions whose heartbeat is not overdue.'),
+  }).optional(),
+  mountSecrets: object('Secrets with what a client needs.', {
+    namespaces: z.int().min(0).describe('How many namespaces have one.'),
+  }).optional(),
+  lastHandledReconcileAt: text('The value of the annotation juicepod.io/reconcile-at that was last acted on.', {
+    max: 256,
+  }).optional(),
+});
+
+export type VolumeSpec = DeepReadonly<z.output<typeof volumeSpec>>;
+export type VolumeStatus = WithConditions<DeepReadonly<z.output<typeof volumeStatus>>>;
+export type JuiceVolume = CustomResource<'JuiceVolume', VolumeSpec, VolumeStatus>;
+
+/** The name of the JuiceFS volume. */
+export function volumeNameOf(volume: JuiceVolume): string {
+  return volume.spec.volumeName ?? volume.metadata.name;
+}

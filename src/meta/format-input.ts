@@ -1,0 +1,193 @@
+/**
+ * From what a person gives to a format, and from one format to the next: the rules of names, sizes and numbers, and what
+ * must not change once there is data.
+ *
+ * Source: the JuiceFS format, §1.1 and §1.2 (cmd/format.go of 1.4.1).
+ */
+import { resolve } from 'node:path';
+import { UserError } from '../lib/errors.ts';
+import type { Random } from '../lib/random.ts';
+import { type Format, jsonName, MAX_META_VERSION } from './format.ts';
+import { encryptSecrets } from './format-secrets.ts';
+
+/** What may be given for a new volume; secrets in plain text. */
+export interface FormatInput {
+  /** 3 to 63 lower-case letters, digits and `-`. */
+  readonly name: string;
+  /** @default `file` */
+  readonly storage?: string;
+  readonly bucket: string;
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+  readonly storageClass?: string;
+  /** KiB; rounded down to a power of two and into 64 … 16384. @default 4096 */
+  readonly blockSize?: number;
+  /** `none`, `lz4`, `zstd`. @default `none` */
+  readonly compression?: string;
+  /** 0 … 256. @default 0 */
+  readonly shards?: number;
+  /** @default false */
+  readonly hashPrefix?: boolean;
+  /** Bytes, 0 = unlimited. @default 0 */
+  readonly capacity?: number;
+  /** 0 = unlimited. @default 0 */
+  readonly inodes?: number;
+  /** Days. @default 1 */
+  readonly trashDays?: number;
+  /** PEM of an RSA key, with which objects are to be encrypted. */
+  readonly encryptKey?: string;
+  /** `aes256gcm-rsa`, `chacha20-rsa`. @default `aes256gcm-rsa` */
+  readonly encryptAlgo?: string;
+  /** @default false */
+  readonly enableAcl?: boolean;
+}
+
+const MIN_BLOCK = 64;
+const MAX_BLOCK = 16_384;
+const compressions = ['none', 'lz4', 'zstd'];
+const encryptions = ['aes256gcm-rsa', 'chacha20-rsa'];
+
+function invalid(field: string, wanted: string, found: unknown): UserError {
+  return new UserError('InvalidFormat', `${field} should be ${wanted}, it is ${JSON.stringify(found)}.`);
+}
+
+/** The block size that is used for a wanted one, both KiB: the power of two at or below it, within 64 … 16384. */
+export function roundBlockSize(wanted: number): number {
+  if (!Number.isFinite(wanted) || wanted <= 0) throw invalid('The block size', 'a number of KiB above 0', wanted);
+  return Math.min(MAX_BLOCK, Math.max(MIN_BLOCK, 2 ** Math.floor(Math.log2(wanted))));
+}
+
+function wholeNumber(field: string, value: number, max: number = Number.MAX_SAFE_INTEGER): number {
+  if (!Number.isSafeInteger(value) || value < 0 || value > max) throw invalid(field, `a whole number in 0 … ${max}`, value);
+  return value;
+}
+
+function oneOf(field: string, value: string, allowed: readonly string[]): string {
+  if (!allowed.includes(value)) throw invalid(field, `one of ${allowed.join(', ')}`, value);
+  return value;
+}
+
+/** The address of a bucket as it is stored: a local folder as an absolute path that ends with a slash. */
+function bucketOf(storage: string, bucket: string): string {
+  if (bucket === '') throw invalid('The bucket', 'the address of the object storage, or a folder for storage "file"', bucket);
+  return storage === 'file' ? `${resolve(bucket).replace(/\/$/, '')}/` : bucket;
+}
+
+function checkShards(shards: number, bucket: string): void {
+  if (shards > 1 && !bucket.includes('%d'))
+    throw invalid('The bucket', `an address with %d for the number of the shard (there are ${shards} shards)`, bucket);
+}
+
+/** The format of a new volume, secrets encrypted. Throws UserError InvalidFormat, which names the field. */
+export function newFormat(input: FormatInput, random: Random): Format {
+  if (!/^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(input.name))
+    throw invalid('The volume name', '3 to 63 lower-case letters, digits and "-", with no "-" at the ends', input.name);
+  const storage = input.storage ?? 'file';
+  const bucket = bucketOf(storage, input.bucket);
+  const shards = wholeNumber('The number of shards', input.shards ?? 0, 256);
+  checkShards(shards, bucket);
+  const format: Format = {
+    name: input.name,
+    uuid: random.uuid(),
+    storage,
+    storageClass: input.storageClass ?? '',
+    tiers: [{ id: 0, storageClass: input.storageClass ?? '', tag: '' }],
+    bucket,
+    accessKey: input.accessKey ?? '',
+    secretKey: input.secretKey ?? '',
+    sessionToken: input.sessionToken ?? '',
+    blockSize: roundBlockSize(input.blockSize ?? 4096),
+    compression: oneOf('The compression', input.compression ?? 'none', compressions),
+    shards,
+    hashPrefix: input.hashPrefix ?? false,
+    capacity: wholeNumber('The capacity', input.capacity ?? 0),
+    inodes: wholeNumber('The number of inodes', input.inodes ?? 0),
+    encryptKey: input.encryptKey ?? '',
+    encryptAlgo: oneOf('The encryption', input.encryptAlgo ?? 'aes256gcm-rsa', encryptions),
+    keyEncrypted: false,
+    uploadLimit: 0,
+    downloadLimit: 0,
+    trashDays: wholeNumber('The number of days in the trash', input.trashDays ?? 1, 36_500),
+    metaVersion: MAX_META_VERSION,
+    minClientVersion: input.enableAcl ? '1.2.0-A' : '1.1.0-A',
+    maxClientVersion: '',
+    dirStats: true,
+    userGroupQuota: false,
+    enableAcl: input.enableAcl ?? false,
+    rangerRestUrl: '',
+    rangerService: '',
+    changeLog: false,
+    changeLogMaxAge: 0,
+    changeLogMaxLines: 0,
+    kerbConf: '',
+    unknown: [],
+  };
+  return encryptSecrets(format, random);
+}
+
+/** A field in which two formats differ, as people know it. */
+export interface FormatDifference {
+  readonly field: string;
+  readonly wanted: string | number | boolean;
+  readonly found: string | number | boolean;
+}
+
+/** What fixes the names and the form of the objects, and so cannot change while there are any. */
+const fixed = ['name', 'blockSize', 'compression', 'shards', 'hashPrefix', 'metaVersion'] as const;
+type Fixed = (typeof fixed)[number];
+
+/** In what of the unchangeable `wanted` differs from the volume that is there; empty where it could be adopted. */
+export function fixedDifferences(found: Format, wanted: Partial<Pick<Format, Fixed>>): readonly FormatDifference[] {
+  const plain = (field: Fixed, value: string | number | boolean): string | number | boolean =>
+    field === 'compression' && value === '' ? 'none' : value;
+  return fixed.flatMap((field) => {
+    const value = wanted[field];
+    if (value === undefined || plain(field, value) === plain(field, found[field])) return [];
+    return [{ field: jsonName(field), wanted: plain(field, value), found: plain(field, found[field]) }];
+  });
+}
+
+/**
+ * The format after a second `format` of a volume: what is given is taken over, the UUID stays.
+ * `old` must have its secrets in plain text (decryptSecrets); the answer has them encrypted.
+ * Throws UserError FormatMismatch where something is to change that cannot, with wanted and found.
+ */
+export function changedFormat(old: Format, changes: Partial<FormatInput>, random: Random): Format {
+  if (old.keyEncrypted) throw new TypeError('the secrets of the old format must be decrypted first');
+  const wanted = {
+    ...changes,
+    ...(changes.blockSize === undefined ? {} : { blockSize: roundBlockSize(changes.blockSize) }),
+  };
+  const differences = fixedDifferences(old, wanted);
+  if (differences.length > 0)
+    throw new UserError(
+      'FormatMismatch',
+      `The volume "${old.name}" is there already and cannot be changed in this: ${differences
+        .map(({ field, wanted, found }) => `${field} from ${JSON.stringify(found)} to ${JSON.stringify(wanted)}`)
+        .join(', ')}.`,
+      { hint: 'Leave these as they are, or format another volume with another database.' },
+    );
+  const storage = changes.storage ?? old.storage;
+  const bucket =
+    changes.bucket === undefined && changes.storage === undefined ? old.bucket : bucketOf(storage, changes.bucket ?? old.bucket);
+  checkShards(old.shards, bucket);
+  const enableAcl = old.enableAcl || (changes.enableAcl ?? false);
+  return encryptSecrets(
+    {
+      ...old,
+      storage,
+      bucket,
+      accessKey: changes.accessKey ?? old.accessKey,
+      secretKey: changes.secretKey ?? old.secretKey,
+      sessionToken: changes.sessionToken ?? old.sessionToken,
+      capacity: wholeNumber('The capacity', changes.capacity ?? old.capacity),
+      inodes: wholeNumber('The number of inodes', changes.inodes ?? old.inodes),
+      trashDays: wholeNumber('The number of days in the trash', changes.trashDays ?? old.trashDays, 36_500),
+      enableAcl,
+      minClientVersion:
+        enableAcl && !old.enableAcl && /^(0|1\.[01])\./.test(old.minClientVersion) ? '1.2.0-A' : old.minClientVersion,
+    },
+    random,
+  );
+}

@@ -1,0 +1,353 @@
+/**
+ * The metadata engine over Redis (4 or newer, or what speaks its protocol). Keys and values are JuiceFS's own (keys.ts,
+ * records.ts), so the official client can work on the same volume at the same time: a script is atomic, and makes its WATCH
+ * fail and retry as any other write would.
+ *
+ * Round trips: a read of one value, a lookup, a commit are one each; several reads are one pipeline. At most 256 commits are
+ * out at once, further ones wait.
+ *
+ * Exactly once: see commit.lua. The marks of a client are one small hash that Redis forgets an hour after the last use.
+ */
+import type { Random } from '../../lib/random.ts';
+import { FsError } from '../../lib/errors.ts';
+import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
+import type { Logger } from '../../lib/log.ts';
+import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
+import { type Attr, NodeType } from '../types.ts';
+import type { Argument, RedisConnection } from './connection.ts';
+import { type Keys, parseSliceField } from './keys.ts';
+import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
+import { commitScript, lookupScript } from './scripts.ts';
+import { scanHash, scanKeys, scanMembers } from './scan.ts';
+import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
+
+/** Commits out at once. */
+const SLOTS = 256;
+const MARK_SECONDS = 3600;
+/** The marks' lifetime is set anew once in so many commits of ours, and with the first. */
+const RENEW_EVERY = 1000;
+const MGET_BATCH = 4096;
+
+export class RedisEngine implements MetaEngine {
+  readonly description: string;
+  readonly idCountersHold = 'last';
+  readonly usageCounters = 'inline';
+  readonly #connection: RedisConnection;
+  readonly #keys: Keys;
+  readonly #logger: Logger;
+  readonly #marks: string;
+  readonly #freeSlots: number[] = Array.from({ length: SLOTS }, (_, index) => index);
+  readonly #waiting: (() => void)[] = [];
+  #commits = 0;
+
+  /** Over a connection that is open. */
+  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger) {
+    this.description = connection.description;
+    this.#connection = connection;
+    this.#keys = keys;
+    this.#logger = logger;
+    this.#marks = keys.marks(random.uuid());
+  }
+
+  /** Looks at version and settings of the server; warns of what endangers data, and sets what it may set. */
+  async checkServer(): Promise<void> {
+    const info = String(await this.#connection.call('INFO', 'server'));
+    const version = /redis_version:(\d+)\./.exec(info);
+    if (version && Number(version[1]) < 4)
+      this.#logger.warn('Redis is older than version 4, which is the oldest that is supported', { server: this.description });
+    const memory = String(await this.#connection.call('INFO', 'memory'));
+    const policy = /maxmemory_policy:(\S+)/.exec(memory)?.[1];
+    if (policy === undefined || policy === 'noeviction') return;
+    try {
+      await this.#connection.call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+      this.#logger.info('Redis may not drop keys any more: maxmemory-policy is now noeviction', { server: this.description });
+    } catch (error) {
+      this.#logger.warn(
+        'Redis drops keys when it runs out of memory, which destroys volumes: set maxmemory-policy to noeviction',
+        {
+          server: this.description,
+          policy,
+          error,
+        },
+      );
+    }
+  }
+
+  async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
+    signal?.throwIfAborted();
+    const [only] = reads;
+    if (reads.length === 1 && only && only.kind !== 'dirStat') {
+      const [command] = commandsOf(only, this.#keys) as readonly [Command];
+      const [name, ...args] = command;
+      return [valueOf(only, [await this.#connection.call(name, ...args)])] as unknown as Values<R>;
+    }
+    const lists = reads.map((read) => commandsOf(read, this.#keys));
+    const replies = await this.#connection.pipeline(lists.flat());
+    let from = 0;
+    return reads.map((read, index) => {
+      const to = from + (lists[index]?.length ?? 0);
+      const value = valueOf(read, replies.slice(from, to));
+      from = to;
+      return value;
+    }) as unknown as Values<R>;
+  }
+
+  async lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
+    const args = [this.#keys.directory(parent), name, this.#keys.prefix];
+    const reply = (await this.#connection.script(lookupScript, 1, () => args)) as [Buffer, Buffer | null] | null;
+    if (!reply) return undefined;
+    const [entry, node] = reply;
+    return { value: decodeEntry(entry), attr: node ? decodeAttr(node) : undefined };
+  }
+
+  async commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
+    signal?.throwIfAborted();
+    let nodeBytes: NodeBytes | undefined;
+    const slot = this.#freeSlots.pop() ?? (await this.#waitForSlot());
+    try {
+      for (;;) {
+        const answer = await this.#send(slot, transaction, nodeBytes, signal);
+        nodeBytes = otherSpelling(transaction, answer.reply);
+        if (!nodeBytes) return decodeAnswer(transaction, answer.encoded, answer.reply);
+      }
+    } finally {
+      const next = this.#waiting.shift();
+      this.#freeSlots.push(slot);
+      next?.();
+    }
+  }
+
+  async #waitForSlot(): Promise<number> {
+    for (;;) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      const slot = this.#freeSlots.pop();
+      if (slot !== undefined) return slot;
+    }
+  }
+
+  async #send(slot: number, transaction: Transaction, nodeBytes: NodeBytes | undefined, signal: AbortSignal | undefined) {
+    const encoded = encodeTransaction(transaction, this.#keys, nodeBytes);
+    const number = ++this.#commits;
+    const ttl = number % RENEW_EVERY === 1 ? MARK_SECONDS : '';
+    const reply = await this.#connection.script(
+      commitScript,
+      encoded.keys.length + 1,
+      (attempt) => [this.#marks, ...encoded.keys, slot, number, attempt > 0 ? '1' : '', ttl, ...encoded.args],
+      signal,
+    );
+    return { encoded, reply };
+  }
+
+  async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]> {
+    for await (const fields of scanHash(this.#connection, this.#keys.directory(ino), batch))
+      yield fields.map(([name, value]) => ({ name, value: decodeEntry(value) }));
+  }
+
+  async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
+    const found: (Attr | undefined)[] = [];
+    for (let from = 0; from < inos.length; from += MGET_BATCH) {
+      const keys = inos.slice(from, from + MGET_BATCH).map((ino) => this.#keys.node(ino));
+      const values = (await this.#connection.call('MGET', ...keys)) as (Buffer | null)[];
+      for (const value of values) found.push(value ? decodeAttr(value) : undefined);
+    }
+    return found;
+  }
+
+  async *scanChunks(ino: Ino): AsyncIterable<number> {
+    for await (const chunk of this.#scanChunkKeys(formatIno(ino))) yield chunk.index;
+  }
+
+  async *#scanChunkKeys(ino: string): AsyncIterable<{ readonly ino: Ino; readonly index: number }> {
+    const prefix = `${this.#keys.prefix}c`;
+    for await (const key of scanKeys(this.#connection, `${prefix}${ino}_*`)) {
+      const match = /^(\d+)_(\d+)$/.exec(key.slice(prefix.length));
+      if (match) yield { ino: parseIno(match[1] ?? ''), index: Number(match[2]) };
+    }
+  }
+
+  async *scanAllChunks(): AsyncIterable<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }> {
+    for await (const { ino, index } of this.#scanChunkKeys('*')) {
+      const [records] = await this.read([{ kind: 'chunk', ino, index }]);
+      yield { ino, index, records };
+    }
+  }
+
+  async scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]> {
+    const members = (await this.#connection.call(
+      'ZRANGEBYSCORE',
+      this.#keys.delfiles,
+      '-inf',
+      `(${before}`,
+      'LIMIT',
+      0,
+      limit,
+    )) as Buffer[];
+    return members.flatMap((member) => {
+      const match = /^(\d+):(\d+)$/.exec(member.toString());
+      return match ? [{ ino: parseIno(match[1] ?? ''), length: Number(match[2]) }] : [];
+    });
+  }
+
+  async scanDelayed(
+    before: number,
+    limit: number,
+  ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
+    const found: { readonly id: number; readonly time: number; readonly slices: Buffer }[] = [];
+    for await (const fields of scanHash(this.#connection, this.#keys.delayed, 1000)) {
+      for (const [field, slices] of fields) {
+        const match = /^(\d+)_(\d+)$/.exec(field.toString());
+        if (match && Number(match[2]) < before) found.push({ id: Number(match[1]), time: Number(match[2]), slices });
+      }
+      if (found.length >= limit) break;
+    }
+    return found.slice(0, limit);
+  }
+
+  async scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]> {
+    const found: { readonly id: number; readonly size: number }[] = [];
+    for await (const fields of scanHash(this.#connection, this.#keys.sliceRefs, 1000)) {
+      for (const [field, value] of fields) {
+        const slice = parseSliceField(field.toString());
+        // A negative count means that not even the first reference is left.
+        if (slice && slice.id > 0 && Number(value.toString()) < 0) found.push(slice);
+      }
+      if (found.length >= limit) break;
+    }
+    return found.slice(0, limit);
+  }
+
+  async hasQuotas(): Promise<boolean> {
+    const keys = [...this.#keys.dirQuotas.slice(0, 1), ...this.#keys.ownerQuotas];
+    const counts = await this.#connection.pipeline(keys.map((key) => ['HLEN', key] as const));
+    return counts.some((count) => Number(count) > 0);
+  }
+
+  async readSetting(): Promise<string | undefined> {
+    const text = (await this.#connection.call('GET', this.#keys.setting)) as Buffer | null;
+    return text?.toString();
+  }
+
+  async writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean> {
+    const { setting } = this.#keys;
+    const commands: (readonly [key: string, command: string, ...args: Argument[]])[] = [];
+    if (create) {
+      const sec = Number(create.nowNs / 1_000_000_000n);
+      if (create.trash) commands.push([this.#keys.node(TRASH_INO), 'SETNX', encodeAttr(newDirectory(0o555, sec))]);
+      commands.push([setting, 'SET', text], [this.#keys.node(ROOT_INO), 'SET', encodeAttr(newDirectory(0o777, sec))]);
+    } else commands.push([setting, 'SET', text]);
+    const checks: readonly (readonly [key: string, ...args: Argument[]])[] = create ? [[setting, 'n', '']] : [];
+    return this.#commitRaw(checks, commands);
+  }
+
+  /** A transaction in the terms of the script. False where a check failed. */
+  async #commitRaw(
+    checks: readonly (readonly [key: string, ...args: Argument[]])[],
+    commands: readonly (readonly [key: string, command: string, ...args: Argument[]])[],
+  ): Promise<boolean> {
+    const slot = this.#freeSlots.pop() ?? (await this.#waitForSlot());
+    try {
+      const number = ++this.#commits;
+      const keys = [this.#marks, ...checks.map(([key]) => key), ...commands.map(([key]) => key)];
+      const checkArgs = checks.flatMap(([, ...args]) => args);
+      const commandArgs = commands.flatMap(([, command, ...args]) => [command, args.length, ...args]);
+      const answer = (await this.#connection.script(commitScript, keys.length, (attempt) => [
+        ...keys,
+        slot,
+        number,
+        attempt > 0 ? '1' : '',
+        MARK_SECONDS,
+        checks.length,
+        ...checkArgs,
+        ...commandArgs,
+      ])) as [number];
+      return answer[0] !== 0;
+    } finally {
+      const next = this.#waiting.shift();
+      this.#freeSlots.push(slot);
+      next?.();
+    }
+  }
+
+  async newSessionId(): Promise<number> {
+    // Repeated after a lost answer it leaves out a number, which does no harm.
+    return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
+  }
+
+  async putSession(sid: number, expire: number, info: string): Promise<void> {
+    await this.#commitRaw(
+      [],
+      [
+        [this.#keys.sessions, 'ZADD', expire, sid],
+        [this.#keys.sessionInfos, 'HSETNX', sid, info],
+      ],
+    );
+  }
+
+  async sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]> {
+    const [scores, infos] = (await this.#connection.pipeline([
+      ['ZRANGE', this.#keys.sessions, 0, -1, 'WITHSCORES'],
+      ['HGETALL', this.#keys.sessionInfos],
+    ])) as [Buffer[], Buffer[]];
+    const infoOf = new Map(pairs(infos).map(([sid, info]) => [sid.toString(), info.toString()]));
+    return pairs(scores).map(([sid, score]) => ({
+      sid: Number(sid.toString()),
+      expire: Number(score.toString()),
+      info: infoOf.get(sid.toString()),
+    }));
+  }
+
+  async sustained(sid: number): Promise<readonly Ino[]> {
+    const members = (await this.#connection.call('SMEMBERS', this.#keys.sustained(sid))) as Buffer[];
+    return members.map((member) => parseIno(member.toString()));
+  }
+
+  async removeSession(sid: number): Promise<void> {
+    const locked = this.#keys.locked(sid);
+    for await (const key of scanMembers(this.#connection, locked)) {
+      const fields = (await this.#connection.call('HKEYS', key)) as Buffer[];
+      const ours = fields.filter((field) => field.toString('latin1').startsWith(`${sid}_`));
+      await this.#commitRaw([], [...ours.map((field) => [key, 'HDEL', field] as const), [locked, 'SREM', key] as const]);
+    }
+    await this.#commitRaw(
+      [],
+      [
+        [this.#keys.sessionInfos, 'HDEL', sid],
+        [this.#keys.sessions, 'ZREM', sid],
+      ],
+    );
+  }
+
+  async reset(): Promise<void> {
+    if (this.#keys.prefix !== '') throw new FsError('ENOTSUP', 'a volume in a shared key space cannot be removed in one go');
+    await this.#connection.call('FLUSHDB');
+  }
+
+  close(): Promise<void> {
+    this.#connection.close();
+    return Promise.resolve();
+  }
+}
+
+function newDirectory(mode: number, sec: number): Attr {
+  return {
+    flags: 0,
+    type: NodeType.Directory,
+    mode,
+    uid: 0,
+    gid: 0,
+    atime: sec,
+    atimensec: 0,
+    mtime: sec,
+    mtimensec: 0,
+    ctime: sec,
+    ctimensec: 0,
+    nlink: 2,
+    length: 4096,
+    rdev: 0,
+    parent: ROOT_INO,
+    accessAcl: 0,
+    defaultAcl: 0,
+    tier: 0,
+  };
+}

@@ -1,0 +1,90 @@
+/**
+ * Names of the keys of a volume on Redis. All key names are made here; `prefix` is empty, or a hash tag in a cluster.
+ * Source: the JuiceFS format, Redis key space.
+ */
+import { formatIno, type Ino } from '../../lib/int64.ts';
+
+/** The counters whose key is not their name. */
+const counterKeys: Readonly<Record<string, string>> = {
+  nextInode: 'nextinode',
+  nextChunk: 'nextchunk',
+  nextSession: 'nextsession',
+};
+
+export class Keys {
+  readonly prefix: string;
+  readonly setting: string;
+  readonly sliceRefs: string;
+  readonly delayed: string;
+  readonly delfiles: string;
+  readonly sessions: string;
+  readonly sessionInfos: string;
+  readonly dirLength: string;
+  readonly dirSpace: string;
+  readonly dirInodes: string;
+  /** Limits, used space, used inodes of directories with a quota. */
+  readonly dirQuotas: readonly string[];
+  /** Limits of users and of groups. */
+  readonly ownerQuotas: readonly string[];
+
+  constructor(prefix = '') {
+    this.prefix = prefix;
+    this.setting = `${prefix}setting`;
+    this.sliceRefs = `${prefix}sliceRef`;
+    this.delayed = `${prefix}delSlices`;
+    this.delfiles = `${prefix}delfiles`;
+    this.sessions = `${prefix}allSessions`;
+    this.sessionInfos = `${prefix}sessionInfos`;
+    this.dirLength = `${prefix}dirDataLength`;
+    this.dirSpace = `${prefix}dirUsedSpace`;
+    this.dirInodes = `${prefix}dirUsedInodes`;
+    this.dirQuotas = ['dirQuota', 'dirQuotaUsedSpace', 'dirQuotaUsedInodes'].map((name) => prefix + name);
+    this.ownerQuotas = ['userQuota', 'groupQuota'].map((name) => prefix + name);
+  }
+
+  node(ino: Ino): string {
+    return `${this.prefix}i${formatIno(ino)}`;
+  }
+  directory(ino: Ino): string {
+    return `${this.prefix}d${formatIno(ino)}`;
+  }
+  parents(ino: Ino): string {
+    return `${this.prefix}p${formatIno(ino)}`;
+  }
+  chunk(ino: Ino, index: number): string {
+    return `${this.prefix}c${formatIno(ino)}_${index}`;
+  }
+  symlink(ino: Ino): string {
+    return `${this.prefix}s${formatIno(ino)}`;
+  }
+  xattr(ino: Ino): string {
+    return `${this.prefix}x${formatIno(ino)}`;
+  }
+  counter(name: string): string {
+    return this.prefix + (counterKeys[name] ?? name);
+  }
+  sustained(sid: number): string {
+    return `${this.prefix}session${sid}`;
+  }
+  locked(sid: number): string {
+    return `${this.prefix}locked${sid}`;
+  }
+  /**
+   * The marks of one client's last transactions (commit.lua). JuiceFS tells keys apart by their first letter and knows none
+   * that begins with z.
+   */
+  marks(client: string): string {
+    return `${this.prefix}zcommit:${client}`;
+  }
+}
+
+/** The field of a slice in `sliceRef`. */
+export function sliceField(id: number, size: number): string {
+  return `k${id}_${size}`;
+}
+
+/** Reads the field of a slice in `sliceRef`, or undefined where it is something else. */
+export function parseSliceField(field: string): { readonly id: number; readonly size: number } | undefined {
+  const match = /^k(\d+)_(\d+)$/.exec(field);
+  return match ? { id: Number(match[1]), size: Number(match[2]) } : undefined;
+}

@@ -1,0 +1,33 @@
+/** Opens the Redis engine from a metadata URL. */
+import { type Clock, systemClock } from '../../lib/clock.ts';
+import { type Logger, nullLogger } from '../../lib/log.ts';
+import { type Random, systemRandom } from '../../lib/random.ts';
+import type { RedisUrl } from '../url.ts';
+import { RedisConnection } from './connection.ts';
+import { RedisEngine } from './engine.ts';
+import { Keys } from './keys.ts';
+
+export interface RedisEngineOptions {
+  /** @default systemClock */
+  readonly clock?: Clock;
+  /** @default systemRandom */
+  readonly random?: Random;
+  /** @default nullLogger */
+  readonly logger?: Logger;
+  /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
+  readonly patience?: number;
+}
+
+/** Connects and checks the server. Throws UserError where it does not answer within `patience`, or refuses us. */
+export async function openRedis(url: RedisUrl, options: RedisEngineOptions = {}): Promise<RedisEngine> {
+  const logger = options.logger ?? nullLogger;
+  const connection = new RedisConnection(url, {
+    clock: options.clock ?? systemClock,
+    logger,
+    patience: options.patience ?? 30_000,
+  });
+  await connection.open();
+  const engine = new RedisEngine(connection, new Keys(), options.random ?? systemRandom, logger);
+  await engine.checkServer();
+  return engine;
+}

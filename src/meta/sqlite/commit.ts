@@ -1,0 +1,206 @@
+/**
+ * A transaction of the engine seam as SQL: compare, then write. Runs inside BEGIN IMMEDIATE, so nothing changes between the
+ * comparison and the writing; a transaction whose check fails has written nothing.
+ */
+import type { Check, CommitResult, EntryValue, NodeScope, Transaction, Write } from '../engine.ts';
+import { SLICE_RECORD } from '../records.ts';
+import type { Attr } from '../types.ts';
+import type { Ino } from '../../lib/int64.ts';
+import type { Connection } from './connection.ts';
+import { attrAt, bindIno, bindNode, bindTime, bytesAt, entryAt, numberAt } from './rows.ts';
+import type { Statements } from './statements.ts';
+
+export interface Tables {
+  readonly connection: Connection;
+  readonly sql: Statements;
+}
+
+/** The node, or undefined. */
+export function readNode({ connection, sql }: Tables, ino: Ino): Attr | undefined {
+  const row = connection.get(sql.getNode, bindIno(ino));
+  return row && attrAt(row, 0);
+}
+
+/** The value of a directory entry, or undefined. */
+export function readEntry({ connection, sql }: Tables, parent: Ino, name: Buffer): EntryValue | undefined {
+  const row = connection.get(sql.getEntry, bindIno(parent), name);
+  return row && entryAt(row, 0);
+}
+
+/** The records of a chunk, empty where there is no list. */
+export function readChunk({ connection, sql }: Tables, ino: Ino, index: number): Buffer {
+  const row = connection.get(sql.getChunk, bindIno(ino), index);
+  return row ? bytesAt(row, 0) : Buffer.alloc(0);
+}
+
+/** The counter, 0 where there is none. */
+export function readCounter({ connection, sql }: Tables, name: string): number {
+  const row = connection.get(sql.getCounter, name);
+  return row ? numberAt(row, 0) : 0;
+}
+
+const accessFields = ['flags', 'type', 'mode', 'uid', 'gid', 'parent', 'accessAcl', 'defaultAcl', 'tier'] as const;
+const allFields = [
+  ...accessFields,
+  'atime',
+  'atimensec',
+  'mtime',
+  'mtimensec',
+  'ctime',
+  'ctimensec',
+  'nlink',
+  'length',
+  'rdev',
+] as const;
+
+function sameNode(found: Attr | undefined, expected: Attr | undefined, scope: NodeScope): boolean {
+  if (!found || !expected) return found === expected;
+  if (scope === 'exists') return true;
+  return (scope === 'all' ? allFields : accessFields).every((field) => found[field] === expected[field]);
+}
+
+interface Checked {
+  readonly holds: boolean;
+  readonly current: Attr | EntryValue | undefined;
+}
+
+const only = (holds: boolean): Checked => ({ holds, current: undefined });
+
+function compare(tables: Tables, check: Check): Checked {
+  const { connection, sql } = tables;
+  switch (check.kind) {
+    case 'node': {
+      const current = readNode(tables, check.ino);
+      return { holds: sameNode(current, check.expect, check.scope), current };
+    }
+    case 'entry': {
+      const current = readEntry(tables, check.parent, check.name);
+      return { holds: current?.ino === check.expect?.ino && current?.type === check.expect?.type, current };
+    }
+    case 'emptyDirectory':
+      return only(connection.get(sql.hasEntry, bindIno(check.ino)) === undefined);
+    case 'xattr':
+      return only((connection.get(sql.getXattr, bindIno(check.ino), check.name) === undefined) === (check.expect === 'absent'));
+    case 'chunkPrefix': {
+      const found = readChunk(tables, check.ino, check.index);
+      return only(check.whole ? found.equals(check.records) : found.subarray(0, check.records.length).equals(check.records));
+    }
+    case 'delayed':
+      return only(connection.get(sql.hasDelayed, check.id, check.time) !== undefined);
+    case 'counterAtMost':
+      return only(readCounter(tables, check.name) <= check.value);
+  }
+}
+
+/** Writes, and answers what the seam says about the result of this kind. */
+function apply({ connection, sql }: Tables, write: Write): number {
+  const run = (statement: string, ...values: Parameters<Connection['run']>[1][]): number => connection.run(statement, ...values);
+  const answer = (statement: string, ...values: Parameters<Connection['run']>[1][]): number => {
+    const row = connection.get(statement, ...values);
+    return row ? numberAt(row, 0) : 0;
+  };
+  switch (write.kind) {
+    case 'putNode':
+      run(sql.putNode, ...bindNode(write.ino, write.attr));
+      return 0;
+    case 'touchNode':
+      return run(sql.touchNode, ...bindTime(write.sec, write.nsec), write.nlink, bindIno(write.ino));
+    case 'removeNode':
+      run(sql.removeNode, bindIno(write.ino));
+      return 0;
+    case 'putEntry':
+      run(sql.putEntry, bindIno(write.parent), write.name, bindIno(write.value.ino), write.value.type);
+      return 0;
+    case 'removeEntry':
+      run(sql.removeEntry, bindIno(write.parent), write.name);
+      return 0;
+    case 'addParent':
+    case 'removeParents':
+      // The parents of a file are its rows in `edge`.
+      return 0;
+    case 'putSymlink':
+      run(sql.putSymlink, bindIno(write.ino), write.target);
+      return 0;
+    case 'removeSymlink':
+      run(sql.removeSymlink, bindIno(write.ino));
+      return 0;
+    case 'putXattr':
+      run(sql.putXattr, bindIno(write.ino), write.name, write.value);
+      return 0;
+    case 'removeXattr':
+      run(sql.removeXattr, bindIno(write.ino), write.name);
+      return 0;
+    case 'removeXattrs':
+      run(sql.removeXattrs, bindIno(write.ino));
+      return 0;
+    case 'appendSlices': {
+      const length = answer(
+        write.onlyExisting ? sql.appendExisting : sql.appendSlices,
+        bindIno(write.ino),
+        write.index,
+        write.records,
+      );
+      if (write.newSlice) run(sql.newSlice, write.newSlice.id, write.newSlice.size);
+      return length / SLICE_RECORD;
+    }
+    case 'replaceSlices': {
+      const row = connection.get(sql.replaceSlices, bindIno(write.ino), write.index, write.records, write.count * SLICE_RECORD);
+      if (row && numberAt(row, 0) === 0) run(sql.removeChunk, bindIno(write.ino), write.index);
+      if (write.newSlice) run(sql.newSlice, write.newSlice.id, write.newSlice.size);
+      return 0;
+    }
+    case 'removeChunk':
+      run(sql.removeChunk, bindIno(write.ino), write.index);
+      return 0;
+    case 'addSliceRef':
+      return answer(sql.addSliceRef, write.id, write.size, write.delta);
+    case 'forgetSlice':
+      run(sql.forgetSlice, write.id);
+      return 0;
+    case 'delaySlices':
+      run(sql.delaySlices, write.id, write.time, write.slices);
+      return 0;
+    case 'removeDelayed':
+      run(sql.removeDelayed, write.id, write.time);
+      return 0;
+    case 'addCounter':
+      return answer(sql.addCounter, write.name, write.delta);
+    case 'setCounter':
+      run(sql.setCounter, write.name, write.value);
+      return 0;
+    case 'addDirStat':
+      return run(sql.addDirStat, write.delta.length, write.delta.space, write.delta.inodes, bindIno(write.ino));
+    case 'putDirStat':
+      run(sql.putDirStat, write.value.length, write.value.space, write.value.inodes, bindIno(write.ino));
+      return 0;
+    case 'removeDirStat':
+      run(sql.removeDirStat, bindIno(write.ino));
+      return 0;
+    case 'removeDirQuota':
+      run(sql.removeDirQuota, bindIno(write.ino));
+      return 0;
+    case 'addDelfile':
+      run(sql.addDelfile, bindIno(write.ino), write.length, write.time);
+      return 0;
+    case 'removeDelfile':
+      run(sql.removeDelfile, bindIno(write.ino));
+      return 0;
+    case 'addSustained':
+      run(sql.addSustained, write.sid, bindIno(write.ino));
+      return 0;
+    case 'removeSustained':
+      run(sql.removeSustained, write.sid, bindIno(write.ino));
+      return 0;
+  }
+}
+
+/** Compares and writes. Must run inside a transaction of the connection. */
+export function applyTransaction(tables: Tables, { checks, writes }: Transaction): CommitResult {
+  const checked = checks.map((check) => compare(tables, check));
+  if (checked.every(({ holds }) => holds)) return { ok: true, results: writes.map((write) => apply(tables, write)) };
+  return {
+    ok: false,
+    failed: checked.flatMap(({ holds }, index) => (holds ? [] : [index])),
+    current: checked.map(({ current }) => current),
+  };
+}

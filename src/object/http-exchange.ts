@@ -1,0 +1,148 @@
+/**
+ * One HTTP request whose answer goes where the caller wants it: a successful body straight into a buffer, chunk by chunk
+ * as the socket gives it, without a stream in between; any other body is kept up to a bound, for the error's text.
+ *
+ * Invariant: once the promise is settled (answered, timed out or aborted) neither buffer is touched again.
+ */
+import type { Dispatcher } from 'undici';
+import type { Clock } from '../lib/clock.ts';
+import { ObjectError } from './store.ts';
+
+export interface ExchangeRequest {
+  readonly origin: string;
+  readonly method: 'GET' | 'PUT' | 'HEAD' | 'DELETE';
+  /** With the query. */
+  readonly path: string;
+  readonly headers: Record<string, string>;
+  readonly body?: Buffer;
+  /** Takes the body of a 200 or 206. @default a new buffer */
+  readonly into?: Buffer | undefined;
+  /** What to take of the body of a 200 where a range was asked for and the server did not heed it. */
+  readonly range?: { readonly offset: number; readonly length: number | undefined } | undefined;
+  /** The longest body that is accepted where there is no `into`, bytes. */
+  readonly maxBody: number;
+  /** From dispatch to the last byte, milliseconds. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface ExchangeAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** A view of `into` for a 200 or 206 where it was given. */
+  readonly body: Buffer;
+}
+
+/** Bytes of an error's text that are kept. */
+const MAX_ERROR_BODY = 64 * 1024;
+
+/**
+ * Sends the request. Fails with ObjectError `Timeout`, `Unavailable` (no connection, reset, body cut short) or `Invalid`
+ * (more bytes than `into` or `maxBody` holds), or with the signal's reason.
+ */
+export function exchange(dispatcher: Dispatcher, clock: Clock, request: ExchangeRequest): Promise<ExchangeAnswer> {
+  return new Promise((resolve, reject) => {
+    const { signal, into, range } = request;
+    let settled = false;
+    let controller: Dispatcher.DispatchController | undefined;
+    let status = 0;
+    let headers: Readonly<Record<string, string | string[] | undefined>> = {};
+    let target = into ?? Buffer.alloc(0);
+    let length = 0;
+    let skip = 0;
+    let expected = Infinity;
+
+    const settle = (): boolean => {
+      if (settled) return false;
+      settled = true;
+      cancelTimer();
+      signal?.removeEventListener('abort', onAbort);
+      return true;
+    };
+    const fail = (error: Error): void => {
+      if (!settle()) return;
+      reject(error);
+      controller?.abort(error);
+    };
+    const onAbort = (): void => fail(signal?.reason instanceof Error ? signal.reason : new DOMException('aborted', 'AbortError'));
+    const cancelTimer = clock.timer(request.timeoutMs, () =>
+      fail(new ObjectError('Timeout', `${request.origin} did not finish its answer within ${request.timeoutMs} ms`)),
+    );
+    if (signal?.aborted) return onAbort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+
+    dispatcher.dispatch(
+      {
+        origin: request.origin,
+        method: request.method,
+        path: request.path,
+        headers: request.headers,
+        body: request.body ?? null,
+      },
+      {
+        onRequestStart(started) {
+          controller = started;
+          if (settled) started.abort(new ObjectError('Timeout', 'the request was given up before it began'));
+        },
+        onResponseStart(_controller, statusCode, responseHeaders) {
+          if (statusCode < 200) return;
+          status = statusCode;
+          headers = responseHeaders;
+          const announced = Number(responseHeaders['content-length'] ?? Number.NaN);
+          const good = statusCode === 200 || statusCode === 206;
+          if (good && range && statusCode === 200) {
+            skip = range.offset;
+            expected = range.length ?? Infinity;
+          }
+          if (good && into) return;
+          const most = good ? request.maxBody : MAX_ERROR_BODY;
+          if (good && announced - skip > most && expected > most) return fail(tooLong(most));
+          const first = Number.isNaN(announced) ? 4096 : Math.max(0, announced - skip);
+          target = request.method === 'HEAD' ? Buffer.alloc(0) : Buffer.allocUnsafeSlow(Math.min(first, most, expected));
+        },
+        onResponseData(_controller, chunk) {
+          if (settled) return;
+          let from = 0;
+          if (skip > 0) {
+            from = Math.min(skip, chunk.length);
+            skip -= from;
+          }
+          const wanted = Math.min(chunk.length - from, expected - length);
+          const good = status === 200 || status === 206;
+          if (length + wanted > target.length) {
+            if (good && (into || length + wanted > request.maxBody)) return fail(tooLong(into?.length ?? request.maxBody));
+            if (!good && length + wanted > MAX_ERROR_BODY) return;
+            const larger = Buffer.allocUnsafeSlow(Math.max(length + wanted, target.length * 2));
+            target.copy(larger, 0, 0, length);
+            target = larger;
+          }
+          chunk.copy(target, length, from, from + wanted);
+          length += wanted;
+        },
+        onResponseEnd() {
+          if (settle()) resolve({ status, headers, body: target.subarray(0, length) });
+        },
+        onResponseError(_controller, error) {
+          if (settle()) reject(describe(request.origin, error));
+        },
+      },
+    );
+
+    function tooLong(most: number): ObjectError {
+      return new ObjectError('Invalid', `${request.origin} answered with more than the ${most} bytes that were expected`);
+    }
+  });
+}
+
+function describe(origin: string, error: Error): Error {
+  if (error instanceof ObjectError) return error;
+  const code = (error as NodeJS.ErrnoException).code ?? error.name;
+  const timeout = code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT';
+  return new ObjectError(
+    timeout ? 'Timeout' : 'Unavailable',
+    `no whole answer from ${origin}: ${error.message || code} (${code})`,
+    {
+      cause: error,
+    },
+  );
+}

@@ -1,0 +1,62 @@
+/** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry, as JuiceFS orders them. */
+import type { Clock } from '../lib/clock.ts';
+import { FileObjectStore } from './file.ts';
+import { withPrefix } from './prefix.ts';
+import { type RetryOptions, withRetry } from './retry.ts';
+import { parseBucketUrl } from './s3-url.ts';
+import { S3ObjectStore } from './s3.ts';
+import { sharded } from './shard.ts';
+import { ObjectError, type ObjectStore } from './store.ts';
+
+export interface ObjectStoreOptions {
+  /** `file`, `s3` or `minio`; JuiceFS's name of the driver. */
+  readonly storage: string;
+  /** The bucket as JuiceFS spells it; with `%d` where there are shards. */
+  readonly bucket: string;
+  readonly accessKey?: string | undefined;
+  readonly secretKey?: string | undefined;
+  readonly sessionToken?: string | undefined;
+  /** The volume's name; its objects are under `<name>/`. Empty for the bucket itself. */
+  readonly name: string;
+  /** Buckets that the keys are spread over. @default 0, no sharding */
+  readonly shards?: number | undefined;
+  /** One request, milliseconds. @default 60000 */
+  readonly timeoutMs?: number;
+  readonly retry?: RetryOptions;
+  /** @default process.env */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  readonly clock?: Clock;
+}
+
+function openBucket(options: ObjectStoreOptions, bucket: string): ObjectStore {
+  const environment = options.environment ?? process.env;
+  const { storage, clock, timeoutMs } = options;
+  if (storage === 'file') return new FileObjectStore(bucket);
+  if (storage !== 's3' && storage !== 'minio')
+    throw new ObjectError(
+      'Invalid',
+      `storage ${JSON.stringify(storage)} is not supported; the supported ones are file, s3 and minio`,
+    );
+  const minio = storage === 'minio';
+  return new S3ObjectStore({
+    address: parseBucketUrl(bucket, storage, environment),
+    accessKey: options.accessKey || (minio ? environment['MINIO_ACCESS_KEY'] : undefined),
+    secretKey: options.secretKey || (minio ? environment['MINIO_SECRET_KEY'] : undefined),
+    sessionToken: options.sessionToken,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(clock ? { clock } : {}),
+  });
+}
+
+/** Opens a volume's store. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
+export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
+  const { bucket, shards = 0, name } = options;
+  let raw: ObjectStore;
+  if (shards > 1) {
+    if (shards > 256 || !bucket.includes('%d'))
+      throw new ObjectError('Invalid', `${shards} shards: at most 256 are possible, and the bucket must contain %d`);
+    raw = sharded(Array.from({ length: shards }, (_, index) => openBucket(options, bucket.replace('%d', String(index)))));
+  } else raw = openBucket(options, bucket);
+  const retry = { ...(options.clock ? { clock: options.clock } : {}), ...options.retry };
+  return withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry);
+}

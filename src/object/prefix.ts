@@ -1,0 +1,23 @@
+/** Puts a prefix before every key: a volume's objects live under `<name>/`. */
+import type { ObjectInfo, ObjectStore } from './store.ts';
+
+export function withPrefix(store: ObjectStore, prefix: string): ObjectStore {
+  if (prefix === '') return store;
+  const bare = (info: ObjectInfo): ObjectInfo => ({ ...info, key: info.key.slice(prefix.length) });
+  return {
+    description: `${store.description} under ${prefix}`,
+    create: (signal) => store.create(signal),
+    put: (key, body, signal) => store.put(prefix + key, body, signal),
+    get: (key, options) => store.get(prefix + key, options),
+    async head(key, signal) {
+      const info = await store.head(prefix + key, signal);
+      return info && bare(info);
+    },
+    delete: (key, signal) => store.delete(prefix + key, signal),
+    async *list(under, { after, signal } = {}) {
+      const options = { ...(after === undefined ? {} : { after: prefix + after }), ...(signal ? { signal } : {}) };
+      for await (const info of store.list(prefix + under, options)) yield bare(info);
+    },
+    close: () => store.close(),
+  };
+}

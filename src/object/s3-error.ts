@@ -1,0 +1,70 @@
+/** What an HTTP status and an S3 error code mean to us. Source: Amazon S3 API Reference, "Error responses". */
+import { elementText } from './s3-xml.ts';
+import { ObjectError, type ObjectErrorCode } from './store.ts';
+
+interface Meaning {
+  readonly code: ObjectErrorCode;
+  readonly retryable?: boolean;
+}
+
+const byCode: Readonly<Record<string, Meaning>> = {
+  NoSuchKey: { code: 'NotFound' },
+  NoSuchBucket: { code: 'NoSuchBucket' },
+  AccessDenied: { code: 'AccessDenied' },
+  InvalidAccessKeyId: { code: 'AccessDenied' },
+  SignatureDoesNotMatch: { code: 'AccessDenied' },
+  // New credentials are fetched for the next attempt.
+  ExpiredToken: { code: 'AccessDenied', retryable: true },
+  SlowDown: { code: 'Throttled' },
+  RequestLimitExceeded: { code: 'Throttled' },
+  RequestTimeout: { code: 'Timeout' },
+  OperationAborted: { code: 'Unavailable' },
+  XMinioStorageFull: { code: 'NoSpace' },
+  QuotaExceeded: { code: 'NoSpace' },
+};
+
+function byStatus(status: number): Meaning {
+  if (status === 404) return { code: 'NotFound' };
+  if (status === 401 || status === 403) return { code: 'AccessDenied' };
+  if (status === 408) return { code: 'Timeout' };
+  if (status === 409) return { code: 'Unavailable' };
+  if (status === 429) return { code: 'Throttled' };
+  if (status === 507) return { code: 'NoSpace' };
+  if (status >= 500 && status !== 501) return { code: 'Unavailable' };
+  return { code: 'Invalid' };
+}
+
+/** Retry-After in milliseconds: seconds or a date; undefined where there is none or nonsense. */
+export function retryAfter(header: string | string[] | undefined, now: number): number | undefined {
+  if (typeof header !== 'string') return undefined;
+  const ms = /^\d+$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
+  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}
+
+/** The error for an answer that is not a success. `what` begins the sentence: "could not read chunks/… from s3://b". */
+export function s3Error(
+  what: string,
+  answer: {
+    readonly status: number;
+    readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+    readonly body: Buffer;
+  },
+  now: number,
+): ObjectError {
+  const text = answer.body.toString('utf8');
+  const code = elementText(text, 'Code');
+  const message = elementText(text, 'Message')?.slice(0, 200);
+  const meaning = (code === undefined ? undefined : byCode[code]) ?? byStatus(answer.status);
+  const region = answer.headers['x-amz-bucket-region'];
+  const said = [String(answer.status), code, message && `(${message})`].filter(Boolean).join(' ');
+  const elsewhere =
+    typeof region === 'string' && (answer.status === 301 || answer.status === 307 || code === 'AuthorizationHeaderMalformed')
+      ? `; the bucket is in region ${region}`
+      : '';
+  const wait = retryAfter(answer.headers['retry-after'], now);
+  return new ObjectError(meaning.code, `${what}: ${said}${elsewhere}`, {
+    status: answer.status,
+    ...(meaning.retryable === undefined ? {} : { retryable: meaning.retryable }),
+    ...(wait === undefined ? {} : { retryAfterMs: wait }),
+  });
+}

@@ -1,0 +1,219 @@
+/**
+ * Objects in an S3 bucket: undici and our own signatures on every path, the AWS SDK only for its chain of credentials.
+ *
+ * As JuiceFS's driver (pkg/object/s3.go): payload unsigned, `Content-Type: application/octet-stream`, the CRC-32C of the
+ * body in decimal as user metadata `crc32c`, verified when an object is read whole; ListObjectsV2 with URL encoding.
+ * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in undici's queue,
+ * which its callers bound (the chunk layer's limits on uploads and downloads).
+ */
+import { Pool } from 'undici';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { crc32c } from '../lib/crc32c.ts';
+import { credentialSource, type CredentialSource } from './credentials.ts';
+import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
+import { s3Error } from './s3-error.ts';
+import type { BucketAddress } from './s3-url.ts';
+import { parseListPage } from './s3-xml.ts';
+import { encodeKey, encodeQuery, Signer } from './sigv4.ts';
+import { type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+
+export interface S3Options {
+  readonly address: BucketAddress;
+  readonly accessKey?: string | undefined;
+  readonly secretKey?: string | undefined;
+  readonly sessionToken?: string | undefined;
+  /** One request, from dispatch to the last byte, milliseconds. @default 60000 */
+  readonly timeoutMs?: number;
+  /** @default 10000 */
+  readonly connectTimeoutMs?: number;
+  /** Connections at most. @default 128 */
+  readonly connections?: number;
+  /** Keys in one page of a listing, at most 1000. @default 1000 */
+  readonly pageSize?: number;
+  readonly clock?: Clock;
+}
+
+/** An object read without a buffer given is at most this long; blocks are at most 16 MiB and a little. */
+const MAX_OBJECT = 64 * 1024 * 1024;
+const MAX_LIST_PAGE = 16 * 1024 * 1024;
+const CHECKSUM = 'x-amz-meta-crc32c';
+
+interface Request {
+  readonly what: string;
+  readonly key: string;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Buffer;
+  readonly into?: Buffer | undefined;
+  readonly range?: ExchangeRequest['range'];
+  readonly maxBody?: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Statuses that are answers and not errors, besides 2xx. */
+  readonly accept?: readonly number[];
+}
+
+export class S3ObjectStore implements ObjectStore {
+  readonly description: string;
+  readonly #address: BucketAddress;
+  readonly #pool: Pool;
+  readonly #signer: Signer;
+  readonly #credentials: CredentialSource;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #pageSize: number;
+
+  constructor(options: S3Options) {
+    this.#address = options.address;
+    this.description = `s3://${options.address.bucket} at ${options.address.origin}`;
+    this.#clock = options.clock ?? systemClock;
+    this.#timeoutMs = options.timeoutMs ?? 60_000;
+    this.#pageSize = options.pageSize ?? 1000;
+    this.#signer = new Signer(options.address.region);
+    this.#credentials = credentialSource(options, options.address.region);
+    this.#pool = new Pool(options.address.origin, {
+      connections: options.connections ?? 128,
+      pipelining: 1,
+      allowH2: false,
+      connect: { timeout: options.connectTimeoutMs ?? 10_000 },
+      headersTimeout: this.#timeoutMs,
+      bodyTimeout: this.#timeoutMs,
+      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
+      keepAliveTimeout: 15_000,
+      keepAliveMaxTimeout: 60_000,
+    });
+  }
+
+  async create(signal?: AbortSignal): Promise<void> {
+    const { region, bucket } = this.#address;
+    const found = await this.#request('HEAD', { what: 'look for bucket', key: '', signal, accept: [404] });
+    if (found.status !== 404) return;
+    const body =
+      region === 'us-east-1'
+        ? {}
+        : {
+            body: Buffer.from(
+              `<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`,
+            ),
+          };
+    const made = await this.#request('PUT', { what: `make bucket ${bucket} for`, key: '', signal, accept: [409], ...body });
+    if (made.status !== 409) return;
+    // 409: someone made it meanwhile; ours where we may look into it.
+    await this.#request('HEAD', { what: 'look for bucket', key: '', signal });
+  }
+
+  async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
+    const headers: Record<string, string> = { 'content-type': 'application/octet-stream' };
+    if (this.#address.checksum) headers[CHECKSUM] = String(crc32c(body));
+    await this.#request('PUT', { what: 'write', key, body, headers, signal });
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<Buffer> {
+    const { offset = 0, length, into, signal } = options;
+    if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
+    const whole = offset === 0 && length === undefined;
+    const answer = await this.#request('GET', {
+      what: 'read',
+      key,
+      ...(whole
+        ? {}
+        : {
+            headers: { range: `bytes=${offset}-${length === undefined ? '' : offset + length - 1}` },
+            range: { offset, length },
+          }),
+      into,
+      maxBody: length ?? MAX_OBJECT,
+      signal,
+      accept: [416],
+    });
+    if (answer.status === 416) return (into ?? Buffer.alloc(0)).subarray(0, 0);
+    const checksum = answer.headers[CHECKSUM];
+    if (whole && this.#address.checksum && typeof checksum === 'string' && /^\d+$/.test(checksum)) {
+      const found = crc32c(answer.body);
+      if (found !== Number(checksum))
+        throw new ObjectError(
+          'Corrupt',
+          `object ${key} of ${this.description} has CRC-32C ${found}, but was written with ${checksum} (${answer.body.length} bytes)`,
+          { retryable: true },
+        );
+    }
+    return answer.body;
+  }
+
+  async head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
+    const { status, headers } = await this.#request('HEAD', { what: 'look up', key, signal, accept: [404] });
+    if (status === 404) return undefined;
+    const modified = Date.parse(String(headers['last-modified']));
+    return { key, size: Number(headers['content-length'] ?? 0), modified: Number.isNaN(modified) ? 0 : modified };
+  }
+
+  async delete(key: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#request('DELETE', { what: 'delete', key, signal });
+    } catch (error) {
+      if (!(error instanceof ObjectError) || error.code !== 'NotFound') throw error;
+    }
+  }
+
+  async *list(
+    prefix: string,
+    options: { readonly after?: string; readonly signal?: AbortSignal } = {},
+  ): AsyncIterable<ObjectInfo> {
+    let token: string | undefined;
+    do {
+      const query: Record<string, string> = {
+        'list-type': '2',
+        'encoding-type': 'url',
+        'max-keys': String(this.#pageSize),
+        prefix,
+        ...(token !== undefined ? { 'continuation-token': token } : options.after ? { 'start-after': options.after } : {}),
+      };
+      const answer = await this.#request('GET', {
+        what: 'list',
+        key: '',
+        query,
+        maxBody: MAX_LIST_PAGE,
+        signal: options.signal,
+      });
+      const page = parseListPage(answer.body.toString('utf8'));
+      yield* page.objects;
+      token = page.next;
+    } while (token !== undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
+    const { origin, host, pathPrefix } = this.#address;
+    const path = request.key === '' && pathPrefix.length > 1 ? pathPrefix.slice(0, -1) : pathPrefix + encodeKey(request.key);
+    const query = request.query ? encodeQuery(request.query) : '';
+    const pending = this.#credentials.get();
+    const credentials = pending instanceof Promise ? await pending : pending;
+    const { range: rangeHeader, ...toSign } = request.headers ?? {};
+    const headers = credentials
+      ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now())
+      : toSign;
+    if (rangeHeader !== undefined) headers['range'] = rangeHeader;
+    const answer = await exchange(this.#pool, this.#clock, {
+      origin,
+      method,
+      path: query === '' ? path : `${path}?${query}`,
+      headers,
+      ...(request.body ? { body: request.body } : {}),
+      into: request.into,
+      range: request.range,
+      maxBody: request.maxBody ?? MAX_OBJECT,
+      timeoutMs: this.#timeoutMs,
+      signal: request.signal,
+    });
+    if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
+    const error = s3Error(
+      `could not ${request.what} ${request.key || this.#address.bucket} (${this.description})`,
+      answer,
+      this.#clock.now(),
+    );
+    if (error.code === 'AccessDenied' && error.retryable) this.#credentials.expired();
+    throw error;
+  }
+}

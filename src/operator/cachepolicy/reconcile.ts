@@ -1,0 +1,69 @@
+/**
+ * Keeps the status of a JuiceCachePolicy: whether it can be used, and by how many volumes it is. The schema has checked each
+ * field; what is left are sizes that only make sense together.
+ */
+import { fieldManagers } from '../../api/group.ts';
+import type { CachePolicySpec, CachePolicyStatus, JuiceCachePolicy } from '../../api/cachepolicy.ts';
+import { parseQuantity } from '../../api/units.ts';
+import type { JuiceVolume } from '../../api/volume.ts';
+import { refFromKey } from '../../kube/resources.ts';
+import type { EventRecorder, KubeClient, Reconcile, Resource, Store } from '../../kube/types.ts';
+import type { Clock } from '../../lib/clock.ts';
+import { summary, type Verdict } from '../volume/decide.ts';
+import { nextConditions, sameStatus, transitions } from '../volume/status.ts';
+
+export const JuiceCachePolicies: Resource = {
+  group: 'juicepod.io',
+  version: 'v1alpha1',
+  plural: 'juicecachepolicies',
+  kind: 'JuiceCachePolicy',
+  namespaced: true,
+};
+
+export interface CachePolicyReconcilerOptions {
+  readonly client: KubeClient;
+  readonly policies: Store<JuiceCachePolicy>;
+  readonly volumes: Store<JuiceVolume>;
+  readonly events: EventRecorder;
+  readonly clock: Clock;
+}
+
+/** Whether the sizes of a policy fit together. Pure. */
+export function accept(spec: CachePolicySpec): Verdict {
+  const buffer = parseQuantity(spec.buffer.size);
+  const readahead = parseQuantity(spec.readahead.max);
+  if (readahead > buffer)
+    return {
+      status: 'False',
+      reason: 'PolicyInvalid',
+      message: `readahead.max (${spec.readahead.max}) must not be more than buffer.size (${spec.buffer.size}), out of which it is served`,
+    };
+  return { status: 'True', reason: 'Accepted', message: 'the policy can be used' };
+}
+
+/** Keys of the policies that a volume names. */
+export function policyKeys(volume: JuiceVolume): readonly string[] {
+  const { cachePolicyRef } = volume.spec;
+  return cachePolicyRef ? [`${volume.metadata.namespace}/${cachePolicyRef.name}`] : [];
+}
+
+export function cachePolicyReconciler(options: CachePolicyReconcilerOptions): Reconcile {
+  const client = options.client.resource<JuiceCachePolicy>(JuiceCachePolicies);
+  return async (key, { signal }) => {
+    const policy = options.policies.get(key);
+    if (!policy || policy.metadata.deletionTimestamp !== undefined) return;
+    const usedBy = [...options.volumes.values()].filter((volume) => policyKeys(volume).includes(key)).length;
+    const { generation, uid } = policy.metadata;
+    const conditions = nextConditions(policy, summary(accept(policy.spec)), options.clock.now());
+    const status: CachePolicyStatus = {
+      ...(generation === undefined ? {} : { observedGeneration: generation }),
+      conditions,
+      usedBy,
+    };
+    if (sameStatus(policy.status, status)) return;
+    const metadata = { ...refFromKey(key), ...(uid === undefined ? {} : { uid }) } as { name: string };
+    await client.applyStatus({ metadata, status }, { fieldManager: fieldManagers.cachePolicy, signal });
+    for (const { type, reason, note } of transitions(policy.status?.conditions, conditions))
+      options.events.record({ regarding: policy, type, reason, action: 'Reconcile', note });
+  };
+}

@@ -1,0 +1,137 @@
+/**
+ * What a volume rests on, reached for the operator: the metadata engine, the object store, and how durable the database is.
+ * A port, so that tests can break it; `realBackends` is the one in use. Errors become reasons here, in one place.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Reason } from '../../api/conditions.ts';
+import type { StorageOverride } from '../../api/mount.ts';
+import { storeEnvironment } from '../../api/mount.ts';
+import type { Clock } from '../../lib/clock.ts';
+import { messageOf, UserError } from '../../lib/errors.ts';
+import type { Logger } from '../../lib/log.ts';
+import type { MetaEngine } from '../../meta/engine.ts';
+import type { FormatInput } from '../../meta/format-input.ts';
+import { RedisConnection } from '../../meta/redis/connection.ts';
+import { openRedis } from '../../meta/redis/open.ts';
+import { openSqlite } from '../../meta/sqlite/engine.ts';
+import { parseMetaUrl } from '../../meta/url.ts';
+import { openObjectStore } from '../../object/open.ts';
+import { ObjectError, type ObjectErrorCode, type ObjectStore } from '../../object/store.ts';
+import type { Durability, Failure } from './observation.ts';
+
+/** Milliseconds that the database may take to answer; the next look comes soon anyway. */
+const PATIENCE = 8000;
+/** Milliseconds for one request to the object store, of which two are made. */
+const STORE_TIMEOUT = 10_000;
+
+export interface Backends {
+  /** Throws UserError, FsError. */
+  openEngine(url: string): Promise<MetaEngine>;
+  /** The store of the volume, its prefix applied. Nothing is connected yet. Throws ObjectError. */
+  openStore(input: FormatInput, override: StorageOverride): ObjectStore;
+  /** Never throws: what cannot be found out is `unknown`. */
+  durability(url: string): Promise<Durability>;
+  /** A file with this PEM text, for URLs that name one. */
+  caFile(pem: string): string;
+}
+
+/** Reads the answer of INFO: persistence and eviction. Exported for tests. */
+export function durabilityOf(info: string): Durability {
+  const field = (name: string): string | undefined => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1];
+  const policy = field('maxmemory_policy');
+  const appendOnly = field('aof_enabled');
+  if (policy === undefined || appendOnly === undefined)
+    return { state: 'unknown', message: 'INFO does not tell maxmemory_policy and aof_enabled' };
+  const risks = [
+    ...(policy === 'noeviction'
+      ? []
+      : [`maxmemory-policy is ${policy}: keys may be evicted, and files with them; set noeviction`]),
+    ...(appendOnly === '1'
+      ? []
+      : ['appendonly is off: what was written since the last snapshot is lost with the process; set appendonly yes']),
+  ];
+  if (risks.length > 0) return { state: 'risk', message: risks.join('; ') };
+  return { state: 'durable', message: 'nothing is evicted, every write is logged' };
+}
+
+export interface BackendOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Milliseconds that the database may take to answer. @default 8000 */
+  readonly patience?: number;
+}
+
+export function realBackends(options: BackendOptions): Backends {
+  const { clock, logger, patience = PATIENCE } = options;
+  return {
+    openEngine(url) {
+      const parsed = parseMetaUrl(url);
+      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: patience });
+      return openRedis(parsed, { clock, logger, patience });
+    },
+    openStore: (input, override) =>
+      openObjectStore({
+        storage: input.storage ?? 'file',
+        bucket: input.bucket,
+        accessKey: input.accessKey,
+        secretKey: input.secretKey,
+        sessionToken: input.sessionToken,
+        name: input.name,
+        timeoutMs: STORE_TIMEOUT,
+        retry: { retries: 1 },
+        environment: { ...process.env, ...storeEnvironment(override) },
+        clock,
+      }),
+    async durability(url) {
+      const parsed = parseMetaUrl(url);
+      if (parsed.kind === 'sqlite') return { state: 'durable', message: 'SQLite writes ahead to its log' };
+      const connection = new RedisConnection(parsed, { clock, logger, patience });
+      try {
+        await connection.open();
+        const sections = await connection.pipeline([
+          ['INFO', 'memory'],
+          ['INFO', 'persistence'],
+        ]);
+        return durabilityOf(sections.map(String).join('\n'));
+      } catch (error) {
+        return { state: 'unknown', message: `INFO is not allowed or not answered: ${messageOf(error)}` };
+      } finally {
+        connection.close();
+      }
+    },
+    caFile(pem) {
+      // Named by content: written once per authority, never changed under a reader.
+      const path = join(tmpdir(), `juicepod-ca-${createHash('sha256').update(pem).digest('hex').slice(0, 24)}.crt`);
+      if (!existsSync(path)) {
+        const temporary = `${path}.${randomUUID()}`;
+        writeFileSync(temporary, pem, { mode: 0o600 });
+        renameSync(temporary, path);
+      }
+      return path;
+    },
+  };
+}
+
+/** Why the database could not be used. */
+export function metadataFailure(error: unknown): Failure {
+  const message = error instanceof UserError && error.hint ? `${error.message} (${error.hint})` : messageOf(error);
+  if (!(error instanceof UserError) || error.retryable) return { state: 'failed', reason: 'MetadataUnreachable', message };
+  return { state: 'failed', reason: error.code === 'MetaRefused' ? 'MetadataDenied' : 'MetadataInvalid', message };
+}
+
+const storageReasons: Partial<Record<ObjectErrorCode, Reason>> = {
+  AccessDenied: 'StorageDenied',
+  NoSuchBucket: 'StorageInvalid',
+  NotFound: 'StorageInvalid',
+  Invalid: 'StorageInvalid',
+  Corrupt: 'StorageInvalid',
+};
+
+/** Why the store could not be used. */
+export function storageFailure(error: unknown): Failure {
+  const reason = error instanceof ObjectError ? storageReasons[error.code] : undefined;
+  return { state: 'failed', reason: reason ?? 'StorageUnreachable', message: messageOf(error) };
+}

@@ -1,0 +1,86 @@
+/**
+ * Deleting a volume's data, where that was asked for and confirmed. Only what is provably the volume's: objects under its name
+ * while `juicefs_uuid` names it or its database does, and the keys that JuiceFS knows. Objects first, then the database, the
+ * marker last: whenever it stops, the next try can still prove whose the rest is. Streamed; at most `DELETERS` at a time.
+ */
+import type { Clock } from '../../lib/clock.ts';
+import type { Random } from '../../lib/random.ts';
+import type { Logger } from '../../lib/log.ts';
+import { RedisConnection } from '../../meta/redis/connection.ts';
+import { parseMetaUrl } from '../../meta/url.ts';
+import type { ObjectStore } from '../../object/store.ts';
+import { MARKER, type World } from './world.ts';
+
+const DELETERS = 16;
+/** Milliseconds of work in one reconcile; the next one goes on. */
+const SLICE_MS = 30_000;
+const SCAN = 1000;
+
+/** Every key of a volume on Redis (JuiceFS's key space, §4), and our own marks of commits. */
+const volumeKey =
+  /^(setting|[idpsx]\d+|c\d+_\d+|k\d+_\d+|lock[fp]\d+|locked\d+|session\d+|allSessions|sessionInfos|sessions|next(inode|chunk|session|Trash|CleanupSlices)|usedSpace|totalInodes|aclMaxId|krbTokenMaxId|lastCleanup\w+|delfiles|delSlices|sliceRef|detachedNodes|dirDataLength|dirUsed(Space|Inodes)|(dir|user|group)Quota(Used(Space|Inodes))?|acl|krbToken|txnLog|txnLastLog|zcommit:.*)$/;
+
+/** True for a key that belongs to a volume. Exported for tests. */
+export function isVolumeKey(key: string): boolean {
+  return volumeKey.test(key);
+}
+
+/** Deletes all objects but the marker. False where time ran out. */
+export async function deleteObjects(store: ObjectStore, clock: Clock, signal: AbortSignal): Promise<boolean> {
+  const end = clock.monotonic() + SLICE_MS;
+  const running = new Set<Promise<void>>();
+  for await (const { key } of store.list('', { signal })) {
+    if (key === MARKER) continue;
+    if (clock.monotonic() > end) {
+      await Promise.all(running);
+      return false;
+    }
+    while (running.size >= DELETERS) await Promise.race(running);
+    const deletion: Promise<void> = store.delete(key, signal).finally(() => running.delete(deletion));
+    // Its failure is seen where it is awaited below; this only keeps the runtime from calling it unhandled meanwhile.
+    deletion.catch(() => {});
+    running.add(deletion);
+  }
+  await Promise.all(running);
+  return true;
+}
+
+async function emptyRedis(url: string, clock: Clock, logger: Logger): Promise<void> {
+  const parsed = parseMetaUrl(url);
+  if (parsed.kind !== 'redis') throw new TypeError('not a Redis');
+  const connection = new RedisConnection(parsed, { clock, logger, patience: 8000 });
+  await connection.open();
+  try {
+    // `setting` first: clients that still run notice, and end. Keys of others in the database stay.
+    await connection.call('DEL', 'setting');
+    let cursor = '0';
+    do {
+      const [next, keys] = (await connection.call('SCAN', cursor, 'COUNT', SCAN)) as [Buffer, Buffer[]];
+      cursor = next.toString();
+      const ours = keys.filter((key) => isVolumeKey(key.toString('latin1')));
+      if (ours.length > 0) await connection.call('UNLINK', ...ours);
+    } while (cursor !== '0');
+  } finally {
+    connection.close();
+  }
+}
+
+/** Deletes everything of the volume. False where time ran out and the rest is for the next reconcile. */
+export async function destroy(
+  world: World,
+  options: {
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly logger: Logger;
+    readonly signal: AbortSignal;
+    readonly kind: 'redis' | 'sqlite';
+  },
+): Promise<boolean> {
+  const { clock, signal, logger, kind } = options;
+  const store = world.store();
+  if (!(await deleteObjects(store, clock, signal))) return false;
+  if (kind === 'redis') await emptyRedis(world.url, clock, logger);
+  else await (await world.engine()).reset();
+  await store.delete(MARKER, signal);
+  return true;
+}

@@ -1,0 +1,94 @@
+/**
+ * Mount Secrets: one in each namespace that may use the volume, with what a client needs and nothing else. In the volume's own
+ * namespace it is owned by the volume; an owner cannot be in another namespace, so elsewhere a label says whose it is, and the
+ * finalizer of the volume removes them. Pure.
+ */
+import { annotations, API_VERSION, labels, MANAGED_BY, MOUNT_SECRET_KEY, MOUNT_SECRET_TYPE } from '../../api/group.ts';
+import { formatMountConfig, MOUNT_SECRET_CA, type MountConfig } from '../../api/mount.ts';
+import { mountSecretName } from '../../api/names.ts';
+import type { JuiceVolume } from '../../api/volume.ts';
+import type { Intent } from '../../kube/types.ts';
+import type { SecretObject } from './secrets.ts';
+
+type SecretIntent = Intent & {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations: Readonly<Record<string, string>>;
+  };
+  readonly data: Readonly<Record<string, string>>;
+};
+
+const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
+
+/** The Secret for one namespace, as it shall be. */
+export function mountSecret(
+  volume: JuiceVolume,
+  podNamespace: string,
+  config: MountConfig,
+  ca: string | undefined,
+): SecretIntent {
+  const { name, namespace = 'default', uid = '' } = volume.metadata;
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: {
+      name: mountSecretName(namespace, name, podNamespace),
+      namespace: podNamespace,
+      labels: { [labels.managedBy]: MANAGED_BY, [labels.partOf]: 'juicepod', [labels.volumeUid]: uid },
+      annotations: { [annotations.volume]: `${namespace}/${name}` },
+      ...(podNamespace === namespace
+        ? {
+            ownerReferences: [
+              { apiVersion: API_VERSION, kind: 'JuiceVolume', name, uid, controller: true, blockOwnerDeletion: true },
+            ],
+          }
+        : {}),
+    },
+    type: MOUNT_SECRET_TYPE,
+    data: {
+      [MOUNT_SECRET_KEY]: base64(formatMountConfig(config)),
+      ...(ca === undefined ? {} : { [MOUNT_SECRET_CA]: base64(ca) }),
+    },
+  };
+}
+
+function contains(whole: Readonly<Record<string, string>> | undefined, part: Readonly<Record<string, string>>): boolean {
+  return Object.entries(part).every(([key, value]) => whole?.[key] === value);
+}
+
+function isCurrent(found: SecretObject, wanted: SecretIntent): boolean {
+  const data = found.data ?? {};
+  return (
+    found.type === wanted['type'] &&
+    Object.keys(data).length === Object.keys(wanted.data).length &&
+    contains(data, wanted.data) &&
+    contains(found.metadata.labels, wanted.metadata.labels) &&
+    contains(found.metadata.annotations, wanted.metadata.annotations) &&
+    (wanted.metadata['ownerReferences' as keyof typeof wanted.metadata] === undefined ||
+      found.metadata.ownerReferences?.length === 1)
+  );
+}
+
+export interface SecretPlan {
+  readonly apply: readonly SecretIntent[];
+  readonly remove: readonly SecretObject[];
+}
+
+/** What turns the Secrets that this volume has into those it shall have. Secrets on their way out count as gone. */
+export function planSecrets(wanted: readonly SecretIntent[], found: readonly SecretObject[]): SecretPlan {
+  const id = (object: { readonly metadata: { readonly name: string; readonly namespace?: string } }): string =>
+    `${object.metadata.namespace}/${object.metadata.name}`;
+  const present = new Map(
+    found.filter(({ metadata }) => metadata.deletionTimestamp === undefined).map((each) => [id(each), each]),
+  );
+  const kept = new Set(wanted.map(id));
+  return {
+    apply: wanted.filter((each) => {
+      const existing = present.get(id(each));
+      return !existing || !isCurrent(existing, each);
+    }),
+    remove: [...present.values()].filter((each) => !kept.has(id(each))),
+  };
+}

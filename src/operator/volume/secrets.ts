@@ -1,0 +1,89 @@
+/**
+ * The Secrets that a volume's spec names: which there are, and what is in them. They are read live whenever a volume is looked
+ * at, and never kept: a rotated credential counts at once, and no cache of secrets can leak.
+ */
+import type { Reason } from '../../api/conditions.ts';
+import type { VolumeSpec } from '../../api/volume.ts';
+import type { KubeObject } from '../../kube/types.ts';
+
+export interface SecretObject extends KubeObject {
+  readonly type?: string;
+  /** Values in base64. */
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+export interface ResolvedSecrets {
+  readonly redisUsername?: string;
+  readonly redisPassword?: string;
+  /** PEM text. */
+  readonly ca?: string;
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+}
+
+interface Need {
+  readonly secret: string;
+  readonly key: string;
+  readonly member: keyof ResolvedSecrets;
+  readonly required: boolean;
+}
+
+function needs(spec: VolumeSpec): readonly Need[] {
+  const list: Need[] = [];
+  const want = (secret: string, key: string, member: keyof ResolvedSecrets, required = true): void =>
+    void list.push({ secret, key, member, required });
+  const auth = spec.metadata.redis?.authSecretRef;
+  if (auth) {
+    want(auth.name, auth.usernameKey, 'redisUsername', false);
+    want(auth.name, auth.passwordKey, 'redisPassword');
+  }
+  const ca = spec.metadata.redis?.tls.caSecretRef;
+  if (ca) want(ca.name, ca.key, 'ca');
+  const keys = spec.storage.s3?.credentials?.secretRef;
+  if (keys) {
+    want(keys.name, keys.accessKeyIdKey, 'accessKey');
+    want(keys.name, keys.secretAccessKeyKey, 'secretKey');
+    if (keys.sessionTokenKey !== undefined) want(keys.name, keys.sessionTokenKey, 'sessionToken');
+  }
+  return list;
+}
+
+/** Names of the Secrets a spec refers to. */
+export function secretNames(spec: VolumeSpec): ReadonlySet<string> {
+  return new Set(needs(spec).map(({ secret }) => secret));
+}
+
+export type SecretsOutcome =
+  | { readonly ok: true; readonly secrets: ResolvedSecrets }
+  | { readonly ok: false; readonly reason: Reason; readonly message: string };
+
+/** Reads what the spec needs; `read` answers undefined where there is no such Secret. Values never get into a message. */
+export async function resolveSecrets(
+  spec: VolumeSpec,
+  read: (name: string) => Promise<SecretObject | undefined>,
+): Promise<SecretsOutcome> {
+  const found = new Map<string, SecretObject | undefined>();
+  for (const name of secretNames(spec)) found.set(name, await read(name));
+  const secrets: Partial<Record<keyof ResolvedSecrets, string>> = {};
+  for (const { secret, key, member, required } of needs(spec)) {
+    const object = found.get(secret);
+    if (!object) {
+      const keys = needs(spec).filter((each) => each.secret === secret && each.required);
+      return {
+        ok: false,
+        reason: 'SecretNotFound',
+        message: `Secret ${secret} does not exist in the namespace of the volume; create it with ${keys.map((each) => each.key).join(', ')}`,
+      };
+    }
+    const value = Buffer.from(object.data?.[key] ?? '', 'base64').toString('utf8');
+    if (value !== '') secrets[member] = value;
+    else if (required)
+      return {
+        ok: false,
+        reason: 'SecretKeyMissing',
+        message: `Secret ${secret} has no value under the key ${key}; its keys are ${Object.keys(object.data ?? {}).join(', ') || '(none)'}`,
+      };
+  }
+  return { ok: true, secrets };
+}

@@ -1,0 +1,104 @@
+/**
+ * What a JuiceVolume asks for, in JuiceFS's words: metadata URL, format, bucket. Pure. Two volumes are told apart by
+ * `metadataIdentity` and `storageIdentity`: whoever shares one of them would write into the other's data.
+ */
+import type { StorageOverride } from '../../api/mount.ts';
+import { MOUNT_SECRET_CA } from '../../api/mount.ts';
+import { parseDuration, parseQuantity } from '../../api/units.ts';
+import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volume.ts';
+import type { FormatInput } from '../../meta/format-input.ts';
+import type { ResolvedSecrets } from './secrets.ts';
+
+const DAY = 86_400_000;
+const DEFAULT_REGION = 'us-east-1';
+const compressions = { None: 'none', LZ4: 'lz4', Zstd: 'zstd' } as const;
+
+export interface Target {
+  /** For `newFormat`; secrets in plain text. */
+  readonly input: FormatInput & {
+    readonly storage: 's3' | 'file';
+    readonly blockSize: number;
+    readonly compression: string;
+    readonly trashDays: number;
+  };
+  /** How the store is reached beyond what `setting` can say. */
+  readonly override: StorageOverride;
+  /** For people, without secrets: `s3://bucket/name at host`, `/path/name`. */
+  readonly storage: string;
+}
+
+/** The metadata URL. `caFile`: where the PEM text of the authority lies, for whoever uses the URL. */
+export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, caFile: string = MOUNT_SECRET_CA): string {
+  const { redis, sqlite } = spec.metadata;
+  if (sqlite) return `sqlite3://${sqlite.path}`;
+  if (!redis) throw new TypeError('the API server lets no JuiceVolume pass without redis or sqlite');
+  const { tls } = redis;
+  const user = encodeURIComponent(secrets.redisUsername ?? '');
+  const credentials = secrets.redisPassword === undefined ? '' : `${user}:${encodeURIComponent(secrets.redisPassword)}@`;
+  const options = [
+    ...(tls.serverName === undefined ? [] : [`tls-server-name=${encodeURIComponent(tls.serverName)}`]),
+    ...(secrets.ca === undefined ? [] : [`tls-ca-cert-file=${encodeURIComponent(caFile)}`]),
+  ];
+  const query = tls.enabled && options.length > 0 ? `?${options.join('&')}` : '';
+  return `${tls.enabled ? 'rediss' : 'redis'}://${credentials}${redis.addresses[0] ?? ''}/${redis.database}${query}`;
+}
+
+type S3 = NonNullable<VolumeSpec['storage']['s3']>;
+
+function awsHost(region: string): string {
+  return `s3.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`;
+}
+
+/** The bucket as JuiceFS spells it. */
+function bucketUrl(s3: S3): string {
+  const endpoint = new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`);
+  const pathStyle = s3.forcePathStyle ?? s3.endpoint !== undefined;
+  return pathStyle
+    ? `${endpoint.protocol}//${endpoint.host}/${s3.bucket}`
+    : `${endpoint.protocol}//${s3.bucket}.${endpoint.host}`;
+}
+
+function storageOverride(s3: S3): StorageOverride {
+  if (s3.endpoint === undefined || new URL(s3.endpoint).host.includes('.amazonaws.com')) return {};
+  return {
+    ...(s3.region === DEFAULT_REGION ? {} : { region: s3.region }),
+    ...(s3.forcePathStyle === false ? { virtualHost: 'true' } : {}),
+  };
+}
+
+export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target {
+  const { spec } = volume;
+  const name = volumeNameOf(volume);
+  const { s3, file } = spec.storage;
+  const path = `${file?.path.replace(/\/+$/, '')}/`;
+  return {
+    input: {
+      name,
+      ...(s3 ? { storage: 's3', bucket: bucketUrl(s3) } : { storage: 'file', bucket: path }),
+      ...(secrets.accessKey === undefined ? {} : { accessKey: secrets.accessKey }),
+      ...(secrets.secretKey === undefined ? {} : { secretKey: secrets.secretKey }),
+      ...(secrets.sessionToken === undefined ? {} : { sessionToken: secrets.sessionToken }),
+      blockSize: parseQuantity(spec.format.blockSize) / 1024,
+      compression: compressions[spec.format.compression],
+      trashDays: parseDuration(spec.format.trashRetention) / DAY,
+    },
+    override: s3 ? storageOverride(s3) : {},
+    storage: s3
+      ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}`
+      : `${path}${name}`,
+  };
+}
+
+/** Names the database, whatever credentials are used for it. */
+export function metadataIdentity(spec: VolumeSpec): string {
+  const { redis, sqlite } = spec.metadata;
+  return sqlite ? `sqlite3://${sqlite.path}` : `redis://${(redis?.addresses[0] ?? '').toLowerCase()}/${redis?.database ?? 0}`;
+}
+
+/** Names the place of the objects. */
+export function storageIdentity(volume: JuiceVolume): string {
+  const { s3, file } = volume.spec.storage;
+  const name = volumeNameOf(volume);
+  if (file) return `file://${file.path.replace(/\/+$/, '')}/${name}`;
+  return `s3://${s3?.endpoint === undefined ? 'amazonaws.com' : new URL(s3.endpoint).host}/${s3?.bucket}/${name}`;
+}
