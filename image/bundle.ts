@@ -6,13 +6,14 @@
  * - Dynamic imports stay lazy (code splitting), so a command loads only what it needs. They name modules of ours: a bundled
  *   CommonJS package that is imported so has no named exports, which it has outside the bundle.
  * - `new URL('./file', import.meta.url)` in our sources names a file that goes along: a `.ts` file becomes an entry of its own
- *   (workers), anything else is copied. `import.meta.dirname` would be another folder after bundling and is refused.
+ *   (workers), anything else is copied. Where the name is not written there (`new URL(name, import.meta.url)`), all files
+ *   beside the source go along, but for TypeScript. `import.meta.dirname` would be another folder after bundling and is refused.
  *
  * Usage: node image/bundle.ts OUTPUT_FOLDER [ENTRY]
  */
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 
 const root = resolve(import.meta.dirname, '..');
@@ -23,6 +24,9 @@ const native = ['koffi', 'lz4-napi'];
 const absent = ['fuse-native'];
 
 const reference = /new URL\(\s*(['"])(\.\.?\/[^'"]+)\1\s*,\s*import\.meta\.url\s*\)/g;
+
+/** The same with a name that is only known when it runs. */
+const anyReference = /new URL\(\s*(\w+)\s*,\s*import\.meta\.url\s*\)/g;
 
 /** Takes the files that our sources name by URL along; `workers` collects those that are programs themselves. */
 function takeAlong(output: string, workers: Set<string>): Plugin {
@@ -35,7 +39,7 @@ function takeAlong(output: string, workers: Set<string>): Plugin {
         if (/import\.meta\.(dirname|filename)\b/.test(text) && !path.endsWith('.test.ts'))
           return { errors: [{ text: `${path} uses import.meta.dirname: name the file by new URL('./file', import.meta.url)` }] };
         const lazy = /\bimport\(\s*['"]([^.'"][^'"]*)['"]\s*\)/.exec(text)?.[1];
-        if (lazy && !lazy.startsWith('node:') && !absent.includes(lazy))
+        if (lazy && !lazy.startsWith('node:') && ![...native, ...absent].includes(lazy))
           return { errors: [{ text: `${path} imports the package ${lazy} lazily: import a module of ours that imports it` }] };
         const contents = text.replace(reference, (_, _quote, target: string) => {
           const file = resolve(dirname(path), target);
@@ -49,7 +53,14 @@ function takeAlong(output: string, workers: Set<string>): Plugin {
           writeFileSync(join(output, 'files', name), bytes);
           return `new URL('./files/${name}', import.meta.url)`;
         });
-        return { contents, loader: 'ts' };
+        const folder = join('files', relative(root, dirname(path)));
+        const complete = contents.replace(anyReference, (_, name: string) => {
+          for (const file of readdirSync(dirname(path), { withFileTypes: true }))
+            if (file.isFile() && !file.name.endsWith('.ts'))
+              cpSync(join(dirname(path), file.name), join(output, folder, file.name));
+          return `new URL('./${folder}/' + ${name}, import.meta.url)`;
+        });
+        return { contents: complete, loader: 'ts' };
       });
     },
   };

@@ -45,6 +45,8 @@ export interface FuseOpened {
   readonly cacheDir?: boolean;
   /** The kernel need not send FLUSH. */
   readonly noFlush?: boolean;
+  /** Writes with direct I/O on one inode may come at the same time. */
+  readonly parallelDirectWrites?: boolean;
 }
 
 export interface FuseStatFs {
@@ -73,11 +75,25 @@ export interface FuseRequest {
 export interface DirSink {
   /** False where the entry did not fit: it was not taken, answer now. `offset` is where the next READDIR goes on after this entry. */
   add(name: Buffer, ino: Ino, type: number, offset: number): boolean;
-  /** The same with attributes (READDIRPLUS); the kernel then holds a lookup reference on the node. */
+  /**
+   * The same with attributes (READDIRPLUS); the kernel then holds a lookup reference on the node, except for `.` and `..`.
+   * In a plain READDIR it does what `add` does; `add` in a READDIRPLUS gives the name alone, without a reference.
+   */
   addPlus(name: Buffer, entry: FuseEntry, offset: number): boolean;
 }
 
+/** A POSIX or BSD lock; `end` is inclusive, 2^63-1 is the end of the file. */
+export interface FuseLock {
+  /** F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. */
+  readonly type: number;
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly pid: number;
+}
+
 export interface Reply {
+  /** True once an answer was given. */
+  readonly answered: boolean;
   /** Negative answer: a positive errno number. */
   error(errno: number): void;
   /** Success without data. */
@@ -90,6 +106,8 @@ export interface Reply {
   created(entry: FuseEntry, opened: FuseOpened): void;
   /** READ, READLINK, GETXATTR with data. The buffer may be reused as soon as this returns. */
   data(data: Buffer): void;
+  /** The same from several buffers, without joining them (at most 1 000). */
+  dataParts(parts: readonly Buffer[]): void;
   written(bytes: number): void;
   statfs(value: FuseStatFs): void;
   /** Size asked by GETXATTR/LISTXATTR with size 0. */
@@ -98,6 +116,8 @@ export interface Reply {
   /** READDIR and READDIRPLUS: fill, then `directory()` once. */
   readonly sink: DirSink;
   directory(): void;
+  /** GETLK: the lock in the way, or type F_UNLCK. */
+  lock(lock: FuseLock): void;
 }
 
 /** SETATTR: only what is to change. */
@@ -115,7 +135,12 @@ export interface FuseSetAttr {
 
 type Answer = void | Promise<void>;
 
-/** An absent method answers ENOSYS (which the kernel remembers). Names are views of the request: copy what is kept. */
+/**
+ * An absent method answers ENOSYS (which the kernel remembers; for locks the kernel then keeps them by itself). Names and
+ * link targets are copies and may be kept; `data` of WRITE and `value` of SETXATTR are views of the request, valid until the
+ * handler answers. Where the kernel does not want the answer to OPEN, CREATE, OPENDIR or LOOKUP any more (the caller was
+ * interrupted), `release`, `releasedir` or `forget` is called for it, so that nothing leaks.
+ */
 export interface FileSystem {
   lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Answer;
   /** References dropped by FORGET and BATCH_FORGET; no answer. */
@@ -134,11 +159,22 @@ export interface FileSystem {
   open(request: FuseRequest, reply: Reply, ino: Ino, flags: number): Answer;
   create(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, flags: number, mode: number, umask: number): Answer;
   read(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number): Answer;
+  /** O_TMPFILE: answered like CREATE. */
+  tmpfile?(request: FuseRequest, reply: Reply, parent: Ino, flags: number, mode: number, umask: number): Answer;
   /** `data` is a view of the request buffer: it is valid until the handler answers. */
   write(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, data: Buffer, killSuidGid: boolean): Answer;
   flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number, lockOwner: bigint): Answer;
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number, dataOnly: boolean): Answer;
-  release(request: FuseRequest, reply: Reply, ino: Ino, handle: number, flags: number): Answer;
+  /** `lockOwner` is 0n unless the file system has locks; `flockUnlock`: its BSD lock is to be dropped. */
+  release(
+    request: FuseRequest,
+    reply: Reply,
+    ino: Ino,
+    handle: number,
+    flags: number,
+    lockOwner: bigint,
+    flockUnlock: boolean,
+  ): Answer;
   opendir(request: FuseRequest, reply: Reply, ino: Ino, flags: number): Answer;
   readdir(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number, plus: boolean): Answer;
   releasedir(request: FuseRequest, reply: Reply, ino: Ino, handle: number): Answer;
@@ -162,20 +198,53 @@ export interface FileSystem {
     offsetOut: number,
     length: number,
   ): Answer;
+  /** The lock that would be in the way of this one (fcntl F_GETLK). */
+  getlk?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, owner: bigint, lock: FuseLock): Answer;
+  /** fcntl locks. `wait`: F_SETLKW, ended early by `request.signal`. Present: the kernel asks for every POSIX lock. */
+  setlk?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, owner: bigint, lock: FuseLock, wait: boolean): Answer;
+  /** BSD locks (`type` as in FuseLock). Present: the kernel asks for every flock(2). */
+  flock?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, owner: bigint, type: number, wait: boolean): Answer;
   /** The session ended (unmounted or aborted). */
   destroy?(): void;
 }
 
-/** Tells the kernel what it should forget. All are no-ops where the kernel knows nothing of the node. */
+/**
+ * Tells the kernel what it should forget. All are no-ops where the kernel knows nothing of the node. They take effect a
+ * little later, in order, and may have to wait for requests that are in hand: an answer must not wait for `done`, which is
+ * called when the kernel has taken (or refused) the notification.
+ */
 export interface Notifier {
-  invalidateInode(ino: Ino, offset: number, length: number): void;
-  invalidateEntry(parent: Ino, name: Buffer): void;
+  /** Data from `offset`, `length` 0 for all to the end; attributes alone with a negative offset. */
+  invalidateInode(ino: Ino, offset: number, length: number, done?: () => void): void;
+  invalidateEntry(parent: Ino, name: Buffer, done?: () => void): void;
 }
+
+/** An open handle as it is remembered for the next process: the kernel goes on using `handle` after a restart. */
+export interface OpenHandle {
+  /** Above 0, below 2^53. */
+  readonly handle: number;
+  readonly ino: Ino;
+  /** Flags of open(2), or whatever else the file system wants to know again; 32 bits. */
+  readonly flags: number;
+}
+
+/** What a file system notes so that its open handles outlive the process, SIGKILL included. Calls cost about a microsecond. */
+export interface HandleJournal {
+  /** Call before the answer to OPEN, CREATE or OPENDIR. False where the journal is full: the handle then dies with the process. */
+  add(open: OpenHandle): boolean;
+  /** Call in RELEASE and RELEASEDIR; unknown handles are ignored. */
+  remove(handle: number): void;
+  /** What an earlier process left open and the kernel still uses. */
+  entries(): OpenHandle[];
+}
+
+/** How `serve` ended: the session is over, or the signal asked to stop and the session lives on in whoever holds the descriptor. */
+export type ServeEnd = 'unmounted' | 'stopped';
 
 /** How requests arrive: raw /dev/fuse, or fuse-native. */
 export interface FuseTransport {
   readonly name: string;
   readonly notifier: Notifier;
   /** Serves until the session ends or the signal aborts; requests in hand are answered before it resolves. */
-  serve(fileSystem: FileSystem, signal?: AbortSignal): Promise<void>;
+  serve(fileSystem: FileSystem, signal?: AbortSignal): Promise<ServeEnd>;
 }

@@ -68,6 +68,8 @@ export type Check =
   | { readonly kind: 'xattr'; readonly ino: Ino; readonly name: string; readonly expect: 'present' | 'absent' }
   /** The chunk's list begins with these records; with `whole` it holds nothing else. */
   | { readonly kind: 'chunkPrefix'; readonly ino: Ino; readonly index: number; readonly records: Buffer; readonly whole: boolean }
+  /** The delayed slices of this id and time are still there. */
+  | { readonly kind: 'delayed'; readonly id: number; readonly time: number }
   /** The counter (0 where there is none) is at most this (a job guard: "not done since"). */
   | { readonly kind: 'counterAtMost'; readonly name: string; readonly value: number };
 

@@ -3,6 +3,7 @@
  * engines (engine.ts); callers never see an engine. Every operation fails with FsError.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { Format } from './format.ts';
 
 /** Node types as JuiceFS stores them. */
 export const NodeType = { File: 1, Directory: 2, Symlink: 3, Fifo: 4, BlockDevice: 5, CharDevice: 6, Socket: 7 } as const;
@@ -123,13 +124,21 @@ export interface MetaCallbacks {
 }
 
 export interface Meta {
-  /** Registers this client (unless read-only) and starts heartbeat and background jobs. */
-  newSession(mountPoint: string): Promise<number>;
-  /** Flushes statistics, releases what this session holds, ends background work, closes the engine. */
-  close(): Promise<void>;
+  /** The volume's format as last seen (a heartbeat reloads it); secrets as they are stored. */
+  readonly format: Format;
+
+  /**
+   * Registers this client (unless read-only) and starts heartbeat and background jobs. `resume` is the session of an earlier
+   * client of the same mount, whose open files and locks this one goes on with.
+   */
+  newSession(mountPoint: string, resume?: number): Promise<number>;
+  /** Flushes statistics, releases what this session holds, ends background work, closes the engine. With `keepSession` its session lives on for the next client. */
+  close(options?: { readonly keepSession?: boolean }): Promise<void>;
 
   lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry>;
   getattr(ctx: Context, ino: Ino): Promise<Attr>;
+  /** EACCES where the mode does not grant the caller `mask` (4 read, 2 write, 1 execute). */
+  access(ctx: Context, ino: Ino, mask: number): Promise<void>;
   setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr>;
   truncate(ctx: Context, ino: Ino, length: number): Promise<Attr>;
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr>;

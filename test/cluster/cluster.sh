@@ -11,7 +11,7 @@ set -euo pipefail
 say() { echo "# cluster: $*" >&2; }
 
 if [ -z "${KUBE_WORK:-}" ]; then
-  groups=$(findmnt -rno TARGET -t cgroup,cgroup2 | grep -v '/unified$' || true)
+  groups=$(findmnt -rno TARGET -t cgroup,cgroup2 || true)
   [ -n "$groups" ] || { say "no control groups are mounted below /sys/fs/cgroup"; exit 1; }
   forget() { # FOLDER
     local id="juicepod-kube-${1##*.}" group try
@@ -34,7 +34,7 @@ if [ -z "${KUBE_WORK:-}" ]; then
   flock 9
   for group in $groups; do
     # Version 2 hands a controller down only where the parent says so.
-    [ ! -e "$group/cgroup.subtree_control" ] || sed 's/[^ ]*/+&/g' "$group/cgroup.controllers" > "$group/cgroup.subtree_control" 2> /dev/null || true
+    [ ! -e "$group/cgroup.controllers" ] || sed 's/[^ ]*/+&/g' "$group/cgroup.controllers" > "$group/cgroup.subtree_control" 2> /dev/null || true
     mkdir "$group/$KUBE_ID"
   done
   setpriv --pdeathsig KILL unshare --mount --pid --net --fork --kill-child --mount-proc --propagation private \

@@ -21,6 +21,7 @@ const expected = `arguments:
 native: true
 compressed: true
 file: a file that goes along
+same: true
 worker: a worker answered
 served: served
 `;

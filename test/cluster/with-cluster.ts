@@ -16,24 +16,32 @@ import { ensureBusyboxImage, ensureJuicepodImage } from './image.ts';
 export const skipped = 77;
 
 /**
- * Makes everything ready that a cluster needs, then runs `command` beside one. Resolves with its exit status.
+ * Makes everything ready that a cluster needs: packages, Kubernetes, the sandbox image. Minutes the first time.
  *
- * @param images further archives to import, beside busybox.
  * @throws ToolMissing where this machine cannot have a cluster.
  */
-export async function withCluster(command: readonly string[], images: readonly string[]): Promise<number> {
+export async function prepareCluster(): Promise<{ readonly programs: string; readonly archive: string }> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0)
     throw new ToolMissing('a cluster: only root on Linux can start one (kubelet and containerd mount and make control groups)');
   ensureDebian('containerd', 'runc', 'busybox', 'openssl', 'ip', 'iptables');
   ensureDebianFile('/usr/lib/cni/bridge', 'containernetworking-plugins');
   for (const program of ['unshare', 'setpriv', 'flock', 'findmnt'])
     if (!onPath(program)) throw new ToolMissing(`${program}: apt-get install util-linux`);
-  const archives = [await ensureBusyboxImage(), ...images].join('\n');
-  const child = spawn('bash', [join(import.meta.dirname, 'cluster.sh'), await ensureKubernetes(), archives, ...command], {
-    stdio: 'inherit',
-  });
-  const forward = (signal: NodeJS.Signals): void => void child.kill(signal === 'SIGINT' ? 'SIGTERM' : signal);
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, forward);
+  return { programs: await ensureKubernetes(), archive: await ensureBusyboxImage() };
+}
+
+/**
+ * Runs `command` beside a fresh cluster. Resolves with its exit status.
+ *
+ * @param images archives to import, beside the sandbox image.
+ * @throws ToolMissing where this machine cannot have a cluster.
+ */
+export async function withCluster(command: readonly string[], images: readonly string[]): Promise<number> {
+  const { programs, archive } = await prepareCluster();
+  const script = join(import.meta.dirname, 'cluster.sh');
+  const child = spawn('bash', [script, programs, [archive, ...images].join('\n'), ...command], { stdio: 'inherit' });
+  // Ctrl-C reaches the script by itself; it cannot be trapped by one that runs in the background, so TERM is sent as well.
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void child.kill('SIGTERM'));
   return await new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (status) => resolve(status ?? 1));

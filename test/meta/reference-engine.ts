@@ -67,6 +67,8 @@ export class ReferenceEngine {
         const found = this.chunks.get(`${check.ino}/${check.index}`) ?? Buffer.alloc(0);
         return check.whole ? found.equals(check.records) : found.subarray(0, check.records.length).equals(check.records);
       }
+      case 'delayed':
+        return this.delayed.get(check.id)?.time === check.time;
       case 'counterAtMost':
         return (this.counters.get(check.name) ?? 0) <= check.value;
     }

@@ -57,6 +57,10 @@ function encodeCheck(check: Check, keys: Keys, raw: Buffer | undefined, outKeys:
       outKeys.push(keys.chunk(check.ino, check.index));
       out.push('l', check.records, check.whole ? 1 : 0);
       break;
+    case 'delayed':
+      outKeys.push(keys.delayed);
+      out.push('p', `${check.id}_${check.time}`, 1);
+      break;
     case 'counterAtMost':
       outKeys.push(keys.counter(check.name));
       out.push('c', check.value);

@@ -85,6 +85,8 @@ function compare(tables: Tables, check: Check): Checked {
       const found = readChunk(tables, check.ino, check.index);
       return only(check.whole ? found.equals(check.records) : found.subarray(0, check.records.length).equals(check.records));
     }
+    case 'delayed':
+      return only(connection.get(sql.getDelayed, check.id, check.time) !== undefined);
     case 'counterAtMost':
       return only(readCounter(tables, check.name) <= check.value);
   }

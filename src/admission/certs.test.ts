@@ -1,0 +1,210 @@
+import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { nullLogger } from '../lib/log.ts';
+import { readSecretData, secretData } from './authority.ts';
+import { type BundlePublisher, FileCertificates, OwnAuthority, type SecretStore } from './certs.ts';
+import type { KeyPair } from './server.ts';
+import { createAuthority, readBundle, signLeaf } from './x509.ts';
+
+const DAY = 86_400_000;
+const signal = new AbortController().signal;
+
+/** What the replicas share: a Secret, a webhook configuration, the time. */
+class World {
+  time = Date.parse('2026-01-01T00:00:00Z');
+  secret: { data: Readonly<Record<string, string>>; version: string } | undefined;
+  bundles: string[] | undefined = ['', ''];
+  writes = 0;
+  publishing = true;
+  readonly clock: Clock = { ...systemClock, now: () => this.time };
+  readonly store: SecretStore = {
+    read: async () => this.secret,
+    write: async (data, version) => {
+      if (this.secret?.version !== version) return false;
+      this.secret = { data, version: String(++this.writes) };
+      return true;
+    },
+  };
+  readonly publisher: BundlePublisher = {
+    read: async () => this.bundles,
+    publish: async (bundle) => {
+      if (!this.publishing) throw new Error('the API server is away');
+      this.bundles = this.bundles?.map(() => bundle);
+    },
+  };
+}
+
+/** One replica, with the certificate it serves. */
+class Replica {
+  readonly source: OwnAuthority;
+  keys: KeyPair | undefined;
+  readonly #world: World;
+
+  constructor(world: World) {
+    this.#world = world;
+    const { clock, store, publisher } = world;
+    this.source = new OwnAuthority({ clock, secret: store, publisher, names: ['hook.ns.svc'], log: nullLogger });
+  }
+
+  async look(): Promise<void> {
+    this.keys = (await this.source.look(signal)) ?? this.keys;
+  }
+
+  /** What the API server would say of a connection now. */
+  isTrusted(): boolean {
+    const leaf = new X509Certificate(this.keys?.cert ?? '');
+    const [from, to] = [Date.parse(leaf.validFrom), Date.parse(leaf.validTo)];
+    if (this.#world.time < from || this.#world.time > to || !leaf.checkHost('hook.ns.svc')) return false;
+    return (this.#world.bundles ?? []).every((bundle) =>
+      readBundle(bundle).some(({ pem, notAfter }) => {
+        const authority = new X509Certificate(pem);
+        return notAfter > this.#world.time && leaf.checkIssued(authority) && leaf.verify(authority.publicKey);
+      }),
+    );
+  }
+}
+
+test('replicas that start at once share one authority, and each has a leaf of its own', async () => {
+  const world = new World();
+  const replicas = [new Replica(world), new Replica(world), new Replica(world)];
+  await Promise.all(replicas.map((replica) => replica.look()));
+  await Promise.all(replicas.map((replica) => replica.look()));
+  assert.ok(replicas.every((replica) => replica.isTrusted()));
+  assert.equal(new Set(replicas.map((replica) => replica.keys?.key)).size, 3);
+  assert.equal(world.writes, 1);
+  assert.equal(readBundle(world.bundles?.[0] ?? '').length, 1);
+});
+
+test('a look without anything due changes nothing', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  const before = JSON.stringify([world.secret, world.bundles]);
+  assert.equal(await replica.source.look(signal), undefined);
+  assert.equal(JSON.stringify([world.secret, world.bundles]), before);
+});
+
+test('a leaf is renewed when two thirds of its life are over', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  const first = replica.keys?.cert;
+  world.time += 4 * DAY;
+  await replica.look();
+  assert.equal(replica.keys?.cert, first);
+  world.time += DAY;
+  await replica.look();
+  assert.notEqual(replica.keys?.cert, first);
+});
+
+test('twenty months of rotation never show the API server a certificate it does not trust', async () => {
+  const world = new World();
+  const replicas = [new Replica(world), new Replica(world)];
+  const authorities = new Set<string>();
+  const sizes = new Set<number>();
+  for (const replica of replicas) await replica.look();
+  for (let day = 0; day < 600; day++) {
+    world.time += DAY;
+    // One replica is slower than the other; both must be trusted in between.
+    for (const replica of day % 2 === 0 ? replicas : replicas.toReversed()) {
+      await replica.look();
+      assert.ok(
+        replicas.every((each) => each.isTrusted()),
+        `day ${day}`,
+      );
+    }
+    authorities.add(new X509Certificate(world.secret?.data['tls.crt'] ?? '').fingerprint256);
+    sizes.add(readBundle(world.bundles?.[0] ?? '').length);
+  }
+  assert.ok(authorities.size === 3, `${authorities.size} authorities`);
+  assert.deepEqual(sizes, new Set([1, 2]));
+});
+
+test('the next authority does not sign before it was published', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  const first = world.secret?.data['tls.crt'];
+  world.time += 250 * DAY;
+  world.publishing = false;
+  for (let hour = 0; hour < 5; hour++) {
+    await assert.rejects(replica.look(), /the API server is away/);
+    world.time += 3_600_000;
+  }
+  assert.ok(world.secret?.data['next.crt']);
+  assert.equal(world.secret.data['tls.crt'], first);
+  world.publishing = true;
+  await replica.look();
+  await replica.look();
+  assert.notEqual(world.secret.data['tls.crt'], first);
+  assert.equal(world.secret.data['next.crt'], undefined);
+  assert.ok(replica.isTrusted());
+});
+
+test('a cluster that was switched off for two years starts with a new authority', async () => {
+  const world = new World();
+  await new Replica(world).look();
+  world.time += 730 * DAY;
+  const replica = new Replica(world);
+  await replica.look();
+  assert.ok(replica.isTrusted());
+  assert.equal(readBundle(world.bundles?.[0] ?? '').length, 1);
+});
+
+test('a Secret that is deleted or damaged is restored, a caBundle that is wiped is written again', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  const before = world.secret?.data;
+  world.secret = undefined;
+  world.bundles = [''];
+  await replica.look();
+  assert.deepEqual((world.secret as World['secret'])?.data, before);
+  assert.ok(replica.isTrusted());
+  world.secret = { data: { 'tls.crt': 'x' }, version: '9' };
+  await replica.look();
+  assert.deepEqual((world.secret as World['secret'])?.data, before);
+});
+
+test('without a webhook configuration there is still a certificate', async () => {
+  const world = new World();
+  world.bundles = undefined;
+  const replica = new Replica(world);
+  await replica.look();
+  assert.ok(replica.keys);
+});
+
+test('what is written to the Secret is read back, and a foreign key is not accepted', async () => {
+  const [signing, next] = [await createAuthority(Date.now()), await createAuthority(Date.now())];
+  const state = { signing, next, old: [] };
+  assert.deepEqual(readSecretData(secretData(state)), state);
+  assert.equal(readSecretData({ ...secretData(state), 'tls.key': next.key }), undefined);
+  assert.equal(readSecretData({}), undefined);
+});
+
+test('files are read again when they change, and a pair that does not fit is not used', async (context) => {
+  const folder = await mkdtemp(join(tmpdir(), 'juicepod-certs-'));
+  context.after(() => rm(folder, { recursive: true }));
+  const [cert, key] = [join(folder, 'tls.crt'), join(folder, 'tls.key')];
+  const authority = await createAuthority(Date.now());
+  const write = async (pair: Awaited<ReturnType<typeof signLeaf>>, which: 'both' | 'cert'): Promise<void> => {
+    await writeFile(cert, pair.certificate.pem);
+    if (which === 'both') await writeFile(key, pair.key);
+  };
+  const source = new FileCertificates(cert, key);
+  await assert.rejects(source.look(signal), /ENOENT/);
+  const [first, second] = [await signLeaf(authority, ['a'], Date.now()), await signLeaf(authority, ['a'], Date.now())];
+  await write(first, 'both');
+  assert.equal((await source.look(signal))?.cert, first.certificate.pem);
+  assert.equal(await source.look(signal), undefined);
+  await write(second, 'cert');
+  await assert.rejects(source.look(signal), /does not belong/);
+  await write(second, 'both');
+  assert.equal((await source.look(signal))?.cert, second.certificate.pem);
+  assert.equal(source.current?.notAfter, second.certificate.notAfter);
+});

@@ -1,0 +1,27 @@
+/** Names and paths of what is added to a pod. The client and the holder are started with them; nothing else knows them. */
+
+export const HOLDER = 'juicepod-holder';
+export const CLIENT = 'juicepod-client';
+
+export const MOUNT_VOLUME = 'juicepod-mnt';
+export const RUN_VOLUME = 'juicepod-run';
+export const CACHE_VOLUME = 'juicepod-cache';
+export const PLAN_VOLUME = 'juicepod-plan';
+export const secretVolume = (index: number): string => `juicepod-secret-${index}`;
+
+/** Paths in the containers of Juicepod. */
+export const MOUNT_ROOT = '/juicepod/mnt';
+export const RUN_ROOT = '/juicepod/run';
+export const SOCKET = `${RUN_ROOT}/hold.sock`;
+export const CACHE_ROOT = '/juicepod/cache';
+export const PLAN_ROOT = '/etc/juicepod/pod';
+export const PLAN_FILE = 'plan.json';
+export const secretRoot = (index: number): string => `/etc/juicepod/volumes/${index}`;
+
+/** Remembers what `terminationGracePeriodSeconds` was before it was raised. */
+export const ORIGINAL_GRACE = 'juicepod.io/original-termination-grace-period-seconds';
+
+/** True for the names of our containers, which nobody else may use. */
+export function isOurContainer(name: string): boolean {
+  return name === HOLDER || name === CLIENT;
+}

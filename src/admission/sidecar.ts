@@ -1,0 +1,123 @@
+/**
+ * The two containers and the volumes that a pod gets, as plain objects. Pure.
+ *
+ * Both containers are native sidecars (init containers with restartPolicy Always), so they are there before the
+ * application's own init containers and end after the application. Each volume is mounted on a child directory of one
+ * emptyDir: the kubelet can always stat the emptyDir itself, and the application sees only the child. Privilege is needed
+ * for mountPropagation Bidirectional; Kubernetes allows it on no other container.
+ */
+import { annotations } from '../api/group.ts';
+import type { Plan } from '../api/plan.ts';
+import {
+  CACHE_ROOT,
+  CACHE_VOLUME,
+  CLIENT,
+  HOLDER,
+  MOUNT_ROOT,
+  MOUNT_VOLUME,
+  PLAN_FILE,
+  PLAN_ROOT,
+  PLAN_VOLUME,
+  RUN_ROOT,
+  RUN_VOLUME,
+  secretRoot,
+  secretVolume,
+  SOCKET,
+} from './names.ts';
+import type { Json } from './pod.ts';
+import { binaryQuantity } from './resources.ts';
+import type { Settings } from './settings.ts';
+
+const MIB = 2 ** 20;
+
+export interface SidecarInput {
+  readonly settings: Settings;
+  readonly image: string;
+  readonly plan: Plan;
+  /** Names of the mount Secrets, one for each distinct volume, in the order of their numbers. */
+  readonly secrets: readonly string[];
+  readonly memoryCache: boolean;
+  readonly clientResources: Json;
+}
+
+// The pod's own securityContext (runAsNonRoot, runAsUser) must not apply to who opens /dev/fuse and mounts.
+const securityContext = { privileged: true, runAsUser: 0, runAsGroup: 0, runAsNonRoot: false };
+
+const probe = (script: string, seconds: number): Json => ({
+  exec: { command: ['sh', '-c', script] },
+  periodSeconds: 1,
+  timeoutSeconds: 5,
+  failureThreshold: seconds,
+});
+
+const shared: readonly Json[] = [
+  { name: MOUNT_VOLUME, mountPath: MOUNT_ROOT, mountPropagation: 'Bidirectional' },
+  { name: RUN_VOLUME, mountPath: RUN_ROOT },
+];
+
+/** Keeps the FUSE descriptors, guards the mount points, unmounts at the end. */
+export function holderContainer({ settings, image, plan }: SidecarInput): Json {
+  return {
+    name: HOLDER,
+    image,
+    imagePullPolicy: settings.imagePullPolicy,
+    restartPolicy: 'Always',
+    args: ['hold', '--socket', SOCKET, ...plan.mounts.flatMap((mount) => ['--mount', mount.target])],
+    resources: settings.holderResources,
+    securityContext,
+    startupProbe: probe(`test -S ${SOCKET}`, 60),
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: shared,
+  };
+}
+
+/** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
+export function clientContainer({ settings, image, plan, secrets, clientResources }: SidecarInput): Json {
+  const targets = plan.mounts.map((mount) => mount.target).join(' ');
+  return {
+    name: CLIENT,
+    image,
+    imagePullPolicy: settings.imagePullPolicy,
+    restartPolicy: 'Always',
+    args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
+    resources: clientResources,
+    securityContext,
+    startupProbe: probe(`for m in ${targets}; do read -r line < $m/.stats || exit 1; done`, settings.startSeconds),
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: [
+      ...shared,
+      { name: PLAN_VOLUME, mountPath: PLAN_ROOT, readOnly: true },
+      ...secrets.map((_, index) => ({ name: secretVolume(index), mountPath: secretRoot(index), readOnly: true })),
+      ...(plan.cache ? [{ name: CACHE_VOLUME, mountPath: CACHE_ROOT }] : []),
+    ],
+  };
+}
+
+/** The pod's volumes that both need. */
+export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
+  // The kubelet evicts a pod whose emptyDir outgrows its limit, and the client may overshoot while it evicts blocks.
+  const limit = plan.cache ? binaryQuantity(Math.ceil(plan.cache.sizeMiB * 1.1 + 64) * MIB) : '0';
+  return [
+    { name: MOUNT_VOLUME, emptyDir: {} },
+    { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
+    {
+      name: PLAN_VOLUME,
+      downwardAPI: {
+        items: [{ path: PLAN_FILE, fieldRef: { apiVersion: 'v1', fieldPath: `metadata.annotations['${annotations.plan}']` } }],
+      },
+    },
+    ...secrets.map((secretName, index) => ({ name: secretVolume(index), secret: { secretName, defaultMode: 0o400 } })),
+    ...(plan.cache ? [{ name: CACHE_VOLUME, emptyDir: { ...(memoryCache ? { medium: 'Memory' } : {}), sizeLimit: limit } }] : []),
+  ];
+}
+
+/** What an application container gets for one mount. */
+export function applicationMount(id: string, mountPath: string, readOnly: boolean): Json {
+  return {
+    name: MOUNT_VOLUME,
+    mountPath,
+    subPath: id,
+    mountPropagation: 'HostToContainer',
+    ...(readOnly ? { readOnly: true } : {}),
+  };
+}

@@ -1,0 +1,384 @@
+/**
+ * Blocks in a local directory, laid out as JuiceFS lays out its cache, so that both can use one directory:
+ * `<cache-dir>/<UUID>/raw/<block key>`, written as `….tmp` and renamed. Source: the JuiceFS format, "Local cache directory".
+ *
+ * The cache is never the reason that a read or write fails: what is missing, damaged or unreadable is a miss, what cannot be
+ * written is dropped. Bounds: `maxBytes` (4 KiB counted per block besides its bytes), `maxItems`, the share of the disk
+ * that stays free, the bytes of blocks waiting to be written, and the number of open files.
+ */
+import { mkdir, open, rename, rmdir, statfs, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { crc32cPieces } from '../lib/crc32c.ts';
+import { messageOf } from '../lib/errors.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Random, systemRandom } from '../lib/random.ts';
+import { CacheFile, type ChecksumLevel, CorruptCacheFile, PIECE, trailerLength } from './cache-file.ts';
+import { folderMode, prepareCacheFolder, scanCache } from './cache-folder.ts';
+import { blockKey, type BlockGeometry } from './key.ts';
+import { Limiter } from './limiter.ts';
+import type { Block } from './pool.ts';
+import { SampledIndex } from './sampled-index.ts';
+
+export interface DiskCacheOptions {
+  /** The cache directory; blocks go below its child named by the volume's UUID. */
+  readonly folder: string;
+  readonly uuid: string;
+  readonly geometry: BlockGeometry;
+  readonly hashPrefix: boolean;
+  /** @default 100 GiB */
+  readonly maxBytes?: number;
+  /** Blocks at most; some 60 bytes of memory each. @default 500000 */
+  readonly maxItems?: number;
+  /** The share of the disk's space and inodes that stays free, 0 to 1. @default 0.1 */
+  readonly freeRatio?: number;
+  /** @default 'extend' */
+  readonly checksum?: ChecksumLevel;
+  /** Mode of the files; directories get search permission with it. @default 0o600 */
+  readonly mode?: number;
+  /** Bytes of blocks waiting to be written; more are not cached. @default 64 MiB */
+  readonly maxPendingBytes?: number;
+  /** Cached blocks kept open. @default 256 */
+  readonly maxOpenFiles?: number;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly logger?: Logger;
+}
+
+/** What a block costs besides its bytes, as JuiceFS counts it. */
+const BLOCK_OVERHEAD = 4096;
+const STATFS_INTERVAL_MS = 1000;
+/** So many failures within a minute, and the disk is left alone for a minute. */
+const MAX_FAILURES = 3;
+const FAILURE_WINDOW_MS = 60_000;
+/** After "no space" nothing is written for this long. */
+const FULL_PAUSE_MS = 1000;
+
+export class DiskCache {
+  readonly #root: string;
+  readonly #geometry: BlockGeometry;
+  readonly #hashPrefix: boolean;
+  readonly #maxBytes: number;
+  readonly #maxItems: number;
+  readonly #freeRatio: number;
+  readonly #level: ChecksumLevel;
+  readonly #mode: number;
+  readonly #maxPendingBytes: number;
+  readonly #maxOpenFiles: number;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #index: SampledIndex;
+  /** Least recently used first. */
+  readonly #open = new Map<number, CacheFile>();
+  readonly #writers = new Limiter(2);
+  readonly #background = new Set<Promise<void>>();
+  readonly #pending = new Map<number, Block>();
+  readonly #closed = new AbortController();
+  #usedBytes = 0;
+  #pendingBytes = 0;
+  #scanned = false;
+  #pausedUntil = -Infinity;
+  #failures: number[] = [];
+  #lastStatfs = -Infinity;
+  readonly counters = { writes: 0, writeBytes: 0, drops: 0, evicts: 0, errors: 0, corrupt: 0 };
+
+  constructor(options: DiskCacheOptions) {
+    this.#root = join(options.folder, options.uuid);
+    this.#geometry = options.geometry;
+    this.#hashPrefix = options.hashPrefix;
+    this.#maxBytes = options.maxBytes ?? 100 * 2 ** 30;
+    this.#maxItems = options.maxItems ?? 500_000;
+    this.#freeRatio = options.freeRatio ?? 0.1;
+    this.#level = options.checksum ?? 'extend';
+    this.#mode = options.mode ?? 0o600;
+    this.#maxPendingBytes = options.maxPendingBytes ?? 64 * 1024 * 1024;
+    this.#maxOpenFiles = options.maxOpenFiles ?? 256;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? nullLogger;
+    this.#index = new SampledIndex(options.random ?? systemRandom);
+  }
+
+  get blocks(): number {
+    return this.#index.count;
+  }
+
+  /** Bytes on the disk, as counted. */
+  get bytes(): number {
+    return this.#usedBytes;
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  /** Makes the directory and begins to look for what it holds; blocks are found meanwhile too. Never fails. */
+  start(): void {
+    this.#inBackground(async () => {
+      try {
+        await prepareCacheFolder(this.#root, this.#mode);
+        await scanCache(join(this.#root, 'raw'), this.#clock, this.#closed.signal, ({ id, index, length }) => {
+          if (index >= this.#geometry.blocksPerSlice || length > this.#geometry.blockSize) return;
+          const number = this.#geometry.number(id, index);
+          if (this.#index.size(number) === undefined) this.#add(number, length, false);
+        });
+        this.#scanned = true;
+        await this.#evict();
+      } catch (error) {
+        this.#failed('read the cache directory', error);
+        this.#scanned = true;
+      }
+    });
+  }
+
+  /** True where the block is likely there. */
+  has(number: number): boolean {
+    return this.#index.size(number) !== undefined || this.#pending.has(number);
+  }
+
+  /** Fills `target` from `offset` of a block of `length` bytes if that needs no waiting. */
+  readSync(number: number, length: number, offset: number, target: Buffer): boolean {
+    let file = this.#open.get(number);
+    if (file) {
+      if (this.#open.size > this.#maxOpenFiles / 2) {
+        this.#open.delete(number);
+        this.#open.set(number, file);
+      }
+    } else {
+      const size = this.#index.size(number);
+      if (size !== length) return this.#readPending(number, length, offset, target);
+    }
+    try {
+      if (!file) {
+        file = CacheFile.openSync(this.#path(number, length), length, this.#level);
+        if (!file) return false;
+        this.#keepOpen(number, file);
+      }
+      if (file.length !== length || !file.readSync(offset, target)) return false;
+      this.#index.touch(number);
+      return true;
+    } catch (error) {
+      this.#unreadable(number, length, error);
+      return false;
+    }
+  }
+
+  /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. */
+  async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
+    const size = this.#index.size(number);
+    if (size !== undefined ? size !== length : this.#scanned) return this.#readPending(number, length, offset, target);
+    try {
+      let file = this.#open.get(number);
+      if (!file) {
+        file = await CacheFile.open(this.#path(number, length), length, this.#level);
+        const other = this.#open.get(number);
+        if (other) {
+          file.close();
+          file = other;
+        } else this.#keepOpen(number, file);
+        if (this.#index.size(number) === undefined) this.#add(number, length, true);
+      }
+      await file.read(offset, target);
+      this.#index.touch(number);
+      return true;
+    } catch (error) {
+      this.#unreadable(number, length, error);
+      return false;
+    }
+  }
+
+  /** Writes the block in the background; drops it where the disk is full, broken or slow. Holds the block meanwhile. */
+  write(number: number, block: Block): void {
+    if (this.has(number) || this.#closed.signal.aborted) return;
+    if (this.#clock.monotonic() < this.#pausedUntil || this.#pendingBytes + block.length > this.#maxPendingBytes) {
+      this.counters.drops++;
+      return;
+    }
+    this.#pending.set(number, block.retain());
+    this.#pendingBytes += block.length;
+    this.#inBackground(() =>
+      this.#writers.run(async () => {
+        try {
+          if (this.#pending.get(number) === block) await this.#store(number, block);
+        } catch (error) {
+          this.counters.drops++;
+          this.#failed('write to the cache directory', error);
+        } finally {
+          if (this.#pending.get(number) === block) this.#pending.delete(number);
+          this.#pendingBytes -= block.length;
+          block.release();
+        }
+      }),
+    );
+  }
+
+  /** Forgets the block and deletes its file. */
+  remove(number: number): void {
+    this.#pending.delete(number);
+    const length = this.#index.size(number);
+    if (length !== undefined) this.#drop(number, length);
+  }
+
+  /** Resolves when nothing is being written, read or scanned. */
+  async settled(): Promise<void> {
+    while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await this.settled();
+    for (const file of this.#open.values()) file.close();
+    this.#open.clear();
+  }
+
+  #readPending(number: number, length: number, offset: number, target: Buffer): boolean {
+    const block = this.#pending.get(number);
+    if (block?.length !== length) return false;
+    block.buffer.copy(target, 0, offset, offset + target.length);
+    return true;
+  }
+
+  async #store(number: number, block: Block): Promise<void> {
+    if (!(await this.#roomFor(block.length))) {
+      this.counters.drops++;
+      return;
+    }
+    const path = this.#path(number, block.length);
+    const temporary = `${path}.${process.pid}.tmp`;
+    const data = block.data;
+    const parts: Uint8Array[] = [data];
+    if (this.#level !== 'none') {
+      const trailer = Buffer.allocUnsafe(trailerLength(block.length));
+      for (const [piece, sum] of crc32cPieces(data, PIECE).entries()) trailer.writeUInt32BE(sum, piece * 4);
+      parts.push(trailer);
+    }
+    const create = () => open(temporary, 'w', this.#mode);
+    const file = await create().catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      await mkdir(dirname(path), { recursive: true, mode: folderMode(this.#mode) });
+      return create();
+    });
+    try {
+      try {
+        const total = data.length + (parts[1]?.length ?? 0);
+        const { bytesWritten } = await file.writev(parts);
+        if (bytesWritten !== total) throw Object.assign(new Error(`wrote ${bytesWritten} of ${total} bytes`), { code: 'ENOSPC' });
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, path);
+    } catch (error) {
+      await unlink(temporary).catch(() => undefined);
+      throw error;
+    }
+    // Removed while it was written: the slice is gone, so is its block.
+    if (this.#pending.get(number) !== block) return void (await unlink(path).catch(() => undefined));
+    this.#add(number, block.length, true);
+    this.counters.writes++;
+    this.counters.writeBytes += block.length;
+    await this.#evict();
+  }
+
+  /** Looks at the disk now and then; makes room, and says whether there is some. */
+  async #roomFor(length: number): Promise<boolean> {
+    const now = this.#clock.monotonic();
+    if (now - this.#lastStatfs < STATFS_INTERVAL_MS) return true;
+    this.#lastStatfs = now;
+    const info = await statfs(this.#root);
+    const missing = Math.ceil(this.#freeRatio * info.blocks - info.bavail) * info.bsize;
+    const inodesLow = info.files > 0 && info.ffree / info.files < this.#freeRatio;
+    if (missing <= 0 && !inodesLow) return true;
+    await this.#evict(Math.max(missing, 0) + length, inodesLow ? Math.ceil(this.#index.count / 100) : 0);
+    this.#pausedUntil = now + FULL_PAUSE_MS;
+    return false;
+  }
+
+  /** Drops blocks until the bounds are kept and, besides, so many bytes or blocks are freed. */
+  async #evict(bytes = 0, items = 0): Promise<void> {
+    const before = { bytes: this.#usedBytes, items: this.#index.count };
+    while (
+      this.#usedBytes > this.#maxBytes ||
+      this.#index.count > this.#maxItems ||
+      before.bytes - this.#usedBytes < bytes ||
+      before.items - this.#index.count < items
+    ) {
+      const victim = this.#index.victim();
+      if (victim === undefined) return;
+      const path = this.#forget(victim, this.#index.size(victim) ?? 0);
+      this.counters.evicts++;
+      await unlink(path).catch(() => undefined);
+    }
+  }
+
+  #add(number: number, length: number, fresh: boolean): void {
+    const before = this.#index.size(number);
+    if (before !== undefined) this.#usedBytes -= before + BLOCK_OVERHEAD;
+    this.#index.add(number, length, fresh);
+    this.#usedBytes += length + BLOCK_OVERHEAD;
+  }
+
+  #forget(number: number, length: number): string {
+    const file = this.#open.get(number);
+    if (file) {
+      this.#open.delete(number);
+      file.close();
+    }
+    if (this.#index.delete(number)) this.#usedBytes -= length + BLOCK_OVERHEAD;
+    return this.#path(number, length);
+  }
+
+  #drop(number: number, length: number): void {
+    const path = this.#forget(number, length);
+    this.#inBackground(async () => {
+      await unlink(path).catch(() => undefined);
+      // Empty folders of deleted slices do not pile up; a folder in use refuses.
+      await rmdir(dirname(path)).catch(() => undefined);
+    });
+  }
+
+  #unreadable(number: number, length: number, error: unknown): void {
+    if (error instanceof CorruptCacheFile) {
+      this.counters.corrupt++;
+      this.#logger.warn('a cached block is damaged and was dropped', { path: this.#path(number, length), reason: error.message });
+    } else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#failed('read the cache directory', error);
+    else if (this.#index.size(number) === undefined) return;
+    this.#drop(number, length);
+  }
+
+  #keepOpen(number: number, file: CacheFile): void {
+    this.#open.set(number, file);
+    if (this.#open.size <= this.#maxOpenFiles) return;
+    const [oldest] = this.#open;
+    if (!oldest) return;
+    this.#open.delete(oldest[0]);
+    oldest[1].close();
+  }
+
+  #failed(what: string, error: unknown): void {
+    this.counters.errors++;
+    const now = this.#clock.monotonic();
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOSPC' || code === 'EDQUOT') {
+      this.#pausedUntil = now + FULL_PAUSE_MS;
+      this.#inBackground(() => this.#evict(2 * this.#geometry.blockSize));
+      return;
+    }
+    this.#failures = [...this.#failures.filter((at) => now - at < FAILURE_WINDOW_MS), now];
+    if (this.#failures.length < MAX_FAILURES) return;
+    this.#failures = [];
+    this.#pausedUntil = now + FAILURE_WINDOW_MS;
+    this.#logger.warn(`could not ${what}; nothing is cached there for a minute`, {
+      folder: this.#root,
+      reason: messageOf(error),
+    });
+  }
+
+  #path(number: number, length: number): string {
+    return `${this.#root}/raw/${blockKey(this.#geometry.id(number), this.#geometry.index(number), length, this.#hashPrefix)}`;
+  }
+
+  #inBackground(action: () => Promise<void>): void {
+    const running = action().catch((error: unknown) => this.#failed('tend the cache directory', error));
+    this.#background.add(running);
+    void running.finally(() => this.#background.delete(running));
+  }
+}

@@ -1,0 +1,59 @@
+/** What a chunk store is made of; the defaults are JuiceFS's mount options of the same names where there is one. */
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Random } from '../lib/random.ts';
+import type { ObjectStore } from '../object/store.ts';
+import type { ChecksumLevel } from './cache-file.ts';
+
+export interface DiskCacheSettings {
+  /** --cache-dir: one directory. */
+  readonly folder: string;
+  /** --cache-size, bytes. @default 100 GiB */
+  readonly maxBytes?: number;
+  /** --cache-items. @default 500000 */
+  readonly maxItems?: number;
+  /** --free-space-ratio. @default 0.1 */
+  readonly freeRatio?: number;
+  /** --verify-cache-checksum. @default 'extend' */
+  readonly checksum?: ChecksumLevel;
+  /** --cache-mode. @default 0o600 */
+  readonly mode?: number;
+  /** --cache-large-write: whole blocks that were written go to the disk cache too. @default false */
+  readonly largeWrites?: boolean;
+  /** --cache-partial-only: only blocks shorter than the block size are cached. @default false */
+  readonly partialOnly?: boolean;
+}
+
+export interface ChunkStoreOptions {
+  /** The volume's store, prefix and retries applied. */
+  readonly objects: ObjectStore;
+  /** Bytes; the format's BlockSize × 1024. @default 4 MiB */
+  readonly blockSize?: number;
+  /** The format's Compression. @default 'none' */
+  readonly compression?: string;
+  /** The format's HashPrefix. @default false */
+  readonly hashPrefix?: boolean;
+  /** The format's UUID; names the volume's part of the cache directory. */
+  readonly uuid: string;
+  /** Undefined: no disk cache. */
+  readonly disk?: DiskCacheSettings | undefined;
+  /** --buffer-size: bytes of written data in memory at which `throttle` makes writers wait. @default 300 MiB */
+  readonly bufferBytes?: number;
+  /** Bytes of clean blocks and of downloads under way in memory. @default 128 MiB */
+  readonly memoryBytes?: number;
+  /** Bytes of read-ahead under way at most. @default half of memoryBytes */
+  readonly readAheadBytes?: number;
+  /** --max-uploads. @default 20 */
+  readonly maxUploads?: number;
+  /** --max-downloads, for reads of parts of blocks; whole blocks are bounded by memoryBytes. @default 200 */
+  readonly maxDownloads?: number;
+  /** --max-deletes. @default 10 */
+  readonly maxDeletes?: number;
+  /** --prefetch: whole blocks fetched behind small random reads, at a time; 0 turns it off. @default 1 */
+  readonly prefetch?: number;
+  /** Attempts after a first one for a block that came damaged. @default 3 */
+  readonly corruptRetries?: number;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly logger?: Logger;
+}

@@ -1,0 +1,320 @@
+/**
+ * Bytes of slices: from memory, from the disk cache, or downloaded. A block is downloaded once however many ask for it;
+ * small reads within a block of an uncompressed volume are read as ranges, with the whole block fetched behind them
+ * (source of the rule: the JuiceFS format, "Reader"). Downloads are bounded by the memory cache they end up in.
+ */
+import type { Clock } from '../lib/clock.ts';
+import { type Limiter } from './limiter.ts';
+import { ObjectError, type ObjectStore } from '../object/store.ts';
+import type { Codec } from './compress.ts';
+import type { DiskCache } from './disk.ts';
+import { abandonable, toFsError } from './errors.ts';
+import { blockKey, type BlockGeometry } from './key.ts';
+import type { MemoryCache } from './memory.ts';
+import { Block, type BufferPool, capacityFor } from './pool.ts';
+import type { SliceId } from './types.ts';
+
+export interface ReaderParts {
+  readonly objects: ObjectStore;
+  readonly geometry: BlockGeometry;
+  readonly codec: Codec | undefined;
+  readonly hashPrefix: boolean;
+  readonly memory: MemoryCache;
+  readonly disk: DiskCache | undefined;
+  readonly partialOnly: boolean;
+  readonly pool: BufferPool;
+  readonly downloads: Limiter;
+  readonly readAheadBytes: number;
+  readonly prefetch: number;
+  readonly corruptRetries: number;
+  readonly clock: Clock;
+}
+
+const CORRUPT_PAUSE_MS = 100;
+
+export class SliceReader {
+  readonly #parts: ReaderParts;
+  /** Whole blocks being downloaded. The promise's block is held once by this map, until it settles. */
+  readonly #inFlight = new Map<number, Promise<Block>>();
+  /** Ranges being downloaded, by `block:offset:length`. */
+  readonly #ranges = new Map<string, Promise<Block>>();
+  #readAheadBytes = 0;
+  #behind = 0;
+  readonly counters = { hits: 0, hitBytes: 0, misses: 0, missBytes: 0, gets: 0, getBytes: 0, getErrors: 0 };
+
+  constructor(parts: ReaderParts) {
+    this.#parts = parts;
+  }
+
+  /** Bytes being read ahead now. */
+  get readAheadBytes(): number {
+    return this.#readAheadBytes;
+  }
+
+  /** See ChunkStore.readCached. Bytes of `target` may have been written where the answer is false. */
+  readCached(slice: SliceId, offset: number, target: Buffer): boolean {
+    const { blockSize } = this.#parts.geometry;
+    const within = offset % blockSize;
+    if (within + target.length <= blockSize) {
+      if (!this.#partSync(slice, Math.floor(offset / blockSize), within, target)) return false;
+    } else {
+      for (let done = 0; done < target.length;) {
+        const at = offset + done;
+        const part = Math.min(target.length - done, blockSize - (at % blockSize));
+        if (!this.#partSync(slice, Math.floor(at / blockSize), at % blockSize, target.subarray(done, done + part))) return false;
+        done += part;
+      }
+    }
+    this.counters.hits++;
+    this.counters.hitBytes += target.length;
+    return true;
+  }
+
+  async read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void> {
+    if (offset < 0 || offset + target.length > slice.size)
+      throw new RangeError(`a read of ${target.length} bytes at ${offset} leaves slice ${slice.id} of ${slice.size} bytes`);
+    const { blockSize } = this.#parts.geometry;
+    const waiting: Promise<void>[] = [];
+    for (let done = 0; done < target.length;) {
+      const at = offset + done;
+      const length = Math.min(target.length - done, blockSize - (at % blockSize));
+      const index = Math.floor(at / blockSize);
+      const part = target.subarray(done, done + length);
+      if (this.#partSync(slice, index, at % blockSize, part)) {
+        this.counters.hits++;
+        this.counters.hitBytes += length;
+      } else waiting.push(this.#part(slice, index, at % blockSize, part, signal));
+      done += length;
+    }
+    if (waiting.length === 0) return;
+    try {
+      if (waiting.length === 1) await waiting[0];
+      else {
+        // The target is the caller's again when we answer: all parts must have ended.
+        const results = await Promise.allSettled(waiting);
+        for (const result of results) if (result.status === 'rejected') throw result.reason;
+      }
+    } catch (error) {
+      throw toFsError(error);
+    }
+  }
+
+  prefetch(slice: SliceId, offset: number, length: number): void {
+    const { geometry, readAheadBytes } = this.#parts;
+    const end = Math.min(offset + length, slice.size);
+    for (let index = Math.floor(offset / geometry.blockSize); index * geometry.blockSize < end; index++) {
+      if (this.#near(slice, index)) continue;
+      const bytes = geometry.length(slice.size, index);
+      if (this.#readAheadBytes > 0 && this.#readAheadBytes + bytes > readAheadBytes) return;
+      const fetching = this.#fetch(slice, index, false);
+      if (!fetching) return;
+      this.#readAheadBytes += bytes;
+      fetching
+        .then((block) => block.release())
+        .catch(() => undefined)
+        .finally(() => (this.#readAheadBytes -= bytes));
+    }
+  }
+
+  /** Resolves when no download is under way. */
+  async settled(): Promise<void> {
+    while (this.#inFlight.size + this.#ranges.size > 0)
+      await Promise.allSettled([...this.#inFlight.values(), ...this.#ranges.values()]);
+  }
+
+  #near(slice: SliceId, index: number): boolean {
+    const { geometry, memory, disk } = this.#parts;
+    const number = geometry.number(slice.id, index);
+    return memory.has(number) || this.#inFlight.has(number) || disk?.has(number) === true;
+  }
+
+  #partSync(slice: SliceId, index: number, within: number, target: Buffer): boolean {
+    const { geometry, memory, disk } = this.#parts;
+    const number = geometry.number(slice.id, index);
+    const block = memory.get(number);
+    if (block) {
+      if (block.length < within + target.length) return false;
+      block.buffer.copy(target, 0, within, within + target.length);
+      return true;
+    }
+    return disk?.readSync(number, geometry.length(slice.size, index), within, target) === true;
+  }
+
+  async #part(slice: SliceId, index: number, within: number, target: Buffer, signal: AbortSignal | undefined): Promise<void> {
+    const { geometry, disk, codec } = this.#parts;
+    const number = geometry.number(slice.id, index);
+    const length = geometry.length(slice.size, index);
+    if (disk && !this.#inFlight.has(number) && (await disk.read(number, length, within, target))) {
+      this.counters.hits++;
+      this.counters.hitBytes += target.length;
+      return;
+    }
+    signal?.throwIfAborted();
+    this.counters.misses++;
+    this.counters.missBytes += target.length;
+    if (!codec && within > 0 && target.length <= length / 4 && !this.#inFlight.has(number)) {
+      const block = await abandonable(this.#range(slice, index, within, target.length), signal);
+      block.buffer.copy(target, 0, 0, target.length);
+      this.#fetchBehind(slice, index);
+      return;
+    }
+    const fetching = this.#fetch(slice, index, true);
+    if (!fetching) throw new Error('a read that waits for memory was turned away');
+    const release = (block: Block): void => block.release();
+    let copied = false;
+    try {
+      const block = await abandonable(fetching, signal);
+      copied = true;
+      block.buffer.copy(target, 0, within, within + target.length);
+      block.release();
+    } finally {
+      if (!copied) fetching.then(release, () => undefined);
+    }
+  }
+
+  /** A range, shared by equal reads. The block is not pooled: it is dropped with its last reader. */
+  #range(slice: SliceId, index: number, within: number, length: number): Promise<Block> {
+    const { geometry, objects, downloads } = this.#parts;
+    const name = `${geometry.number(slice.id, index)}:${within}:${length}`;
+    const running = this.#ranges.get(name);
+    if (running) return running;
+    const key = this.#key(slice, index);
+    const started = downloads.run(() =>
+      this.#whole(async () => {
+        const into = Buffer.allocUnsafe(length);
+        const body = await this.#counted(() => objects.get(key, { offset: within, length, into }));
+        if (body.length !== length) throw short(key, body.length, length);
+        return new Block(into, length);
+      }),
+    );
+    this.#ranges.set(name, started);
+    started.catch(() => undefined).finally(() => this.#ranges.delete(name));
+    return started;
+  }
+
+  /** The whole block comes near after a small read in it; a few at a time, others are left out. */
+  #fetchBehind(slice: SliceId, index: number): void {
+    if (this.#behind >= this.#parts.prefetch || this.#near(slice, index)) return;
+    const fetching = this.#fetch(slice, index, false);
+    if (!fetching) return;
+    this.#behind++;
+    fetching
+      .then((block) => block.release())
+      .catch(() => undefined)
+      .finally(() => this.#behind--);
+  }
+
+  /**
+   * The whole block, held once for the caller. With `demand` it waits for memory; without, undefined is the answer
+   * where there is none.
+   */
+  #fetch(slice: SliceId, index: number, demand: boolean): Promise<Block> | undefined {
+    const { geometry, memory } = this.#parts;
+    const number = geometry.number(slice.id, index);
+    let running = this.#inFlight.get(number);
+    if (!running) {
+      const length = geometry.length(slice.size, index);
+      const bytes = capacityFor(length);
+      let room: Promise<void> | undefined;
+      if (demand) room = memory.reserve(bytes);
+      else if (!memory.tryReserve(bytes)) return undefined;
+      running = this.#download(slice, index, number, length, bytes, room);
+      this.#inFlight.set(number, running);
+      // The download's own hold on the block ends when all who waited at that moment have taken theirs.
+      const done = (): void => void this.#inFlight.delete(number);
+      running.then(
+        (block) => {
+          done();
+          queueMicrotask(() => block.release());
+        },
+        () => done(),
+      );
+    }
+    return running.then((block) => block.retain());
+  }
+
+  async #download(
+    slice: SliceId,
+    index: number,
+    number: number,
+    length: number,
+    bytes: number,
+    room: Promise<void> | undefined,
+  ): Promise<Block> {
+    const { memory, disk, geometry, partialOnly } = this.#parts;
+    if (room) await room;
+    let block: Block;
+    try {
+      block = await this.#whole(() => this.#getBlock(this.#key(slice, index), length));
+    } finally {
+      memory.unreserve(bytes);
+    }
+    memory.put(number, block);
+    if (disk && (!partialOnly || length < geometry.blockSize)) disk.write(number, block);
+    return block;
+  }
+
+  async #getBlock(key: string, length: number): Promise<Block> {
+    const { objects, codec, pool } = this.#parts;
+    if (!codec) {
+      const block = pool.acquire(length);
+      try {
+        const body = await this.#counted(() => objects.get(key, { into: block.data }));
+        if (body.length !== length) throw short(key, body.length, length);
+        return block;
+      } catch (error) {
+        block.release();
+        throw error;
+      }
+    }
+    const stored = pool.acquire(codec.lead + codec.bound(length));
+    try {
+      const into = stored.data.subarray(codec.lead);
+      const body = await this.#counted(() => objects.get(key, { into }));
+      const plain = await codec.decompress(stored.buffer.subarray(0, codec.lead + body.length), length);
+      return new Block(plain, length);
+    } catch (error) {
+      if (error instanceof ObjectError || (error instanceof Error && error.name === 'AbortError')) throw error;
+      throw new ObjectError('Corrupt', `object ${key} cannot be decompressed to ${length} bytes`, {
+        cause: error,
+        retryable: true,
+      });
+    } finally {
+      stored.release();
+    }
+  }
+
+  /** Once more where the object came damaged: on the way it may have been cut short or changed. */
+  async #whole<T>(action: () => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await action();
+      } catch (error) {
+        const damaged = error instanceof ObjectError && error.code === 'Corrupt';
+        if (!damaged || attempt >= this.#parts.corruptRetries) throw error;
+        await this.#parts.clock.sleep(CORRUPT_PAUSE_MS * 2 ** attempt);
+      }
+    }
+  }
+
+  async #counted(get: () => Promise<Buffer>): Promise<Buffer> {
+    this.counters.gets++;
+    try {
+      const body = await get();
+      this.counters.getBytes += body.length;
+      return body;
+    } catch (error) {
+      this.counters.getErrors++;
+      throw error;
+    }
+  }
+
+  #key(slice: SliceId, index: number): string {
+    const { geometry, hashPrefix } = this.#parts;
+    return blockKey(slice.id, index, geometry.length(slice.size, index), hashPrefix);
+  }
+}
+
+function short(key: string, found: number, wanted: number): ObjectError {
+  return new ObjectError('Corrupt', `object ${key} gave ${found} bytes where ${wanted} were expected`, { retryable: true });
+}

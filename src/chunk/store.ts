@@ -1,0 +1,236 @@
+/**
+ * The block layer of a mount: caches, reader, writers and their limits, put together.
+ *
+ * Bounds: written data by `bufferBytes` (writers that heed `throttle`), clean data and downloads by `memoryBytes`, blocks
+ * on their way to the disk cache by 64 MiB, free buffers by 64 MiB.
+ */
+import { systemClock } from '../lib/clock.ts';
+import { nullLogger } from '../lib/log.ts';
+import type { ObjectStore } from '../object/store.ts';
+import { codecFor, type Codec } from './compress.ts';
+import { DiskCache } from './disk.ts';
+import { toFsError } from './errors.ts';
+import { blockKey, BlockGeometry } from './key.ts';
+import { Limiter } from './limiter.ts';
+import { MemoryCache } from './memory.ts';
+import type { ChunkStoreOptions } from './options.ts';
+import { type Block, BufferPool } from './pool.ts';
+import { SliceReader } from './reader.ts';
+import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
+import { BlockSliceWriter, type WriterHost } from './writer.ts';
+
+/** The longest single write of a caller, bytes. */
+const LARGE_WRITE = 1024 * 1024;
+
+/** Opens the block layer of a volume. Nothing is read or written before the first call, but the cache directory is. */
+export function openChunkStore(options: ChunkStoreOptions): ChunkStore {
+  return new BlockChunkStore(options);
+}
+
+class BlockChunkStore implements ChunkStore, WriterHost {
+  readonly geometry: BlockGeometry;
+  readonly pool: BufferPool;
+  readonly #objects: ObjectStore;
+  readonly #codec: Codec | undefined;
+  readonly #hashPrefix: boolean;
+  readonly #options: ChunkStoreOptions;
+  readonly #memory: MemoryCache;
+  readonly #disk: DiskCache | undefined;
+  readonly #reader: SliceReader;
+  readonly #uploads: Limiter;
+  readonly #deletes: Limiter;
+  readonly #bufferBytes: number;
+  readonly #waiting: (() => void)[] = [];
+  readonly #background = new Set<Promise<void>>();
+  #usedBufferBytes = 0;
+  #dirtyBytes = 0;
+  readonly #counters = { puts: 0, putBytes: 0, putErrors: 0, deletes: 0, deleteErrors: 0 };
+
+  constructor(options: ChunkStoreOptions) {
+    const { clock = systemClock, logger = nullLogger, random, disk } = options;
+    this.#options = options;
+    this.#objects = options.objects;
+    this.geometry = new BlockGeometry(options.blockSize ?? 4 * 1024 * 1024);
+    this.pool = new BufferPool();
+    this.#codec = codecFor(options.compression ?? 'none');
+    this.#hashPrefix = options.hashPrefix ?? false;
+    const memoryBytes = options.memoryBytes ?? 128 * 1024 * 1024;
+    this.#memory = new MemoryCache(memoryBytes);
+    this.#bufferBytes = options.bufferBytes ?? 300 * 1024 * 1024;
+    this.#uploads = new Limiter(options.maxUploads ?? 20);
+    this.#deletes = new Limiter(options.maxDeletes ?? 10);
+    if (disk) {
+      const { largeWrites: _large, partialOnly: _partial, ...settings } = disk;
+      this.#disk = new DiskCache({
+        ...settings,
+        uuid: options.uuid,
+        geometry: this.geometry,
+        hashPrefix: this.#hashPrefix,
+        clock,
+        logger,
+        ...(random ? { random } : {}),
+      });
+      this.#disk.start();
+    }
+    this.#reader = new SliceReader({
+      objects: this.#objects,
+      geometry: this.geometry,
+      codec: this.#codec,
+      hashPrefix: this.#hashPrefix,
+      memory: this.#memory,
+      disk: this.#disk,
+      partialOnly: disk?.partialOnly ?? false,
+      pool: this.pool,
+      downloads: new Limiter(options.maxDownloads ?? 200),
+      readAheadBytes: options.readAheadBytes ?? memoryBytes / 2,
+      prefetch: options.prefetch ?? 1,
+      corruptRetries: options.corruptRetries ?? 3,
+      clock,
+    });
+  }
+
+  get blockSize(): number {
+    return this.geometry.blockSize;
+  }
+
+  get dirtyBytes(): number {
+    return this.#dirtyBytes;
+  }
+
+  readCached(slice: SliceId, offset: number, target: Buffer): boolean {
+    return this.#reader.readCached(slice, offset, target);
+  }
+
+  read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void> {
+    return this.#reader.read(slice, offset, target, signal);
+  }
+
+  prefetch(slice: SliceId, offset: number, length: number): void {
+    this.#reader.prefetch(slice, offset, length);
+  }
+
+  newSlice(): SliceWriter {
+    return new BlockSliceWriter(this);
+  }
+
+  async remove(slice: SliceId): Promise<void> {
+    const removals = Array.from({ length: this.geometry.count(slice.size) }, (_, index) => {
+      const number = this.geometry.number(slice.id, index);
+      this.#memory.delete(number);
+      this.#disk?.remove(number);
+      const key = blockKey(slice.id, index, this.geometry.length(slice.size, index), this.#hashPrefix);
+      return this.#deletes.run(async () => {
+        this.#counters.deletes++;
+        try {
+          await this.#objects.delete(key);
+        } catch (error) {
+          this.#counters.deleteErrors++;
+          throw toFsError(error);
+        }
+      });
+    });
+    for (const result of await Promise.allSettled(removals)) if (result.status === 'rejected') throw result.reason;
+  }
+
+  throttle(signal?: AbortSignal): Promise<void> | undefined {
+    if (this.#usedBufferBytes < this.#bufferBytes) return undefined;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason as Error);
+      const go = (): void => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      const onAbort = (): void => {
+        const at = this.#waiting.indexOf(go);
+        if (at >= 0) this.#waiting.splice(at, 1);
+        reject(signal?.reason as Error);
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.push(go);
+    });
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    const { counters: reads } = this.#reader;
+    const disk = this.#disk;
+    return {
+      blockcache_blocks: this.#memory.blocks + (disk?.blocks ?? 0),
+      blockcache_bytes: this.#memory.bytes + (disk?.bytes ?? 0),
+      blockcache_hits: reads.hits,
+      blockcache_hit_bytes: reads.hitBytes,
+      blockcache_miss: reads.misses,
+      blockcache_miss_bytes: reads.missBytes,
+      blockcache_writes: disk?.counters.writes ?? 0,
+      blockcache_write_bytes: disk?.counters.writeBytes ?? 0,
+      blockcache_drops: disk?.counters.drops ?? 0,
+      blockcache_evicts: this.#memory.evictions + (disk?.counters.evicts ?? 0),
+      blockcache_io_errors: disk?.counters.errors ?? 0,
+      blockcache_corrupt: disk?.counters.corrupt ?? 0,
+      used_buffer_size_bytes: this.#usedBufferBytes,
+      used_read_buffer_size_bytes: this.#reader.readAheadBytes,
+      store_cache_size_bytes: this.#memory.bytes,
+      dirty_bytes: this.#dirtyBytes,
+      object_request_uploading: this.#uploads.running,
+      object_request_errors: reads.getErrors + this.#counters.putErrors + this.#counters.deleteErrors,
+      object_request_count_GET: reads.gets,
+      object_request_count_PUT: this.#counters.puts,
+      object_request_count_DELETE: this.#counters.deletes,
+      object_request_data_bytes_GET: reads.getBytes,
+      object_request_data_bytes_PUT: this.#counters.putBytes,
+    };
+  }
+
+  async close(): Promise<void> {
+    while (this.#background.size > 0) await Promise.all(this.#background);
+    await this.#reader.settled();
+    await this.#disk?.close();
+    this.#memory.clear();
+  }
+
+  async upload(id: number, index: number, block: Block, wanted: () => boolean): Promise<void> {
+    try {
+      await this.#uploads.run(async () => {
+        if (!wanted()) return;
+        const stored = this.#codec ? await this.#codec.compress(block.data) : block.data;
+        this.#counters.puts++;
+        try {
+          await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored);
+        } catch (error) {
+          this.#counters.putErrors++;
+          throw error;
+        }
+        this.#counters.putBytes += stored.length;
+        if (wanted()) this.#keep(this.geometry.number(id, index), block);
+      });
+    } finally {
+      block.release();
+    }
+  }
+
+  discard(id: number, size: number, after: Promise<unknown>): void {
+    const running = after
+      .then(() => this.remove({ id, size }))
+      .catch((error: unknown) => {
+        // The objects are garbage that `gc` finds; nothing refers to them.
+        (this.#options.logger ?? nullLogger).warn('could not delete the blocks of a dropped slice', { id, error });
+      })
+      .finally(() => void this.#background.delete(running));
+    this.#background.add(running);
+  }
+
+  account(bufferBytes: number, dataBytes: number): void {
+    this.#usedBufferBytes += bufferBytes;
+    this.#dirtyBytes += dataBytes;
+    if (bufferBytes >= 0) return;
+    // As many as there is room for, each taken for one large write; they ask again before the next.
+    let room = this.#bufferBytes - this.#usedBufferBytes;
+    for (; this.#waiting.length > 0 && room > 0; room -= LARGE_WRITE) this.#waiting.shift()?.();
+  }
+
+  /** What was written is likely read soon: into memory, and onto the disk where the options say so. */
+  #keep(number: number, block: Block): void {
+    const { disk } = this.#options;
+    this.#memory.put(number, block);
+    if (this.#disk && (block.length < this.blockSize || disk?.largeWrites)) this.#disk.write(number, block);
+  }
+}

@@ -1,0 +1,35 @@
+/** What commands print: results to stdout, for people or as JSON; errors as one sentence and the next step, to stderr. */
+import { messageOf, UserError } from '../lib/errors.ts';
+
+export type Output = 'text' | 'json';
+
+/** Prints a result: `text` for people, else the value as JSON. */
+export function print(output: Output, value: unknown, text: string): void {
+  process.stdout.write(output === 'json' ? `${JSON.stringify(value, undefined, 2)}\n` : text.endsWith('\n') ? text : `${text}\n`);
+}
+
+/** Says what went wrong, and ends the process with 1. A defect of ours shows where it happened. */
+export function fail(error: unknown, output: Output = 'text'): never {
+  const user = error instanceof UserError;
+  if (output === 'json') {
+    const shown = {
+      error: {
+        code: user ? error.code : 'Unexpected',
+        message: messageOf(error),
+        ...(user && error.hint ? { hint: error.hint } : {}),
+      },
+    };
+    process.stderr.write(`${JSON.stringify(shown)}\n`);
+  } else {
+    process.stderr.write(`juicepod: ${messageOf(error)}\n`);
+    if (user && error.hint) process.stderr.write(`  ${error.hint}\n`);
+    if (!user && error instanceof Error && process.env['JUICEPOD_DEBUG']) process.stderr.write(`${error.stack ?? ''}\n`);
+  }
+  process.exit(1);
+}
+
+/** Two columns, the first as wide as its longest word. */
+export function table(rows: readonly (readonly [string, string | number])[]): string {
+  const width = Math.max(0, ...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join('');
+}

@@ -1,0 +1,330 @@
+/**
+ * One volume, opened for serving: metadata, blocks, file system, and what ties them (compaction, deletion of blocks, figures).
+ * Everything that one mount needs besides the kernel.
+ */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { openChunkStore } from '../chunk/store.ts';
+import type { ChunkStore } from '../chunk/types.ts';
+import type { FileSystem } from '../fuse/types.ts';
+import { systemClock } from '../lib/clock.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
+import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
+import { decryptSecrets } from '../meta/format-secrets.ts';
+import { VolumeMeta } from '../meta/meta.ts';
+import { openEngine, readFormat } from '../meta/open.ts';
+import { SESSION_VERSION } from '../meta/sessions.ts';
+import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
+import { redactUrl } from '../meta/url.ts';
+import { openObjectStore } from '../object/open.ts';
+import { AccessLog } from '../vfs/accesslog.ts';
+import { Compactor } from '../vfs/compactor.ts';
+import { Journal } from '../vfs/journal.ts';
+import { observed, OperationStats } from '../vfs/observed.ts';
+import { Vfs } from '../vfs/vfs.ts';
+
+const MIB = 1024 * 1024;
+
+/** How the store is reached where not as the volume's setting says. */
+export interface StorageChange {
+  readonly storage?: string;
+  readonly bucket?: string;
+  readonly accessKey?: string;
+  readonly secretKey?: string;
+  readonly sessionToken?: string;
+  /** More for the store's environment (region, addressing). */
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export interface VolumeOptions {
+  readonly metaUrl: string;
+  readonly mountPoint: string;
+  /** The volume that must be found there; another is refused. */
+  readonly expect?: { readonly name: string; readonly uuid: string };
+  readonly storage?: StorageChange;
+  /** A directory of the volume that is shown as the root; empty for all. */
+  readonly subPath: string;
+  readonly readOnly: boolean;
+  readonly xattr: boolean;
+  readonly hideInternal: boolean;
+  /** Seconds. */
+  readonly attrTimeout: number;
+  readonly entryTimeout: number;
+  readonly dirEntryTimeout: number;
+  readonly negativeTimeout: number;
+  /** Undefined: no disk cache. */
+  readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  readonly bufferBytes: number;
+  readonly readaheadBytes: number;
+  readonly maxUploads: number;
+  readonly maxDownloads: number;
+  readonly heartbeatMs: number;
+  readonly backgroundJobs: boolean;
+  /**
+   * Where the state lies that the next client of the same mount takes over: session id, open handles, written data that is
+   * not stored yet. Absent: the client's death ends it all.
+   */
+  readonly stateFolder?: string;
+  readonly logger?: Logger;
+}
+
+export interface OpenVolume {
+  readonly name: string;
+  readonly uuid: string;
+  readonly fileSystem: FileSystem;
+  /** What was taken over from an earlier client. */
+  readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
+  /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
+  readonly lost: Promise<string>;
+  /** Commits all written data; the volume can still be served. */
+  flush(): Promise<void>;
+  /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
+  close(keep: boolean): Promise<void>;
+}
+
+/** Opens the volume and registers a session. Throws UserError where that cannot be. */
+export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
+  const logger = options.logger ?? nullLogger;
+  const engine = await openEngine(options.metaUrl, { logger });
+  const lost = Promise.withResolvers<string>();
+  const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
+  let meta: VolumeMeta | undefined;
+  let chunks: ChunkStore | undefined;
+  try {
+    const format = await readFormat(engine);
+    if (!format)
+      throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
+        hint: 'Make one with juicepod format.',
+      });
+    checkExpected(format, options);
+    chunks = openChunks(format, options, logger);
+    background.chunks = chunks;
+    meta = new VolumeMeta(engine, format, {
+      readOnly: options.readOnly,
+      heartbeat: options.heartbeatMs,
+      backgroundJobs: options.backgroundJobs,
+      logger,
+      callbacks: {
+        deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
+        compactChunk: (ino, index) => background.compactor?.add(ino, index),
+        lost: (reason) => lost.resolve(reason),
+      },
+    });
+    return await serveVolume(meta, chunks, format, options, lost.promise, background, logger);
+  } catch (error) {
+    await chunks?.close();
+    await (meta ? meta.close() : engine.close()).catch(() => {});
+    throw error;
+  }
+}
+
+async function serveVolume(
+  meta: VolumeMeta,
+  chunks: ChunkStore,
+  format: Format,
+  options: VolumeOptions,
+  lost: Promise<string>,
+  background: { compactor?: Compactor },
+  logger: Logger,
+): Promise<OpenVolume> {
+  const state = options.stateFolder === undefined ? undefined : new ClientState(options.stateFolder, format.uuid);
+  const earlier = state?.sid;
+  const sid = await meta.newSession(options.mountPoint, earlier);
+  state?.keep(sid);
+  const stats = new OperationStats();
+  const accessLog = new AccessLog(systemClock);
+  const started = performance.now();
+  const compactor = new Compactor(meta, chunks, logger);
+  if (!options.readOnly) background.compactor = compactor;
+  const root = await findRoot(meta, options.subPath);
+  const vfs: Vfs = new Vfs({
+    meta,
+    chunks,
+    accessLog,
+    root,
+    volume: format.name,
+    hashPrefix: format.hashPrefix,
+    stats: () => ({
+      ...stats.figures(),
+      ...chunks.stats(),
+      ...processFigures(),
+      fuse_open_handlers: vfs.openHandles,
+      uptime: (performance.now() - started) / 1000,
+    }),
+    config: () => configOf(format, options, sid),
+    attrTimeout: options.attrTimeout,
+    entryTimeout: options.entryTimeout,
+    dirEntryTimeout: options.dirEntryTimeout,
+    negativeTimeout: options.negativeTimeout,
+    maxReadahead: options.readaheadBytes,
+    readOnly: options.readOnly,
+    xattr: options.xattr,
+    hideInternal: options.hideInternal,
+    ...(state ? { handlesPath: state.handles } : {}),
+    ...(state && !options.readOnly ? { journal: new Journal(state.journal) } : {}),
+  });
+  const recovered = state && earlier !== undefined ? await vfs.recover(options.readOnly ? undefined : state.journal) : undefined;
+  return {
+    name: format.name,
+    uuid: format.uuid,
+    fileSystem: observed(vfs, stats, accessLog),
+    recovered,
+    lost,
+    flush: () => vfs.flushAll(),
+    async close(keep) {
+      await vfs.flushAll();
+      vfs.close();
+      await compactor.close();
+      await meta.close({ keepSession: keep });
+      await chunks.close();
+      if (!keep) state?.remove();
+    },
+  };
+}
+
+/** The files of a mount's state: `session` (which session of which volume), `handles`, and the folder `journal`. */
+class ClientState {
+  readonly #folder: string;
+  readonly #uuid: string;
+  /** The session of an earlier client of this mount. */
+  readonly sid: number | undefined;
+
+  /** State that another volume left is dropped. */
+  constructor(folder: string, uuid: string) {
+    this.#folder = folder;
+    this.#uuid = uuid;
+    let found: { readonly uuid?: string; readonly sid?: number } = {};
+    try {
+      found = JSON.parse(readFileSync(join(folder, 'session'), 'utf8')) as typeof found;
+    } catch {
+      // The first client of this mount.
+    }
+    this.sid = found.uuid === uuid ? found.sid : undefined;
+    if (this.sid === undefined) this.remove();
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  }
+
+  get handles(): string {
+    return join(this.#folder, 'handles');
+  }
+
+  get journal(): string {
+    return join(this.#folder, 'journal');
+  }
+
+  keep(sid: number): void {
+    writeFileSync(join(this.#folder, 'session'), JSON.stringify({ uuid: this.#uuid, sid }), { mode: 0o600 });
+  }
+
+  remove(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void {
+  if (expect && (expect.name !== format.name || expect.uuid !== format.uuid))
+    throw new UserError(
+      'OtherVolume',
+      `${redactUrl(metaUrl)} holds the volume "${format.name}" (${format.uuid}), not "${expect.name}" (${expect.uuid})`,
+      {
+        hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
+      },
+    );
+  if (format.encryptKey !== '')
+    throw new UserError('Encrypted', `the volume "${format.name}" is encrypted, which this version cannot read`, {
+      hint: 'Use the official juicefs client for this volume.',
+    });
+}
+
+function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
+  const plain = decryptSecrets(format);
+  const { storage: change, cache } = options;
+  const objects = openObjectStore({
+    storage: change?.storage ?? plain.storage,
+    bucket: change?.bucket ?? plain.bucket,
+    accessKey: change?.accessKey ?? plain.accessKey,
+    secretKey: change?.secretKey ?? plain.secretKey,
+    sessionToken: change?.sessionToken ?? plain.sessionToken,
+    name: plain.name,
+    shards: plain.shards,
+    environment: { ...process.env, ...change?.environment },
+  });
+  return openChunkStore({
+    objects,
+    blockSize: plain.blockSize * 1024,
+    compression: plain.compression || 'none',
+    hashPrefix: plain.hashPrefix,
+    uuid: plain.uuid,
+    disk: cache ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    bufferBytes: options.bufferBytes,
+    memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
+    maxUploads: options.maxUploads,
+    maxDownloads: options.maxDownloads,
+    logger,
+  });
+}
+
+/** The inode of the directory that is the root of the mount. */
+async function findRoot(meta: Meta, subPath: string): Promise<Ino> {
+  let ino: Ino = ROOT_INO;
+  let walked = '';
+  for (const name of subPath.split('/').filter((part) => part !== '')) {
+    walked += `/${name}`;
+    const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
+      throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
+        hint: 'Make it first (mount the whole volume and use mkdir), or correct the path.',
+      });
+    });
+    if (entry.attr.type !== NodeType.Directory)
+      throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
+    ino = entry.ino;
+  }
+  return ino;
+}
+
+function processFigures(): Record<string, number> {
+  const { rss } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  return { memory: rss, cpu_usage: (user + system) / 1e6, process_resident_memory_bytes: rss };
+}
+
+/** What `.config` shows; durations in nanoseconds, no secrets. */
+function configOf(format: Format, options: VolumeOptions, sid: number): unknown {
+  const ns = (seconds: number): number => Math.round(seconds * 1e9);
+  return {
+    Meta: {
+      Retries: 10,
+      ReadOnly: options.readOnly,
+      NoBGJob: !options.backgroundJobs,
+      OpenCache: 0,
+      Heartbeat: options.heartbeatMs * 1e6,
+      MountPoint: options.mountPoint,
+      Subdir: options.subPath,
+      AtimeMode: 'noatime',
+      Sid: sid,
+    },
+    Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
+    Chunk: {
+      CacheDir: options.cache ? join(options.cache.folder, format.uuid) : 'memory',
+      CacheSize: options.cache?.bytes ?? 0,
+      FreeSpace: options.cache?.freeRatio ?? 0,
+      Compress: format.compression,
+      MaxUpload: options.maxUploads,
+      MaxDownload: options.maxDownloads,
+      HashPrefix: format.hashPrefix,
+      BlockSize: format.blockSize * 1024,
+      BufferSize: options.bufferBytes,
+      Readahead: options.readaheadBytes,
+    },
+    Version: SESSION_VERSION,
+    AttrTimeout: ns(options.attrTimeout),
+    DirEntryTimeout: ns(options.dirEntryTimeout),
+    NegEntryTimeout: ns(options.negativeTimeout),
+    EntryTimeout: ns(options.entryTimeout),
+    HideInternal: options.hideInternal,
+    Pid: process.pid,
+    PPid: process.ppid,
+  };
+}

@@ -1,0 +1,118 @@
+/** Making nodes and names: mknod, mkdir, symlink, link. Source: the JuiceFS format, effects of each operation. */
+import { FsError } from '../lib/errors.ts';
+import { type Ino, isTrash } from '../lib/int64.ts';
+import type { Write } from './engine.ts';
+import { isTrashName, requireNewName } from './names.ts';
+import { inGroup, requireAdd, requireMovable } from './permissions.ts';
+import { charged, statOf } from './stats.ts';
+import { type Attr, type Context, type Entry, NodeFlag, NodeType } from './types.ts';
+import type { Moment, Volume } from './volume.ts';
+
+const SETGID = 0o2000;
+const GROUP_EXECUTE = 0o010;
+
+export interface NewNode {
+  readonly type: NodeType;
+  /** Permission bits as asked for; `umask` is taken away. */
+  readonly mode: number;
+  readonly umask: number;
+  readonly rdev: number;
+  /** Of a symlink. */
+  readonly target?: Buffer;
+}
+
+function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
+  const directory = node.type === NodeType.Directory;
+  let mode = node.type === NodeType.Symlink ? 0o777 : node.mode & 0o7777 & ~node.umask;
+  let { gid } = ctx;
+  if (above.mode & SETGID) {
+    gid = above.gid;
+    if (directory) mode |= SETGID;
+    else if ((mode & (SETGID | GROUP_EXECUTE)) === (SETGID | GROUP_EXECUTE) && ctx.uid !== 0 && !inGroup(ctx, gid))
+      mode &= ~SETGID;
+  }
+  return {
+    flags: above.flags & NodeFlag.SkipTrash,
+    type: node.type,
+    mode,
+    uid: ctx.uid,
+    gid,
+    atime: sec,
+    atimensec: nsec,
+    mtime: sec,
+    mtimensec: nsec,
+    ctime: sec,
+    ctimensec: nsec,
+    nlink: directory ? 2 : 1,
+    length: directory ? 4096 : (node.target?.length ?? 0),
+    rdev: node.rdev,
+    parent,
+    accessAcl: 0,
+    // A directory hands its default ACL on.
+    defaultAcl: directory ? above.defaultAcl : 0,
+    tier: above.tier,
+  };
+}
+
+/** Makes a node under a new name. EEXIST where the name is taken. */
+export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: Buffer, node: NewNode): Promise<Entry> {
+  if (isTrash(parent) || isTrashName(parent, name)) throw new FsError('EPERM');
+  requireNewName(name);
+  if (node.type < NodeType.File || node.type > NodeType.Socket) throw new FsError('EINVAL');
+  const space = charged(0);
+  volume.stats.requireRoom(space, 1);
+  const ino = await volume.newInode();
+  const { value } = await volume.change((view) => {
+    const above = view.node(parent, 'access');
+    requireAdd(ctx, above);
+    if (view.entry(parent, name, 'absent')) throw new FsError('EEXIST');
+    const now = volume.now();
+    const attr = newAttr(ctx, parent, above, node, now);
+    const directory = node.type === NodeType.Directory;
+    const writes: Write[] = [
+      { kind: 'putNode', ino, attr },
+      { kind: 'putEntry', parent, name, value: { type: node.type, ino } },
+      { kind: 'touchNode', ino: parent, ...now, nlink: directory ? 1 : 0 },
+      ...volume.stats.writes(space, 1),
+    ];
+    if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
+    if (directory) writes.push({ kind: 'putDirStat', ino, value: { length: 0, space: 0, inodes: 0 } });
+    return { writes, value: { ino, attr } };
+  }, ctx.signal);
+  volume.stats.charge(space, 1);
+  volume.stats.add(parent, { length: 0, space, inodes: 1 });
+  return value;
+}
+
+/** Gives a node that is not a directory another name; answers its attributes. */
+export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr> {
+  if (isTrash(parent) || isTrashName(parent, name)) throw new FsError('EPERM');
+  requireNewName(name);
+  const { value } = await volume.change((view) => {
+    const above = view.node(parent, 'access');
+    requireAdd(ctx, above);
+    const attr = view.node(ino, 'all');
+    if (!attr || attr.nlink === 0) throw new FsError('ENOENT');
+    if (attr.type === NodeType.Directory) throw new FsError('EPERM');
+    requireMovable(attr);
+    if (view.entry(parent, name, 'absent')) throw new FsError('EEXIST');
+    const now = volume.now();
+    const linked: Attr = {
+      ...attr,
+      nlink: attr.nlink + 1,
+      ctime: now.sec,
+      ctimensec: now.nsec,
+      parent: 0 as Ino,
+    };
+    const writes: Write[] = [
+      { kind: 'putNode', ino, attr: linked },
+      { kind: 'putEntry', parent, name, value: { type: attr.type, ino } },
+      { kind: 'touchNode', ino: parent, ...now, nlink: 0 },
+    ];
+    if (attr.parent !== 0) writes.push({ kind: 'addParent', ino, parent: attr.parent, delta: 1 });
+    writes.push({ kind: 'addParent', ino, parent, delta: 1 });
+    return { writes, value: linked };
+  }, ctx.signal);
+  volume.stats.add(parent, statOf(value));
+  return value;
+}

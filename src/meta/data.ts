@@ -1,0 +1,235 @@
+/**
+ * The data of files as metadata knows it: lengths, and the lists of slices of chunks. Source: the JuiceFS format, file data.
+ *
+ * A file's node is part of the checks of whatever changes its lists, and every such change writes it, so lists and length
+ * always fit together. Compaction alone does not look at the node: it replaces a prefix of the list that means the same.
+ */
+import { FsError } from '../lib/errors.ts';
+import type { Ino } from '../lib/int64.ts';
+import { dropReference } from './deletion.ts';
+import type { Write } from './engine.ts';
+import { inTrash, MAY_WRITE, requireAccess } from './permissions.ts';
+import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD } from './records.ts';
+import { compactionAfterWrite, planListCompaction, READ_COMPACTION, viewOf, zeroRange, zeroRecord } from './slices.ts';
+import { charged } from './stats.ts';
+import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece } from './types.ts';
+import type { Volume } from './volume.ts';
+
+/** 2^31 chunks. */
+const MAX_LENGTH = 2 ** 57;
+/** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
+const CHUNKS_TO_TRY = 10_000;
+
+const KEEP_SIZE = 1;
+const PUNCH_HOLE = 2;
+const COLLAPSE_RANGE = 8;
+const ZERO_RANGE = 0x10;
+const INSERT_RANGE = 0x20;
+
+interface Changed {
+  readonly before: Attr;
+  readonly after: Attr;
+}
+
+/** Records that make a range zero. */
+async function zeroWrites(volume: Volume, ino: Ino, from: number, to: number): Promise<Write[]> {
+  const { edges, middle } = zeroRange(from, to);
+  const writes: Write[] = edges.map(({ index, record }) => ({
+    kind: 'appendSlices',
+    ino,
+    index,
+    records: encodeSlices([record]),
+    onlyExisting: false,
+  }));
+  if (!middle) return writes;
+  const records = encodeSlices([zeroRecord(0, CHUNK_SIZE)]);
+  const zero = (index: number): number => writes.push({ kind: 'appendSlices', ino, index, records, onlyExisting: true });
+  if (middle.last - middle.first < CHUNKS_TO_TRY) for (let index = middle.first; index <= middle.last; index++) zero(index);
+  else for await (const index of volume.engine.scanChunks(ino)) if (index >= middle.first && index <= middle.last) zero(index);
+  return writes;
+}
+
+/** What every change of a file's data asks of it first. */
+function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+  if (!attr) throw new FsError('ENOENT');
+  if (attr.type !== NodeType.File || attr.flags & (NodeFlag.Immutable | NodeFlag.Append) || inTrash(attr))
+    throw new FsError('EPERM');
+  requireAccess(ctx, attr, MAY_WRITE);
+}
+
+async function afterChange(volume: Volume, ino: Ino, { before, after }: Changed): Promise<void> {
+  const space = charged(after.length) - charged(before.length);
+  if (space !== 0) volume.stats.charge(space, 0);
+  await volume.addToParents(ino, after, after.length - before.length, space);
+}
+
+export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: number): Promise<Attr> {
+  if (!Number.isSafeInteger(length) || length < 0) throw new FsError('EINVAL');
+  if (length > MAX_LENGTH) throw new FsError('EFBIG');
+  const { value } = await volume.change<Changed>(async (view) => {
+    const before = view.node(ino, 'all');
+    requireFile(ctx, before);
+    if (before.length === length) return { writes: [], value: { before, after: before } };
+    const space = charged(length) - charged(before.length);
+    volume.stats.requireRoom(space, 0);
+    const { sec, nsec } = volume.now();
+    const after: Attr = { ...before, length, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
+    const zeros = await zeroWrites(volume, ino, Math.min(length, before.length), Math.max(length, before.length));
+    return {
+      writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
+      value: { before, after },
+    };
+  }, ctx.signal);
+  if (value.before === value.after) return value.after;
+  volume.files.changed(ino, value.before, value.after);
+  volume.files.invalidateAll(ino);
+  await afterChange(volume, ino, value);
+  return value.after;
+}
+
+function checkFallocate(mode: number, offset: number, length: number): void {
+  if (length <= 0 || offset < 0) throw new FsError('EINVAL');
+  if (mode & (COLLAPSE_RANGE | INSERT_RANGE)) {
+    if (mode !== COLLAPSE_RANGE && mode !== INSERT_RANGE) throw new FsError('EINVAL');
+    throw new FsError('ENOTSUP', 'ranges cannot be collapsed or inserted');
+  }
+  if (mode & ~(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE)) throw new FsError('ENOTSUP');
+  if (mode & PUNCH_HOLE && mode !== (PUNCH_HOLE | KEEP_SIZE)) throw new FsError('EINVAL');
+  if (offset + length > MAX_LENGTH) throw new FsError('EFBIG');
+}
+
+/** `mode` is that of fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE with KEEP_SIZE, ZERO_RANGE with or without it. */
+export async function fallocate(
+  volume: Volume,
+  ctx: Context,
+  ino: Ino,
+  mode: number,
+  offset: number,
+  length: number,
+): Promise<Attr> {
+  checkFallocate(mode, offset, length);
+  const { value } = await volume.change<Changed>(async (view) => {
+    const before = view.node(ino, 'all');
+    requireFile(ctx, before);
+    const end = offset + length;
+    const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
+    const space = charged(newLength) - charged(before.length);
+    volume.stats.requireRoom(space, 0);
+    const { sec, nsec } = volume.now();
+    const after: Attr = { ...before, length: newLength, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
+    // What lies beyond the old length is zeros already.
+    const zeros = mode & (PUNCH_HOLE | ZERO_RANGE) ? await zeroWrites(volume, ino, offset, Math.min(end, before.length)) : [];
+    return {
+      writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
+      value: { before, after },
+    };
+  }, ctx.signal);
+  volume.files.changed(ino, value.before, value.after);
+  volume.files.invalidateAll(ino);
+  await afterChange(volume, ino, value);
+  return value.after;
+}
+
+export async function writeSlice(
+  volume: Volume,
+  ctx: Context,
+  ino: Ino,
+  index: number,
+  pos: number,
+  slice: { readonly id: number; readonly size: number },
+  mtimeNs: bigint,
+): Promise<Attr> {
+  if (pos < 0 || slice.size <= 0 || pos + slice.size > CHUNK_SIZE) throw new FsError('EINVAL');
+  const end = index * CHUNK_SIZE + pos + slice.size;
+  if (end > MAX_LENGTH) throw new FsError('EFBIG');
+  const records = encodeSlices([{ pos, id: slice.id, size: slice.size, off: 0, len: slice.size }]);
+  const mtime = Number(mtimeNs / 1_000_000_000n);
+  const mtimensec = Number(mtimeNs % 1_000_000_000n);
+  const { value, results } = await volume.change<Changed>((view) => {
+    const before = view.node(ino, 'all');
+    if (!before) throw new FsError('ENOENT');
+    if (before.type !== NodeType.File) throw new FsError('EPERM');
+    const length = Math.max(before.length, end);
+    const space = charged(length) - charged(before.length);
+    volume.stats.requireRoom(space, 0);
+    const now = volume.now();
+    const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
+    return {
+      writes: [
+        { kind: 'appendSlices', ino, index, records, onlyExisting: false, newSlice: slice },
+        { kind: 'putNode', ino, attr: after },
+        ...volume.stats.writes(space, 0),
+      ],
+      value: { before, after },
+    };
+  }, ctx.signal);
+  volume.files.changed(ino, value.before, value.after, index);
+  const listed = results[0] ?? 0;
+  if (listed > 0 && compactionAfterWrite(listed) !== 'none') volume.callbacks.compactChunk?.(ino, index);
+  await afterChange(volume, ino, value);
+  return value.after;
+}
+
+export async function readChunk(volume: Volume, ino: Ino, index: number): Promise<readonly Piece[]> {
+  const known = volume.files.chunk(ino, index);
+  if (known) return known;
+  const version = volume.files.version(ino);
+  const [records] = await volume.engine.read([{ kind: 'chunk', ino, index }]);
+  if (records.length === 0) {
+    // A hole, or no file at all.
+    const [attr] = await volume.engine.read([{ kind: 'node', ino }]);
+    if (!attr) throw new FsError('ENOENT');
+    if (attr.type !== NodeType.File) throw new FsError('EPERM');
+  }
+  const pieces = viewOf(decodeSlices(records));
+  volume.files.keep(ino, index, version, pieces);
+  if (records.length >= READ_COMPACTION * SLICE_RECORD || pieces.length >= READ_COMPACTION)
+    volume.callbacks.compactChunk?.(ino, index);
+  return pieces;
+}
+
+export async function planCompaction(volume: Volume, ino: Ino, index: number): Promise<CompactionPlan | undefined> {
+  const [records] = await volume.engine.read([{ kind: 'chunk', ino, index }]);
+  const plan = planListCompaction(decodeSlices(records));
+  if (!plan) return undefined;
+  const { skipped, count, pos, size, pieces } = plan;
+  return { ino, index, skipped, snapshot: Buffer.from(records.subarray(0, count * SLICE_RECORD)), pos, size, pieces };
+}
+
+export async function commitCompaction(
+  volume: Volume,
+  plan: CompactionPlan,
+  slice: { readonly id: number; readonly size: number },
+): Promise<boolean> {
+  if (volume.readOnly) throw new FsError('EROFS');
+  const { ino, index, skipped, snapshot, pos } = plan;
+  const list = decodeSlices(snapshot);
+  const replaced = list.slice(skipped).filter((record) => record.id > 0);
+  const merged = { pos, id: slice.id, size: slice.size, off: 0, len: slice.size };
+  const writes: Write[] = [
+    {
+      kind: 'replaceSlices',
+      ino,
+      index,
+      count: list.length,
+      records: encodeSlices([...list.slice(0, skipped), merged]),
+      newSlice: slice,
+    },
+  ];
+  // With the trash on, readers with an old list and removed files brought back may need the old slices for some days.
+  const delay = volume.format.trashDays > 0;
+  if (!delay) writes.push(...replaced.map(({ id, size }) => dropReference(id, size)));
+  else if (replaced.length > 0)
+    writes.push({ kind: 'delaySlices', id: slice.id, time: volume.seconds(), slices: encodeDelayed(replaced) });
+  const result = await volume.engine.commit({
+    checks: [{ kind: 'chunkPrefix', ino, index, records: snapshot, whole: false }],
+    writes,
+  });
+  if (!result.ok) return false;
+  volume.files.invalidate(ino, index);
+  if (!delay) {
+    const gone = replaced.filter((_record, at) => (result.results[at + 1] ?? 1) <= 0);
+    await volume.deletions.deleteSlices(gone);
+  }
+  return true;
+}

@@ -1,0 +1,103 @@
+/**
+ * Work in the background: pieces of cleaning that any one client does for the volume, about once an hour. A counter holds
+ * when a job was last begun; who moves it on does the job.
+ *
+ * Source: the JuiceFS format, hourly jobs.
+ */
+import { FsError } from '../lib/errors.ts';
+import { TRASH_INO } from '../lib/int64.ts';
+import { dropReference } from './deletion.ts';
+import { decodeDelayed } from './records.ts';
+import { empty, rmdir } from './remove.ts';
+import { hourOf } from './trash.ts';
+import { NodeType, SYSTEM } from './types.ts';
+import type { Volume } from './volume.ts';
+
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+/** Of an hour: the next client may begin a little early. */
+const GUARD = 0.9 * HOUR;
+const FILES_PER_ROUND = 10_000;
+const SLICES_PER_ROUND = 10_000;
+
+/** True where nobody has begun this job within `seconds`; it is ours then. */
+export async function claim(volume: Volume, counter: string, seconds: number): Promise<boolean> {
+  const now = volume.seconds();
+  const result = await volume.engine.commit({
+    checks: [{ kind: 'counterAtMost', name: counter, value: Math.floor(now - seconds) }],
+    writes: [{ kind: 'setCounter', name: counter, value: now }],
+  });
+  return result.ok;
+}
+
+/** Removed files whose data is still there after an hour: the client that removed them has not finished. */
+export async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
+  for (const { ino, length } of await volume.engine.scanDelfiles(volume.seconds() - HOUR, FILES_PER_ROUND)) {
+    signal.throwIfAborted();
+    await volume.deletions.deleteFile(ino, length);
+  }
+}
+
+/** Slices that nothing refers to. */
+export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
+  for (const slice of await volume.engine.scanUnreferenced(SLICES_PER_ROUND)) {
+    signal.throwIfAborted();
+    await volume.deletions.deleteSlices([slice]);
+  }
+}
+
+/** Hours of the trash that are older than the trash's days (and two hours). */
+export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
+  const before = (volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR) * 1000;
+  for await (const batch of volume.engine.scanEntries(TRASH_INO, 1000)) {
+    for (const { name, value } of batch) {
+      const hour = hourOf(name.toString());
+      if (hour === undefined || hour >= before || value.type !== NodeType.Directory) continue;
+      await empty(volume, SYSTEM, value.ino, signal);
+      try {
+        await rmdir(volume, SYSTEM, TRASH_INO, name, false);
+      } catch (error) {
+        // Something could not be removed, or another client was quicker.
+        if (!(error instanceof FsError && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT'))) throw error;
+      }
+    }
+  }
+}
+
+/** Slices that compaction replaced, kept for readers and for what comes back from the trash. */
+export async function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
+  const before = volume.seconds() - volume.format.trashDays * DAY;
+  for (const { id, time, slices } of await volume.engine.scanDelayed(before, SLICES_PER_ROUND)) {
+    signal.throwIfAborted();
+    const list = decodeDelayed(slices);
+    const result = await volume.engine.commit({
+      checks: [{ kind: 'delayed', id, time }],
+      writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
+    });
+    if (!result.ok) continue;
+    await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
+  }
+}
+
+type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
+
+const jobs: readonly { readonly guard: string; readonly work: readonly Job[] }[] = [
+  { guard: 'lastCleanupFiles', work: [cleanFiles] },
+  { guard: 'nextCleanupSlices', work: [cleanSlices] },
+  { guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed] },
+];
+
+/** Does those hourly jobs that are due and that no other client does. */
+export async function hourly(volume: Volume, signal: AbortSignal): Promise<void> {
+  for (const { guard, work } of jobs) {
+    if (signal.aborted || !(await claim(volume, guard, GUARD))) continue;
+    for (const job of work) {
+      try {
+        await job(volume, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        volume.logger.warn('a cleaning job stopped early; it goes on in an hour', { job: job.name, error });
+      }
+    }
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * The metadata of one volume: the operations of `Meta`, each in the file of its concept, and the background work of a
+ * session. Written once, over any engine.
+ *
+ * Left to later: quotas of directories, users and groups (their usage is not kept up to date; a warning says so), access
+ * control lists (ids are kept, rules neither read nor changed), locks, access times (as with `noatime`).
+ */
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { FsError, UserError } from '../lib/errors.ts';
+import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Random, systemRandom } from '../lib/random.ts';
+import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
+import { link, makeNode } from './create.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, truncate, writeSlice } from './data.ts';
+import type { MetaEngine } from './engine.ts';
+import { checkVersion, type Format } from './format.ts';
+import { hourly } from './jobs.ts';
+import { MAX_SYMLINK } from './names.ts';
+import { getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
+import { requireAccess } from './permissions.ts';
+import { rmdir, unlink } from './remove.ts';
+import { rename } from './rename.ts';
+import { Rhythm } from './rhythm.ts';
+import { Session } from './sessions.ts';
+import { allSlices, statfs } from './summary.ts';
+import {
+  type Attr,
+  type CompactionPlan,
+  type Context,
+  type DirEntry,
+  type Entry,
+  type Meta,
+  type MetaCallbacks,
+  NodeType,
+  type Piece,
+  type SessionInfo,
+  type SetAttr,
+  type StatFs,
+  type XattrMode,
+} from './types.ts';
+import { Volume } from './volume.ts';
+
+export interface MetaOptions {
+  /** No session, no change, no background work. @default false */
+  readonly readOnly?: boolean;
+  readonly callbacks?: MetaCallbacks;
+  /** Time between heartbeats, ms. Others clean up after five missed ones. @default 12000 */
+  readonly heartbeat?: number;
+  /** Whether this client takes part in the hourly cleaning. @default true */
+  readonly backgroundJobs?: boolean;
+  /** @default systemClock */
+  readonly clock?: Clock;
+  /** @default systemRandom */
+  readonly random?: Random;
+  /** @default nullLogger */
+  readonly logger?: Logger;
+}
+
+const FLUSH_PAUSE = 1000;
+/** The guards make it once an hour for all clients together; ours looks more often, for others may have gone. */
+const JOBS_PAUSE = 600_000;
+/** Where all clients are short-lived, somebody must clean all the same. */
+const FIRST_JOBS = 30_000;
+/** How long an end waits for the data of files that were removed just before, ms. */
+const DELETION_GRACE = 3000;
+
+export class VolumeMeta implements Meta {
+  readonly #volume: Volume;
+  readonly #session: Session;
+  readonly #options: MetaOptions;
+  readonly #beat: number;
+  readonly #rhythms: Rhythm[] = [];
+  readonly #ending = new AbortController();
+
+  /** Throws UserError where the volume must not be used by this client, or only read. */
+  constructor(engine: MetaEngine, format: Format, options: MetaOptions = {}) {
+    checkVersion(format);
+    const readOnly = options.readOnly ?? false;
+    if (format.changeLog && !readOnly)
+      throw new UserError('ChangeLog', `Volume ${format.name} keeps a change log, which this client does not write.`, {
+        hint: 'Mount it read-only, or switch the change log off.',
+      });
+    this.#options = options;
+    this.#beat = options.heartbeat ?? 12_000;
+    this.#volume = new Volume(engine, format, {
+      clock: options.clock ?? systemClock,
+      random: options.random ?? systemRandom,
+      logger: options.logger ?? nullLogger,
+      readOnly,
+      callbacks: options.callbacks ?? {},
+    });
+    this.#session = new Session(this.#volume, this.#beat);
+  }
+
+  get format(): Format {
+    return this.#volume.format;
+  }
+
+  async newSession(mountPoint: string, resume?: number): Promise<number> {
+    const volume = this.#volume;
+    const sid = await this.#session.start(mountPoint, resume);
+    await volume.stats.used();
+    if (await volume.engine.hasQuotas())
+      volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
+        volume: volume.format.name,
+      });
+    this.#every('heartbeat', this.#beat, () => this.#session.beat());
+    if (volume.readOnly) return sid;
+    this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
+    if (this.#options.backgroundJobs ?? true)
+      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
+    return sid;
+  }
+
+  #every(name: string, pause: number, run: () => Promise<void>, first = pause): void {
+    const { clock, random, logger } = this.#volume;
+    this.#rhythms.push(new Rhythm({ clock, random, logger, name, pause, first, run }));
+  }
+
+  async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
+    this.#ending.abort();
+    await Promise.all(this.#rhythms.map((rhythm) => rhythm.stop()));
+    try {
+      if (!this.#volume.readOnly) {
+        if (!options.keepSession) await this.#session.end();
+        await this.#volume.deletions.stop(DELETION_GRACE);
+        await this.#volume.stats.flush();
+      }
+    } finally {
+      await this.#volume.engine.close();
+    }
+  }
+
+  lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry> {
+    return lookup(this.#volume, ctx, parent, name);
+  }
+
+  getattr(ctx: Context, ino: Ino): Promise<Attr> {
+    return getattr(this.#volume, ctx, ino);
+  }
+
+  async access(ctx: Context, ino: Ino, mask: number): Promise<void> {
+    requireAccess({ ...ctx, checkPermission: true }, await this.getattr(ctx, ino), mask);
+  }
+
+  setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr> {
+    return setattr(this.#volume, ctx, ino, set);
+  }
+
+  truncate(ctx: Context, ino: Ino, length: number): Promise<Attr> {
+    return truncate(this.#volume, ctx, ino, length);
+  }
+
+  fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr> {
+    return fallocate(this.#volume, ctx, ino, mode, offset, length);
+  }
+
+  mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry> {
+    if (type === NodeType.Directory || type === NodeType.Symlink) throw new FsError('EINVAL');
+    return makeNode(this.#volume, ctx, parent, name, { type, mode, umask, rdev });
+  }
+
+  mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry> {
+    return makeNode(this.#volume, ctx, parent, name, { type: NodeType.Directory, mode, umask, rdev: 0 });
+  }
+
+  async create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry> {
+    const volume = this.#volume;
+    for (;;) {
+      try {
+        const node = { type: NodeType.File, mode, umask, rdev: 0 };
+        const entry = await makeNode(volume, ctx, parent, name, node);
+        volume.files.open(entry.ino);
+        volume.files.note(entry.ino, entry.attr);
+        return entry;
+      } catch (error) {
+        if (exclusive || !(error instanceof FsError && error.code === 'EEXIST')) throw error;
+      }
+      try {
+        const { ino, attr } = await lookup(volume, ctx, parent, name);
+        if (attr.type === NodeType.Directory) throw new FsError('EISDIR');
+        if (attr.type !== NodeType.File) throw new FsError('EEXIST');
+        return { ino, attr: await open(volume, ctx, ino, 0) };
+      } catch (error) {
+        // Removed since: then it is ours to make.
+        if (!(error instanceof FsError && error.code === 'ENOENT')) throw error;
+        ctx.signal?.throwIfAborted();
+      }
+    }
+  }
+
+  symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
+    if (target.length === 0) throw new FsError('ENOENT');
+    if (target.length > MAX_SYMLINK) throw new FsError('ENAMETOOLONG');
+    if (target.includes(0)) throw new FsError('EINVAL');
+    return makeNode(this.#volume, ctx, parent, name, { type: NodeType.Symlink, mode: 0o777, umask: 0, rdev: 0, target });
+  }
+
+  readlink(ctx: Context, ino: Ino): Promise<Buffer> {
+    return readlink(this.#volume, ctx, ino);
+  }
+
+  link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr> {
+    return link(this.#volume, ctx, ino, parent, name);
+  }
+
+  unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void> {
+    return unlink(this.#volume, ctx, parent, name);
+  }
+
+  rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void> {
+    return rmdir(this.#volume, ctx, parent, name);
+  }
+
+  rename(
+    ctx: Context,
+    parent: Ino,
+    name: Buffer,
+    newParent: Ino,
+    newName: Buffer,
+    flags: number,
+  ): Promise<{ moved: Entry; replaced?: Entry }> {
+    return rename(this.#volume, ctx, { parent, name }, { parent: newParent, name: newName }, flags);
+  }
+
+  readdir(ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
+    return readdir(this.#volume, ctx, ino, withAttr);
+  }
+
+  getxattr(ctx: Context, ino: Ino, name: string): Promise<Buffer> {
+    return getxattr(this.#volume, ctx, ino, name);
+  }
+
+  setxattr(ctx: Context, ino: Ino, name: string, value: Buffer, mode: XattrMode): Promise<void> {
+    return setxattr(this.#volume, ctx, ino, name, value, mode);
+  }
+
+  listxattr(ctx: Context, ino: Ino): Promise<readonly string[]> {
+    return listxattr(this.#volume, ctx, ino);
+  }
+
+  removexattr(ctx: Context, ino: Ino, name: string): Promise<void> {
+    return removexattr(this.#volume, ctx, ino, name);
+  }
+
+  open(ctx: Context, ino: Ino, flags: number): Promise<Attr> {
+    return open(this.#volume, ctx, ino, flags);
+  }
+
+  release(ino: Ino): Promise<void> {
+    return release(this.#volume, ino);
+  }
+
+  readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {
+    return readChunk(this.#volume, ino, index);
+  }
+
+  invalidateChunk(ino: Ino, index: number): void {
+    this.#volume.files.invalidate(ino, index);
+  }
+
+  async newSliceId(): Promise<number> {
+    return this.#volume.newSlice();
+  }
+
+  writeSlice(
+    ctx: Context,
+    ino: Ino,
+    index: number,
+    pos: number,
+    slice: { readonly id: number; readonly size: number },
+    mtimeNs: bigint,
+  ): Promise<Attr> {
+    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs);
+  }
+
+  planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined> {
+    return planCompaction(this.#volume, ino, index);
+  }
+
+  commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean> {
+    return commitCompaction(this.#volume, plan, slice);
+  }
+
+  statfs(_ctx: Context, _ino: Ino = ROOT_INO): Promise<StatFs> {
+    return statfs(this.#volume);
+  }
+
+  sessions(): Promise<readonly SessionInfo[]> {
+    return this.#session.list();
+  }
+
+  async usage(): Promise<{ readonly bytes: number; readonly inodes: number }> {
+    const { space, inodes } = await this.#volume.stats.used();
+    return { bytes: space, inodes };
+  }
+
+  slices(): AsyncIterable<{ readonly ino: Ino; readonly id: number; readonly size: number }> {
+    return allSlices(this.#volume);
+  }
+}

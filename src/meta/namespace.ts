@@ -1,0 +1,139 @@
+/** Finding, listing and opening nodes: lookup, getattr, readdir, open, release. */
+import { FsError } from '../lib/errors.ts';
+import { type Ino, isTrash, ROOT_INO, TRASH_INO } from '../lib/int64.ts';
+import type { EntryValue } from './engine.ts';
+import { isDots, isTrashName, MAX_NAME } from './names.ts';
+import { inTrash, MAY_EXECUTE, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
+import { deleteSustained } from './remove.ts';
+import { type Attr, type Context, type DirEntry, type Entry, NodeFlag, NodeType } from './types.ts';
+import type { Volume } from './volume.ts';
+
+const O_ACCMODE = 3;
+const O_RDONLY = 0;
+const O_RDWR = 2;
+const O_TRUNC = 0o1000;
+const O_APPEND = 0o2000;
+
+/** Names asked for at once. */
+const LIST_BATCH = 4096;
+/** Names remembered while a directory is listed, so that none comes twice. */
+const LIST_MEMORY = 100_000;
+
+/** What can be said of a node that is missing though an entry names it: only its type. */
+function damagedAttr(type: NodeType, parent: Ino): Attr {
+  const never = { atime: 0, atimensec: 0, mtime: 0, mtimensec: 0, ctime: 0, ctimensec: 0 };
+  const none = { flags: 0, mode: 0, uid: 0, gid: 0, length: 0, rdev: 0, accessAcl: 0, defaultAcl: 0, tier: 0 };
+  return { ...none, ...never, type, nlink: 1, parent };
+}
+
+export async function getattr(volume: Volume, ctx: Context, ino: Ino): Promise<Attr> {
+  const [attr] = await volume.engine.read([{ kind: 'node', ino }], ctx.signal);
+  if (!attr) {
+    volume.guesses.setNode(ino, undefined);
+    throw new FsError('ENOENT');
+  }
+  volume.seen(ino, attr);
+  return attr;
+}
+
+export async function lookup(volume: Volume, ctx: Context, parent: Ino, name: Buffer): Promise<Entry> {
+  if (name.length > MAX_NAME) throw new FsError('ENAMETOOLONG');
+  if (ctx.checkPermission) {
+    const above = await getattr(volume, ctx, parent);
+    if (above.type !== NodeType.Directory) throw new FsError('ENOTDIR');
+    requireAccess(ctx, above, MAY_EXECUTE);
+  }
+  if (isDots(name)) {
+    const above = await getattr(volume, ctx, parent);
+    if (name.length === 1 || parent === ROOT_INO) return { ino: parent, attr: above };
+    return { ino: above.parent, attr: await getattr(volume, ctx, above.parent) };
+  }
+  if (isTrashName(parent, name)) return { ino: TRASH_INO, attr: await getattr(volume, ctx, TRASH_INO) };
+  const found = await volume.engine.lookup(parent, name);
+  volume.guesses.setEntry(parent, name, found?.value);
+  if (!found) throw new FsError('ENOENT');
+  const { value, attr } = found;
+  if (!attr) {
+    volume.logger.warn('an entry names a node that does not exist', { parent, ino: value.ino });
+    return { ino: value.ino, attr: damagedAttr(value.type, parent) };
+  }
+  volume.seen(value.ino, attr);
+  return { ino: value.ino, attr };
+}
+
+export async function readlink(volume: Volume, ctx: Context, ino: Ino): Promise<Buffer> {
+  const [target] = await volume.engine.read([{ kind: 'symlink', ino }], ctx.signal);
+  if (target) return target;
+  await getattr(volume, ctx, ino);
+  throw new FsError('EINVAL', 'not a symbolic link');
+}
+
+/** Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. */
+class Listed {
+  readonly #names = new Set<string>();
+
+  isNew(name: Buffer): boolean {
+    const key = name.toString('latin1');
+    if (this.#names.has(key)) return false;
+    if (this.#names.size < LIST_MEMORY) this.#names.add(key);
+    return true;
+  }
+}
+
+async function withAttrs(
+  volume: Volume,
+  parent: Ino,
+  batch: readonly { readonly name: Buffer; readonly value: EntryValue }[],
+): Promise<DirEntry[]> {
+  const attrs = await volume.engine.nodes(batch.map((entry) => entry.value.ino));
+  return batch.map(({ name, value }, index) => {
+    const attr = attrs[index];
+    if (attr) {
+      volume.seen(value.ino, attr);
+      volume.guesses.setEntry(parent, name, value);
+    }
+    return { name, ino: value.ino, type: value.type, attr };
+  });
+}
+
+export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
+  const directory = await getattr(volume, ctx, ino);
+  if (directory.type !== NodeType.Directory) throw new FsError('ENOTDIR');
+  requireAccess(ctx, directory, MAY_READ | (withAttr ? MAY_EXECUTE : 0));
+  const listed = new Listed();
+  for await (const batch of volume.engine.scanEntries(ino, LIST_BATCH)) {
+    ctx.signal?.throwIfAborted();
+    const fresh = batch.filter((entry) => listed.isNew(entry.name));
+    if (fresh.length === 0) continue;
+    yield withAttr
+      ? await withAttrs(volume, ino, fresh)
+      : fresh.map(({ name, value }) => ({ name, ino: value.ino, type: value.type, attr: undefined }));
+  }
+}
+
+function requireOpen(volume: Volume, ctx: Context, attr: Attr, flags: number): void {
+  const access = flags & O_ACCMODE;
+  const writes = access !== O_RDONLY || (flags & O_TRUNC) !== 0;
+  if (writes && volume.readOnly) throw new FsError('EROFS');
+  if (writes && attr.type === NodeType.Directory) throw new FsError('EISDIR');
+  const reads = access === O_RDONLY || access === O_RDWR;
+  requireAccess(ctx, attr, (reads ? MAY_READ : 0) | (writes ? MAY_WRITE : 0));
+  if (writes && (attr.flags & NodeFlag.Immutable || inTrash(attr) || isTrash(attr.parent))) throw new FsError('EPERM');
+  if (writes && attr.flags & NodeFlag.Append && (!(flags & O_APPEND) || flags & O_TRUNC)) throw new FsError('EPERM');
+}
+
+export async function open(volume: Volume, ctx: Context, ino: Ino, flags: number): Promise<Attr> {
+  volume.files.open(ino);
+  try {
+    const attr = await getattr(volume, ctx, ino);
+    requireOpen(volume, ctx, attr, flags);
+    return attr;
+  } catch (error) {
+    await release(volume, ino);
+    throw error;
+  }
+}
+
+export async function release(volume: Volume, ino: Ino): Promise<void> {
+  if (volume.files.close(ino)) await deleteSustained(volume, volume.sid, ino);
+}

@@ -1,0 +1,148 @@
+/**
+ * Files this session has open, and what is known of their chunks.
+ *
+ * A chunk's view may be used as long as the file's mtime and length are those it was read under: every open asks for fresh
+ * attributes (close-to-open), and `note` drops the views when these differ. Own writes drop the chunk they change. After the
+ * last close the views stay for the next open.
+ *
+ * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
+ */
+import type { Ino } from '../lib/int64.ts';
+import type { Attr, Piece } from './types.ts';
+
+const MAX_CLOSED = 10_000;
+const MAX_PIECES = 200_000;
+
+interface OpenFile {
+  opens: number;
+  mtime: number;
+  mtimensec: number;
+  length: number;
+  chunks: Map<number, readonly Piece[]> | undefined;
+  /** Counts what made views invalid, so that a view read before is not kept. */
+  version: number;
+  /** Its last name is gone, and its data goes with the last close. */
+  removed: boolean;
+}
+
+export class OpenFiles {
+  readonly #open = new Map<Ino, OpenFile>();
+  readonly #closed = new Map<Ino, OpenFile>();
+  #pieces = 0;
+
+  /** Counts an open. Call before asking for the attributes, so that an unlink meanwhile keeps the file. */
+  open(ino: Ino): void {
+    const file = this.#open.get(ino);
+    if (file) {
+      file.opens++;
+      return;
+    }
+    const closed = this.#closed.get(ino);
+    this.#closed.delete(ino);
+    const fresh = { mtime: 0, mtimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
+    this.#open.set(ino, closed ? { ...closed, opens: 1, removed: false } : { ...fresh, opens: 1 });
+  }
+
+  /** Ends an open. True where it was the last one of a file whose last name is gone. */
+  close(ino: Ino): boolean {
+    const file = this.#open.get(ino);
+    if (!file || --file.opens > 0) return false;
+    this.#open.delete(ino);
+    if (file.removed) {
+      this.#drop(file);
+      return true;
+    }
+    if (file.chunks) {
+      this.#closed.set(ino, file);
+      if (this.#closed.size > MAX_CLOSED) this.#forgetOldest();
+    }
+    return false;
+  }
+
+  isOpen(ino: Ino): boolean {
+    return this.#open.has(ino);
+  }
+
+  /** The last name is gone. True where the file is open, so that its data stays until the last close. */
+  removed(ino: Ino): boolean {
+    const file = this.#open.get(ino);
+    if (file) file.removed = true;
+    return file !== undefined;
+  }
+
+  /** Attributes as they are in the engine: drops the views that were read under others. */
+  note(ino: Ino, attr: Attr): void {
+    const file = this.#open.get(ino) ?? this.#closed.get(ino);
+    if (!file) return;
+    if (file.mtime !== attr.mtime || file.mtimensec !== attr.mtimensec || file.length !== attr.length) this.#drop(file);
+    file.mtime = attr.mtime;
+    file.mtimensec = attr.mtimensec;
+    file.length = attr.length;
+  }
+
+  /**
+   * Attributes before and after a change of our own, which touched the data of this chunk, or of none. What was read under
+   * the attributes before still holds under those after; if others changed the file as well, nothing does.
+   */
+  changed(ino: Ino, before: Attr, after: Attr, index?: number): void {
+    this.note(ino, before);
+    if (index !== undefined) this.invalidate(ino, index);
+    const file = this.#open.get(ino) ?? this.#closed.get(ino);
+    if (!file) return;
+    file.mtime = after.mtime;
+    file.mtimensec = after.mtimensec;
+    file.length = after.length;
+  }
+
+  chunk(ino: Ino, index: number): readonly Piece[] | undefined {
+    return this.#open.get(ino)?.chunks?.get(index);
+  }
+
+  /** Handed to `keep`, tells whether a view read since is still good. Undefined where the file is not open. */
+  version(ino: Ino): number | undefined {
+    return this.#open.get(ino)?.version;
+  }
+
+  keep(ino: Ino, index: number, version: number | undefined, pieces: readonly Piece[]): void {
+    const file = this.#open.get(ino);
+    if (!file || version === undefined || file.version !== version) return;
+    this.#pieces += pieces.length + 1 - (file.chunks?.has(index) ? (file.chunks.get(index)?.length ?? 0) + 1 : 0);
+    (file.chunks ??= new Map()).set(index, pieces);
+    if (this.#pieces > MAX_PIECES) this.#forgetAll();
+  }
+
+  invalidate(ino: Ino, index: number): void {
+    const file = this.#open.get(ino) ?? this.#closed.get(ino);
+    if (!file) return;
+    file.version++;
+    const pieces = file.chunks?.get(index);
+    if (!pieces) return;
+    this.#pieces -= pieces.length + 1;
+    file.chunks?.delete(index);
+  }
+
+  invalidateAll(ino: Ino): void {
+    const file = this.#open.get(ino) ?? this.#closed.get(ino);
+    if (file) this.#drop(file);
+  }
+
+  #drop(file: OpenFile): void {
+    file.version++;
+    for (const pieces of file.chunks?.values() ?? []) this.#pieces -= pieces.length + 1;
+    file.chunks = undefined;
+  }
+
+  #forgetOldest(): void {
+    for (const [ino, file] of this.#closed) {
+      this.#closed.delete(ino);
+      this.#drop(file);
+      return;
+    }
+  }
+
+  #forgetAll(): void {
+    for (const file of this.#closed.values()) this.#drop(file);
+    this.#closed.clear();
+    if (this.#pieces > MAX_PIECES / 2) for (const file of this.#open.values()) this.#drop(file);
+  }
+}

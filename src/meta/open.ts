@@ -1,0 +1,64 @@
+/** The way in: from a metadata URL to an engine and to the metadata of a volume. Engines are loaded when they are asked for. */
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { UserError } from '../lib/errors.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Random } from '../lib/random.ts';
+import type { MetaEngine } from './engine.ts';
+import { type Format, parseFormat, serialiseFormat } from './format.ts';
+import { type MetaOptions, VolumeMeta } from './meta.ts';
+import type { Meta } from './types.ts';
+import { type Environment, parseMetaUrl } from './url.ts';
+
+export interface EngineOptions {
+  /** Where a password that the URL leaves out is looked for. @default process.env */
+  readonly environment?: Environment;
+  /** How long an operation waits for a server that is away, ms. @default 30000 */
+  readonly patience?: number;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly logger?: Logger;
+}
+
+/** Connects to the database of a metadata URL. Throws UserError where that cannot be done. */
+export async function openEngine(url: string, options: EngineOptions = {}): Promise<MetaEngine> {
+  const { environment = process.env, ...rest } = options;
+  const parsed = parseMetaUrl(url, environment);
+  if (parsed.kind === 'redis') {
+    const { openRedis } = await import('./redis/open.ts');
+    return openRedis(parsed, rest);
+  }
+  const { openSqlite } = await import('./sqlite/engine.ts');
+  return openSqlite(parsed, rest);
+}
+
+/** The format of the volume in this database, or undefined where there is none. */
+export async function readFormat(engine: MetaEngine): Promise<Format | undefined> {
+  const text = await engine.readSetting();
+  return text === undefined ? undefined : parseFormat(text);
+}
+
+/**
+ * Makes a volume in an empty database, as `format` describes it (secrets already as they are to be stored). False where a
+ * volume is there already; it is left as it is.
+ */
+export function formatVolume(engine: MetaEngine, format: Format, clock: Clock = systemClock): Promise<boolean> {
+  return engine.writeSetting(serialiseFormat(format), { trash: format.trashDays > 0, nowNs: clock.nowNs() });
+}
+
+export type OpenMetaOptions = MetaOptions & EngineOptions;
+
+/** Opens the volume of a metadata URL. Throws UserError where there is none, or where it is not for this client. */
+export async function openMeta(url: string, options: OpenMetaOptions = {}): Promise<Meta> {
+  const engine = await openEngine(url, options);
+  try {
+    const format = await readFormat(engine);
+    if (!format)
+      throw new UserError('NotFormatted', `There is no volume in the database ${engine.description}.`, {
+        hint: 'Make one with `juicepod format`, or check the metadata URL.',
+      });
+    return new VolumeMeta(engine, format, options);
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * rename, with the flags of renameat2: NOREPLACE, EXCHANGE; WHITEOUT is refused.
+ *
+ * A directory never becomes its own descendant, whatever other clients do meanwhile: the way from its new place up to the
+ * root is part of what the transaction checks. (The official client only looks at two levels and leaves the rest to the
+ * kernel, which knows of one machine.)
+ * Source: the JuiceFS format, rename.
+ */
+import { FsError } from '../lib/errors.ts';
+import { type Ino, isTrash, ROOT_INO } from '../lib/int64.ts';
+import type { EntryValue, Write } from './engine.ts';
+import { isTrashName, requireNewName } from './names.ts';
+import { requireAdd, requireMovable, requireRemove, requireSticky, requireStickyMove } from './permissions.ts';
+import { afterRemoval, planRemoval, type Removal } from './remove.ts';
+import { minus, statOf } from './stats.ts';
+import type { View } from './transact.ts';
+import { type Attr, type Context, type Entry, NodeType, RenameFlag } from './types.ts';
+import type { Moment, Volume } from './volume.ts';
+
+/** Deeper trees than this cannot be renamed into (a path of that depth cannot be named by an application either). */
+const MAX_DEPTH = 4096;
+
+interface Place {
+  readonly parent: Ino;
+  readonly name: Buffer;
+}
+
+interface Renamed {
+  readonly moved: Entry;
+  readonly exchanged?: Entry;
+  readonly removal?: Removal;
+  /** Nothing was to be done. */
+  readonly same?: true;
+}
+
+/** Throws EINVAL where `ino` lies on the way from `from` up to `until` or the root. */
+function requireOutside(view: View, ino: Ino, from: Ino, until: Ino): void {
+  let directory = from;
+  for (let depth = 0; directory !== until && directory !== ROOT_INO; depth++) {
+    if (directory === ino) throw new FsError('EINVAL', 'a directory cannot be moved into itself');
+    if (depth === MAX_DEPTH) throw new FsError('ELOOP');
+    const attr = view.node(directory, 'access');
+    if (!attr || isTrash(directory)) return;
+    directory = attr.parent;
+  }
+}
+
+/** The node as it is at its new place, and what its record of parents needs. */
+function moveNode(attr: Attr, ino: Ino, from: Ino, to: Ino, now: Moment): { readonly attr: Attr; readonly writes: Write[] } {
+  const linked = attr.parent === 0;
+  const moved: Attr = {
+    ...attr,
+    ctime: now.sec,
+    ctimensec: now.nsec,
+    parent: linked ? attr.parent : to,
+  };
+  const writes: Write[] = [{ kind: 'putNode', ino, attr: moved }];
+  if (linked && from !== to)
+    writes.push({ kind: 'addParent', ino, parent: to, delta: 1 }, { kind: 'addParent', ino, parent: from, delta: -1 });
+  return { attr: moved, writes };
+}
+
+function requireReplaceable(entry: EntryValue, target: EntryValue): void {
+  const directory = entry.type === NodeType.Directory;
+  if (directory === (target.type === NodeType.Directory)) return;
+  throw new FsError(directory ? 'ENOTDIR' : 'EISDIR');
+}
+
+function touch(from: Ino, fromLinks: number, to: Ino, toLinks: number, now: Moment): Write[] {
+  if (from === to) return [{ kind: 'touchNode', ino: to, ...now, nlink: fromLinks + toLinks }];
+  const writes: Write[] = [{ kind: 'touchNode', ino: to, ...now, nlink: toLinks }];
+  if (!isTrash(from)) writes.push({ kind: 'touchNode', ino: from, ...now, nlink: fromLinks });
+  return writes;
+}
+
+function checkArguments(ctx: Context, from: Place, to: Place, flags: number): void {
+  if (isTrashName(from.parent, from.name) || isTrashName(to.parent, to.name)) throw new FsError('EPERM');
+  if (isTrash(to.parent) || (isTrash(from.parent) && ctx.uid !== 0)) throw new FsError('EPERM');
+  requireNewName(to.name);
+  if (flags & RenameFlag.Whiteout) throw new FsError('ENOTSUP', 'whiteouts are not stored');
+  if (flags !== 0 && flags !== RenameFlag.NoReplace && flags !== RenameFlag.Exchange) throw new FsError('EINVAL');
+}
+
+export async function rename(
+  volume: Volume,
+  ctx: Context,
+  from: Place,
+  to: Place,
+  flags: number,
+): Promise<{ moved: Entry; replaced?: Entry }> {
+  checkArguments(ctx, from, to, flags);
+  const exchange = flags === RenameFlag.Exchange;
+  const across = from.parent !== to.parent;
+  const { value } = await volume.change<Renamed>(async (view) => {
+    const entry = view.entry(from.parent, from.name);
+    if (!entry) throw new FsError('ENOENT');
+    const { ino } = entry;
+    const directory = entry.type === NodeType.Directory;
+    const target = view.entry(to.parent, to.name, 'absent');
+    const source = view.node(from.parent, 'access');
+    const destination = view.node(to.parent, 'access');
+    requireRemove(ctx, source);
+    requireAdd(ctx, destination);
+    const attr = view.node(ino, 'all');
+    if (!attr) throw new FsError('ENOENT');
+    if (!target && exchange) throw new FsError('ENOENT');
+    if (target && flags === RenameFlag.NoReplace) throw new FsError('EEXIST');
+    if (target?.ino === ino) return { writes: [], value: { moved: { ino, attr }, same: true } };
+    if (target && !exchange) requireReplaceable(entry, target);
+    if (directory && across) requireOutside(view, ino, to.parent, from.parent);
+    requireMovable(attr);
+    if (across) requireStickyMove(ctx, source, attr);
+    requireSticky(ctx, source, attr);
+
+    const now = volume.now();
+    const moved = moveNode(attr, ino, from.parent, to.parent, now);
+    const writes: Write[] = [];
+    const result: { moved: Entry; exchanged?: Entry; removal?: Removal } = { moved: { ino, attr: moved.attr } };
+    let fromLinks = across && directory ? -1 : 0;
+    let toLinks = across && directory ? 1 : 0;
+    const targetAttr = target ? view.node(target.ino, 'all') : undefined;
+    if (target && targetAttr) {
+      requireMovable(targetAttr);
+      requireSticky(ctx, destination, targetAttr);
+    }
+    if (target && exchange) {
+      if (!targetAttr) throw new FsError('ENOENT');
+      const targetDirectory = target.type === NodeType.Directory;
+      if (targetDirectory && across) {
+        requireOutside(view, target.ino, from.parent, to.parent);
+        fromLinks++;
+        toLinks--;
+      }
+      const other = moveNode(targetAttr, target.ino, to.parent, from.parent, now);
+      writes.push({ kind: 'putEntry', ...from, value: target }, ...other.writes);
+      result.exchanged = { ino: target.ino, attr: other.attr };
+    } else {
+      writes.push({ kind: 'removeEntry', ...from });
+      if (target && targetAttr) {
+        const trash = await volume.trash.for(view, to.parent);
+        result.removal = planRemoval(volume, view, { ...to, entry: target }, targetAttr, trash, now);
+        writes.push(...result.removal.writes);
+        if (target.type === NodeType.Directory) toLinks--;
+      }
+    }
+    writes.push(
+      { kind: 'putEntry', ...to, value: entry },
+      ...moved.writes,
+      ...touch(from.parent, fromLinks, to.parent, toLinks, now),
+    );
+    return { writes, value: result };
+  }, ctx.signal);
+
+  if (value.same) return { moved: value.moved };
+  const { moved, exchanged, removal } = value;
+  if (across) {
+    volume.stats.add(from.parent, minus(statOf(moved.attr)));
+    volume.stats.add(to.parent, statOf(moved.attr));
+    if (exchanged) {
+      volume.stats.add(to.parent, minus(statOf(exchanged.attr)));
+      volume.stats.add(from.parent, statOf(exchanged.attr));
+    }
+  }
+  if (!removal) return exchanged ? { moved, replaced: exchanged } : { moved };
+  await afterRemoval(volume, to.parent, removal);
+  return { moved, replaced: { ino: removal.ino, attr: removal.after ?? { ...removal.before, nlink: 0 } } };
+}

@@ -1,0 +1,161 @@
+/**
+ * The session of this client: registered while it is mounted, renewed by heartbeats, cleaned up by others when it stops
+ * renewing. A heartbeat also reloads the format, and so finds out that the volume was changed, or is gone.
+ *
+ * Source: the JuiceFS format, session life cycle and stale session cleanup.
+ */
+import { hostname, networkInterfaces } from 'node:os';
+import { messageOf } from '../lib/errors.ts';
+import packageJson from '../../package.json' with { type: 'json' };
+import { CLIENT_VERSION, type Format, MAX_META_VERSION, parseFormat, serialiseFormat } from './format.ts';
+import { claim } from './jobs.ts';
+import { deleteSustained } from './remove.ts';
+import type { SessionInfo } from './types.ts';
+import type { Volume } from './volume.ts';
+
+/** Heartbeats that may be missed before others clean up. */
+const MISSED_BEATS = 5;
+const STALE_PER_ROUND = 1000;
+
+/** The version that others see: which JuiceFS we behave as, and what we are. */
+export const SESSION_VERSION = `${CLIENT_VERSION}+juicepod-${packageJson.version}`;
+
+function addresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((list) =>
+    (list ?? []).filter((address) => !address.internal).map((address) => address.address),
+  );
+}
+
+/** The text that describes a session, members in JuiceFS's order. */
+export function sessionText(mountPoint: string, nowMs: number, pid: number): string {
+  const ips = addresses();
+  return JSON.stringify({
+    Version: SESSION_VERSION,
+    HostName: hostname(),
+    ...(ips.length > 0 ? { IPAddrs: ips } : {}),
+    MountPoint: mountPoint,
+    MountTime: new Date(nowMs).toISOString(),
+    ProcessID: pid,
+  });
+}
+
+/** Reads what a client wrote about itself; members that are missing or of another type are empty. */
+export function parseSession(sid: number, expire: number, text: string | undefined): SessionInfo {
+  let info: Record<string, unknown> = {};
+  try {
+    info = JSON.parse(text ?? '{}') as Record<string, unknown>;
+  } catch {
+    // A session without a readable description is still a session.
+  }
+  const string = (name: string): string => (typeof info[name] === 'string' ? info[name] : '');
+  return {
+    sid,
+    expire,
+    version: string('Version'),
+    hostName: string('HostName'),
+    mountPoint: string('MountPoint'),
+    mountTime: string('MountTime'),
+    processId: typeof info['ProcessID'] === 'number' ? info['ProcessID'] : 0,
+  };
+}
+
+export class Session {
+  readonly #volume: Volume;
+  readonly #beat: number;
+  #info = '';
+
+  /** `beat` is the time between heartbeats, ms. */
+  constructor(volume: Volume, beat: number) {
+    this.#volume = volume;
+    this.#beat = beat;
+  }
+
+  /** Registers, unless the mount is read-only (then the id is 0). `resume` is the session of a client that ours follows. */
+  async start(mountPoint: string, resume?: number): Promise<number> {
+    const volume = this.#volume;
+    if (volume.readOnly) return 0;
+    this.#info = sessionText(mountPoint, volume.clock.now(), process.pid);
+    const sid = resume ?? (await volume.engine.newSessionId());
+    await this.#renew(sid);
+    volume.sid = sid;
+    return sid;
+  }
+
+  #renew(sid: number): Promise<void> {
+    const expire = this.#volume.seconds() + Math.ceil((this.#beat * MISSED_BEATS) / 1000);
+    return this.#volume.engine.putSession(sid, expire, this.#info);
+  }
+
+  /** One heartbeat: renew, reload, clean up after others. */
+  async beat(): Promise<void> {
+    const volume = this.#volume;
+    if (volume.sid > 0) await this.#renew(volume.sid);
+    if (!(await this.#reload())) return;
+    await volume.stats.used();
+    if (volume.sid > 0) await this.cleanStale();
+  }
+
+  /** False where this is not our volume any more. */
+  async #reload(): Promise<boolean> {
+    const volume = this.#volume;
+    const text = await volume.engine.readSetting();
+    const lost = (reason: string): false => {
+      volume.callbacks.lost?.(reason);
+      return false;
+    };
+    if (text === undefined) return lost(`the volume ${volume.format.name} is gone from ${volume.engine.description}`);
+    let format: Format;
+    try {
+      format = parseFormat(text);
+    } catch (error) {
+      volume.logger.warn('the format of the volume cannot be read any more', { error });
+      return true;
+    }
+    if (format.uuid !== volume.format.uuid)
+      return lost(`another volume was formatted at ${volume.engine.description} in place of ${volume.format.name}`);
+    if (format.metaVersion > MAX_META_VERSION)
+      return lost(`the volume ${format.name} was converted to metadata version ${format.metaVersion}`);
+    if (format.changeLog && !volume.readOnly)
+      return lost(`the change log of volume ${format.name} was switched on, which this client does not write`);
+    if (serialiseFormat(format) === serialiseFormat(volume.format)) return true;
+    volume.format = format;
+    volume.callbacks.formatChanged?.();
+    return true;
+  }
+
+  /** Cleans up after sessions that are over, if no other client does so now. */
+  async cleanStale(): Promise<void> {
+    const volume = this.#volume;
+    if (!(await claim(volume, 'lastCleanupSessions', (this.#beat * 0.9) / 1000))) return;
+    const now = volume.seconds();
+    const sessions = await volume.engine.sessions();
+    const stale = sessions.filter((session) => session.expire < now && session.sid !== volume.sid);
+    for (const { sid } of stale.slice(0, STALE_PER_ROUND)) {
+      try {
+        await this.#clean(sid);
+        volume.logger.info('cleaned up after a session that ended without doing so', { sid });
+      } catch (error) {
+        volume.logger.warn('a session that ended could not be cleaned up; it is tried again', { sid, error: messageOf(error) });
+      }
+    }
+  }
+
+  async #clean(sid: number): Promise<void> {
+    const { engine } = this.#volume;
+    for (const ino of await engine.sustained(sid)) await deleteSustained(this.#volume, sid, ino);
+    await engine.removeSession(sid);
+  }
+
+  /** Releases everything this session holds. */
+  async end(): Promise<void> {
+    const { sid } = this.#volume;
+    if (sid === 0) return;
+    await this.#clean(sid);
+    this.#volume.sid = 0;
+  }
+
+  async list(): Promise<readonly SessionInfo[]> {
+    const sessions = await this.#volume.engine.sessions();
+    return sessions.map(({ sid, expire, info }) => parseSession(sid, expire, info));
+  }
+}

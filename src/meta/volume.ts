@@ -1,0 +1,123 @@
+/** What all operations on one volume share: the engine, what was seen and what is counted, and the volume's format. */
+import type { Clock } from '../lib/clock.ts';
+import { FsError } from '../lib/errors.ts';
+import { type Ino, ino } from '../lib/int64.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Random } from '../lib/random.ts';
+import { Deletions } from './deletion.ts';
+import type { MetaEngine } from './engine.ts';
+import type { Format } from './format.ts';
+import { Guesses } from './guesses.ts';
+import { Ids } from './ids.ts';
+import { OpenFiles } from './open-files.ts';
+import { Stats } from './stats.ts';
+import { type Committed, type Decide, Transactor } from './transact.ts';
+import { Trash } from './trash.ts';
+import type { Attr, MetaCallbacks } from './types.ts';
+
+const INODE_BATCH = 1024;
+const SLICE_BATCH = 4096;
+
+export interface VolumeOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly readOnly: boolean;
+  readonly callbacks: MetaCallbacks;
+}
+
+/** A moment, as nodes store it. */
+export interface Moment {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+export class Volume {
+  readonly engine: MetaEngine;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly readOnly: boolean;
+  readonly callbacks: MetaCallbacks;
+  readonly guesses = new Guesses();
+  readonly files = new OpenFiles();
+  readonly stats: Stats;
+  readonly trash: Trash;
+  readonly deletions: Deletions;
+  readonly #inodes: Ids;
+  readonly #slices: Ids;
+  readonly #transactor: Transactor;
+  #format: Format;
+  /** The session's id, 0 while there is none. */
+  sid = 0;
+
+  constructor(engine: MetaEngine, format: Format, options: VolumeOptions) {
+    this.engine = engine;
+    this.clock = options.clock;
+    this.random = options.random;
+    this.logger = options.logger;
+    this.readOnly = options.readOnly;
+    this.callbacks = options.callbacks;
+    this.#format = format;
+    this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random);
+    // Inode 1 is the root.
+    this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2);
+    this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1);
+    this.stats = new Stats(engine, options.logger);
+    this.trash = new Trash(this);
+    this.deletions = new Deletions(this);
+    this.format = format;
+  }
+
+  get format(): Format {
+    return this.#format;
+  }
+
+  set format(format: Format) {
+    this.#format = format;
+    this.stats.directoryStats = format.dirStats;
+    this.stats.capacity = format.capacity;
+    this.stats.inodes = format.inodes;
+  }
+
+  /** The wall clock, to the nanosecond. */
+  now(): Moment {
+    const ns = this.clock.nowNs();
+    const sec = ns / 1_000_000_000n;
+    return { sec: Number(sec), nsec: Number(ns - sec * 1_000_000_000n) };
+  }
+
+  /** Unix seconds. */
+  seconds(): number {
+    return Math.floor(this.clock.now() / 1000);
+  }
+
+  async newInode(): Promise<Ino> {
+    return ino(await this.#inodes.take());
+  }
+
+  newSlice(): number | Promise<number> {
+    return this.#slices.take();
+  }
+
+  /** Carries out a change; EROFS on a read-only mount. */
+  async change<T>(decide: Decide<T>, signal?: AbortSignal): Promise<Committed<T>> {
+    if (this.readOnly) throw new FsError('EROFS');
+    return this.#transactor.run(decide, signal);
+  }
+
+  /** Takes note of attributes that the engine has just answered. */
+  seen(node: Ino, attr: Attr): void {
+    this.guesses.setNode(node, attr);
+    this.files.note(node, attr);
+  }
+
+  /** Adds to the usage of every directory that holds a name of this node. */
+  async addToParents(node: Ino, attr: Attr, length: number, space: number): Promise<void> {
+    // A file that is only open any more lies in no directory, though its node still names the last one.
+    if (!this.stats.directoryStats || attr.nlink === 0 || (length === 0 && space === 0)) return;
+    if (attr.parent !== 0) return this.stats.add(attr.parent, { length, space, inodes: 0 });
+    const [parents] = await this.engine.read([{ kind: 'parents', ino: node }]);
+    for (const [parent, names] of parents) this.stats.add(parent, { length: length * names, space: space * names, inodes: 0 });
+  }
+}

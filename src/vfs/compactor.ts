@@ -1,0 +1,94 @@
+/** Compaction in the background: merges the slices of a chunk that has collected many. One run per chunk, few at a time. */
+import type { ChunkStore } from '../chunk/types.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Ino, formatIno } from '../lib/int64.ts';
+import type { CompactionPlan, Meta } from '../meta/types.ts';
+
+/** Chunks compacted at once; more wait, up to the bound of the queue, beyond which they are left for the next reader. */
+const PARALLEL = 2;
+const MAX_QUEUE = 1000;
+/** Bytes read at a time while merging. */
+const STEP = 4 * 1024 * 1024;
+
+export class Compactor {
+  readonly #meta: Meta;
+  readonly #chunks: ChunkStore;
+  readonly #log: Logger;
+  readonly #queue = new Map<string, { readonly ino: Ino; readonly index: number }>();
+  readonly #running = new Map<string, Promise<void>>();
+  #closed = false;
+
+  constructor(meta: Meta, chunks: ChunkStore, log: Logger = nullLogger) {
+    this.#meta = meta;
+    this.#chunks = chunks;
+    this.#log = log;
+  }
+
+  /** Puts a chunk into the queue; returns at once. */
+  add(ino: Ino, index: number): void {
+    const key = `${formatIno(ino)}_${index}`;
+    if (this.#closed || this.#queue.size >= MAX_QUEUE || this.#queue.has(key) || this.#running.has(key)) return;
+    this.#queue.set(key, { ino, index });
+    this.#pump();
+  }
+
+  /** Lets the runs under way end and starts no more. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#queue.clear();
+    await Promise.allSettled(this.#running.values());
+  }
+
+  #pump(): void {
+    for (const [key, { ino, index }] of this.#queue) {
+      if (this.#running.size >= PARALLEL) return;
+      this.#queue.delete(key);
+      const run = compactChunk(this.#meta, this.#chunks, ino, index)
+        .then(() => {})
+        .catch((error: unknown) =>
+          this.#log.warn('a chunk could not be compacted', { inode: formatIno(ino), chunk: index, error }),
+        )
+        .finally(() => {
+          this.#running.delete(key);
+          this.#pump();
+        });
+      this.#running.set(key, run);
+    }
+  }
+}
+
+/** Compacts one chunk once. False where nothing was to be gained or another client changed the chunk meanwhile. */
+export async function compactChunk(meta: Meta, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
+  const plan = await meta.planCompaction(ino, index);
+  if (!plan) return false;
+  const slice = { id: await meta.newSliceId(), size: plan.size };
+  await merge(plan, chunks, slice.id);
+  if (await meta.commitCompaction(plan, slice)) return true;
+  await chunks.remove(slice);
+  return false;
+}
+
+async function merge(plan: CompactionPlan, chunks: ChunkStore, id: number): Promise<void> {
+  const writer = chunks.newSlice();
+  try {
+    writer.setId(id);
+    const buffer = Buffer.allocUnsafe(Math.min(STEP, plan.size));
+    let end = 0;
+    for (const piece of plan.pieces) {
+      for (let done = 0; done < piece.len;) {
+        const part = buffer.subarray(0, Math.min(buffer.length, piece.len - done));
+        if (piece.id === 0) part.fill(0);
+        else if (!chunks.readCached(piece, piece.off + done, part)) await chunks.read(piece, piece.off + done, part);
+        writer.write(part, end);
+        writer.flushFull();
+        await chunks.throttle();
+        done += part.length;
+        end += part.length;
+      }
+    }
+    await writer.finish();
+  } catch (error) {
+    writer.abort();
+    throw error;
+  }
+}

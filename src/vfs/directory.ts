@@ -1,0 +1,68 @@
+/**
+ * One open directory being listed. Offsets that the kernel sees count entries of this listing, beginning with `.` and `..`. The
+ * listing is streamed: at most two batches are in memory. Offset 0 starts over; an offset behind what is in memory
+ * starts over and skips.
+ */
+import type { Ino } from '../lib/int64.ts';
+import { type Context, type DirEntry, type Meta, NodeType } from '../meta/types.ts';
+
+/** A directory entry with the offset at which the listing goes on behind it. */
+export interface ListedEntry extends DirEntry {
+  readonly offset: number;
+}
+
+export class DirectoryListing {
+  readonly #meta: Meta;
+  readonly #ino: Ino;
+  readonly #first: readonly DirEntry[];
+  #batches: AsyncIterator<readonly DirEntry[]> | undefined;
+  #withAttr = false;
+  /** Entries in memory, and the number of the first of them. */
+  #buffer: readonly DirEntry[] = [];
+  #start = 0;
+  #ended = false;
+
+  /** `first` are the entries that stand before those of the database (`.`, `..`, virtual files). */
+  constructor(meta: Meta, ino: Ino, first: readonly DirEntry[]) {
+    this.#meta = meta;
+    this.#ino = ino;
+    this.#first = first;
+  }
+
+  /** The entries in memory from `offset` on, at least one unless the listing has ended. */
+  async from(ctx: Context, offset: number, withAttr: boolean): Promise<readonly ListedEntry[]> {
+    if (offset === 0 || offset < this.#start || !this.#batches) this.#restart(ctx, withAttr);
+    while (offset >= this.#start + this.#buffer.length && !this.#ended) await this.#next();
+    const skip = offset - this.#start;
+    return this.#buffer.slice(skip).map((entry, index) => ({ ...entry, offset: offset + index + 1 }));
+  }
+
+  close(): void {
+    void this.#batches?.return?.();
+    this.#batches = undefined;
+  }
+
+  #restart(ctx: Context, withAttr: boolean): void {
+    this.close();
+    this.#withAttr = withAttr;
+    this.#batches = this.#meta.readdir(ctx, this.#ino, this.#withAttr)[Symbol.asyncIterator]();
+    this.#buffer = this.#first;
+    this.#start = 0;
+    this.#ended = false;
+  }
+
+  async #next(): Promise<void> {
+    const result = await this.#batches?.next();
+    this.#start += this.#buffer.length;
+    this.#buffer = result && !result.done ? result.value : [];
+    this.#ended = !result || result.done === true;
+  }
+}
+
+/** The two entries that every directory has. */
+export function dots(ino: Ino, parent: Ino): DirEntry[] {
+  return [
+    { name: Buffer.from('.'), ino, type: NodeType.Directory, attr: undefined },
+    { name: Buffer.from('..'), ino: parent, type: NodeType.Directory, attr: undefined },
+  ];
+}

@@ -1,0 +1,231 @@
+/**
+ * A file system that counts and logs what passes through it. While nobody reads the access log, an operation costs two
+ * clock readings and three additions; the log's line is made only when a reader is there.
+ */
+import type { FileSystem, FuseAttr, FuseRequest, Reply } from '../fuse/types.ts';
+import { errno, errnoName, toErrno } from '../lib/errors.ts';
+import { formatIno, type Ino } from '../lib/int64.ts';
+import type { AccessLog } from './accesslog.ts';
+
+/** Figures under JuiceFS's metric names, without the prefix `juicefs_`. */
+export class OperationStats {
+  readonly count = new Map<string, number>();
+  readonly seconds = new Map<string, number>();
+  readonly errors = new Map<string, number>();
+  readBytes = 0;
+  reads = 0;
+  writtenBytes = 0;
+  writes = 0;
+
+  done(operation: string, seconds: number): void {
+    this.count.set(operation, (this.count.get(operation) ?? 0) + 1);
+    this.seconds.set(operation, (this.seconds.get(operation) ?? 0) + seconds);
+  }
+
+  failed(code: number): void {
+    const name = errnoName(code);
+    this.errors.set(name, (this.errors.get(name) ?? 0) + 1);
+  }
+
+  figures(): Record<string, number> {
+    const figures: Record<string, number> = {};
+    let total = 0;
+    let sum = 0;
+    for (const [name, value] of this.count) {
+      figures[`fuse_ops_total_${name}`] = value;
+      total += value;
+    }
+    for (const [name, value] of this.seconds) {
+      figures[`fuse_ops_durations_seconds_${name}`] = value;
+      sum += value;
+    }
+    for (const [name, value] of this.errors) figures[`fuse_ops_io_errors_${name}`] = value;
+    return {
+      ...figures,
+      fuse_ops_durations_histogram_seconds_total: total,
+      fuse_ops_durations_histogram_seconds_sum: sum,
+      fuse_read_size_bytes_total: this.reads,
+      fuse_read_size_bytes_sum: this.readBytes,
+      fuse_written_size_bytes_total: this.writes,
+      fuse_written_size_bytes_sum: this.writtenBytes,
+    };
+  }
+}
+
+type Operation = Exclude<keyof FileSystem, 'forget' | 'destroy'>;
+type Arguments = readonly unknown[];
+
+/** Operation name in log and metrics, and how its arguments are printed. */
+const operations: Readonly<Record<Operation, { readonly name: string; readonly print: (args: Arguments) => string }>> = {
+  lookup: { name: 'lookup', print: list },
+  getattr: { name: 'getattr', print: ([ino]) => text(ino) },
+  setattr: {
+    name: 'setattr',
+    print: ([ino, set]) =>
+      `${text(ino)},[${Object.entries(set as object)
+        .map(([key, value]) => `${key}=${text(value)}`)
+        .join(',')}]`,
+  },
+  readlink: { name: 'readlink', print: list },
+  symlink: { name: 'symlink', print: ([parent, name, target]) => list([parent, target, name]) },
+  mknod: { name: 'mknod', print: list },
+  mkdir: { name: 'mkdir', print: ([parent, name, mode]) => `${text(parent)},${text(name)},${octal(mode)}` },
+  unlink: { name: 'unlink', print: list },
+  rmdir: { name: 'rmdir', print: list },
+  rename: { name: 'rename', print: list },
+  link: { name: 'link', print: list },
+  open: { name: 'open', print: ([ino, flags]) => `${text(ino)},0x${Number(flags).toString(16)}` },
+  create: { name: 'create', print: ([parent, name, , mode]) => `${text(parent)},${text(name)},${octal(mode)}` },
+  read: { name: 'read', print: ([ino, handle, offset, size]) => list([ino, size, offset, handle]) },
+  write: { name: 'write', print: ([ino, handle, offset, data]) => list([ino, (data as Buffer).length, offset, handle]) },
+  flush: {
+    name: 'flush',
+    print: ([ino, handle, owner]) =>
+      `${text(ino)},${text(handle)},${(owner as bigint).toString(16).toUpperCase().padStart(16, '0')}`,
+  },
+  fsync: { name: 'fsync', print: ([ino, , dataOnly]) => `${text(ino)},${dataOnly ? 1 : 0}` },
+  release: { name: 'release', print: ([ino, handle]) => list([ino, handle]) },
+  opendir: { name: 'opendir', print: ([ino]) => text(ino) },
+  readdir: { name: 'readdir', print: ([ino, , offset, size, plus]) => list([ino, size, offset, plus]) },
+  releasedir: { name: 'releasedir', print: ([ino]) => text(ino) },
+  fsyncdir: { name: 'fsyncdir', print: ([ino]) => text(ino) },
+  statfs: { name: 'statfs', print: list },
+  access: { name: 'access', print: list },
+  getxattr: { name: 'getxattr', print: list },
+  setxattr: { name: 'setxattr', print: ([ino, name, value, flags]) => list([ino, name, (value as Buffer).length, flags]) },
+  listxattr: { name: 'listxattr', print: list },
+  removexattr: { name: 'removexattr', print: list },
+  fallocate: { name: 'fallocate', print: ([ino, , offset, length, mode]) => list([ino, mode, offset, length]) },
+  lseek: { name: 'lseek', print: list },
+  copyFileRange: { name: 'copy_file_range', print: list },
+  tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${octal(mode)}` },
+  getlk: { name: 'getlk', print: list },
+  setlk: { name: 'setlk', print: list },
+  flock: { name: 'flock', print: list },
+};
+
+function text(value: unknown): string {
+  if (Buffer.isBuffer(value)) return value.toString();
+  if (typeof value === 'number') return value < 0 ? formatIno(value as Ino) : String(value);
+  if (typeof value === 'string' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
+  return JSON.stringify(value);
+}
+
+function list(args: Arguments): string {
+  return args.map(text).join(',');
+}
+
+function octal(mode: unknown): string {
+  return `0${Number(mode).toString(8)}`;
+}
+
+function attributes(attr: FuseAttr): string {
+  const { mode, nlink, uid, gid, atime, mtime, ctime, size } = attr;
+  return `(${formatIno(attr.ino)},[${symbolic(mode)}:0${mode.toString(8)},${nlink},${uid},${gid},${atime},${mtime},${ctime},${size}])`;
+}
+
+/** `-rw-r--r--` */
+export function symbolic(mode: number): string {
+  const kind =
+    { 0o100000: '-', 0o040000: 'd', 0o120000: 'l', 0o010000: 'p', 0o060000: 'b', 0o020000: 'c', 0o140000: 's' }[
+      mode & 0o170000
+    ] ?? '?';
+  const bits = Array.from('rwxrwxrwx', (letter, index) => (mode & (0o400 >> index) ? letter : '-'));
+  if (mode & 0o4000) bits[2] = bits[2] === 'x' ? 's' : 'S';
+  if (mode & 0o2000) bits[5] = bits[5] === 'x' ? 's' : 'S';
+  if (mode & 0o1000) bits[8] = bits[8] === 'x' ? 't' : 'T';
+  return kind + bits.join('');
+}
+
+/** Remembers what was answered, for the log line. */
+function recording(reply: Reply, seen: (result: string, code: number) => void): Reply {
+  const on = (result: string, send: () => void, code = 0): void => {
+    send();
+    seen(result, code);
+  };
+  return {
+    sink: reply.sink,
+    get answered() {
+      return reply.answered;
+    },
+    error: (code) => on('', () => reply.error(code), code),
+    ok: () => on('', () => reply.ok()),
+    entry: (entry) => on(`: ${attributes(entry.attr)}`, () => reply.entry(entry)),
+    negative: (timeout) => on('', () => reply.negative(timeout), errno.ENOENT),
+    attr: (attr, timeout) => on(`: ${attributes(attr)}`, () => reply.attr(attr, timeout)),
+    opened: (opened) => on(` [fh:${opened.handle}]`, () => reply.opened(opened)),
+    created: (entry, opened) => on(`: ${attributes(entry.attr)} [fh:${opened.handle}]`, () => reply.created(entry, opened)),
+    data: (data) => on(`: (${data.length})`, () => reply.data(data)),
+    dataParts: (parts) => on(`: (${parts.reduce((sum, part) => sum + part.length, 0)})`, () => reply.dataParts(parts)),
+    lock: (lock) => on('', () => reply.lock(lock)),
+    written: (bytes) => on('', () => reply.written(bytes)),
+    statfs: (value) =>
+      on(`: (${value.blocks * value.bsize},${value.bavail * value.bsize},${value.files - value.ffree},${value.ffree})`, () =>
+        reply.statfs(value),
+      ),
+    xattrSize: (bytes) => on(`: (${bytes})`, () => reply.xattrSize(bytes)),
+    lseek: (offset) => on(`: (${offset})`, () => reply.lseek(offset)),
+    directory: () => on('', () => reply.directory()),
+  };
+}
+
+/** What C's strerror says of the commonest errors; the official tools print it after the dash. */
+const texts: Readonly<Record<number, string>> = {
+  [errno.ENOENT]: 'no such file or directory',
+  [errno.EEXIST]: 'file exists',
+  [errno.EACCES]: 'permission denied',
+  [errno.EPERM]: 'operation not permitted',
+  [errno.ENOTEMPTY]: 'directory not empty',
+  [errno.EIO]: 'input/output error',
+  [errno.EINVAL]: 'invalid argument',
+  [errno.ENODATA]: 'no data available',
+  [errno.ENOSPC]: 'no space left on device',
+  [errno.EROFS]: 'read-only file system',
+  [errno.EBADF]: 'bad file descriptor',
+  [errno.EINTR]: 'interrupted system call',
+};
+
+/** Wraps every operation of `inner` that exists. */
+export function observed(inner: FileSystem, stats: OperationStats, log: AccessLog): FileSystem {
+  const outer: Record<string, unknown> = {};
+  for (const key of Object.keys(operations) as Operation[]) {
+    const method = inner[key] as ((request: FuseRequest, reply: Reply, ...args: unknown[]) => void | Promise<void>) | undefined;
+    if (!method) continue;
+    const { name, print } = operations[key];
+    const call = method.bind(inner);
+    outer[key] = (request: FuseRequest, reply: Reply, ...args: unknown[]): void | Promise<void> => {
+      const begin = performance.now();
+      let answered = reply;
+      if (log.active) {
+        // The arguments may be views of a buffer that is reused: print them now.
+        const operation = `${name} (${print(args)})`;
+        const caller = { uid: request.uid, gid: request.gid, pid: request.pid };
+        answered = recording(reply, (result, code) => {
+          log.write(
+            caller,
+            operation,
+            result,
+            code === 0 ? 'OK' : (texts[code] ?? errnoName(code)),
+            (performance.now() - begin) / 1000,
+          );
+        });
+      }
+      const fail = (error: unknown): void => {
+        const code = toErrno(error);
+        stats.done(name, (performance.now() - begin) / 1000);
+        stats.failed(code);
+        answered.error(code);
+      };
+      try {
+        const result = call(request, answered, ...args);
+        if (!result) return stats.done(name, (performance.now() - begin) / 1000);
+        return result.then(() => stats.done(name, (performance.now() - begin) / 1000), fail);
+      } catch (error) {
+        fail(error);
+      }
+    };
+  }
+  outer['forget'] = inner.forget?.bind(inner);
+  outer['destroy'] = inner.destroy?.bind(inner);
+  return outer as unknown as FileSystem;
+}

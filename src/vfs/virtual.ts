@@ -1,0 +1,122 @@
+/**
+ * The virtual files of a mount: `.accesslog`, `.stats` and `.config` in its root, `.control` in every directory. They live in no database; their inodes are in a
+ * window that no file can have. Source: JuiceFS format, virtual files.
+ */
+import { type Ino, VIRTUAL_INO } from '../lib/int64.ts';
+import { type Attr, type DirEntry, NodeType } from '../meta/types.ts';
+import type { AccessLog } from './accesslog.ts';
+import { type ControlDependencies, openControl } from './control.ts';
+import type { VirtualHandle } from './handles.ts';
+
+const CONTROL = '.control';
+
+export interface VirtualFile {
+  readonly name: string;
+  readonly ino: Ino;
+  readonly mode: number;
+  open(): VirtualHandle;
+}
+
+function fixed(ino: Ino, content: () => string): VirtualHandle {
+  // The text of the moment of opening: reads of one handle fit together.
+  const text = Buffer.from(content());
+  return { kind: 'virtual', ino, read: (offset, size) => text.subarray(offset, offset + size), close: () => {} };
+}
+
+/** The files, by name and by inode. */
+export class VirtualFiles {
+  readonly #byName: ReadonlyMap<string, VirtualFile>;
+  readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
+  readonly #time: number;
+
+  constructor(
+    log: AccessLog,
+    stats: () => Readonly<Record<string, number>>,
+    config: () => unknown,
+    control: ControlDependencies,
+  ) {
+    const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
+    const files: VirtualFile[] = [
+      {
+        name: '.accesslog',
+        ino: at(1),
+        mode: 0o400,
+        open: () => {
+          const reader = log.open();
+          return {
+            kind: 'virtual',
+            ino: at(1),
+            read: (_offset, size, signal) => reader.read(size, signal),
+            close: () => reader.close(),
+          };
+        },
+      },
+      {
+        name: '.stats',
+        ino: at(3),
+        mode: 0o444,
+        open: () =>
+          fixed(at(3), () =>
+            Object.entries(stats())
+              .map(([name, value]) => `juicefs_${name} ${value}\n`)
+              .toSorted()
+              .join(''),
+          ),
+      },
+      { name: CONTROL, ino: at(2), mode: 0o666, open: () => openControl(at(2), control) },
+      { name: '.config', ino: at(4), mode: 0o400, open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)) },
+    ];
+    this.#byName = new Map(files.map((file) => [file.name, file]));
+    this.#byIno = new Map(files.map((file) => [file.ino, file]));
+    this.#time = Math.floor(Date.now() / 1000);
+  }
+
+  /** The virtual file of this name; only `.control` is known outside of the root. */
+  named(name: Buffer, inRoot: boolean): VirtualFile | undefined {
+    // 0x2e is the dot: ordinary names are told apart without making a string.
+    if (name[0] !== 0x2e) return undefined;
+    const text = name.toString();
+    return inRoot || text === CONTROL ? this.#byName.get(text) : undefined;
+  }
+
+  get(ino: Ino): VirtualFile | undefined {
+    return ino < 0 ? this.#byIno.get(ino) : undefined;
+  }
+
+  attr(file: VirtualFile): Attr {
+    const time = this.#time;
+    const uid = process.getuid?.() ?? 0;
+    const gid = process.getgid?.() ?? 0;
+    return {
+      flags: 0,
+      type: NodeType.File,
+      mode: file.mode,
+      uid,
+      gid,
+      atime: time,
+      atimensec: 0,
+      mtime: time,
+      mtimensec: 0,
+      ctime: time,
+      ctimensec: 0,
+      nlink: 1,
+      length: 0,
+      rdev: 0,
+      parent: 1 as Ino,
+      accessAcl: 0,
+      defaultAcl: 0,
+      tier: 0,
+    };
+  }
+
+  entries(): DirEntry[] {
+    return [...this.#byName.values()]
+      .filter(({ name }) => name !== CONTROL)
+      .map((file) => ({
+        name: Buffer.from(file.name),
+        ino: file.ino,
+        type: NodeType.File,
+        attr: this.attr(file),
+      }));
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * The written, not yet committed data of one file.
+ *
+ * A write goes into the newest slice of its chunk that can still take it, else into a new slice. A slice is *frozen* (takes
+ * no more) when it is full, on flush, when it is old or idle, or when too many lie open behind it; a frozen slice
+ * is uploaded, and when its blocks are durable it is committed to the metadata. Commits happen in the order in which
+ * the slices were made, one after the other, so neither a newer write is hidden by an older one nor does the file's length ever
+ * show a gap. Rules of appending: JuiceFS format, data path of the writer.
+ *
+ * An error (upload given up, no space, quota) is kept and told once to each handle that was open when it happened, at its next
+ * write, flush or fsync; later writes go on.
+ */
+import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
+import type { Clock } from '../lib/clock.ts';
+import { errno, FsError, toErrno } from '../lib/errors.ts';
+import type { Ino } from '../lib/int64.ts';
+import { type Attr, CHUNK_SIZE, type Meta, SYSTEM } from '../meta/types.ts';
+import type { LocalChange } from './attributes.ts';
+import type { Journal, Segment } from './journal.ts';
+
+/** Slices of one chunk that stay open for appending; older ones are frozen. */
+const OPEN_SLICES = 3;
+/** Slices of one file that wait for upload or commit; a write beyond waits. */
+const MAX_PENDING = 1000;
+/** A slice is frozen when it is so old, or so long without a write, milliseconds. */
+const MAX_AGE_MS = 5000;
+const MAX_IDLE_MS = 1000;
+
+interface PendingSlice {
+  readonly chunk: number;
+  /** Where it begins in the chunk. */
+  readonly start: number;
+  readonly data: SliceWriter;
+  readonly created: number;
+  readonly segments: Segment[];
+  id: number;
+  lastWrite: number;
+  mtimeNs: bigint;
+  frozen: boolean;
+  /** Resolves when the blocks are durable. */
+  durable: Promise<void> | undefined;
+}
+
+export interface WriterDependencies {
+  readonly meta: Meta;
+  readonly chunks: ChunkStore;
+  readonly clock: Clock;
+  readonly journal: Journal | undefined;
+  /** Told the attributes after each commit. */
+  committed(ino: Ino, attr: Attr): void;
+}
+
+export class FileWriter {
+  readonly #ino: Ino;
+  readonly #with: WriterDependencies;
+  /** In order of making; the first is the next to be committed. */
+  readonly #pending: PendingSlice[] = [];
+  #committing: Promise<void> | undefined;
+  #space: { readonly promise: Promise<void>; resolve(): void } | undefined;
+  #length = 0;
+  #mtimeNs = 0n;
+  /** Number of failures so far, and the last one's errno: a handle compares its own count. */
+  #failures = 0;
+  #lastErrno = 0;
+
+  constructor(ino: Ino, dependencies: WriterDependencies) {
+    this.#ino = ino;
+    this.#with = dependencies;
+  }
+
+  get dirty(): boolean {
+    return this.#pending.length > 0;
+  }
+
+  get failures(): number {
+    return this.#failures;
+  }
+
+  get lastErrno(): number {
+    return this.#lastErrno;
+  }
+
+  /** What is known here and not in the database; undefined where nothing is. */
+  get local(): LocalChange | undefined {
+    return this.#pending.length > 0 ? { length: this.#length, mtimeNs: this.#mtimeNs } : undefined;
+  }
+
+  /** True where a read of this range must wait for a flush. */
+  overlaps(offset: number, length: number): boolean {
+    return this.#pending.some((slice) => {
+      const begin = slice.chunk * CHUNK_SIZE + slice.start;
+      return begin < offset + length && offset < begin + slice.data.length;
+    });
+  }
+
+  /** Resolves when the file may take another write; undefined where it may at once. */
+  room(): Promise<void> | undefined {
+    if (this.#pending.length < MAX_PENDING) return undefined;
+    this.#space ??= Promise.withResolvers<void>();
+    return this.#space.promise;
+  }
+
+  /** Takes the bytes (they are copied) as written at `timeNs`. Throws where the journal cannot take them. */
+  write(offset: number, data: Buffer, timeNs: bigint): void {
+    const segment = this.#with.journal?.write(this.#ino, offset, timeNs, data);
+    this.#mtimeNs = timeNs;
+    let done = 0;
+    while (done < data.length) {
+      const at = offset + done;
+      const chunk = Math.floor(at / CHUNK_SIZE);
+      const position = at - chunk * CHUNK_SIZE;
+      const part = Math.min(data.length - done, CHUNK_SIZE - position);
+      const slice = this.#sliceFor(chunk, position, part);
+      slice.data.write(part === data.length ? data : data.subarray(done, done + part), position - slice.start);
+      slice.mtimeNs = timeNs;
+      slice.lastWrite = this.#with.clock.monotonic();
+      if (segment && slice.segments.at(-1) !== segment) {
+        slice.segments.push(segment);
+        this.#with.journal?.hold(segment);
+      }
+      if (slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
+      else slice.data.flushFull();
+      done += part;
+    }
+    this.#length = Math.max(this.#length, offset + data.length);
+  }
+
+  /** Commits everything written until now. Errors are kept for the handles, not thrown. */
+  async flush(): Promise<void> {
+    const last = this.#pending.at(-1);
+    if (!last) return;
+    for (const slice of this.#pending) this.#freeze(slice);
+    while (this.#pending.includes(last)) await this.#committing;
+  }
+
+  /** Freezes what is old or idle; called every so often while the file is dirty. */
+  tick(now: number): void {
+    for (const slice of this.#pending) {
+      if (!slice.frozen && (now - slice.created > MAX_AGE_MS || now - slice.lastWrite > MAX_IDLE_MS)) this.#freeze(slice);
+    }
+  }
+
+  #sliceFor(chunk: number, position: number, length: number): PendingSlice {
+    let open = 0;
+    for (let index = this.#pending.length - 1; index >= 0; index--) {
+      const slice = this.#pending[index];
+      if (!slice || slice.chunk !== chunk) continue;
+      const end = slice.start + slice.data.length;
+      if (!slice.frozen && position >= slice.start + slice.data.uploaded && position <= end) return slice;
+      // An older slice must not take what a newer one overlaps: it is committed first and would be hidden.
+      if (slice.start < position + length && position < end) break;
+      if (!slice.frozen && ++open >= OPEN_SLICES) this.#freeze(slice);
+      if (slice.frozen) break;
+    }
+    const { meta, chunks, clock } = this.#with;
+    const now = clock.monotonic();
+    const data = chunks.newSlice();
+    const slice: PendingSlice = {
+      chunk,
+      start: position,
+      data,
+      created: now,
+      segments: [],
+      id: 0,
+      lastWrite: now,
+      mtimeNs: 0n,
+      frozen: false,
+      durable: undefined,
+    };
+    slice.durable = meta.newSliceId().then((id) => {
+      slice.id = id;
+      data.setId(id);
+    });
+    slice.durable.catch(() => {});
+    if (this.#pending.length === 0) this.#length = 0;
+    this.#pending.push(slice);
+    return slice;
+  }
+
+  #freeze(slice: PendingSlice): void {
+    if (slice.frozen) return;
+    slice.frozen = true;
+    slice.durable = (slice.durable ?? Promise.resolve()).then(() => slice.data.finish());
+    slice.durable.catch(() => {});
+    if (this.#pending[0]?.frozen) this.#committing ??= this.#commitAll();
+  }
+
+  async #commitAll(): Promise<void> {
+    for (let slice = this.#pending[0]; slice?.frozen; slice = this.#pending[0]) {
+      try {
+        await slice.durable;
+        const attr = await this.#with.meta.writeSlice(
+          SYSTEM,
+          this.#ino,
+          slice.chunk,
+          slice.start,
+          { id: slice.id, size: slice.data.length },
+          slice.mtimeNs,
+        );
+        this.#with.committed(this.#ino, attr);
+      } catch (error) {
+        slice.data.abort();
+        this.#fail(error);
+      }
+      this.#pending.shift();
+      for (const segment of slice.segments) this.#with.journal?.release(segment);
+      if (this.#pending.length === 0) this.#with.journal?.clean(this.#ino);
+      if (this.#pending.length < MAX_PENDING) {
+        this.#space?.resolve();
+        this.#space = undefined;
+      }
+    }
+    this.#committing = undefined;
+  }
+
+  #fail(error: unknown): void {
+    const code = toErrno(error);
+    this.#failures++;
+    // The file or the right to it is gone: the descriptor is what is bad, as JuiceFS says it.
+    this.#lastErrno = code === errno.ENOENT || code === errno.EPERM || code === errno.EINVAL ? errno.EBADF : code;
+  }
+}
+
+/** Throws the writer's failure where this handle has not been told of it; answers the count the handle has now seen. */
+export function tellFailure(writer: FileWriter, seen: number): number {
+  if (writer.failures > seen) {
+    const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
+    throw new FsError(name, 'data written earlier could not be stored');
+  }
+  return writer.failures;
+}
