@@ -11,7 +11,7 @@ import { LOW_PRIORITY, channel, forKind, generationChanged, owns, watches } from
 import { FakeApiServer } from './testing/fake-apiserver.ts';
 import { FakeClock, seededRandom, settle } from './testing/fake-clock.ts';
 import { FakeFrontend } from './testing/fake-transport.ts';
-import type { ControllerOptions, KubeObject, Reconcile } from './types.ts';
+import type { ControllerOptions, Reconcile } from './types.ts';
 
 function start(reconcile: Reconcile, options: Partial<ControllerOptions> & { readonly drainMs?: number } = {}) {
   const clock = new FakeClock();
