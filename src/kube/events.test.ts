@@ -96,6 +96,20 @@ test('a server that is away for a moment costs no event, one that refuses costs 
   );
 });
 
+test('closing ends in five seconds, however the server behaves', async () => {
+  const { clock, frontend, record, recorder, metrics } = setup();
+  frontend.fault = () => 'silence';
+  record('first');
+  record('second');
+  let closed = false;
+  const closing = recorder.close().then(() => (closed = true));
+  await clock.advance(4900);
+  assert.equal(closed, false);
+  await clock.advance(200);
+  await closing;
+  assert.match(await metrics.metrics(), /juice_events_dropped_total\{controller="juicepod.io\/volume",reason="closed"\} 1/);
+});
+
 test('text is cut by bytes and never inside a character', () => {
   assert.equal(cutBytes('abc', 3), 'abc');
   assert.equal(cutBytes('ééééé', 9), 'ééé…');

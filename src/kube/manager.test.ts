@@ -135,6 +135,18 @@ test('a runnable that fails ends the manager with its error', async () => {
   assert.match(run.state, /the poll is broken/);
 });
 
+test('work that does not end when it is told to is a live failure, so that the process is restarted', async () => {
+  const { clock, manager, stop } = setup({ drainMs: 1000 });
+  manager.runnable(() => new Promise(() => {}));
+  void manager.run(stop.signal);
+  await clock.advance(1000);
+  stop.abort(new Error('received SIGTERM'));
+  await clock.advance(30_000);
+  assert.equal(manager.health.live()['shutdown'], undefined);
+  await clock.advance(2000);
+  assert.match(manager.health.live()['shutdown'] ?? '', /told to end 32 s ago/);
+});
+
 test('health is served over HTTP, and says what fails', async () => {
   const health = createHealth();
   const metrics = new Registry();
