@@ -16,6 +16,7 @@ import { startServer, type WebhookServer } from './server.ts';
 import { defaultSettings, type Settings } from './settings.ts';
 
 export { AnnotationError, parseVolumes } from './annotation.ts';
+export { type InjectOptions, type InjectReason, type InjectResult, injectFile } from './inject.ts';
 export { defaultSettings, type Settings } from './settings.ts';
 
 export interface WebhookOptions {

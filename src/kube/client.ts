@@ -215,7 +215,7 @@ class HttpResourceClient<T extends KubeObject> implements ResourceClient<T> {
   }
 
   #apply(intent: Intent, options: ApplyOptions, subresource: 'status' | undefined): Promise<T> {
-    const { managedFields: _managedFields, ...metadata } = intent.metadata as Readonly<Record<string, unknown>>;
+    const { managedFields: _managedFields, ...metadata } = intent.metadata;
     const body: Record<string, unknown> = { ...this.#typed(intent), metadata };
     if (subresource === undefined) delete body['status'];
     const query = this.#query(options, { force: options.force ?? true });

@@ -165,7 +165,7 @@ for (const labelSelector of [undefined, 'seen=yes'])
         assert.equal(world.clock.pending, 0, 'timers are left');
         assert.equal(world.server.storage.watchers.size, 0, 'watches are left');
       }),
-      { numRuns: 150 },
+      { numRuns: 300 },
     );
   });
 
@@ -185,6 +185,39 @@ test('a bookmark moves the version on, so that compaction costs no new list', as
   await settle();
   assert.equal(reflector.store.size, 2);
   assert.deepEqual(world.frontend.requests, ['GET /api/v1/configmaps', 'GET /api/v1/configmaps', 'GET /api/v1/configmaps']);
+  await stop();
+});
+
+test('an object replaced by another of its name while nobody watched is a deletion and an addition', async () => {
+  const world = setup();
+  world.server.create(ConfigMaps, config('a', { color: 'old' }));
+  const { changes, stop } = start(world);
+  await settle();
+  world.frontend.fault = () => 'reset';
+  world.frontend.breakWatches('reset');
+  await settle();
+  perform({ ...world, frontend: new FakeFrontend(world.server) }, { do: 'recreate', name: 'a' });
+  world.server.storage.compact();
+  world.frontend.fault = undefined;
+  await world.clock.advance(120_000);
+  assert.deepEqual(
+    changes.map((change) => `${change.type} ${change.object.metadata.uid?.slice(-1)}`),
+    ['added 1', 'deleted 1', 'added 2'],
+  );
+  await stop();
+});
+
+test('after a restore of an older state, whose versions are smaller, the store follows', async () => {
+  const world = setup();
+  world.server.create(ConfigMaps, config('a', {}));
+  const { reflector, stop } = start(world);
+  await settle();
+  world.server.storage.restore(500);
+  world.frontend.breakWatches('reset');
+  world.server.delete(ConfigMaps, { namespace: 'default', name: 'a' });
+  world.server.create(ConfigMaps, config('b', {}));
+  await world.clock.advance(240_000);
+  assert.deepEqual([...reflector.store.keys()], ['default/b']);
   await stop();
 });
 

@@ -13,7 +13,7 @@ import { Agent, type Dispatcher, ProxyAgent, request as send } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { ApiError, apiErrorFrom } from './errors.ts';
+import { ApiError, apiErrorFrom, isTooLargeResourceVersion } from './errors.ts';
 import type { ClusterAccess, Credentials, TlsMaterial } from './kubeconfig.ts';
 import { type KitMetrics, kitMetrics } from './metrics.ts';
 import { TokenBucket, backoffDelay } from './rate-limiter.ts';
@@ -145,8 +145,11 @@ export class HttpTransport implements Transport {
           this.#access.invalidate();
           continue;
         }
-        // A call that ran into its timeout has had its time: only what was cut off is tried again.
-        const again = error.code === 0 ? method === 'GET' && error.reason === 'Unreachable' : retriedStatus(method, error.code);
+        // A call that ran into its timeout has had its time: only what was cut off is tried again. A version from the future
+        // does not come by waiting a little more: the server has waited 3 s already.
+        const again =
+          !isTooLargeResourceVersion(error) &&
+          (error.code === 0 ? method === 'GET' && error.reason === 'Unreachable' : retriedStatus(method, error.code));
         if (!again || attempt >= ATTEMPTS) throw error;
         if (error.code === 429) wait = error.retryAfterMs ?? RETRY_AFTER_DEFAULT_MS;
         else wait = error.retryAfterMs ?? backoffDelay(retryBackoff, attempt - 1, this.#random);

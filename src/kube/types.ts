@@ -37,7 +37,7 @@ export interface OwnerReference {
 
 export interface ObjectMeta {
   readonly name: string;
-  readonly namespace?: string;
+  readonly namespace?: string | undefined;
   readonly uid?: string;
   readonly resourceVersion?: string;
   readonly generation?: number;
@@ -70,9 +70,10 @@ export interface ObjectRef {
 }
 
 /** An object to be sent: like T, without the demand that the server has filled it in. */
-export type Intent = Readonly<Record<string, unknown>> & {
-  readonly metadata: { readonly name: string; readonly namespace?: string };
-};
+export interface Intent {
+  readonly metadata: ObjectMeta;
+  readonly [field: string]: unknown;
+}
 
 /** One operation of RFC 6902. */
 export type JsonPatchOperation =
@@ -180,7 +181,8 @@ export interface ResourceClient<T extends KubeObject = KubeObject> {
   replace(object: Intent, options?: WriteOptions & { readonly fieldManager?: string }): Promise<T>;
   /**
    * Server-side apply: the whole intent of this manager; fields it no longer names are removed. Creates an object that is
-   * missing: to write to an existing one only, put its `uid` into the metadata. `apiVersion` and `kind` are filled in.
+   * missing: to write to an existing one only, put its `uid` into the metadata (a missing object is then a Conflict, another
+   * one of its name Invalid). `apiVersion` and `kind` are filled in.
    */
   apply(intent: Intent, options?: ApplyOptions): Promise<T>;
   /** The same on the status subresource; never creates. Send only the fields and conditions that are this manager's. */

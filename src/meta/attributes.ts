@@ -83,8 +83,10 @@ export function changedAttr(ctx: Context, attr: Attr, set: SetAttr, now: Moment)
   if (set.atime !== undefined) setTime(ctx, attr, changed, 'atime', set.atime, now);
   if (set.mtime !== undefined) setTime(ctx, attr, changed, 'mtime', set.mtime, now);
   if (set.flags !== undefined) changed.flags = set.flags;
+  // JuiceFS takes these for a change even where they leave everything as it is.
+  const special = (attr.mode & (SETUID | SETGID)) !== 0 && (set.uid !== undefined || set.gid !== undefined);
   const names = Object.keys(changed) as (keyof Attr)[];
-  if (names.every((name) => changed[name] === attr[name])) return attr;
+  if (!special && set.flags === undefined && names.every((name) => changed[name] === attr[name])) return attr;
   changed.ctime = now.sec;
   changed.ctimensec = now.nsec;
   return changed;

@@ -6,6 +6,7 @@
  * Bounded: WORKERS files at once and QUEUE waiting; what does not fit is left to the hourly job.
  * Source: the JuiceFS format, deleting file data.
  */
+import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { MetaEngine, Write } from './engine.ts';
@@ -23,6 +24,7 @@ const CHUNKS_TO_TRY = 1024;
 interface Surroundings {
   readonly engine: MetaEngine;
   readonly logger: Logger;
+  readonly clock: Clock;
   readonly callbacks: MetaCallbacks;
 }
 
@@ -54,11 +56,18 @@ export class Deletions {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  /** Takes no more, drops what is waiting (the hourly job finds it) and waits for what is under way. */
-  stop(): Promise<void> {
+  /**
+   * Takes no more, and waits for what is left, at most `grace` ms; then drops what is still waiting (the hourly job finds
+   * it) and waits for what is under way.
+   */
+  async stop(grace: number): Promise<void> {
     this.#stopped = true;
+    const settled = this.settled();
+    const waited = new AbortController();
+    await Promise.race([settled, this.#volume.clock.sleep(grace, waited.signal).catch(() => {})]);
+    waited.abort();
     this.#queue.length = 0;
-    return this.settled();
+    await settled;
   }
 
   async #work(): Promise<void> {

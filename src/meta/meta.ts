@@ -60,6 +60,10 @@ export interface MetaOptions {
 const FLUSH_PAUSE = 1000;
 /** The guards make it once an hour for all clients together; ours looks more often, for others may have gone. */
 const JOBS_PAUSE = 600_000;
+/** Where all clients are short-lived, somebody must clean all the same. */
+const FIRST_JOBS = 30_000;
+/** How long an end waits for the data of files that were removed just before, ms. */
+const DELETION_GRACE = 3000;
 
 export class VolumeMeta implements Meta {
   readonly #volume: Volume;
@@ -104,13 +108,14 @@ export class VolumeMeta implements Meta {
     this.#every('heartbeat', this.#beat, () => this.#session.beat());
     if (volume.readOnly) return sid;
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
-    if (this.#options.backgroundJobs ?? true) this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal));
+    if (this.#options.backgroundJobs ?? true)
+      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
     return sid;
   }
 
-  #every(name: string, pause: number, run: () => Promise<void>): void {
+  #every(name: string, pause: number, run: () => Promise<void>, first = pause): void {
     const { clock, random, logger } = this.#volume;
-    this.#rhythms.push(new Rhythm({ clock, random, logger, name, pause, run }));
+    this.#rhythms.push(new Rhythm({ clock, random, logger, name, pause, first, run }));
   }
 
   async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
@@ -119,7 +124,7 @@ export class VolumeMeta implements Meta {
     try {
       if (!this.#volume.readOnly) {
         if (!options.keepSession) await this.#session.end();
-        await this.#volume.deletions.stop();
+        await this.#volume.deletions.stop(DELETION_GRACE);
         await this.#volume.stats.flush();
       }
     } finally {

@@ -1,4 +1,4 @@
-/** Something done again and again: one run at a time, a pause between two, the first after a pause. */
+/** Something done again and again: one run at a time, a pause before each. */
 import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
@@ -11,6 +11,8 @@ export interface RhythmOptions {
   readonly name: string;
   /** Pause between the end of a run and the next, ms; up to a tenth is added at random. */
   readonly pause: number;
+  /** Pause before the first run, ms. @default `pause` */
+  readonly first?: number;
   readonly run: () => Promise<void>;
 }
 
@@ -22,11 +24,11 @@ export class Rhythm {
 
   constructor(options: RhythmOptions) {
     this.#options = options;
-    this.#schedule();
+    this.#schedule(options.first ?? options.pause);
   }
 
-  #schedule(): void {
-    const { clock, random, pause } = this.#options;
+  #schedule(pause: number): void {
+    const { clock, random } = this.#options;
     if (this.#stopped) return;
     this.#cancel = clock.timer(pause * (1 + random.float() / 10), () => {
       this.#running = this.#once();
@@ -39,7 +41,7 @@ export class Rhythm {
     } catch (error) {
       if (!this.#stopped) this.#options.logger.warn(`${this.#options.name} failed; it is tried again`, { error });
     }
-    this.#schedule();
+    this.#schedule(this.#options.pause);
   }
 
   /** Ends it; resolves when a run under way is over. */

@@ -114,7 +114,8 @@ export class Volume {
 
   /** Adds to the usage of every directory that holds a name of this node. */
   async addToParents(node: Ino, attr: Attr, length: number, space: number): Promise<void> {
-    if (!this.stats.directoryStats || (length === 0 && space === 0)) return;
+    // A file that is only open any more lies in no directory, though its node still names the last one.
+    if (!this.stats.directoryStats || attr.nlink === 0 || (length === 0 && space === 0)) return;
     if (attr.parent !== 0) return this.stats.add(attr.parent, { length, space, inodes: 0 });
     const [parents] = await this.engine.read([{ kind: 'parents', ino: node }]);
     for (const [parent, names] of parents) this.stats.add(parent, { length: length * names, space: space * names, inodes: 0 });

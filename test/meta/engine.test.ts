@@ -171,6 +171,7 @@ const anyCheck: fc.Arbitrary<Guess> = fc.oneof(
         };
       },
   ),
+  anyId.map((id): Guess => () => ({ kind: 'delayed', id, time: timeOf(id) })),
   object({ name: anyCounter, value: fc.constantFrom(-1, 0, 10, 2 ** 45) }).map((check): Guess => () => ({
     kind: 'counterAtMost',
     ...check,

@@ -118,7 +118,11 @@ export class FakeApiServer {
           'Conflict',
           `uid mismatch: the provided object specified uid ${metadata.uid}, and no existing object was found`,
         );
-    } else checkPreconditions(resource, live, { uid: metadata?.uid, resourceVersion: metadata?.resourceVersion });
+    } else {
+      if (metadata?.uid && metadata.uid !== live.metadata.uid)
+        throw refusal(422, 'Invalid', `metadata.uid: Invalid value: "${metadata.uid}": field is immutable`);
+      checkPreconditions(resource, live, { resourceVersion: metadata?.resourceVersion });
+    }
     const wanted = onlyPart(intent, request.subresource);
     const fields = fieldsOf(wanted);
     const owners = (live && this.#owners.get(live.metadata.uid ?? '')) ?? [];

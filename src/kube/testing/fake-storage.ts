@@ -72,6 +72,13 @@ export class Storage {
     this.#history.splice(0, keep < 0 ? this.#history.length : keep);
   }
 
+  /** As after the restore of a backup: versions start again from a smaller one, and history is gone. Objects stay. */
+  restore(version: number): void {
+    this.version = version;
+    this.compacted = 0;
+    this.#history.length = 0;
+  }
+
   /** History after a version. */
   since(kind: string, version: number): readonly HistoryEvent[] {
     return this.#history.filter((event) => event.kind === kind && event.version > version);

@@ -86,7 +86,7 @@ function compare(tables: Tables, check: Check): Checked {
       return only(check.whole ? found.equals(check.records) : found.subarray(0, check.records.length).equals(check.records));
     }
     case 'delayed':
-      return only(connection.get(sql.hasDelayed, check.id, check.time) !== undefined);
+      return only(connection.get(sql.getDelayed, check.id, check.time) !== undefined);
     case 'counterAtMost':
       return only(readCounter(tables, check.name) <= check.value);
   }

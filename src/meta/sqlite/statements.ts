@@ -81,7 +81,7 @@ export function statementsOf(prefix: string) {
     unreferenced: `SELECT chunkid, size FROM ${t('chunk_ref')} WHERE refs <= 0 LIMIT ?`,
     delaySlices: `INSERT INTO ${t('delslices')} (chunkid, deleted, slices) VALUES (?,?,?)
       ON CONFLICT (chunkid) DO UPDATE SET deleted = excluded.deleted, slices = excluded.slices`,
-    hasDelayed: `SELECT 1 FROM ${t('delslices')} WHERE chunkid = ? AND deleted = ?`,
+    getDelayed: `SELECT 1 FROM ${t('delslices')} WHERE chunkid = ? AND deleted = ?`,
     removeDelayed: `DELETE FROM ${t('delslices')} WHERE chunkid = ? AND deleted = ?`,
     delayed: `SELECT chunkid, deleted, ${raw('slices')} FROM ${t('delslices')} WHERE deleted < ? LIMIT ?`,
 

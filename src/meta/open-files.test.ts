@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ino, ROOT_INO } from '../lib/int64.ts';
+import { OpenFiles } from './open-files.ts';
+import { type Attr, NodeType, type Piece } from './types.ts';
+
+const file = ino(7);
+const attr: Attr = {
+  flags: 0,
+  type: NodeType.File,
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  atime: 1,
+  atimensec: 0,
+  mtime: 1,
+  mtimensec: 0,
+  ctime: 1,
+  ctimensec: 0,
+  nlink: 1,
+  length: 10,
+  rdev: 0,
+  parent: ROOT_INO,
+  accessAcl: 0,
+  defaultAcl: 0,
+  tier: 0,
+};
+const pieces: readonly Piece[] = [{ pos: 0, id: 1, size: 10, off: 0, len: 10 }];
+
+function opened(): OpenFiles {
+  const files = new OpenFiles();
+  files.open(file);
+  files.note(file, attr);
+  for (const index of [0, 1]) files.keep(file, index, files.version(file), pieces);
+  return files;
+}
+
+test('views of chunks stay while mtime and length stand, and go when others have changed the file', () => {
+  const files = opened();
+  files.note(file, { ...attr, mode: 0o600, ctime: 9 });
+  assert.equal(files.chunk(file, 0), pieces);
+  for (const changed of [{ mtimensec: 1 }, { mtime: 2 }, { length: 11 }]) {
+    const other = opened();
+    other.note(file, { ...attr, ...changed });
+    assert.equal(other.chunk(file, 0), undefined);
+  }
+});
+
+test('an own write drops the chunk it changed and no other, unless others have written as well', () => {
+  const after = { ...attr, mtime: 5, length: 20 };
+  const files = opened();
+  files.changed(file, attr, after, 0);
+  assert.equal(files.chunk(file, 0), undefined);
+  assert.equal(files.chunk(file, 1), pieces);
+  files.note(file, after);
+  assert.equal(files.chunk(file, 1), pieces);
+  const raced = opened();
+  raced.changed(file, { ...attr, mtime: 4 }, after, 0);
+  assert.equal(raced.chunk(file, 1), undefined);
+});
+
+test('a view that was read before the chunk changed is not kept', () => {
+  const files = opened();
+  const version = files.version(file);
+  files.invalidate(file, 0);
+  files.keep(file, 0, version, pieces);
+  assert.equal(files.chunk(file, 0), undefined);
+});
+
+test('views outlive the last close for the next open, and are not given out in between', () => {
+  const files = opened();
+  assert.equal(files.close(file), false);
+  assert.equal(files.chunk(file, 0), undefined);
+  assert.equal(files.isOpen(file), false);
+  files.open(file);
+  files.note(file, attr);
+  assert.equal(files.chunk(file, 0), pieces);
+});
+
+test('only the last close of a file whose last name is gone deletes it', () => {
+  const files = opened();
+  files.open(file);
+  assert.equal(files.removed(file), true);
+  assert.equal(files.close(file), false);
+  assert.equal(files.close(file), true);
+  assert.equal(files.close(file), false);
+  assert.equal(files.removed(file), false);
+});
+
+test('what is remembered of files that are closed is bounded', () => {
+  const files = new OpenFiles();
+  for (let id = 1; id <= 20_000; id++) {
+    files.open(ino(id));
+    files.note(ino(id), attr);
+    files.keep(ino(id), 0, files.version(ino(id)), pieces);
+    files.close(ino(id));
+  }
+  let kept = 0;
+  for (let id = 1; id <= 20_000; id++) {
+    files.open(ino(id));
+    if (files.chunk(ino(id), 0)) kept++;
+  }
+  assert.equal(kept, 10_000);
+});

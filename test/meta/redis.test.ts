@@ -1,0 +1,290 @@
+/** What is particular to Redis: outages, answers that are lost, a server that is full, foreign spellings of a record. */
+import assert from 'node:assert/strict';
+import { connect, createServer, type Socket } from 'node:net';
+import { after, before, test } from 'node:test';
+import { Redis } from 'ioredis';
+import { FsError, UserError } from '../../src/lib/errors.ts';
+import { ino, ROOT_INO } from '../../src/lib/int64.ts';
+import type { Check, MetaEngine, Transaction } from '../../src/meta/engine.ts';
+import { encodeAttr } from '../../src/meta/records.ts';
+import { openRedis } from '../../src/meta/redis/open.ts';
+import { type Attr, NodeType } from '../../src/meta/types.ts';
+import { parseMetaUrl, type RedisUrl } from '../../src/meta/url.ts';
+import { freePort, startRedis } from '../servers.ts';
+
+let server: Awaited<ReturnType<typeof startRedis>>;
+before(async () => {
+  server = await startRedis();
+});
+after(() => server.stop());
+
+function parse(url: string): RedisUrl {
+  const parsed = parseMetaUrl(url);
+  assert.ok(parsed.kind === 'redis');
+  return parsed;
+}
+
+/** A way to the server that can be closed, and that can lose answers. */
+class Proxy {
+  readonly port: number;
+  readonly #target: number;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #server = createServer((client) => this.#join(client));
+  /** Called with what a client sends; true loses the answer and the connection. */
+  loses: (data: Buffer) => boolean = () => false;
+
+  constructor(port: number, target: number) {
+    this.port = port;
+    this.#target = target;
+  }
+
+  #join(client: Socket): void {
+    const upstream = connect(this.#target, '127.0.0.1');
+    const pair = [client, upstream] as const;
+    this.#pairs.add(pair);
+    let losing = false;
+    const end = (): void => {
+      client.destroy();
+      upstream.destroy();
+      this.#pairs.delete(pair);
+    };
+    client.on('data', (data: Buffer) => {
+      losing ||= this.loses(data);
+      upstream.write(data);
+    });
+    upstream.on('data', (data: Buffer) => (losing ? end() : client.write(data)));
+    for (const socket of pair) socket.on('close', end).on('error', end);
+  }
+
+  open(): Promise<void> {
+    return new Promise((resolve) => this.#server.listen(this.port, '127.0.0.1', resolve));
+  }
+
+  close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const [client, upstream] of this.#pairs) {
+      client.destroy();
+      upstream.destroy();
+    }
+    return closed;
+  }
+}
+
+async function withProxy(
+  options: { readonly patience: number },
+  run: (engine: MetaEngine, proxy: Proxy) => Promise<void>,
+): Promise<void> {
+  const proxy = new Proxy(await freePort(), server.port);
+  await proxy.open();
+  const engine = await openRedis(parse(`redis://127.0.0.1:${proxy.port}/1`), options);
+  try {
+    await run(engine, proxy);
+  } finally {
+    await engine.reset().catch(() => {});
+    await engine.close();
+    await proxy.close();
+  }
+}
+
+const file: Attr = {
+  flags: 0,
+  type: NodeType.File,
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  atime: 1,
+  atimensec: 0,
+  mtime: 1,
+  mtimensec: 0,
+  ctime: 1,
+  ctimensec: 0,
+  nlink: 1,
+  length: 0,
+  rdev: 0,
+  parent: ROOT_INO,
+  accessAcl: 0,
+  defaultAcl: 0,
+  tier: 0,
+};
+
+const count = (delta: number): Transaction => ({ checks: [], writes: [{ kind: 'addCounter', name: 'usedSpace', delta }] });
+
+async function counter(engine: MetaEngine): Promise<number> {
+  const [value] = await engine.read([{ kind: 'counter', name: 'usedSpace' }]);
+  return value;
+}
+
+test('a commit whose answer is lost is neither done twice nor reported as failed', async () => {
+  await withProxy({ patience: 10_000 }, async (engine, proxy) => {
+    await engine.commit(count(0));
+    let lost = 0;
+    proxy.loses = (data) => data.includes('EVALSHA') && lost++ < 5;
+    for (let done = 1; done <= 20; done++) assert.deepEqual(await engine.commit(count(7)), { ok: true, results: [done * 7] });
+    assert.ok(lost > 5);
+    assert.equal(await counter(engine), 140);
+  });
+});
+
+test('commits that are out together when the connection goes are each done once', async () => {
+  await withProxy({ patience: 10_000 }, async (engine, proxy) => {
+    await engine.commit(count(0));
+    let lost = 0;
+    proxy.loses = (data) => data.includes('EVALSHA') && lost++ === 0;
+    const results = await Promise.all(Array.from({ length: 600 }, () => engine.commit(count(1))));
+    assert.ok(results.every((result) => result.ok));
+    assert.equal(await counter(engine), 600);
+  });
+});
+
+test('operations wait while the server is away, and go on when it is back', async () => {
+  await withProxy({ patience: 20_000 }, async (engine, proxy) => {
+    await engine.commit(count(1));
+    await proxy.close();
+    const waiting = [engine.commit(count(1)), counter(engine), engine.lookup(ROOT_INO, Buffer.from('x'))] as const;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const again = new Proxy(proxy.port, server.port);
+    await again.open();
+    const [committed, , found] = await Promise.all(waiting);
+    assert.deepEqual(committed, { ok: true, results: [2] });
+    assert.equal(found, undefined);
+    await engine.reset();
+    await engine.close();
+    await again.close();
+  });
+});
+
+test('an operation gives up after its patience, in a sentence that names the server, and the next one works again', async () => {
+  await withProxy({ patience: 400 }, async (engine, proxy) => {
+    await proxy.close();
+    await assert.rejects(engine.commit(count(1)), (error: unknown) => {
+      assert.ok(error instanceof FsError);
+      assert.equal(error.code, 'EIO');
+      assert.match(error.message, /Redis at redis:\/\/127\.0\.0\.1:\d+\/1 does not answer: .*ECONNREFUSED/);
+      return true;
+    });
+    const again = new Proxy(proxy.port, server.port);
+    await again.open();
+    // The connection is made anew after a pause of at most a second.
+    for (let attempt = 0; ; attempt++) {
+      const result = await engine.commit(count(1)).catch((error: unknown) => {
+        if (attempt > 20) throw error;
+      });
+      if (result) break;
+    }
+    assert.equal(await counter(engine), 1);
+    await engine.reset();
+    await engine.close();
+    await again.close();
+  });
+});
+
+test('a server that is not there is reported with what to check', async () => {
+  const port = await freePort();
+  await assert.rejects(openRedis(parse(`redis://:secret@127.0.0.1:${port}/1`), { patience: 200 }), (error: unknown) => {
+    assert.ok(error instanceof UserError);
+    assert.equal(error.code, 'MetaUnreachable');
+    assert.match(error.message, /ECONNREFUSED/);
+    assert.doesNotMatch(`${error.message} ${String(error.stack)}`, /secret/);
+    return true;
+  });
+});
+
+test('a wrong password is reported at once and not repeated in the message', async () => {
+  const guarded = await startRedis(['--requirepass', 'right']);
+  try {
+    for (const user of [':wrong@', '']) {
+      const url = parse(`redis://${user}127.0.0.1:${guarded.port}/1`);
+      await assert.rejects(openRedis(url, { patience: 60_000 }), (error: unknown) => {
+        assert.ok(error instanceof UserError);
+        assert.equal(error.code, 'MetaRefused');
+        assert.doesNotMatch(error.message, /wrong/);
+        return true;
+      });
+    }
+    const engine = await openRedis(parse(`redis://:right@127.0.0.1:${guarded.port}/1`));
+    assert.equal(await engine.readSetting(), undefined);
+    await engine.close();
+  } finally {
+    await guarded.stop();
+  }
+});
+
+test('a server that would drop keys is told not to, and a full one answers ENOSPC to what adds but lets things be removed', async () => {
+  const small = await startRedis(['--maxmemory-policy', 'allkeys-lru']);
+  const admin = new Redis(small.port, '127.0.0.1');
+  const engine = await openRedis(parse(small.url(0)));
+  try {
+    assert.deepEqual(await admin.config('GET', 'maxmemory-policy'), ['maxmemory-policy', 'noeviction']);
+    const name = Buffer.from('name');
+    const put: Transaction = {
+      checks: [],
+      writes: [
+        { kind: 'putNode', ino: ino(2), attr: file },
+        { kind: 'putEntry', parent: ROOT_INO, name, value: { type: NodeType.File, ino: ino(2) } },
+      ],
+    };
+    assert.ok((await engine.commit(put)).ok);
+    await admin.config('SET', 'maxmemory', '1');
+    await assert.rejects(engine.commit(put), { code: 'ENOSPC' });
+    const remove: Transaction = {
+      checks: [],
+      writes: [
+        { kind: 'removeEntry', parent: ROOT_INO, name },
+        { kind: 'removeNode', ino: ino(2) },
+        { kind: 'addDelfile', ino: ino(2), length: 5, time: 1 },
+      ],
+    };
+    assert.ok((await engine.commit(remove)).ok);
+    assert.equal(await engine.lookup(ROOT_INO, name), undefined);
+    assert.deepEqual(await engine.scanDelfiles(2, 10), [{ ino: ino(2), length: 5 }]);
+  } finally {
+    await engine.close();
+    admin.disconnect();
+    await small.stop();
+  }
+});
+
+test('scripts that the server has forgotten are loaded again', async () => {
+  await withProxy({ patience: 5000 }, async (engine) => {
+    const admin = new Redis(server.port, '127.0.0.1');
+    assert.deepEqual(await engine.commit(count(1)), { ok: true, results: [1] });
+    await admin.script('FLUSH');
+    assert.deepEqual(await engine.commit(count(1)), { ok: true, results: [2] });
+    assert.equal(await engine.lookup(ROOT_INO, Buffer.from('x')), undefined);
+    admin.disconnect();
+  });
+});
+
+test('a node that an older client wrote in another length is compared by what it means', async () => {
+  await withProxy({ patience: 5000 }, async (engine) => {
+    const admin = new Redis({ port: server.port, host: '127.0.0.1', db: 1 });
+    await admin.set('i2', encodeAttr(file).subarray(0, 71));
+    const [attr] = await engine.read([{ kind: 'node', ino: ino(2) }]);
+    assert.deepEqual(attr, file);
+    for (const scope of ['access', 'all'] as const) {
+      const check: Check = { kind: 'node', ino: ino(2), expect: attr, scope };
+      assert.ok((await engine.commit({ checks: [check], writes: [] })).ok, scope);
+      const other: Check = { ...check, expect: { ...file, uid: 5 } };
+      assert.equal((await engine.commit({ checks: [other], writes: [] })).ok, false);
+    }
+    admin.disconnect();
+  });
+});
+
+test('the keys of a new volume are those of the official client, and our own begin with a letter it does not know', async () => {
+  await withProxy({ patience: 5000 }, async (engine) => {
+    const admin = new Redis({ port: server.port, host: '127.0.0.1', db: 1 });
+    await engine.writeSetting('{}', { trash: true, nowNs: 1_700_000_000_500_000_000n });
+    const keys = (await admin.keys('*')).toSorted();
+    const [ours, ...theirs] = keys.toReversed();
+    assert.match(ours ?? '', /^zcommit:/);
+    assert.deepEqual(theirs, ['setting', 'i9223372032828243968', 'i1']);
+    assert.ok((await admin.ttl(ours ?? '')) > 0);
+    const root = await admin.getBuffer('i1');
+    assert.equal(
+      root?.toString('hex'),
+      '0021ff0000000000000000' + '000000006553f10000000000'.repeat(3) + '00000002000000000000100000000000000000000000000100',
+    );
+    admin.disconnect();
+  });
+});
