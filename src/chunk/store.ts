@@ -116,9 +116,11 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   async remove(slice: SliceId): Promise<void> {
     const removals = Array.from({ length: this.geometry.count(slice.size) }, (_, index) => {
       const number = this.geometry.number(slice.id, index);
+      const length = this.geometry.length(slice.size, index);
+      this.#reader.forget(number);
       this.#memory.delete(number);
-      this.#disk?.remove(number);
-      const key = blockKey(slice.id, index, this.geometry.length(slice.size, index), this.#hashPrefix);
+      this.#disk?.remove(number, length);
+      const key = blockKey(slice.id, index, length, this.#hashPrefix);
       return this.#deletes.run(async () => {
         this.#counters.deletes++;
         try {
