@@ -73,6 +73,8 @@ export class DiskCache {
   readonly #writers = new Limiter(2);
   readonly #background = new Set<Promise<void>>();
   readonly #pending = new Map<number, Block>();
+  /** Removed before the scan was done: their files may still be there for a moment, and are not to be found. */
+  readonly #removed = new Set<number>();
   readonly #closed = new AbortController();
   #ready: Promise<void> = Promise.resolve();
   #room: Promise<boolean> = Promise.resolve(true);
@@ -122,9 +124,10 @@ export class DiskCache {
         await scanCache(join(this.#root, 'raw'), this.#clock, this.#closed.signal, ({ id, index, length }) => {
           if (index >= this.#geometry.blocksPerSlice || length > this.#geometry.blockSize) return;
           const number = this.#geometry.number(id, index);
-          if (this.#index.size(number) === undefined) this.#add(number, length, false);
+          if (this.#index.size(number) === undefined && !this.#removed.has(number)) this.#add(number, length, false);
         });
         this.#scanned = true;
+        this.#removed.clear();
         await this.#evict();
       } catch (error) {
         this.#failed('read the cache directory', error);
@@ -168,7 +171,8 @@ export class DiskCache {
   /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. */
   async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
     const size = this.#index.size(number);
-    if (size !== undefined ? size !== length : this.#scanned) return this.#readPending(number, length, offset, target);
+    if (size !== undefined ? size !== length : this.#scanned || this.#removed.has(number))
+      return this.#readPending(number, length, offset, target);
     try {
       let file = this.#open.get(number);
       if (!file) {
@@ -217,6 +221,7 @@ export class DiskCache {
   /** Forgets the block of `length` bytes and deletes its file. */
   remove(number: number, length: number): void {
     this.#pending.delete(number);
+    if (!this.#scanned) this.#removed.add(number);
     if (!this.#scanned || this.#index.size(number) !== undefined) this.#drop(number, length);
   }
 
@@ -251,7 +256,7 @@ export class DiskCache {
     const parts: Uint8Array[] = [data];
     if (this.#level !== 'none') {
       const trailer = Buffer.allocUnsafe(trailerLength(block.length));
-      for (const [piece, sum] of crc32cPieces(data, PIECE).entries()) trailer.writeUInt32BE(sum, piece * 4);
+      for (const [piece, sum] of (block.sums ?? crc32cPieces(data, PIECE)).entries()) trailer.writeUInt32BE(sum, piece * 4);
       parts.push(trailer);
     }
     const create = () => open(temporary, 'w', this.#mode);

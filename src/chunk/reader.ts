@@ -261,7 +261,8 @@ export class SliceReader {
     if (!codec) {
       const block = pool.acquire(length);
       try {
-        const body = await this.#counted(() => objects.get(key, { into: block.data }));
+        const onSums = (sums: Uint32Array): void => void (block.sums = sums);
+        const body = await this.#counted(() => objects.get(key, { into: block.data, onSums }));
         if (body.length !== length) throw short(key, body.length, length);
         return block;
       } catch (error) {

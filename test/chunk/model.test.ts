@@ -144,6 +144,6 @@ for (const compression of ['none', 'zstd'])
           rmSync(folder, { recursive: true, force: true });
         },
       ),
-      { numRuns: 40, endOnFailure: true },
+      { numRuns: 60, endOnFailure: true },
     );
   });

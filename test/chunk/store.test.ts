@@ -290,6 +290,17 @@ test('writers wait when the buffers are full, go on when there is room, and stop
   await store.close();
 });
 
+test('a writer that waited and then does not write leaves nobody waiting', async () => {
+  const store = open(new MemoryObjectStore(), { bufferBytes: BLOCK });
+  const writer = store.newSlice();
+  writer.write(pattern(BLOCK, 1), 0);
+  const waiting = Array.from({ length: 5 }, () => store.throttle() ?? assert.fail('there is room'));
+  writer.setId(1);
+  await writer.finish();
+  await Promise.all(waiting);
+  await store.close();
+});
+
 test('no more uploads run at a time than are allowed', async () => {
   const objects = new MemoryObjectStore();
   let running = 0;
