@@ -107,6 +107,7 @@ export class VolumeMeta implements Meta {
       });
     this.#every('heartbeat', this.#beat, () => this.#session.beat());
     if (volume.readOnly) return sid;
+    await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     if (this.#options.backgroundJobs ?? true)
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
@@ -190,7 +191,7 @@ export class VolumeMeta implements Meta {
     }
   }
 
-  symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
+  async symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
     if (target.length === 0) throw new FsError('ENOENT');
     if (target.length > MAX_SYMLINK) throw new FsError('ENAMETOOLONG');
     if (target.includes(0)) throw new FsError('EINVAL');
