@@ -359,6 +359,22 @@ for (const [backendName, start] of [
       assert.deepEqual(changed.status, both.status);
     });
 
+    check('a condition that its manager sends no more is gone whole, one of another manager stays', async () => {
+      const name = fresh();
+      await widgets().create({ metadata: { name, namespace } });
+      const input: ConditionInput = { type: 'Ready', status: 'True', reason: 'Made', message: 'all is well' };
+      const send = (conditions: readonly Condition[], fieldManager: string): Promise<Widget> =>
+        widgets().applyStatus({ metadata: { name, namespace }, status: { conditions } }, { fieldManager });
+      await send(setCondition([], { ...input, type: 'Theirs' }, 0), 'other');
+      const ready = setCondition([], input, 0);
+      await send(setCondition(ready, { ...input, type: 'Reconciling' }, 0), 'status');
+      const less = await send(ready, 'status');
+      assert.deepEqual(less.status?.conditions?.map((each) => Object.keys(each).length + each.type).toSorted(), [
+        '5Ready',
+        '5Theirs',
+      ]);
+    });
+
     check('the status of what is not there cannot be applied', async () => {
       await assert.rejects(widgets().applyStatus({ metadata: { name: 'nothing', namespace }, status: { seen: 1 } }), (error) =>
         isNotFound(error),

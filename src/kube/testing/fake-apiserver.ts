@@ -13,7 +13,7 @@ import { timestamp } from '../conditions.ts';
 import { ApiError, type StatusCause } from '../errors.ts';
 import * as builtIn from '../resources.ts';
 import type { JsonPatchOperation, KubeObject, ObjectRef, Resource } from '../types.ts';
-import { type JsonMap, fieldName, fieldsOf, fieldsV1, merge, removeField, same, valueAt } from './fake-fields.ts';
+import { type JsonMap, fieldName, fieldsOf, fieldsV1, isItemKey, merge, removeField, same, valueAt } from './fake-fields.ts';
 import { Storage } from './fake-storage.ts';
 
 /** Whose fields: one entry of managedFields. */
@@ -143,7 +143,9 @@ export class FakeApiServer {
       );
     const next = structuredClone(merge(live ?? {}, wanted)) as JsonMap;
     const others = owners.filter((owner) => !mine(owner));
-    for (const field of owners.find(mine)?.fields ?? [])
+    // The key of a list item goes last: without it the item could not be found for its other fields.
+    const owned = [...(owners.find(mine)?.fields ?? [])].toSorted((a, b) => Number(isItemKey(a)) - Number(isItemKey(b)));
+    for (const field of owned)
       if (!fields.has(field) && !others.some((owner) => owner.fields.has(field))) removeField(next, field);
     const taken = new Set(causes.map((cause) => cause.field));
     const kept = others.map((owner) => ({

@@ -82,6 +82,13 @@ const segmentsOf = (path: string): string[] => path.split(SEPARATOR);
 const find = (list: readonly unknown[], key: JsonMap): number =>
   list.findIndex((item) => isMap(item) && Object.entries(key).every(([name, value]) => item[name] === value));
 
+/** True for the field that names its item of a keyed list, as `type` of a condition. */
+export function isItemKey(path: string): boolean {
+  const [item, field] = segmentsOf(path).slice(-2);
+  if (!item?.startsWith('k:') || !field?.startsWith('f:')) return false;
+  return Object.hasOwn(JSON.parse(item.slice(2)) as JsonMap, field.slice(2));
+}
+
 /** The value of a field, undefined where it is not there. */
 export function valueAt(object: unknown, path: string): unknown {
   let value = object;
