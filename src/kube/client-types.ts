@@ -24,7 +24,7 @@ export interface OwnerReference {
 
 export interface ObjectMeta {
   readonly name: string;
-  readonly namespace?: string | undefined;
+  readonly namespace?: string;
   readonly uid?: string;
   readonly resourceVersion?: string;
   readonly generation?: number;
@@ -58,7 +58,8 @@ export interface ObjectRef {
 
 /** An object to be sent: like T, without the demand that the server has filled it in. */
 export interface Intent {
-  readonly metadata: ObjectMeta;
+  readonly metadata:
+    ObjectMeta | { readonly name: string; readonly namespace?: string | undefined; readonly [field: string]: unknown };
   readonly [field: string]: unknown;
 }
 
