@@ -165,6 +165,9 @@ export function program(): Command {
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'own namespace', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
     .option('--image <image>', 'image of the sidecars')
+    .addOption(
+      new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
+    )
     .option('--port <port>', 'port of the webhook', '8443')
     .option('--tls-cert <file>', 'certificate, instead of own ones')
     .option('--tls-key <file>', 'key of the certificate')

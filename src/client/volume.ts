@@ -2,11 +2,11 @@
  * One volume, opened for serving: metadata, blocks, file system, and what ties them (compaction, deletion of blocks, figures).
  * Everything that one mount needs besides the kernel.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
-import type { FileSystem } from '../fuse/types.ts';
+import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
@@ -62,17 +62,20 @@ export interface VolumeOptions {
   readonly maxDownloads: number;
   readonly heartbeatMs: number;
   readonly backgroundJobs: boolean;
-  /**
-   * Where the state lies that the next client of the same mount takes over: session id, open handles, written data that is
-   * not stored yet. Absent: the client's death ends it all.
-   */
-  readonly stateFolder?: string;
+  /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
+  readonly journalFolder?: string;
+  /** Open handles, for the next client. */
+  readonly handles?: HandleJournal;
+  /** The session of the client that this one follows; its journal is in `journalFolder`. */
+  readonly resume?: number;
   readonly logger?: Logger;
 }
 
 export interface OpenVolume {
   readonly name: string;
   readonly uuid: string;
+  /** The session, for a client that follows; 0 where the mount is read-only. */
+  readonly sid: number;
   readonly fileSystem: FileSystem;
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
@@ -129,10 +132,10 @@ async function serveVolume(
   background: { compactor?: Compactor },
   logger: Logger,
 ): Promise<OpenVolume> {
-  const state = options.stateFolder === undefined ? undefined : new ClientState(options.stateFolder, format.uuid);
-  const earlier = state?.sid;
-  const sid = await meta.newSession(options.mountPoint, earlier);
-  state?.keep(sid);
+  const { journalFolder, resume } = options;
+  const sid = await meta.newSession(options.mountPoint, resume);
+  // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
+  if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
   const started = performance.now();
@@ -162,13 +165,14 @@ async function serveVolume(
     readOnly: options.readOnly,
     xattr: options.xattr,
     hideInternal: options.hideInternal,
-    ...(state ? { handlesPath: state.handles } : {}),
-    ...(state && !options.readOnly ? { journal: new Journal(state.journal) } : {}),
+    ...(options.handles ? { handles: options.handles } : {}),
+    ...(journalFolder !== undefined && !options.readOnly ? { journal: new Journal(journalFolder) } : {}),
   });
-  const recovered = state && earlier !== undefined ? await vfs.recover(options.readOnly ? undefined : state.journal) : undefined;
+  const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
   return {
     name: format.name,
     uuid: format.uuid,
+    sid,
     fileSystem: observed(vfs, stats, accessLog),
     recovered,
     lost,
@@ -179,48 +183,9 @@ async function serveVolume(
       await compactor.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
-      if (!keep) state?.remove();
+      if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });
     },
   };
-}
-
-/** The files of a mount's state: `session` (which session of which volume), `handles`, and the folder `journal`. */
-class ClientState {
-  readonly #folder: string;
-  readonly #uuid: string;
-  /** The session of an earlier client of this mount. */
-  readonly sid: number | undefined;
-
-  /** State that another volume left is dropped. */
-  constructor(folder: string, uuid: string) {
-    this.#folder = folder;
-    this.#uuid = uuid;
-    let found: { readonly uuid?: string; readonly sid?: number } = {};
-    try {
-      found = JSON.parse(readFileSync(join(folder, 'session'), 'utf8')) as typeof found;
-    } catch {
-      // The first client of this mount.
-    }
-    this.sid = found.uuid === uuid ? found.sid : undefined;
-    if (this.sid === undefined) this.remove();
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-  }
-
-  get handles(): string {
-    return join(this.#folder, 'handles');
-  }
-
-  get journal(): string {
-    return join(this.#folder, 'journal');
-  }
-
-  keep(sid: number): void {
-    writeFileSync(join(this.#folder, 'session'), JSON.stringify({ uuid: this.#uuid, sid }), { mode: 0o600 });
-  }
-
-  remove(): void {
-    rmSync(this.#folder, { recursive: true, force: true });
-  }
 }
 
 function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void {

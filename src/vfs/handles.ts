@@ -1,17 +1,13 @@
 /**
- * Open handles, by number. With a state file the table outlives the process: each handle is one fixed slot in it (written
- * when the handle is made and cleared when it is released, some 2 µs each), so the client that takes the session over knows
- * which files the kernel holds open, and how.
- *
- * Slot: `u64 inode | u32 flags | u32 kind` (0 free, 1 file, 2 directory), little-endian, at (handle - 1) × 16.
+ * Open handles, by number. With a journal the table outlives the process, so the client that takes the session over knows which
+ * files the kernel holds open, and how. A directory is told from a file by a flag that open(2) does not use.
  */
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
-import { type Ino, readInoLE, writeInoLE } from '../lib/int64.ts';
+import type { HandleJournal } from '../fuse/types.ts';
+import type { Ino } from '../lib/int64.ts';
 import type { DirectoryListing } from './directory.ts';
 import { newReadPosition, type ReadPosition } from './reader.ts';
 
-const SLOT = 16;
-const KIND = { free: 0, file: 1, directory: 2 } as const;
+const DIRECTORY = 0x8000_0000;
 
 export interface FileHandle {
   readonly kind: 'file';
@@ -45,24 +41,15 @@ export type Handle = FileHandle | DirectoryHandle | VirtualHandle;
 export class Handles {
   readonly #table: (Handle | undefined)[] = [];
   readonly #free: number[] = [];
-  readonly #file: number | undefined;
-  readonly #slot = Buffer.alloc(SLOT);
+  readonly #journal: HandleJournal | undefined;
 
-  /** With a path the table is kept there, and what it holds already is taken over. */
-  constructor(path?: string) {
-    if (path === undefined) return;
-    this.#file = openSync(path, 'a+', 0o600);
-    closeSync(this.#file);
-    this.#file = openSync(path, 'r+');
-    const count = Math.floor(fstatSync(this.#file).size / SLOT);
-    const slot = Buffer.alloc(SLOT);
-    for (let index = 0; index < count; index++) {
-      readSync(this.#file, slot, 0, SLOT, index * SLOT);
-      const kind = slot.readUInt32LE(12);
-      const ino = readInoLE(slot, 0);
-      if (kind === KIND.file) this.#table[index] = fileHandle(ino, slot.readUInt32LE(8));
-      else if (kind === KIND.directory) this.#table[index] = directoryHandle(ino);
-      else this.#free.push(index + 1);
+  /** What the journal holds already is taken over. */
+  constructor(journal?: HandleJournal) {
+    this.#journal = journal;
+    for (const { handle, ino, flags } of journal?.entries() ?? []) {
+      while (this.#table.length < handle) this.#free.push(this.#table.push(undefined));
+      this.#free.splice(this.#free.indexOf(handle), 1);
+      this.#table[handle - 1] = flags >= DIRECTORY ? directoryHandle(ino) : fileHandle(ino, flags);
     }
   }
 
@@ -70,7 +57,8 @@ export class Handles {
   add(handle: Handle): number {
     const number = this.#free.pop() ?? this.#table.length + 1;
     this.#table[number - 1] = handle;
-    if (handle.kind !== 'virtual') this.#store(number, handle.ino, handle.kind === 'file' ? handle.flags : 0, KIND[handle.kind]);
+    if (handle.kind === 'file') this.#journal?.add({ handle: number, ino: handle.ino, flags: handle.flags & ~DIRECTORY });
+    else if (handle.kind === 'directory') this.#journal?.add({ handle: number, ino: handle.ino, flags: DIRECTORY });
     return number;
   }
 
@@ -83,7 +71,7 @@ export class Handles {
     if (!handle) return undefined;
     this.#table[number - 1] = undefined;
     this.#free.push(number);
-    if (handle.kind !== 'virtual') this.#store(number, handle.ino, 0, KIND.free);
+    if (handle.kind !== 'virtual') this.#journal?.remove(number);
     return handle;
   }
 
@@ -94,18 +82,6 @@ export class Handles {
 
   get count(): number {
     return this.#table.length - this.#free.length;
-  }
-
-  close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-  }
-
-  #store(number: number, ino: Ino, flags: number, kind: number): void {
-    if (this.#file === undefined) return;
-    writeInoLE(this.#slot, ino, 0);
-    this.#slot.writeUInt32LE(flags >>> 0, 8);
-    this.#slot.writeUInt32LE(kind, 12);
-    writeSync(this.#file, this.#slot, 0, SLOT, (number - 1) * SLOT);
   }
 }
 

@@ -6,7 +6,7 @@
  * - a handle can be used by a client that never opened it (handles.ts), so a session survives its client.
  */
 import type { ChunkStore } from '../chunk/types.ts';
-import type { DirSink, FileSystem, FuseEntry, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
+import type { DirSink, FileSystem, HandleJournal, FuseEntry, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { errno, FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
@@ -58,8 +58,8 @@ export interface VfsOptions {
   readonly xattr?: boolean;
   /** Leaves the virtual files out of listings (they can still be opened). @default false */
   readonly hideInternal?: boolean;
-  /** Where the handle table is kept for a client that takes over. */
-  readonly handlesPath?: string;
+  /** Where open handles are noted for a client that takes over. */
+  readonly handles?: HandleJournal;
   readonly journal?: Journal;
   readonly clock?: Clock;
 }
@@ -87,7 +87,7 @@ export class Vfs implements FileSystem {
     this.#clock = options.clock ?? systemClock;
     this.#root = options.root ?? ROOT_INO;
     this.#files = new OpenFiles({ meta: options.meta, chunks: options.chunks, clock: this.#clock, journal: options.journal });
-    this.#handles = new Handles(options.handlesPath);
+    this.#handles = new Handles(options.handles);
     this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
     this.#reader = { meta: options.meta, chunks: options.chunks, clock: this.#clock, maxReadahead: options.maxReadahead };
     if (options.xattr) {
@@ -133,10 +133,9 @@ export class Vfs implements FileSystem {
     return this.#files.flushAll();
   }
 
-  /** Ends after `flushAll`; the handle table stays where it is for the next client. */
+  /** Ends after `flushAll`. */
   close(): void {
     this.#files.close();
-    this.#handles.close();
   }
 
   get openHandles(): number {

@@ -1,0 +1,21 @@
+/** `juicepod operator`: runs the operator until it is told to end. */
+import { connect } from '../kube/client.ts';
+import { createLogger, type LogLevel } from '../lib/log.ts';
+import { runOperator } from '../operator/index.ts';
+import { endingSignal, portOf } from './options.ts';
+
+export async function operatorCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
+  const options = raw as {
+    readonly kubeconfig?: string;
+    readonly namespace: string;
+    readonly metricsPort: string;
+    readonly logLevel: LogLevel;
+  };
+  await runOperator({
+    client: connect({ fieldManager: 'juicepod-operator', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
+    namespace: options.namespace,
+    port: portOf(options.metricsPort, '--metrics-port'),
+    log: createLogger({ level: options.logLevel, json: true }),
+    signal: endingSignal(),
+  });
+}

@@ -1,0 +1,24 @@
+/** Values of options that several commands read. */
+import { UserError } from '../lib/errors.ts';
+
+/** A number between bounds. Throws UserError `InvalidNumber` naming the option. */
+export function numberOf(text: string, option: string, min: number, max: number): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= min && value <= max))
+    throw new UserError('InvalidNumber', `${option}: wanted a number from ${min} to ${max}, found ${JSON.stringify(text)}`);
+  return value;
+}
+
+/** A TCP port; 0 takes a free one. */
+export function portOf(text: string, option: string): number {
+  const port = numberOf(text, option, 0, 65_535);
+  if (!Number.isInteger(port)) throw new UserError('InvalidNumber', `${option}: wanted a port, found ${JSON.stringify(text)}`);
+  return port;
+}
+
+/** Aborted by SIGTERM or SIGINT. */
+export function endingSignal(): AbortSignal {
+  const ending = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  return ending.signal;
+}

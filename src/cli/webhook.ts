@@ -1,0 +1,37 @@
+/** `juicepod webhook`: runs the admission webhook until it is told to end. */
+import { runWebhook, type Settings } from '../admission/index.ts';
+import { connect } from '../kube/client.ts';
+import { UserError } from '../lib/errors.ts';
+import { createLogger, type LogLevel } from '../lib/log.ts';
+import { endingSignal, portOf } from './options.ts';
+
+interface WebhookCommand {
+  readonly kubeconfig?: string;
+  readonly namespace: string;
+  readonly image?: string;
+  readonly imagePullPolicy?: Settings['imagePullPolicy'];
+  readonly port: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly logLevel: LogLevel;
+}
+
+export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
+  const options = raw as unknown as WebhookCommand;
+  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
+    throw new UserError('KeyPairIncomplete', '--tls-cert and --tls-key belong together: only one of them was given');
+  await runWebhook(
+    {
+      client: connect({ fieldManager: 'juicepod-webhook', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
+      namespace: options.namespace,
+      port: portOf(options.port, '--port'),
+      log: createLogger({ level: options.logLevel, json: true }),
+      settings: {
+        ...(options.image ? { image: options.image } : {}),
+        ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
+      },
+      ...(options.tlsCert && options.tlsKey ? { files: { cert: options.tlsCert, key: options.tlsKey } } : {}),
+    },
+    endingSignal(),
+  );
+}

@@ -1,0 +1,64 @@
+/** What a pod's plan says, as options of the client: one entry per mount. */
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parseMountConfig, storeEnvironment } from '../api/mount.ts';
+import { parsePlan, type Plan } from '../api/plan.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
+import type { ServeOptions } from './mount.ts';
+
+const MIB = 1024 * 1024;
+
+function read(path: string, what: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UserError('PlanUnreadable', `${what} ${path} cannot be read: ${messageOf(error)}`, {
+      hint: 'The webhook adds it to the pod; see `kubectl describe pod`.',
+    });
+  }
+}
+
+/** Reads a plan and the volume.json of each mount. Throws UserError. */
+export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
+  const plan = parsePlan(read(path, 'the plan'));
+  const cache = plan.cache;
+  const shares = plan.mounts.length;
+  const mounts = plan.mounts.map((mount): ServeOptions => {
+    const folder = dirname(mount.config);
+    const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
+    const override = config.storage ?? {};
+    return {
+      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true },
+      volume: {
+        metaUrl: config.metaUrl,
+        expect: { name: config.name, uuid: config.uuid },
+        storage: { ...override, environment: storeEnvironment(override) },
+        subPath: mount.subPath,
+        readOnly: mount.readOnly,
+        xattr: true,
+        hideInternal: true,
+        attrTimeout: plan.attrTTL,
+        entryTimeout: plan.entryTTL,
+        dirEntryTimeout: plan.dirEntryTTL,
+        negativeTimeout: plan.negativeTTL,
+        ...(cache
+          ? {
+              cache: {
+                folder: cache.directory,
+                bytes: Math.floor((cache.sizeMiB * MIB) / shares),
+                freeRatio: cache.freeSpaceRatio,
+              },
+            }
+          : {}),
+        bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
+        readaheadBytes: plan.readaheadMiB * MIB,
+        maxUploads: plan.maxUploads,
+        maxDownloads: plan.maxDownloads,
+        heartbeatMs: 12_000,
+        backgroundJobs: true,
+        ...(cache ? { journalFolder: join(cache.directory, `journal-${mount.id}`) } : {}),
+      },
+    };
+  });
+  return { plan, mounts };
+}
