@@ -1,5 +1,6 @@
 /** A JuiceVolume from declaration to deletion, over real databases and stores. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,10 +9,11 @@ import { Redis } from 'ioredis';
 import type { MountConfig } from '../../src/api/mount.ts';
 import { type Format, parseFormat } from '../../src/meta/format.ts';
 import { decryptSecrets } from '../../src/meta/format-secrets.ts';
+import { systemRandom } from '../../src/lib/random.ts';
 import { withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
 import { freePort, type S3Server, type Server, startRedis, startS3 } from '../servers.ts';
-import { ToolMissing } from '../tools.ts';
+import { ensureDebian, ToolMissing } from '../tools.ts';
 import { createHarness, type Harness } from './harness.ts';
 
 let redis: Server & { url(db?: number): string };
@@ -186,6 +188,78 @@ describe('a new volume', () => {
     await harness.reconcile();
     assert.deepEqual(harness.writes(), []);
   });
+});
+
+test('a defect is told in the conditions, and the controller is told too', async (t) => {
+  const { spec } = place(t);
+  const uuid = (): string => {
+    throw new TypeError('no more UUIDs');
+  };
+  const harness = createHarness({ random: { ...systemRandom, uuid } });
+  await harness.createVolume(spec);
+  await assert.rejects(harness.reconcile(), /no more UUIDs/);
+  assert.equal(harness.condition('Reconciling'), 'True InternalError');
+  assert.equal(harness.message('Reconciling'), 'no more UUIDs');
+});
+
+test('objects that the store will not delete keep the volume, and the reason is told', async (t) => {
+  const { spec, folder, database } = place(t);
+  let locked = true;
+  const harness = createHarness({
+    backends: {
+      openStore: ({ bucket, name }) =>
+        withFaults(openObjectStore({ storage: 'file', bucket, name }), (operation, key) =>
+          locked && operation === 'delete' && key === 'chunks/locked' ? { kind: 'status', status: 403 } : undefined,
+        ),
+    },
+  });
+  await harness.createVolume({ ...spec, reclaimPolicy: 'Delete' });
+  await harness.reconcile();
+  mkdirSync(join(folder, 'datasets', 'chunks'));
+  for (const name of ['a', 'locked', 'z']) writeFileSync(join(folder, 'datasets', 'chunks', name), 'data');
+  await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
+  await harness.deleteVolume();
+  await harness.reconcile();
+  assert.equal(harness.condition('Ready'), 'False StorageDenied');
+  assert.equal(await database.exists('setting'), 1);
+  locked = false;
+  await harness.reconcile();
+  assert.equal(harness.volume(), undefined);
+  assert.equal(await database.dbsize(), 0);
+});
+
+test('a database behind TLS is reached with the authority of a Secret, which clients get too', async (t) => {
+  const { folder, spec } = place(t);
+  const openssl = (...args: readonly string[]): void => void execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+  ensureDebian('openssl');
+  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+  openssl('req', '-x509', ...made, '-keyout', 'ca.key', '-out', 'ca.crt', '-subj', '/CN=authority');
+  const signed = ['-CA', 'ca.crt', '-CAkey', 'ca.key', '-addext', 'subjectAltName=DNS:redis.test'];
+  openssl('req', '-x509', ...made, '-keyout', 'redis.key', '-out', 'redis.crt', '-subj', '/CN=redis', ...signed);
+  const port = await freePort();
+  const files = ['cert', 'key', 'ca-cert'].map((name, index) => [
+    `--tls-${name}-file`,
+    join(folder, ['redis.crt', 'redis.key', 'ca.crt'][index] ?? ''),
+  ]);
+  const secure = await startRedis(['--tls-port', String(port), '--tls-auth-clients', 'no', ...files.flat()]);
+  t.after(() => secure.stop());
+  const harness = createHarness();
+  const tls = { enabled: true, serverName: 'redis.test', caSecretRef: { name: 'ca' } };
+  await harness.createVolume({
+    ...spec,
+    storage: { file: { path: join(folder, 'blocks') } },
+    metadata: { redis: { addresses: [`127.0.0.1:${port}`], tls } },
+  });
+  openssl('req', '-x509', ...made, '-keyout', 'other.key', '-out', 'other.crt', '-subj', '/CN=another');
+  await harness.createSecret('ca', { 'ca.crt': readFileSync(join(folder, 'other.crt'), 'utf8') });
+  await harness.reconcile();
+  assert.equal(harness.condition('Ready'), 'False MetadataUnreachable');
+  await harness.createSecret('ca', { 'ca.crt': readFileSync(join(folder, 'ca.crt'), 'utf8') });
+  await harness.reconcile();
+  assert.equal(harness.condition('Ready'), 'True Succeeded', harness.message('Ready'));
+  assert.equal(mountConfig(harness).metaUrl, `rediss://127.0.0.1:${port}/0?tls-server-name=redis.test&tls-ca-cert-file=ca.crt`);
+  const [secret] = harness.secrets();
+  assert.equal(Buffer.from(secret?.data?.['ca.crt'] ?? '', 'base64').toString(), readFileSync(join(folder, 'ca.crt'), 'utf8'));
 });
 
 describe('a volume that is there already', () => {
