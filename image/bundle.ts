@@ -3,8 +3,8 @@
  * memory than two thousand modules. Used by `Dockerfile` and by the images that the cluster tests build without Docker.
  *
  * - Packages with native code stay packages: copied into `node_modules` beside the bundle, with their prebuilt binaries.
- * - Dynamic imports stay lazy (code splitting), so a command loads only what it needs. They name modules of ours: a bundled
- *   CommonJS package that is imported so has no named exports, which it has outside the bundle.
+ * - Dynamic imports stay lazy (code splitting), so a command loads only what it needs. A CommonJS package that is imported so
+ *   would lose its named exports in a bundle, so it is imported through a module that names what Node finds in it.
  * - `new URL('./file', import.meta.url)` in our sources names a file that goes along: a `.ts` file becomes an entry of its own
  *   (workers), anything else is copied. Where the name is not written there (`new URL(name, import.meta.url)`), all files
  *   beside the source go along, but for TypeScript. `import.meta.dirname` would be another folder after bundling and is refused.
@@ -28,6 +28,9 @@ const reference = /new URL\(\s*(['"])(\.\.?\/[^'"]+)\1\s*,\s*import\.meta\.url\s
 /** The same with a name that is only known when it runs. */
 const anyReference = /new URL\(\s*(\w+)\s*,\s*import\.meta\.url\s*\)/g;
 
+/** A package that is loaded when it is wanted. */
+const lazyPackage = /\bimport\(\s*['"]([^.'"/][^'"]*)['"]\s*\)/g;
+
 /** Takes the files that our sources name by URL along; `workers` collects those that are programs themselves. */
 function takeAlong(output: string, workers: Set<string>): Plugin {
   return {
@@ -38,9 +41,6 @@ function takeAlong(output: string, workers: Set<string>): Plugin {
         const text = readFileSync(path, 'utf8');
         if (/import\.meta\.(dirname|filename)\b/.test(text) && !path.endsWith('.test.ts'))
           return { errors: [{ text: `${path} uses import.meta.dirname: name the file by new URL('./file', import.meta.url)` }] };
-        const lazy = /\bimport\(\s*['"]([^.'"][^'"]*)['"]\s*\)/.exec(text)?.[1];
-        if (lazy && !lazy.startsWith('node:') && ![...native, ...absent].includes(lazy))
-          return { errors: [{ text: `${path} imports the package ${lazy} lazily: import a module of ours that imports it` }] };
         const contents = text.replace(reference, (_, _quote, target: string) => {
           const file = resolve(dirname(path), target);
           if (file.endsWith('.ts')) {
@@ -54,13 +54,23 @@ function takeAlong(output: string, workers: Set<string>): Plugin {
           return `new URL('./files/${name}', import.meta.url)`;
         });
         const folder = join('files', relative(root, dirname(path)));
-        const complete = contents.replace(anyReference, (_, name: string) => {
+        const named = contents.replace(lazyPackage, (whole, name: string) =>
+          name.startsWith('node:') || [...native, ...absent].includes(name) ? whole : `import('lazy:${name}')`,
+        );
+        const complete = named.replace(anyReference, (_, name: string) => {
           for (const file of readdirSync(dirname(path), { withFileTypes: true }))
             if (file.isFile() && !file.name.endsWith('.ts'))
               cpSync(join(dirname(path), file.name), join(output, folder, file.name));
           return `new URL('./${folder}/' + ${name}, import.meta.url)`;
         });
         return { contents: complete, loader: 'ts' };
+      });
+      bundler.onResolve({ filter: /^lazy:/ }, ({ path }) => ({ path: path.slice('lazy:'.length), namespace: 'lazy' }));
+      bundler.onLoad({ filter: /.*/, namespace: 'lazy' }, async ({ path }) => {
+        const names = Object.keys((await import(path)) as object).filter(
+          (name) => /^[\w$]+$/.test(name) && name !== 'module.exports',
+        );
+        return { contents: `export { ${names.join(', ')} } from ${JSON.stringify(path)};`, resolveDir: root };
       });
     },
   };

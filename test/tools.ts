@@ -6,14 +6,16 @@
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-export const cacheRoot =
-  process.env['JUICEPOD_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'juicepod');
+// HOME may be set and empty, as in some CI systems.
+const home = homedir() || userInfo().homedir;
+
+export const cacheRoot = process.env['JUICEPOD_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(home, '.cache'), 'juicepod');
 
 export class ToolMissing extends Error {
   override readonly name = 'ToolMissing';
@@ -28,7 +30,7 @@ export function onPath(name: string): string | undefined {
     '/sbin',
     '/usr/local/go/bin',
     '/root/.cargo/bin',
-    join(homedir(), '.cargo/bin'),
+    join(home, '.cargo/bin'),
   ];
   for (const folder of folders) {
     const path = join(folder, name);

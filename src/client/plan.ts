@@ -41,7 +41,15 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         entryTimeout: plan.entryTTL,
         dirEntryTimeout: plan.dirEntryTTL,
         negativeTimeout: plan.negativeTTL,
-        ...(cache ? { cache: { folder: cache.directory, bytes: Math.floor((cache.sizeMiB * MIB) / shares), freeRatio: cache.freeSpaceRatio } } : {}),
+        ...(cache
+          ? {
+              cache: {
+                folder: cache.directory,
+                bytes: Math.floor((cache.sizeMiB * MIB) / shares),
+                freeRatio: cache.freeSpaceRatio,
+              },
+            }
+          : {}),
         bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
         readaheadBytes: plan.readaheadMiB * MIB,
         maxUploads: plan.maxUploads,

@@ -45,6 +45,11 @@ export function readable(fd: number): boolean {
   return (pollCall(pollOne, 1, 0) as number) > 0;
 }
 
+/** True where a FUSE session is over (or the other side of a socket gone): poll reports an error. */
+export function failed(fd: number): boolean {
+  return readable(fd) && (pollOne.readInt16LE(6) & 0x18) !== 0;
+}
+
 /** Waits up to `ms` in another thread until the descriptor has something to read or an error. */
 export function whenReadable(fd: number, ms: number): Promise<boolean> {
   const entry = Buffer.alloc(8);
@@ -81,9 +86,16 @@ export function mountAt(source: string, target: string, type: string, flags: num
   return away(`mount of ${type} at ${target}`, mountCall, source, target, type, flags, data);
 }
 
-/** umount2(2) without following a symbolic link; lazy (MNT_DETACH) unless told otherwise. */
-export function unmountAt(target: string, options: { readonly lazy: boolean } = { lazy: true }): Promise<void> {
-  return away(`unmount of ${target}`, umountCall, target, 8 | (options.lazy ? 2 : 0));
+export interface UnmountFlags {
+  /** The mount leaves the tree at once and ends with its last user (MNT_DETACH). */
+  readonly lazy: boolean;
+  /** Requests that wait are given up (MNT_FORCE). @default false */
+  readonly force?: boolean;
+}
+
+/** umount2(2) without following a symbolic link. */
+export function unmountAt(target: string, flags: UnmountFlags = { lazy: true }): Promise<void> {
+  return away(`unmount of ${target}`, umountCall, target, 8 | (flags.lazy ? 2 : 0) | (flags.force ? 1 : 0));
 }
 
 const fcntlCall = program.func('int fcntl(int fd, int command, ...)');

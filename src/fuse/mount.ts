@@ -267,7 +267,12 @@ export function raiseReadAhead(target: string, kib: number): boolean {
   }
 }
 
-/** Ends a session by force: everybody who waits for it gets an error. */
-export function abortSession(entry: MountEntry): void {
-  writeFileSync(`/sys/fs/fuse/connections/${entry.device.split(':')[1] ?? ''}/abort`, '1');
+/**
+ * Ends the session at a target by force: everybody who waits for it gets an error. Where the mount is in use it stays, dead,
+ * else it goes too. (The same as writing to `abort` in /sys/fs/fuse/connections, which need not be mounted.)
+ */
+export async function abortSession(target: string): Promise<void> {
+  await unmountAt(target, { lazy: false, force: true }).catch((error: unknown) => {
+    if (!isErrno(error, 'EBUSY', 'EINVAL')) throw error;
+  });
 }

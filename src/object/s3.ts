@@ -8,14 +8,14 @@
  */
 import { Pool } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { crc32c } from '../lib/crc32c.ts';
+import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
 import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
 import { s3Error } from './s3-error.ts';
 import type { BucketAddress } from './s3-url.ts';
 import { parseListPage } from './s3-xml.ts';
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts';
-import { type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { CHECKSUM_PIECE, type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
 
 export interface S3Options {
   readonly address: BucketAddress;
@@ -103,12 +103,13 @@ export class S3ObjectStore implements ObjectStore {
 
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
     const headers: Record<string, string> = { 'content-type': 'application/octet-stream' };
-    if (this.#address.checksum) headers[CHECKSUM] = String(crc32c(body));
+    if (this.#address.checksum)
+      headers[CHECKSUM] = String(crc32cOfPieces(body, CHECKSUM_PIECE, crc32cPieces(body, CHECKSUM_PIECE)));
     await this.#request('PUT', { what: 'write', key, body, headers, signal });
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
-    const { offset = 0, length, into, signal } = options;
+    const { offset = 0, length, into, onSums, signal } = options;
     if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
     const whole = offset === 0 && length === undefined;
     const answer = await this.#request('GET', {
@@ -128,13 +129,15 @@ export class S3ObjectStore implements ObjectStore {
     if (answer.status === 416) return (into ?? Buffer.alloc(0)).subarray(0, 0);
     const checksum = answer.headers[CHECKSUM];
     if (whole && this.#address.checksum && typeof checksum === 'string' && /^\d+$/.test(checksum)) {
-      const found = crc32c(answer.body);
+      const sums = crc32cPieces(answer.body, CHECKSUM_PIECE);
+      const found = crc32cOfPieces(answer.body, CHECKSUM_PIECE, sums);
       if (found !== Number(checksum))
         throw new ObjectError(
           'Corrupt',
           `object ${key} of ${this.description} has CRC-32C ${found}, but was written with ${checksum} (${answer.body.length} bytes)`,
           { retryable: true },
         );
+      onSums?.(sums);
     }
     return answer.body;
   }

@@ -39,7 +39,7 @@ export const juicepodImage = 'localhost/juicepod:dev';
 export const nextJuicepodImage = 'localhost/juicepod:next';
 
 /** Bumped when the recipe below changes: part of every archive's name. */
-const recipe = 2;
+const recipe = 3;
 
 function place(root: string, from: string, to: string): void {
   const path = join(root, to);
@@ -69,9 +69,8 @@ function addBusybox(root: string): void {
   ensureDebian('busybox');
   const busybox = onPath('busybox');
   if (!busybox) throw new ToolMissing('busybox: apt-get install busybox-static');
-  mkdirSync(join(root, 'bin'), { recursive: true });
-  cpSync(realpathSync(busybox), join(root, 'bin', 'busybox'));
-  chmodSync(join(root, 'bin', 'busybox'), 0o755);
+  // Debian's static one, or, where the machine had another before, that and its libraries.
+  addProgram(root, busybox, '/bin/busybox');
   for (const applet of execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trim().split('\n'))
     if (applet !== 'busybox' && !existsSync(join(root, 'bin', applet))) symlinkSync('busybox', join(root, 'bin', applet));
 }

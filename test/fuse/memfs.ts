@@ -36,6 +36,16 @@ const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 const S_IFLNK = 0o120000;
 
+interface Time {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+function wallTime(): Time {
+  const now = Date.now();
+  return { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1_000_000 };
+}
+
 interface Node {
   readonly ino: Ino;
   mode: number;
@@ -43,9 +53,9 @@ interface Node {
   gid: number;
   nlink: number;
   rdev: number;
-  atime: number;
-  mtime: number;
-  ctime: number;
+  atime: Time;
+  mtime: Time;
+  ctime: Time;
   parent: Ino;
   readonly children?: Map<string, Ino>;
   data: Buffer;
@@ -118,7 +128,7 @@ export class Memfs implements FileSystem {
   }
 
   #make(ino: Ino, mode: number, uid: number, gid: number, parent: Ino, rdev = 0): Node {
-    const now = Date.now() / 1000;
+    const now = wallTime();
     const directory = (mode & S_IFMT) === S_IFDIR;
     const node: Node = {
       ino,
@@ -164,17 +174,16 @@ export class Memfs implements FileSystem {
   }
 
   #attr(node: Node): FuseAttr {
-    const nsec = (time: number): number => Math.floor((time - Math.floor(time)) * 1e9);
     return {
       ino: node.ino,
       size: node.size,
       blocks: Math.ceil(node.size / 512),
-      atime: Math.floor(node.atime),
-      mtime: Math.floor(node.mtime),
-      ctime: Math.floor(node.ctime),
-      atimensec: nsec(node.atime),
-      mtimensec: nsec(node.mtime),
-      ctimensec: nsec(node.ctime),
+      atime: node.atime.sec,
+      mtime: node.mtime.sec,
+      ctime: node.ctime.sec,
+      atimensec: node.atime.nsec,
+      mtimensec: node.mtime.nsec,
+      ctimensec: node.ctime.nsec,
       mode: node.mode,
       nlink: node.nlink,
       uid: node.uid,
@@ -220,9 +229,8 @@ export class Memfs implements FileSystem {
 
   setattr(_request: FuseRequest, reply: Reply, ino: Ino, set: FuseSetAttr): void {
     const node = this.#node(ino);
-    const now = Date.now() / 1000;
-    const time = (value: FuseSetAttr['atime'], old: number): number =>
-      value === undefined ? old : value === 'now' ? now : value.sec + value.nsec / 1e9;
+    const now = wallTime();
+    const time = (value: FuseSetAttr['atime'], old: Time): Time => (value === undefined ? old : value === 'now' ? now : value);
     if (set.mode !== undefined) node.mode = (node.mode & S_IFMT) | (set.mode & 0o7777);
     if (set.uid !== undefined) node.uid = set.uid;
     if (set.gid !== undefined) node.gid = set.gid;
@@ -261,7 +269,7 @@ export class Memfs implements FileSystem {
     const node = this.#make(asIno(this.#nextIno++), mode, request.uid, request.gid, parent, rdev);
     children.set(name.toString(), node.ino);
     if (node.children) this.#node(parent).nlink++;
-    this.#node(parent).mtime = Date.now() / 1000;
+    this.#node(parent).mtime = wallTime();
     this.#save();
     return node;
   }
@@ -382,7 +390,7 @@ export class Memfs implements FileSystem {
       if (offset + data.length > node.size) this.#resize(node, offset + data.length);
       if (node.fd === undefined) data.copy(node.data, offset);
       else writeSync(node.fd, data, 0, data.length, offset);
-      node.mtime = Date.now() / 1000;
+      node.mtime = wallTime();
       reply.written(data.length);
     });
   }

@@ -128,7 +128,7 @@ export function createHarness(options: { readonly backends?: Partial<Backends> }
       await secrets.create({ metadata: { name, namespace }, type: 'Opaque', data: encoded });
     },
     async createNamespace(name, labels = {}) {
-      await client.resource(Namespaces).create({ metadata: { name, labels } as { name: string } });
+      await client.resource(Namespaces).create({ metadata: { name, labels } });
     },
     async changeVolume(change, name = NAME) {
       const object = find(name);

@@ -8,6 +8,8 @@ import { Redis } from 'ioredis';
 import type { MountConfig } from '../../src/api/mount.ts';
 import { type Format, parseFormat } from '../../src/meta/format.ts';
 import { decryptSecrets } from '../../src/meta/format-secrets.ts';
+import { withFaults } from '../../src/object/faults.ts';
+import { openObjectStore } from '../../src/object/open.ts';
 import { freePort, type S3Server, type Server, startRedis, startS3 } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 import { createHarness, type Harness } from './harness.ts';
@@ -150,6 +152,23 @@ describe('a new volume', () => {
     assert.match(harness.message('Ready'), /chunks\/x/);
     assert.equal(await database.dbsize(), 0);
     assert.deepEqual(harness.secrets(), []);
+  });
+
+  test('is not formatted over a store that answers with other bytes than were written', async (t) => {
+    const { spec, database } = place(t);
+    const harness = createHarness({
+      backends: {
+        openStore: ({ bucket, name }) =>
+          withFaults(openObjectStore({ storage: 'file', bucket, name }), (operation, key) =>
+            operation === 'get' && key.startsWith('testing/') ? { kind: 'flip', at: 7 } : undefined,
+          ),
+      },
+    });
+    await harness.createVolume(spec);
+    await harness.reconcile();
+    assert.equal(harness.condition('Ready'), 'False StorageInvalid');
+    assert.match(harness.message('StorageReachable'), /other bytes than were written to testing\//);
+    assert.equal(await database.dbsize(), 0);
   });
 
   test('with SQLite and a directory is formatted too', async (t) => {

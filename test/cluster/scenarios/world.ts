@@ -22,7 +22,7 @@ export interface JuiceVolume {
   readonly spec: Readonly<Record<string, unknown>>;
   readonly status?: {
     readonly observedGeneration?: number;
-    readonly usage?: { readonly size?: string; readonly files?: number };
+    readonly usage?: { readonly size: string; readonly bytes: number; readonly inodes: number };
     readonly conditions?: readonly {
       readonly type: string;
       readonly status: string;

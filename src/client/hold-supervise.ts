@@ -1,0 +1,86 @@
+/**
+ * The one-machine form of the hand-over: a process that holds the descriptors is the parent of the client and starts it
+ * again when it crashes. Like JuiceFS's own supervisor: three failures inside ten seconds and it gives up; exit code 11 says
+ * that the volume is gone, then nothing is started again. In the end everything is unmounted.
+ */
+import { spawn } from 'node:child_process';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Holder } from './hold.ts';
+
+/** The client's exit code for "the volume is gone or changed". */
+export const EXIT_GONE = 11;
+const MOST_FAILURES = 3;
+const WITHIN_MS = 10_000;
+/** How long a client may take to end after SIGTERM, ms. */
+const STOP_MS = 30_000;
+
+export interface ClientExit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export type NextStep =
+  { readonly do: 'restart'; readonly failures: readonly number[] } | { readonly do: 'end'; readonly code: number };
+
+/** What to do after the client ended; `failures` are the times (ms) of earlier ones. */
+export function nextStep(exit: ClientExit, failures: readonly number[], now: number): NextStep {
+  if (exit.code === 0) return { do: 'end', code: 0 };
+  if (exit.code === EXIT_GONE) return { do: 'end', code: EXIT_GONE };
+  const recent = [...failures.filter((time) => now - time < WITHIN_MS), now];
+  return recent.length >= MOST_FAILURES ? { do: 'end', code: exit.code ?? 1 } : { do: 'restart', failures: recent };
+}
+
+export interface SuperviseOptions {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Started already; it is closed in the end. */
+  readonly holder: Holder;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The client's process id, each time one is started. */
+  readonly onStart?: (pid: number) => void;
+}
+
+function runClient(options: SuperviseOptions, stop: AbortSignal): Promise<ClientExit> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(options.command, options.args, { stdio: 'inherit', env: options.env ?? process.env });
+    let kill = (): void => {};
+    const onStop = (): void => {
+      child.kill('SIGTERM');
+      kill = options.clock.timer(STOP_MS, () => child.kill('SIGKILL'));
+    };
+    child.once('error', reject);
+    child.once('spawn', () => {
+      if (child.pid !== undefined) options.onStart?.(child.pid);
+      if (stop.aborted) onStop();
+      else stop.addEventListener('abort', onStop, { once: true });
+    });
+    child.once('exit', (code, signal) => {
+      kill();
+      stop.removeEventListener('abort', onStop);
+      resolve({ code, signal });
+    });
+  });
+}
+
+/** Runs the client until it ends for good or `stop` aborts (then it is asked to end). Unmounts. Returns the exit code. */
+export async function supervise(options: SuperviseOptions, stop: AbortSignal): Promise<number> {
+  const { holder, clock, log } = options;
+  try {
+    for (let failures: readonly number[] = []; ;) {
+      const exit = await runClient(options, stop);
+      if (stop.aborted) return 0;
+      const next = nextStep(exit, failures, clock.monotonic());
+      if (next.do === 'end') {
+        if (next.code !== 0) log.error('the client ended and is not started again', { ...exit });
+        return next.code;
+      }
+      log.warn('the client ended, starting it again', { ...exit });
+      failures = next.failures;
+    }
+  } finally {
+    await holder.close();
+  }
+}
