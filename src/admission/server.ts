@@ -105,6 +105,8 @@ export async function startServer(options: ServerOptions, port: number, host = '
     https: { cert: keys.cert, key: keys.key, minVersion: 'TLSv1.2' },
     bodyLimit: BODY_LIMIT,
     requestTimeout: 10_000,
+    // Longer than the API server's own 90 s, so that it, not we, ends idle connections: no request meets a closed one.
+    keepAliveTimeout: 120_000,
     forceCloseConnections: 'idle',
     logger: false,
   });

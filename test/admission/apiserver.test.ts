@@ -204,6 +204,7 @@ test('a pod that cannot get its volume is refused with the reason, on a dry run 
     ['nope=/data', /\(VolumeNotFound\).*there is no volume "nope" in namespace "default" \(there: .*datasets/],
     ['shared/base=/base', /\(VolumeReadOnly\)/],
     ['datasets=/var/run', /is reserved/],
+    ['x'.repeat(1 << 20), /\(AnnotationInvalid\).*longer than 64 KiB \(1048576 bytes\)/],
   ];
   for (const [volumes, expected] of cases)
     for (const dry of [[], ['--dry-run=server']]) {
