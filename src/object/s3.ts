@@ -6,7 +6,7 @@
  * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in undici's queue,
  * which its callers bound (the chunk layer's limits on uploads and downloads).
  */
-import { Pool } from 'undici';
+import type { Pool } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
@@ -55,7 +55,9 @@ interface Request {
 export class S3ObjectStore implements ObjectStore {
   readonly description: string;
   readonly #address: BucketAddress;
-  readonly #pool: Pool;
+  /** Loaded with the first request: a volume in a directory does without. */
+  #pool: Promise<Pool> | undefined;
+  readonly #options: S3Options;
   readonly #signer: Signer;
   readonly #credentials: CredentialSource;
   readonly #clock: Clock;
@@ -70,17 +72,7 @@ export class S3ObjectStore implements ObjectStore {
     this.#pageSize = options.pageSize ?? 1000;
     this.#signer = new Signer(options.address.region);
     this.#credentials = credentialSource(options, options.address.region);
-    this.#pool = new Pool(options.address.origin, {
-      connections: options.connections ?? 128,
-      pipelining: 1,
-      allowH2: false,
-      connect: { timeout: options.connectTimeoutMs ?? 10_000 },
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
-      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
-      keepAliveTimeout: 15_000,
-      keepAliveMaxTimeout: 60_000,
-    });
+    this.#options = options;
   }
 
   async create(signal?: AbortSignal): Promise<void> {
@@ -184,7 +176,23 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    const pool = await this.#pool;
+    await pool?.destroy();
+  }
+
+  async #connect(): Promise<Pool> {
+    const { default: Pool } = await import('undici/lib/dispatcher/pool.js');
+    return new Pool(this.#address.origin, {
+      connections: this.#options.connections ?? 128,
+      pipelining: 1,
+      allowH2: false,
+      connect: { timeout: this.#options.connectTimeoutMs ?? 10_000 },
+      headersTimeout: this.#timeoutMs,
+      bodyTimeout: this.#timeoutMs,
+      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
+      keepAliveTimeout: 15_000,
+      keepAliveMaxTimeout: 60_000,
+    });
   }
 
   async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
@@ -198,7 +206,8 @@ export class S3ObjectStore implements ObjectStore {
       ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now())
       : toSign;
     if (rangeHeader !== undefined) headers['range'] = rangeHeader;
-    const answer = await exchange(this.#pool, this.#clock, {
+    this.#pool ??= this.#connect();
+    const answer = await exchange(await this.#pool, this.#clock, {
       origin,
       method,
       path: query === '' ? path : `${path}?${query}`,
