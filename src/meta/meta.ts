@@ -107,6 +107,10 @@ export class VolumeMeta implements Meta {
       volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
         volume: volume.format.name,
       });
+    if (volume.format.enableAcl)
+      volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
+        volume: volume.format.name,
+      });
     this.#every('heartbeat', this.#beat, () => this.#session.beat());
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
