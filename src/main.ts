@@ -16,5 +16,3 @@ if (command === 'hold') {
   const { main } = await import('./cli/program.ts');
   await main(process.argv);
 }
-
-export {};

@@ -186,5 +186,5 @@ export function program(): Command {
 
 /** Parses the arguments and runs the command. */
 export async function main(argv: readonly string[]): Promise<void> {
-  await program().parseAsync(argv as string[]);
+  await program().parseAsync(argv);
 }

@@ -36,7 +36,9 @@ export async function umountCommand(mountPoint: string, raw: Readonly<Record<str
     });
   const pid = options.force ? undefined : clientOf(target);
   await unmount(target, { lazy: options.force === true });
-  for (const deadline = performance.now() + PATIENCE; pid !== undefined && lives(pid);) {
+  const deadline = performance.now() + PATIENCE;
+  // oxlint-disable-next-line no-unmodified-loop-condition -- the process ends by itself
+  while (pid !== undefined && lives(pid)) {
     if (performance.now() > deadline)
       throw new UserError(
         'ClientBusy',

@@ -2,7 +2,8 @@
 import { runWebhook, type Settings } from '../admission/index.ts';
 import { connect } from '../kube/client.ts';
 import { UserError } from '../lib/errors.ts';
-import { createLogger, type LogLevel } from '../lib/log.ts';
+import type { LogLevel } from '../lib/log.ts';
+import { createLogger } from '../lib/winston.ts';
 import { endingSignal, portOf } from './options.ts';
 
 interface WebhookCommand {
