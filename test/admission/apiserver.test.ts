@@ -3,7 +3,7 @@
  * match conditions, patches, defaults and reinvocation are the real ones. Only the address it is called by differs.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -134,8 +134,7 @@ before(async () => {
   await until('the namespace is there', async () => (await attempt(api as ApiServer, ['get', 'namespace', 'default'])).ok);
   plainBefore = settled(await created(api, pod('plain')));
   port = await freePort();
-  for (const file of readdirSync(join(root, 'crds')))
-    await api.kubectl(['apply', '--server-side', '-f', join(root, 'crds', file)]);
+  await api.kubectl(['apply', '--server-side', '-k', join(root, 'crds')]);
   await api.kubectl(['create', 'namespace', 'juicepod-system']);
   await install(api);
   await startWebhook(api);
