@@ -43,7 +43,9 @@ describe('operator and official client', { skip: official ? false : 'JUICEFS_BIN
     const spec = { metadata: metadata(0), storage: { file: { path: join(folder, 'ours') } }, format: { compression: 'LZ4' } };
     await harness.createVolume(spec);
     await harness.reconcile();
-    const status = JSON.parse(await call('status', redis.url(0))) as { Setting: { UUID: string; Name: string; Compression: string } };
+    const status = JSON.parse(await call('status', redis.url(0))) as {
+      Setting: { UUID: string; Name: string; Compression: string };
+    };
     assert.deepEqual(
       [status.Setting.Name, status.Setting.UUID, status.Setting.Compression],
       ['datasets', harness.volume()?.status?.uuid, 'lz4'],
@@ -55,7 +57,18 @@ describe('operator and official client', { skip: official ? false : 'JUICEFS_BIN
     if (!s3) return t.skip(missing);
     s3.createBucket('theirs');
     const keys = ['--access-key', s3.accessKey, '--secret-key', s3.secretKey];
-    await call('format', '--storage', 's3', '--bucket', `${s3.endpoint}/theirs`, ...keys, '--trash-days', '1', redis.url(1), 'datasets');
+    await call(
+      'format',
+      '--storage',
+      's3',
+      '--bucket',
+      `${s3.endpoint}/theirs`,
+      ...keys,
+      '--trash-days',
+      '1',
+      redis.url(1),
+      'datasets',
+    );
     const before = JSON.parse(await call('status', redis.url(1))) as { Setting: { UUID: string } };
     const harness = createHarness();
     await harness.createSecret('keys', { accessKeyId: s3.accessKey, secretAccessKey: s3.secretKey });
@@ -74,7 +87,10 @@ describe('operator and official client', { skip: official ? false : 'JUICEFS_BIN
     if (!s3) return t.skip(missing);
     const harness = createHarness();
     await harness.createSecret('keys', { accessKeyId: s3.accessKey, secretAccessKey: s3.secretKey });
-    const spec = { metadata: metadata(2), storage: { s3: { bucket: 'ours', endpoint: s3.endpoint, credentials: { secretRef: { name: 'keys' } } } } };
+    const spec = {
+      metadata: metadata(2),
+      storage: { s3: { bucket: 'ours', endpoint: s3.endpoint, credentials: { secretRef: { name: 'keys' } } } },
+    };
     await harness.createVolume({ ...spec, format: { trashRetention: '0h' } });
     await harness.reconcile();
     await harness.changeVolume((old) => ({ ...old, format: { ...(old['format'] as object), trashRetention: '48h' } }));
