@@ -4,8 +4,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Holder } from '../../src/client/hold.ts';
+import { EXIT_GONE, supervise } from '../../src/client/hold-supervise.ts';
 import { mountState } from '../../src/fuse/mount.ts';
 import { mountsAt } from '../../src/fuse/mountinfo.ts';
+import { systemClock } from '../../src/lib/clock.ts';
+import { nullLogger } from '../../src/lib/log.ts';
 import { onPath } from '../tools.ts';
 import { type Event, run, scratch, serve, ServerProcess, shell, until, whyNoFuse } from './mounted.ts';
 import type { ServerConfig } from './server.ts';
@@ -193,4 +197,59 @@ test('a second holder at the same socket is refused, and a missing one is named'
     serve({ target: join(folder.path, 'mnt'), holder: join(folder.path, 'none.sock') }),
     /no holder listens at/,
   );
+});
+
+test(
+  'on one machine the holder is the parent: a crashed client is started again, and stopping unmounts',
+  { skip, timeout },
+  async () => {
+    await using folder = scratch();
+    const [target, store, socket] = [join(folder.path, 'mnt'), join(folder.path, 'store'), join(folder.path, 'hold.sock')];
+    mkdirSync(store);
+    const put = { count: 0 };
+    const holder = await Holder.start({
+      socket,
+      targets: [target],
+      guard: false,
+      log: nullLogger,
+      onPut: () => void put.count++,
+    });
+    const stop = new AbortController();
+    const pids: number[] = [];
+    const done = supervise(
+      {
+        command: process.execPath,
+        args: [join(import.meta.dirname, 'server.ts'), JSON.stringify({ target, store, holder: socket } satisfies ServerConfig)],
+        holder,
+        clock: systemClock,
+        log: nullLogger,
+        stdio: 'ignore',
+        onStart: (pid) => void pids.push(pid),
+      },
+      stop.signal,
+    );
+    try {
+      await until('it is mounted', () => put.count === 1);
+      await shell(`echo before > ${target}/f`);
+      process.kill(pids[0] ?? 0, 'SIGKILL');
+      // The call waits in the kernel until the next client takes over.
+      assert.equal(await shell(`echo after >> ${target}/f; cat ${target}/f`), 'before\nafter\n');
+      assert.equal(pids.length, 2);
+    } finally {
+      stop.abort();
+    }
+    assert.equal(await done, 0);
+    assert.deepEqual(mountsAt(target), []);
+    assert.equal(existsSync(socket), false);
+  },
+);
+
+test('a client that says the volume is gone is not started again, and its mount is taken away', { skip, timeout }, async () => {
+  await using folder = scratch();
+  const [target, socket] = [join(folder.path, 'mnt'), join(folder.path, 'hold.sock')];
+  const holder = await Holder.start({ socket, targets: [target], log: nullLogger });
+  assert.equal(mountsAt(target).length, 1);
+  const options = { holder, clock: systemClock, log: nullLogger, command: 'sh', args: ['-c', 'exit 11'] };
+  assert.equal(await supervise(options, new AbortController().signal), EXIT_GONE);
+  assert.deepEqual(mountsAt(target), []);
 });
