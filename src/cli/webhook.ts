@@ -11,6 +11,8 @@ interface WebhookCommand {
   readonly namespace: string;
   readonly image?: string;
   readonly imagePullPolicy?: Settings['imagePullPolicy'];
+  readonly allowImage?: readonly string[];
+  readonly podSecurityCheck: boolean;
   readonly port: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -29,6 +31,8 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
       log: createLogger({ level: options.logLevel, json: true }),
       settings: {
         ...(options.image ? { image: options.image } : {}),
+        ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
+        checkPodSecurity: options.podSecurityCheck,
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },
       ...(options.tlsCert && options.tlsKey ? { files: { cert: options.tlsCert, key: options.tlsKey } } : {}),

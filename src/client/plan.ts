@@ -56,7 +56,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         maxDownloads: plan.maxDownloads,
         heartbeatMs: 12_000,
         backgroundJobs: true,
-        ...(cache ? { journalFolder: join(cache.directory, `journal-${mount.id}`) } : {}),
+        ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
       },
     };
   });
