@@ -182,7 +182,7 @@ export interface OpenSessionOptions {
   readonly log: Logger;
 }
 
-/** Takes the target's session over from the holder; else clears a dead mount away and mounts. */
+/** Takes the target's session over from the holder; else clears a dead mount away (or covers it: `onTop`) and mounts. */
 export async function openSession(options: OpenSessionOptions, signal?: AbortSignal): Promise<FuseSession> {
   const { link, log } = options;
   const { target } = options.mount;
@@ -204,7 +204,7 @@ export async function openSession(options: OpenSessionOptions, signal?: AbortSig
     await link?.put(target, held);
     log.info('took a mount over', { target });
   } else {
-    if ((await clearDead(target)) > 0) log.warn('cleared away a dead mount', { target });
+    if (!options.mount.onTop && (await clearDead(target)) > 0) log.warn('cleared away a dead mount', { target });
     fd = await mount(options.mount, signal);
     journalFd = memoryFile('juicepod-handles');
   }
