@@ -1,6 +1,6 @@
 /** Real servers for the tests, each an own instance on a free loopback port, ended with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,14 +48,11 @@ async function start(
 ): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), `juicepod-${what}-`));
   const port = await freePort();
-  const child = spawn(command, args(folder, port), {
-    cwd: folder,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(-2000)));
+  // Into a file: a pipe that nobody reads (a test that blocks its event loop) would stop the server.
+  const log = join(folder, `${what}.log`);
+  const output = openSync(log, 'w');
+  const child = spawn(command, args(folder, port), { cwd: folder, env: { ...process.env, ...env }, stdio: ['ignore', output, output] });
+  closeSync(output);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal);
