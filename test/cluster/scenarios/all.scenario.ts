@@ -29,6 +29,7 @@ for (const scenario of [...sharing, ...admission, ...failover])
     try {
       await scenario.run(world);
     } catch (error) {
+      process.stderr.write(`\n# failed: ${scenario.name}\n${String(error)}\n`);
       await world.explain();
       throw error;
     }
