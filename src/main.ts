@@ -1,10 +1,17 @@
 /**
- * The entry: which command. The holder is told apart before anything else is loaded, because it lives as long as the pod
- * and must stay small.
+ * The entry: which command. The processes that live as long as a mount are told apart before anything else is loaded, because
+ * they must stay small.
  */
-if (process.argv[2] === 'hold') {
+const [, , command = '', ...rest] = process.argv;
+if (command === 'hold') {
   const { holdCommand } = await import('./cli/hold.ts');
-  await holdCommand(process.argv.slice(3));
+  await holdCommand(rest);
+} else if (command === 'supervise') {
+  const { superviseCommand } = await import('./cli/supervise.ts');
+  await superviseCommand();
+} else if (command === 'serve' || (command === 'mount' && rest.includes('--plan'))) {
+  const { serveCommand } = await import('./cli/serve.ts');
+  await serveCommand(rest);
 } else {
   const { main } = await import('./cli/program.ts');
   await main(process.argv);

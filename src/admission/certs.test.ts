@@ -21,9 +21,13 @@ class World {
   bundles: string[] | undefined = ['', ''];
   writes = 0;
   publishing = true;
+  reachable = true;
   readonly clock: Clock = { ...systemClock, now: () => this.time };
   readonly store: SecretStore = {
-    read: async () => this.secret,
+    read: async () => {
+      if (!this.reachable) throw new Error('the API server is away');
+      return this.secret;
+    },
     write: async (data, version) => {
       if (this.secret?.version !== version) return false;
       this.secret = { data, version: String(++this.writes) };
@@ -132,6 +136,8 @@ test('the next authority does not sign before it was published', async () => {
   const first = world.secret?.data['tls.crt'];
   world.time += 250 * DAY;
   world.publishing = false;
+  // The leaf is due, and is renewed all the same.
+  await replica.look();
   for (let hour = 0; hour < 5; hour++) {
     await assert.rejects(replica.look(), /the API server is away/);
     world.time += 3_600_000;
@@ -144,6 +150,21 @@ test('the next authority does not sign before it was published', async () => {
   assert.notEqual(world.secret.data['tls.crt'], first);
   assert.equal(world.secret.data['next.crt'], undefined);
   assert.ok(replica.isTrusted());
+});
+
+test('a leaf is renewed while the API server cannot be reached', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  const first = replica.keys?.cert;
+  world.reachable = false;
+  await assert.rejects(replica.look(), /the API server is away/);
+  world.time += 5 * DAY;
+  await replica.look();
+  assert.notEqual(replica.keys?.cert, first);
+  assert.ok(replica.isTrusted());
+  world.reachable = true;
+  await replica.look();
 });
 
 test('a cluster that was switched off for two years starts with a new authority', async () => {

@@ -61,20 +61,39 @@ export class OwnAuthority implements CertificateSource {
   }
 
   async look(signal: AbortSignal): Promise<KeyPair | undefined> {
-    const { publisher, clock, names, log } = this.#options;
-    const bundles = await publisher.read(signal);
-    const state = await this.#settle(bundles, signal);
-    this.#state = state;
-    const bundle = bundleOf(state);
-    // Before the leaf: whoever reads the bundle must know the signer of what it will meet.
-    if (bundles?.some((found) => found !== bundle)) {
-      await publisher.publish(bundle, signal);
-      log.info('the authority of the webhook is published', { certificates: readBundle(bundle).length });
+    const { log } = this.#options;
+    let failure: unknown;
+    try {
+      await this.#share(signal);
+    } catch (error) {
+      failure = error;
     }
+    // Renewal needs nobody: an API server that cannot be read must not let the certificate run out.
+    const keys = this.#state && (await this.#renew(this.#state));
+    if (failure === undefined) return keys;
+    if (!keys) throw failure;
+    log.warn('the authority could not be looked after; tried again', { error: messageOf(failure) });
+    return keys;
+  }
+
+  /** Agrees with the other replicas on the authority, and makes it known. */
+  async #share(signal: AbortSignal): Promise<void> {
+    const { publisher, log } = this.#options;
+    const bundles = await publisher.read(signal);
+    this.#state = await this.#settle(bundles, signal);
+    const bundle = bundleOf(this.#state);
+    if (bundles?.every((found) => found === bundle) !== false) return;
+    await publisher.publish(bundle, signal);
+    log.info('the authority of the webhook is published', { certificates: readBundle(bundle).length });
+  }
+
+  /** A new leaf where one is due. */
+  async #renew({ signing }: Authorities): Promise<KeyPair | undefined> {
+    const { clock, names, log } = this.#options;
     const now = clock.now();
-    const signer = state.signing.certificate.fingerprint;
+    const signer = signing.certificate.fingerprint;
     if (this.#leaf && this.#signer === signer && now < renewalTime(this.#leaf.certificate)) return undefined;
-    this.#leaf = await signLeaf(state.signing, names, now);
+    this.#leaf = await signLeaf(signing, names, now);
     this.#signer = signer;
     log.info('a new certificate is in use', { until: new Date(this.#leaf.certificate.notAfter).toISOString() });
     return { cert: this.#leaf.certificate.pem, key: this.#leaf.key };

@@ -58,11 +58,13 @@ export function secretStore(client: KubeClient, namespace: string, name: string)
     },
     async write(data, version, signal) {
       const metadata = { namespace, name, labels: { 'app.kubernetes.io/managed-by': 'juicepod-webhook' } };
-      const versioned = { ...metadata, resourceVersion: version };
       const body = { type: 'Opaque', data: Object.fromEntries(Object.entries(data).map(([key, value]) => [key, encode(value)])) };
       try {
         if (version === undefined) await secrets.create({ ...body, metadata }, { signal });
-        else await secrets.replace({ ...body, metadata: versioned }, { signal });
+        else {
+          const versioned = { ...metadata, resourceVersion: version };
+          await secrets.replace({ ...body, metadata: versioned }, { signal });
+        }
         return true;
       } catch (error) {
         if (isAlreadyExists(error) || isConflict(error)) return false;

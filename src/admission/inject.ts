@@ -166,7 +166,10 @@ function readDocuments(text: string, name: string): readonly Document[] {
   const documents = Array.isArray(parsed) ? (parsed as Document[]) : [];
   for (const { errors } of documents as readonly { readonly errors: readonly Error[] }[]) {
     const [error] = errors;
-    if (error) throw new UserError('InvalidYaml', `${name}: ${error.message.split('\n')[0] ?? ''}`, { cause: error });
+    if (!error) continue;
+    // The parser recurses, and reports where it had to give up.
+    const what = /call stack/.test(error.message) ? 'it is nested too deeply to be a manifest' : error.message.split('\n')[0];
+    throw new UserError('InvalidYaml', `${name}: ${what}`, { cause: error });
   }
   return documents.filter((document) => document.contents !== null);
 }

@@ -153,6 +153,7 @@ function planOf(mounts: readonly PlanMount[], policy: CachePolicySpec, resolved:
     ...(local.medium === 'None'
       ? {}
       : { cache: { directory: CACHE_ROOT, sizeMiB: mib(local.size), freeSpaceRatio: local.freeSpacePercent / 100 } }),
+    journal: CACHE_ROOT,
     bufferMiB: mib(buffer.size),
     readaheadMiB: Math.floor(parseQuantity(readahead.max) / MIB),
     attrTTL: seconds(metadata.attrTTL),

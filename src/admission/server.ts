@@ -105,6 +105,8 @@ export async function startServer(options: ServerOptions, port: number, host = '
     https: { cert: keys.cert, key: keys.key, minVersion: 'TLSv1.2' },
     bodyLimit: BODY_LIMIT,
     requestTimeout: 10_000,
+    // Longer than the API server's own 90 s, so that it, not we, ends idle connections: no request meets a closed one.
+    keepAliveTimeout: 120_000,
     forceCloseConnections: 'idle',
     logger: false,
   });
@@ -148,7 +150,8 @@ export async function startServer(options: ServerOptions, port: number, host = '
     if (!reviewed.ok) return reply.code(400).send({ error: reviewed.error });
     const { outcome } = reviewed;
     counted.decisions.inc({ action: outcome.action, reason: outcome.reason });
-    const fields = { ...outcome, ms: Math.round((clock.monotonic() - started) * 100) / 100 };
+    const { message: detail, ...rest } = outcome;
+    const fields = { ...rest, detail, ms: Math.round((clock.monotonic() - started) * 100) / 100 };
     if (outcome.action === 'ignore') log.debug('pod left alone', fields);
     else if (outcome.action === 'refuse') log.warn('pod refused', fields);
     else log.info('pod injected', fields);

@@ -88,15 +88,16 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
       ...shared,
       { name: PLAN_VOLUME, mountPath: PLAN_ROOT, readOnly: true },
       ...secrets.map((_, index) => ({ name: secretVolume(index), mountPath: secretRoot(index), readOnly: true })),
-      ...(plan.cache ? [{ name: CACHE_VOLUME, mountPath: CACHE_ROOT }] : []),
+      { name: CACHE_VOLUME, mountPath: CACHE_ROOT },
     ],
   };
 }
 
 /** The pod's volumes that both need. */
 export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
-  // The kubelet evicts a pod whose emptyDir outgrows its limit, and the client may overshoot while it evicts blocks.
-  const limit = plan.cache ? binaryQuantity(Math.ceil(plan.cache.sizeMiB * 1.1 + 64) * MIB) : '0';
+  // The kubelet evicts a pod whose emptyDir outgrows its limit: the client may overshoot while it evicts blocks, and the
+  // journal of written data lies there too, also in a pod without a cache.
+  const limit = binaryQuantity(Math.ceil((plan.cache?.sizeMiB ?? 0) * 1.1 + plan.bufferMiB + 128) * MIB);
   return [
     { name: MOUNT_VOLUME, emptyDir: {} },
     { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
@@ -107,7 +108,7 @@ export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readon
       },
     },
     ...secrets.map((secretName, index) => ({ name: secretVolume(index), secret: { secretName, defaultMode: 0o400 } })),
-    ...(plan.cache ? [{ name: CACHE_VOLUME, emptyDir: { ...(memoryCache ? { medium: 'Memory' } : {}), sizeLimit: limit } }] : []),
+    { name: CACHE_VOLUME, emptyDir: { ...(memoryCache ? { medium: 'Memory' } : {}), sizeLimit: limit } },
   ];
 }
 

@@ -23,6 +23,8 @@ export interface Plan {
   readonly mounts: readonly PlanMount[];
   /** Absent: no cache on disk. */
   readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
+  /** Where written data lies until it is stored, so that it outlives the client. Absent: it does not. */
+  readonly journal?: string;
   readonly bufferMiB: number;
   readonly readaheadMiB: number;
   /** Seconds, as all four. */
@@ -123,6 +125,7 @@ export function parsePlan(text: string): Plan {
           },
         }
       : {}),
+    ...(raw['journal'] === undefined ? {} : { journal: string(raw['journal'], 'journal', ABSOLUTE, 'an absolute path') }),
     bufferMiB: number(raw['bufferMiB'], 'bufferMiB', 32, 65_536, 300),
     readaheadMiB: number(raw['readaheadMiB'], 'readaheadMiB', 0, 4096, 32),
     attrTTL: number(raw['attrTTL'], 'attrTTL', 0, 3600, 1),

@@ -10,9 +10,11 @@
 import { close, closeSync, fstatSync, open, openSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { crc32c } from '../lib/crc32c.ts';
+import { CHECKSUM_PIECE } from '../object/store.ts';
 import { readIfCached } from './nowait.ts';
 
-export const PIECE = 32 * 1024;
+/** Bytes under one checksum; the same as what stores sum up by. */
+export const PIECE = CHECKSUM_PIECE;
 
 /** What is verified: nothing; whole blocks only; the pieces that lie wholly within a read; every piece a read touches. */
 export type ChecksumLevel = 'none' | 'full' | 'shrink' | 'extend';

@@ -6,10 +6,11 @@
  * Both codecs work in the thread pool. lz4-napi puts the plain length (u32, little-endian) before the raw block and wants
  * it there to decompress, so objects are read behind four free bytes (`lead`) and no byte is moved.
  */
+import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, type ZstdOptions } from 'node:zlib';
 import * as zlib from 'node:zlib';
-import { compress as lz4Compress, uncompress as lz4Decompress } from 'lz4-napi';
+import type * as lz4Types from 'lz4-napi';
 import { UserError } from '../lib/errors.ts';
 
 export type Compression = 'none' | 'lz4' | 'zstd';
@@ -28,6 +29,15 @@ export interface Codec {
 const zstdCompressAsync = promisify<Buffer, ZstdOptions, Buffer>(zstdCompress);
 const zstdDecompressAsync = promisify<Buffer, ZstdOptions & { maxOutputLength?: number }, Buffer>(zlib.zstdDecompress);
 
+type Lz4 = typeof lz4Types;
+let lz4Loaded: Lz4 | undefined;
+
+/** The native module, loaded for the volumes that need it only. */
+function lz4(): Lz4 {
+  lz4Loaded ??= createRequire(import.meta.url)('lz4-napi') as Lz4;
+  return lz4Loaded;
+}
+
 function exactly(data: Buffer, length: number): Buffer {
   if (data.length !== length) throw new RangeError(`a block of ${length} bytes was expected, its object holds ${data.length}`);
   return data;
@@ -39,10 +49,10 @@ const codecs: Readonly<Record<Compression, Codec | undefined>> = {
     name: 'lz4',
     lead: 4,
     bound: (length) => length + Math.floor(length / 255) + 16,
-    compress: async (data) => (await lz4Compress(data)).subarray(4),
+    compress: async (data) => (await lz4().compress(data)).subarray(4),
     async decompress(stored, length) {
       stored.writeUInt32LE(length, 0);
-      return exactly(await lz4Decompress(stored), length);
+      return exactly(await lz4().uncompress(stored), length);
     },
   },
   zstd: {

@@ -73,7 +73,11 @@ export class DiskCache {
   readonly #writers = new Limiter(2);
   readonly #background = new Set<Promise<void>>();
   readonly #pending = new Map<number, Block>();
+  /** Removed before the scan was done: their files may still be there for a moment, and are not to be found. */
+  readonly #removed = new Set<number>();
   readonly #closed = new AbortController();
+  #ready: Promise<void> = Promise.resolve();
+  #room: Promise<boolean> = Promise.resolve(true);
   #usedBytes = 0;
   #pendingBytes = 0;
   #scanned = false;
@@ -113,15 +117,17 @@ export class DiskCache {
 
   /** Makes the directory and begins to look for what it holds; blocks are found meanwhile too. Never fails. */
   start(): void {
+    this.#ready = prepareCacheFolder(this.#root, this.#mode);
     this.#inBackground(async () => {
       try {
-        await prepareCacheFolder(this.#root, this.#mode);
+        await this.#ready;
         await scanCache(join(this.#root, 'raw'), this.#clock, this.#closed.signal, ({ id, index, length }) => {
           if (index >= this.#geometry.blocksPerSlice || length > this.#geometry.blockSize) return;
           const number = this.#geometry.number(id, index);
-          if (this.#index.size(number) === undefined) this.#add(number, length, false);
+          if (this.#index.size(number) === undefined && !this.#removed.has(number)) this.#add(number, length, false);
         });
         this.#scanned = true;
+        this.#removed.clear();
         await this.#evict();
       } catch (error) {
         this.#failed('read the cache directory', error);
@@ -165,7 +171,8 @@ export class DiskCache {
   /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. */
   async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
     const size = this.#index.size(number);
-    if (size !== undefined ? size !== length : this.#scanned) return this.#readPending(number, length, offset, target);
+    if (size !== undefined ? size !== length : this.#scanned || this.#removed.has(number))
+      return this.#readPending(number, length, offset, target);
     try {
       let file = this.#open.get(number);
       if (!file) {
@@ -211,11 +218,11 @@ export class DiskCache {
     );
   }
 
-  /** Forgets the block and deletes its file. */
-  remove(number: number): void {
+  /** Forgets the block of `length` bytes and deletes its file. */
+  remove(number: number, length: number): void {
     this.#pending.delete(number);
-    const length = this.#index.size(number);
-    if (length !== undefined) this.#drop(number, length);
+    if (!this.#scanned) this.#removed.add(number);
+    if (!this.#scanned || this.#index.size(number) !== undefined) this.#drop(number, length);
   }
 
   /** Resolves when nothing is being written, read or scanned. */
@@ -238,7 +245,8 @@ export class DiskCache {
   }
 
   async #store(number: number, block: Block): Promise<void> {
-    if (!(await this.#roomFor(block.length))) {
+    await this.#ready;
+    if (!(await this.#hasRoom())) {
       this.counters.drops++;
       return;
     }
@@ -248,7 +256,7 @@ export class DiskCache {
     const parts: Uint8Array[] = [data];
     if (this.#level !== 'none') {
       const trailer = Buffer.allocUnsafe(trailerLength(block.length));
-      for (const [piece, sum] of crc32cPieces(data, PIECE).entries()) trailer.writeUInt32BE(sum, piece * 4);
+      for (const [piece, sum] of (block.sums ?? crc32cPieces(data, PIECE)).entries()) trailer.writeUInt32BE(sum, piece * 4);
       parts.push(trailer);
     }
     const create = () => open(temporary, 'w', this.#mode);
@@ -279,16 +287,23 @@ export class DiskCache {
   }
 
   /** Looks at the disk now and then; makes room, and says whether there is some. */
-  async #roomFor(length: number): Promise<boolean> {
+  #hasRoom(): Promise<boolean> {
     const now = this.#clock.monotonic();
-    if (now - this.#lastStatfs < STATFS_INTERVAL_MS) return true;
-    this.#lastStatfs = now;
+    if (now - this.#lastStatfs >= STATFS_INTERVAL_MS) {
+      this.#lastStatfs = now;
+      this.#room = this.#lookForRoom(now);
+    }
+    return this.#room.then((room) => room && this.#clock.monotonic() >= this.#pausedUntil);
+  }
+
+  async #lookForRoom(now: number): Promise<boolean> {
     const info = await statfs(this.#root);
     const missing = Math.ceil(this.#freeRatio * info.blocks - info.bavail) * info.bsize;
     const inodesLow = info.files > 0 && info.ffree / info.files < this.#freeRatio;
     if (missing <= 0 && !inodesLow) return true;
-    await this.#evict(Math.max(missing, 0) + length, inodesLow ? Math.ceil(this.#index.count / 100) : 0);
     this.#pausedUntil = now + FULL_PAUSE_MS;
+    const items = inodesLow ? Math.ceil(this.#index.count / 100) : 0;
+    await this.#evict(Math.max(missing, 0) + this.#geometry.blockSize, items);
     return false;
   }
 

@@ -11,6 +11,8 @@ export class Block {
   /** The whole buffer; the first `length` bytes are the block. */
   readonly buffer: Buffer;
   length: number;
+  /** The CRC-32C of every 32 KiB, where somebody has them already. */
+  sums: Uint32Array | undefined;
   #references = 1;
   readonly #pool: BufferPool | undefined;
 

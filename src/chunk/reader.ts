@@ -36,6 +36,8 @@ export class SliceReader {
   readonly #parts: ReaderParts;
   /** Whole blocks being downloaded. The promise's block is held once by this map, until it settles. */
   readonly #inFlight = new Map<number, Promise<Block>>();
+  /** The same, and those that were forgotten meanwhile. */
+  readonly #downloads = new Set<Promise<Block>>();
   /** Ranges being downloaded, by `block:offset:length`. */
   readonly #ranges = new Map<string, Promise<Block>>();
   #readAheadBytes = 0;
@@ -116,10 +118,14 @@ export class SliceReader {
     }
   }
 
+  /** A block that is on its way shall not be kept: its slice was removed. */
+  forget(number: number): void {
+    this.#inFlight.delete(number);
+  }
+
   /** Resolves when no download is under way. */
   async settled(): Promise<void> {
-    while (this.#inFlight.size + this.#ranges.size > 0)
-      await Promise.allSettled([...this.#inFlight.values(), ...this.#ranges.values()]);
+    while (this.#downloads.size + this.#ranges.size > 0) await Promise.allSettled([...this.#downloads, ...this.#ranges.values()]);
   }
 
   #near(slice: SliceId, index: number): boolean {
@@ -218,40 +224,36 @@ export class SliceReader {
       let room: Promise<void> | undefined;
       if (demand) room = memory.reserve(bytes);
       else if (!memory.tryReserve(bytes)) return undefined;
-      running = this.#download(slice, index, number, length, bytes, room);
-      this.#inFlight.set(number, running);
+      const started = this.#download(slice, index, length, bytes, room);
+      running = started;
+      this.#inFlight.set(number, started);
+      this.#downloads.add(started);
       // The download's own hold on the block ends when all who waited at that moment have taken theirs.
-      const done = (): void => void this.#inFlight.delete(number);
-      running.then(
-        (block) => {
-          done();
-          queueMicrotask(() => block.release());
-        },
-        () => done(),
-      );
+      const done = (): boolean => {
+        this.#downloads.delete(started);
+        return this.#inFlight.get(number) === started && this.#inFlight.delete(number);
+      };
+      started.then((block) => {
+        if (done()) this.#keep(number, length, block);
+        queueMicrotask(() => block.release());
+      }, done);
     }
     return running.then((block) => block.retain());
   }
 
-  async #download(
-    slice: SliceId,
-    index: number,
-    number: number,
-    length: number,
-    bytes: number,
-    room: Promise<void> | undefined,
-  ): Promise<Block> {
-    const { memory, disk, geometry, partialOnly } = this.#parts;
+  async #download(slice: SliceId, index: number, length: number, bytes: number, room: Promise<void> | undefined): Promise<Block> {
     if (room) await room;
-    let block: Block;
     try {
-      block = await this.#whole(() => this.#getBlock(this.#key(slice, index), length));
+      return await this.#whole(() => this.#getBlock(this.#key(slice, index), length));
     } finally {
-      memory.unreserve(bytes);
+      this.#parts.memory.unreserve(bytes);
     }
+  }
+
+  #keep(number: number, length: number, block: Block): void {
+    const { memory, disk, geometry, partialOnly } = this.#parts;
     memory.put(number, block);
     if (disk && (!partialOnly || length < geometry.blockSize)) disk.write(number, block);
-    return block;
   }
 
   async #getBlock(key: string, length: number): Promise<Block> {
@@ -259,7 +261,8 @@ export class SliceReader {
     if (!codec) {
       const block = pool.acquire(length);
       try {
-        const body = await this.#counted(() => objects.get(key, { into: block.data }));
+        const onSums = (sums: Uint32Array): void => void (block.sums = sums);
+        const body = await this.#counted(() => objects.get(key, { into: block.data, onSums }));
         if (body.length !== length) throw short(key, body.length, length);
         return block;
       } catch (error) {

@@ -19,9 +19,6 @@ import { SliceReader } from './reader.ts';
 import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
 import { BlockSliceWriter, type WriterHost } from './writer.ts';
 
-/** The longest single write of a caller, bytes. */
-const LARGE_WRITE = 1024 * 1024;
-
 /** Opens the block layer of a volume. Nothing is read or written before the first call, but the cache directory is. */
 export function openChunkStore(options: ChunkStoreOptions): ChunkStore {
   return new BlockChunkStore(options);
@@ -116,9 +113,11 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   async remove(slice: SliceId): Promise<void> {
     const removals = Array.from({ length: this.geometry.count(slice.size) }, (_, index) => {
       const number = this.geometry.number(slice.id, index);
+      const length = this.geometry.length(slice.size, index);
+      this.#reader.forget(number);
       this.#memory.delete(number);
-      this.#disk?.remove(number);
-      const key = blockKey(slice.id, index, this.geometry.length(slice.size, index), this.#hashPrefix);
+      this.#disk?.remove(number, length);
+      const key = blockKey(slice.id, index, length, this.#hashPrefix);
       return this.#deletes.run(async () => {
         this.#counters.deletes++;
         try {
@@ -221,10 +220,17 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   account(bufferBytes: number, dataBytes: number): void {
     this.#usedBufferBytes += bufferBytes;
     this.#dirtyBytes += dataBytes;
-    if (bufferBytes >= 0) return;
-    // As many as there is room for, each taken for one large write; they ask again before the next.
-    let room = this.#bufferBytes - this.#usedBufferBytes;
-    for (; this.#waiting.length > 0 && room > 0; room -= LARGE_WRITE) this.#waiting.shift()?.();
+    if (bufferBytes < 0) this.#wake();
+  }
+
+  /**
+   * Lets one writer go on, then looks again: it has written by then, or will not, and in both cases the next one must not
+   * be left waiting for an upload that nobody starts.
+   */
+  #wake(): void {
+    if (this.#waiting.length === 0 || this.#usedBufferBytes >= this.#bufferBytes) return;
+    this.#waiting.shift()?.();
+    if (this.#waiting.length > 0) setImmediate(() => this.#wake());
   }
 
   /** What was written is likely read soon: into memory, and onto the disk where the options say so. */

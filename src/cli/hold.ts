@@ -13,10 +13,16 @@ export async function holdCommand(argv: readonly string[]): Promise<void> {
   try {
     const { values } = parseArgs({
       args: [...argv],
-      options: { socket: { type: 'string' }, mount: { type: 'string', multiple: true, default: [] }, 'no-guard': { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        socket: { type: 'string' },
+        mount: { type: 'string', multiple: true, default: [] },
+        'no-guard': { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h' },
+      },
     });
     if (values.help) return void process.stdout.write(HELP);
-    if (values.socket === undefined) throw new UserError('SocketMissing', '--socket is missing', { hint: 'juicepod hold --help' });
+    if (values.socket === undefined)
+      throw new UserError('SocketMissing', '--socket is missing', { hint: 'juicepod hold --help' });
     process.exitCode = await runHolder({ socket: values.socket, targets: values.mount, guard: !values['no-guard'] });
   } catch (error) {
     process.stderr.write(`juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`);

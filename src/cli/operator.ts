@@ -1,6 +1,7 @@
 /** `juicepod operator`: runs the operator until it is told to end. */
 import { connect } from '../kube/client.ts';
-import { createLogger, type LogLevel } from '../lib/log.ts';
+import type { LogLevel } from '../lib/log.ts';
+import { createLogger } from '../lib/winston.ts';
 import { runOperator } from '../operator/index.ts';
 import { endingSignal, portOf } from './options.ts';
 

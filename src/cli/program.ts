@@ -169,6 +169,11 @@ export function program(): Command {
       new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
     )
     .option('--port <port>', 'port of the webhook', '8443')
+    .option(
+      '--allow-image <prefix...>',
+      'images that volumes of other namespaces may choose for the client start with one of these',
+    )
+    .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--tls-cert <file>', 'certificate, instead of own ones')
     .option('--tls-key <file>', 'key of the certificate')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
@@ -186,5 +191,5 @@ export function program(): Command {
 
 /** Parses the arguments and runs the command. */
 export async function main(argv: readonly string[]): Promise<void> {
-  await program().parseAsync(argv as string[]);
+  await program().parseAsync(argv);
 }

@@ -10,7 +10,10 @@ import { formatOf } from './volume.ts';
 interface Session {
   readonly sid: number;
   readonly expire: number;
-  readonly [member: string]: unknown;
+  readonly HostName?: string;
+  readonly MountPoint?: string;
+  readonly ProcessID?: number;
+  readonly Version?: string;
 }
 
 export async function statusCommand(url: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
@@ -36,8 +39,8 @@ async function show(engine: MetaEngine, url: string, output: Output): Promise<vo
   }));
   const now = Date.now() / 1000;
   const lines = sessions.map((session) => {
-    const where = `${String(session['HostName'] ?? '?')}:${String(session['MountPoint'] ?? '?')}`;
-    return `  ${String(session.sid).padEnd(6)} ${where}  pid ${String(session['ProcessID'] ?? '?')}, ${String(session['Version'] ?? '?')}${session.expire < now ? ', expired' : ''}\n`;
+    const { sid, HostName = '?', MountPoint = '?', ProcessID = '?', Version = '?', expire } = session;
+    return `  ${String(sid).padEnd(6)} ${HostName}:${MountPoint}  pid ${ProcessID}, ${Version}${expire < now ? ', expired' : ''}\n`;
   });
   print(
     output,

@@ -30,11 +30,20 @@ export async function umountCommand(mountPoint: string, raw: Readonly<Record<str
   const options = raw as { readonly force?: boolean; readonly output: Output };
   const target = await realTarget(mountPoint);
   const top = mountsAt(target).at(-1);
-  if (!top || !isFuse(top)) throw new UserError('NotMounted', `${target} is not a mounted volume`, { hint: 'mount -t fuse.juicepod lists those that are.' });
+  if (!top || !isFuse(top))
+    throw new UserError('NotMounted', `${target} is not a mounted volume`, {
+      hint: 'mount -t fuse.juicepod lists those that are.',
+    });
   const pid = options.force ? undefined : clientOf(target);
   await unmount(target, { lazy: options.force === true });
-  for (const deadline = performance.now() + PATIENCE; pid !== undefined && lives(pid); ) {
-    if (performance.now() > deadline) throw new UserError('ClientBusy', `${target} is unmounted, but its client (process ${pid}) is still storing what was written`);
+  const deadline = performance.now() + PATIENCE;
+  // oxlint-disable-next-line no-unmodified-loop-condition -- the process ends by itself
+  while (pid !== undefined && lives(pid)) {
+    if (performance.now() > deadline)
+      throw new UserError(
+        'ClientBusy',
+        `${target} is unmounted, but its client (process ${pid}) is still storing what was written`,
+      );
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
   print(options.output, { unmounted: target }, `Unmounted ${target}.`);

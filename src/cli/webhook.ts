@@ -2,7 +2,8 @@
 import { runWebhook, type Settings } from '../admission/index.ts';
 import { connect } from '../kube/client.ts';
 import { UserError } from '../lib/errors.ts';
-import { createLogger, type LogLevel } from '../lib/log.ts';
+import type { LogLevel } from '../lib/log.ts';
+import { createLogger } from '../lib/winston.ts';
 import { endingSignal, portOf } from './options.ts';
 
 interface WebhookCommand {
@@ -10,6 +11,8 @@ interface WebhookCommand {
   readonly namespace: string;
   readonly image?: string;
   readonly imagePullPolicy?: Settings['imagePullPolicy'];
+  readonly allowImage?: readonly string[];
+  readonly podSecurityCheck: boolean;
   readonly port: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -28,6 +31,8 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
       log: createLogger({ level: options.logLevel, json: true }),
       settings: {
         ...(options.image ? { image: options.image } : {}),
+        ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
+        checkPodSecurity: options.podSecurityCheck,
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },
       ...(options.tlsCert && options.tlsKey ? { files: { cert: options.tlsCert, key: options.tlsKey } } : {}),

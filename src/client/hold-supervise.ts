@@ -39,13 +39,15 @@ export interface SuperviseOptions {
   readonly holder: Holder;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Where the client's input and output go. @default 'inherit' */
+  readonly stdio?: 'inherit' | 'ignore';
   /** The client's process id, each time one is started. */
   readonly onStart?: (pid: number) => void;
 }
 
 function runClient(options: SuperviseOptions, stop: AbortSignal): Promise<ClientExit> {
   return new Promise((resolve, reject) => {
-    const child = spawn(options.command, options.args, { stdio: 'inherit', env: options.env ?? process.env });
+    const child = spawn(options.command, options.args, { stdio: options.stdio ?? 'inherit', env: options.env ?? process.env });
     let kill = (): void => {};
     const onStop = (): void => {
       child.kill('SIGTERM');

@@ -238,10 +238,13 @@ export function plainLogger(bound: Readonly<Record<string, unknown>> = {}): Logg
 }
 
 /** `juicepod hold`: holds until SIGTERM or SIGINT, then unmounts. Returns the exit code. */
-export async function runHolder(options: Omit<HolderOptions, 'log'> & { readonly log?: Logger }): Promise<number> {
+export async function runHolder(
+  options: Omit<HolderOptions, 'log'> & { readonly log?: Logger; readonly onReady?: () => void },
+): Promise<number> {
   const stop = Promise.withResolvers<void>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.resolve());
   const holder = await Holder.start({ ...options, log: options.log ?? plainLogger() });
+  options.onReady?.();
   await stop.promise;
   await holder.close();
   return 0;

@@ -71,17 +71,27 @@ export async function serveAll(
   return results.includes('lost') ? EXIT_GONE : 0;
 }
 
-async function serveOne({ volume: wanted, mount }: ServeOptions, options: { readonly link?: HolderLink; readonly kept: boolean; readonly log: Logger }): Promise<Serving> {
+async function serveOne(
+  { volume: wanted, mount }: ServeOptions,
+  options: { readonly link?: HolderLink; readonly kept: boolean; readonly log: Logger },
+): Promise<Serving> {
   const { link, kept, log } = options;
   const target = await realTarget(mount.target);
   if (!link && mountsAt(target).some(({ source }) => source === mount.source))
-    throw new UserError('AlreadyMounted', `${target} is a mount of ${mount.source} already`, { hint: `Unmount it first: juicepod umount ${target}` });
+    throw new UserError('AlreadyMounted', `${target} is a mount of ${mount.source} already`, {
+      hint: `Unmount it first: juicepod umount ${target}`,
+    });
   const session = await openSession({ mount: { ...mount, target }, ...(link ? { link } : {}), log });
   const earlier = session.resume ? parseState(session.resume.state) : undefined;
   let volume: OpenVolume;
   try {
-    volume = await openPatiently({ ...wanted, mountPoint: target, handles: session.journal, ...(earlier ? { resume: earlier.sid } : {}), logger: log }, earlier !== undefined, log);
-    if (earlier && earlier.uuid !== volume.uuid) throw new UserError('OtherVolume', `the mount at ${target} belongs to another volume (${earlier.uuid})`);
+    volume = await openPatiently(
+      { ...wanted, mountPoint: target, handles: session.journal, ...(earlier ? { resume: earlier.sid } : {}), logger: log },
+      earlier !== undefined,
+      log,
+    );
+    if (earlier && earlier.uuid !== volume.uuid)
+      throw new UserError('OtherVolume', `the mount at ${target} belongs to another volume (${earlier.uuid})`);
     if (volume.recovered) log.info('took over from an earlier client', { target, ...volume.recovered });
     await session.setState(Buffer.from(JSON.stringify({ uuid: volume.uuid, sid: volume.sid } satisfies State)));
   } catch (error) {
@@ -107,7 +117,12 @@ async function openPatiently(options: VolumeOptions, patient: boolean, log: Logg
 }
 
 function run(session: FuseSession, volume: OpenVolume, target: string, kept: boolean, log: Logger): Serving {
-  const transport = new RawTransport({ fd: session.fd, log, onInit: session.onInit, ...(session.resume ? { resume: session.resume.init } : {}) });
+  const transport = new RawTransport({
+    fd: session.fd,
+    log,
+    onInit: session.onInit,
+    ...(session.resume ? { resume: session.resume.init } : {}),
+  });
   const stopping = new AbortController();
   let lost = false;
   void volume.lost.then((reason) => {

@@ -41,14 +41,22 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         entryTimeout: plan.entryTTL,
         dirEntryTimeout: plan.dirEntryTTL,
         negativeTimeout: plan.negativeTTL,
-        ...(cache ? { cache: { folder: cache.directory, bytes: Math.floor((cache.sizeMiB * MIB) / shares), freeRatio: cache.freeSpaceRatio } } : {}),
+        ...(cache
+          ? {
+              cache: {
+                folder: cache.directory,
+                bytes: Math.floor((cache.sizeMiB * MIB) / shares),
+                freeRatio: cache.freeSpaceRatio,
+              },
+            }
+          : {}),
         bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
         readaheadBytes: plan.readaheadMiB * MIB,
         maxUploads: plan.maxUploads,
         maxDownloads: plan.maxDownloads,
         heartbeatMs: 12_000,
         backgroundJobs: true,
-        ...(cache ? { journalFolder: join(cache.directory, `journal-${mount.id}`) } : {}),
+        ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
       },
     };
   });

@@ -212,6 +212,7 @@ export class RawTransport implements FuseTransport, Session {
         this.#log.error('reading from /dev/fuse failed', { errno: error });
       return 'gone';
     }
+    if (length === 0) return 'gone';
     this.#take(buffer, length);
     return 'served';
   }

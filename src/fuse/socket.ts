@@ -8,6 +8,7 @@ import { addressOf, lastErrno, program, SystemError } from './libc.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
@@ -68,10 +69,10 @@ function addressFor(path: string): Buffer {
   return address;
 }
 
-/** Two connected sockets, both closed on exec. */
-export function socketPair(): [number, number] {
+/** Two connected sockets, both closed on exec; with 'packets' each read gives what one write sent. */
+export function socketPair(kind: 'stream' | 'packets' = 'stream'): [number, number] {
   const pair = Buffer.alloc(8);
-  check('socketpair', calls.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+  check('socketpair', calls.socketpair(AF_UNIX, (kind === 'stream' ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair));
   return [pair.readInt32LE(0), pair.readInt32LE(4)];
 }
 

@@ -134,7 +134,7 @@ export function createController(options: ControllerOptions, environment: Contro
       const item = await queue.get();
       if (!item) return;
       try {
-        if (!state.stopping) await once(item.key, item.priority);
+        await once(item.key, item.priority);
       } finally {
         queue.done(item.key);
       }

@@ -23,6 +23,8 @@ const MAX_REMEMBERED = 4096;
 const SPAM_BURST = 25;
 const SPAM_PER_SECOND = 1 / 300;
 const ATTEMPTS = 3;
+/** For what is still queued at the end. */
+const CLOSE_MS = 5000;
 /** Limits of the API (validation of core events). */
 const MAX_NOTE_BYTES = 1024;
 const MAX_NAME = 253;
@@ -165,7 +167,11 @@ export function createRecorder(options: RecorderOptions): EventRecorder {
     },
     async close() {
       closed = true;
-      await sending;
+      const late = Promise.withResolvers<void>();
+      const cancel = clock.timer(CLOSE_MS, late.resolve);
+      await Promise.race([sending, late.promise]);
+      cancel();
+      for (const _write of queue.splice(0)) drop('closed');
     },
   };
 }

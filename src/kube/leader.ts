@@ -6,7 +6,8 @@
  * - Every write carries the resource version it is based on: of two who try, one gets a Conflict.
  * - Durations 15/10/2 s: a leader counts itself as leading for 10 s from before its last successful renewal was sent, others
  *   wait for 15 s after they saw it. `assertLeading` before each write keeps a process that was frozen, or a machine that was
- *   asleep (its monotonic clock stands still: so the wall clock is looked at too), from writing after it was replaced.
+ *   asleep (its monotonic clock stands still: so the wall clock is looked at too), from writing after it was replaced. Not
+ *   covered: a machine that sleeps and is set back by as much, and a write that is on its way for longer than 5 s.
  * - The lease is renewed until the work is wound up, then released (no holder, 1 s), so that the next need not wait.
  */
 import type { Registry } from 'prom-client';

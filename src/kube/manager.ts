@@ -27,6 +27,9 @@ import type {
   ResourceClient,
 } from './types.ts';
 
+/** Beyond `drainMs` and the grace of aborted reconciles: who has not ended by then will not. */
+const STUCK_MS = 30_000;
+
 type Runnable = (signal: AbortSignal) => Promise<void>;
 
 export function createManager(options: ManagerOptions): Manager {
@@ -54,10 +57,19 @@ export function createManager(options: ManagerOptions): Manager {
     return missing.length > 0 ? `not synced: ${missing.join(', ')}` : undefined;
   });
 
+  let endingSince: number | undefined;
+  health.addLive('shutdown', () => {
+    const limit = (options.drainMs ?? 20_000) + STUCK_MS;
+    return endingSince !== undefined && clock.monotonic() - endingSince > limit
+      ? `work that was told to end ${Math.round((clock.monotonic() - endingSince) / 1000)} s ago still runs`
+      : undefined;
+  });
+
   /** Without a leader, or as the leader: controllers and runnables until the signal. The first to fail ends the others. */
   async function lead(signal: AbortSignal): Promise<void> {
     const group = new AbortController();
     const onAbort = (): void => group.abort(signal.reason);
+    group.signal.addEventListener('abort', () => (endingSince = clock.monotonic()), { once: true });
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     const failures: unknown[] = [];
@@ -75,6 +87,7 @@ export function createManager(options: ManagerOptions): Manager {
     if (!group.signal.aborted)
       await new Promise<void>((resolve) => group.signal.addEventListener('abort', () => resolve(), { once: true }));
     signal.removeEventListener('abort', onAbort);
+    endingSince = undefined;
     if (failures.length > 0) throw failures[0];
   }
 

@@ -119,9 +119,8 @@ export class HttpTransport implements Transport {
       if (request.signal?.aborted) throw request.signal.reason;
       throw this.#unreachable(request, error);
     } finally {
+      // Leaving the loop destroys the body, and with it the connection: a watch is not read to its end to save one.
       finish();
-      // A watch that the consumer has left must not be read to its end to save the connection.
-      answer.body.destroy();
     }
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { crc32c, crc32cPieces } from './crc32c.ts';
+import { crc32c, crc32cOfPieces, crc32cPieces } from './crc32c.ts';
 
 /** The definition, bit by bit. */
 function reference(data: Uint8Array): number {
@@ -32,7 +32,7 @@ test('any bytes at any alignment agree with the definition, whole or continued',
   );
 });
 
-test('pieces have the sums they have alone', () => {
+test('pieces have the sums they have alone, and the sum of the whole follows from them', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 400 }), fc.constantFrom(4, 16, 32, 64), fc.nat(4), (bytes, size, shift) => {
       const data = new Uint8Array(new ArrayBuffer(bytes.length + shift), shift);
@@ -40,7 +40,9 @@ test('pieces have the sums they have alone', () => {
       const expected = Array.from({ length: Math.ceil(data.length / size) }, (_, i) =>
         reference(data.subarray(i * size, (i + 1) * size)),
       );
-      assert.deepEqual([...crc32cPieces(data, size)], expected);
+      const sums = crc32cPieces(data, size);
+      assert.deepEqual([...sums], expected);
+      assert.equal(crc32cOfPieces(data, size, sums), reference(data));
     }),
   );
 });

@@ -2,7 +2,8 @@
  * CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), the checksum of JuiceFS's objects and cache files.
  *
  * Eight tables, eight bytes a step; where several pieces of equal length are summed, four run side by side so that the
- * processor overlaps their table look-ups. Measured on one core: 1.6 GB/s and 2.0 GB/s. Node's own `zlib.crc32` is another
+ * processor overlaps their table look-ups, and the sum of the whole follows from theirs by a shift per piece. Measured on
+ * one core: 1.6 GB/s and 2.0 GB/s. Node's own `zlib.crc32` is another
  * polynomial, and the npm packages for this one are slower.
  */
 const POLYNOMIAL = 0x82f63b78;
@@ -92,4 +93,39 @@ export function crc32cPieces(data: Uint8Array, pieceSize: number): Uint32Array {
   }
   for (; piece < sums.length; piece++) sums[piece] = crc32c(data.subarray(piece * pieceSize, (piece + 1) * pieceSize));
   return sums;
+}
+
+/**
+ * Tables that carry a sum over `length` further bytes: the effect of zeros on the register is linear, so that of its four
+ * bytes adds up. Kept per length; callers use one or two.
+ */
+const shifts = new Map<number, readonly Int32Array[]>();
+
+function shiftOver(length: number): readonly Int32Array[] {
+  const known = shifts.get(length);
+  if (known) return known;
+  const zeros = new Uint8Array(length);
+  // crc32c complements before and after; `~` on both sides leaves the bare register.
+  const basis = Array.from({ length: 32 }, (_, bit) => ~crc32c(zeros, ~(1 << bit)) | 0);
+  const made = [0, 8, 16, 24].map((low) =>
+    Int32Array.from({ length: 256 }, (_, byte) => {
+      let sum = 0;
+      for (let bit = 0; bit < 8; bit++) if (byte & (1 << bit)) sum ^= basis[low + bit]!;
+      return sum;
+    }),
+  );
+  shifts.set(length, made);
+  return made;
+}
+
+/** The CRC-32C of `data`, given those of its pieces as `crc32cPieces` answers them. */
+export function crc32cOfPieces(data: Uint8Array, pieceSize: number, sums: Uint32Array): number {
+  const whole = Math.floor(data.length / pieceSize);
+  let sum = 0;
+  if (whole > 0) {
+    const [s0, s1, s2, s3] = shiftOver(pieceSize) as [Int32Array, Int32Array, Int32Array, Int32Array];
+    for (let piece = 0; piece < whole; piece++)
+      sum = s0[sum & 255]! ^ s1[(sum >>> 8) & 255]! ^ s2[(sum >>> 16) & 255]! ^ s3[sum >>> 24]! ^ sums[piece]!;
+  }
+  return crc32c(data.subarray(whole * pieceSize), sum >>> 0);
 }

@@ -15,8 +15,8 @@ import { charged } from './stats.ts';
 import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece } from './types.ts';
 import type { Volume } from './volume.ts';
 
-/** 2^31 chunks. */
-const MAX_LENGTH = 2 ** 57;
+/** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
+const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
 const CHUNKS_TO_TRY = 10_000;
 
@@ -64,7 +64,7 @@ async function afterChange(volume: Volume, ino: Ino, { before, after }: Changed)
 }
 
 export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: number): Promise<Attr> {
-  if (!Number.isSafeInteger(length) || length < 0) throw new FsError('EINVAL');
+  if (!Number.isInteger(length) || length < 0) throw new FsError('EINVAL');
   if (length > MAX_LENGTH) throw new FsError('EFBIG');
   const { value } = await volume.change<Changed>(async (view) => {
     const before = view.node(ino, 'all');

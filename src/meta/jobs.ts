@@ -17,8 +17,9 @@ const HOUR = 3600;
 const DAY = 24 * HOUR;
 /** Of an hour: the next client may begin a little early. */
 const GUARD = 0.9 * HOUR;
-const FILES_PER_ROUND = 10_000;
-const SLICES_PER_ROUND = 10_000;
+/** What a scan takes into memory at once, and how often a job scans before it leaves the rest to the next hour. */
+const PER_ROUND = 10_000;
+const ROUNDS = 60;
 
 /** True where nobody has begun this job within `seconds`; it is ours then. */
 export async function claim(volume: Volume, counter: string, seconds: number): Promise<boolean> {
@@ -30,20 +31,34 @@ export async function claim(volume: Volume, counter: string, seconds: number): P
   return result.ok;
 }
 
-/** Removed files whose data is still there after an hour: the client that removed them has not finished. */
-export async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
-  for (const { ino, length } of await volume.engine.scanDelfiles(volume.seconds() - HOUR, FILES_PER_ROUND)) {
-    signal.throwIfAborted();
-    await volume.deletions.deleteFile(ino, length);
+/** Works on what `scan` finds, round after round, until it finds less than a full round. */
+async function rounds<T>(
+  scan: () => Promise<readonly T[]>,
+  signal: AbortSignal,
+  work: (found: T) => Promise<void>,
+): Promise<void> {
+  for (let round = 0; round < ROUNDS; round++) {
+    const found = await scan();
+    for (const each of found) {
+      signal.throwIfAborted();
+      await work(each);
+    }
+    if (found.length < PER_ROUND) return;
   }
 }
 
-/** Slices that nothing refers to. */
+/** Removed files whose data is still there after an hour: the client that removed them has not finished. */
+export function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
+  const { engine, deletions } = volume;
+  const scan = () => engine.scanDelfiles(volume.seconds() - HOUR, PER_ROUND);
+  return rounds(scan, signal, ({ ino, length }) => deletions.deleteFile(ino, length));
+}
+
+/** Slices that nothing refers to; nothing to do for a client that deletes no blocks. */
 export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
-  for (const slice of await volume.engine.scanUnreferenced(SLICES_PER_ROUND)) {
-    signal.throwIfAborted();
-    await volume.deletions.deleteSlices([slice]);
-  }
+  if (!volume.callbacks.deleteSlice) return;
+  const scan = () => volume.engine.scanUnreferenced(PER_ROUND);
+  await rounds(scan, signal, (slice) => volume.deletions.deleteSlices([slice]));
 }
 
 /** Hours of the trash that are older than the trash's days (and two hours). */
@@ -65,18 +80,18 @@ export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<v
 }
 
 /** Slices that compaction replaced, kept for readers and for what comes back from the trash. */
-export async function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
+export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = volume.seconds() - volume.format.trashDays * DAY;
-  for (const { id, time, slices } of await volume.engine.scanDelayed(before, SLICES_PER_ROUND)) {
-    signal.throwIfAborted();
+  const scan = () => volume.engine.scanDelayed(before, PER_ROUND);
+  return rounds(scan, signal, async ({ id, time, slices }) => {
     const list = decodeDelayed(slices);
     const result = await volume.engine.commit({
       checks: [{ kind: 'delayed', id, time }],
       writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
     });
-    if (!result.ok) continue;
+    if (!result.ok) return;
     await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
-  }
+  });
 }
 
 type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;

@@ -49,6 +49,8 @@ export interface MetaOptions {
   readonly heartbeat?: number;
   /** Whether this client takes part in the hourly cleaning. @default true */
   readonly backgroundJobs?: boolean;
+  /** How long `close` waits for a database that does not answer, ms. @default 10000 */
+  readonly closeGrace?: number;
   /** @default systemClock */
   readonly clock?: Clock;
   /** @default systemRandom */
@@ -105,8 +107,13 @@ export class VolumeMeta implements Meta {
       volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
         volume: volume.format.name,
       });
+    if (volume.format.enableAcl)
+      volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
+        volume: volume.format.name,
+      });
     this.#every('heartbeat', this.#beat, () => this.#session.beat());
     if (volume.readOnly) return sid;
+    await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     if (this.#options.backgroundJobs ?? true)
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
@@ -118,18 +125,35 @@ export class VolumeMeta implements Meta {
     this.#rhythms.push(new Rhythm({ clock, random, logger, name, pause, first, run }));
   }
 
+  /**
+   * Ends in order; where the database does not answer within `closeGrace`, the session is left to expire, and others clean
+   * up after it.
+   */
   async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
+    const { clock, engine, logger } = this.#volume;
     this.#ending.abort();
-    await Promise.all(this.#rhythms.map((rhythm) => rhythm.stop()));
+    const waited = new AbortController();
+    const late = clock.sleep(this.#options.closeGrace ?? 10_000, waited.signal).then(
+      () => logger.warn('the database does not answer: the session is left to expire', { database: engine.description }),
+      () => {},
+    );
+    const ended = this.#end(options.keepSession ?? false);
     try {
-      if (!this.#volume.readOnly) {
-        if (!options.keepSession) await this.#session.end();
-        await this.#volume.deletions.stop(DELETION_GRACE);
-        await this.#volume.stats.flush();
-      }
+      await Promise.race([ended, late]);
     } finally {
-      await this.#volume.engine.close();
+      waited.abort();
+      await engine.close();
+      // What was still waiting for the database fails now.
+      await ended.catch(() => {});
     }
+  }
+
+  async #end(keepSession: boolean): Promise<void> {
+    await Promise.all(this.#rhythms.map((rhythm) => rhythm.stop()));
+    if (this.#volume.readOnly) return;
+    if (!keepSession) await this.#session.end();
+    await this.#volume.deletions.stop(DELETION_GRACE);
+    await this.#volume.stats.flush();
   }
 
   lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry> {
@@ -190,7 +214,7 @@ export class VolumeMeta implements Meta {
     }
   }
 
-  symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
+  async symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
     if (target.length === 0) throw new FsError('ENOENT');
     if (target.length > MAX_SYMLINK) throw new FsError('ENAMETOOLONG');
     if (target.includes(0)) throw new FsError('EINVAL');

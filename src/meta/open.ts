@@ -1,6 +1,7 @@
 /** The way in: from a metadata URL to an engine and to the metadata of a volume. Engines are loaded when they are asked for. */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { UserError } from '../lib/errors.ts';
+import { ROOT_INO } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { MetaEngine } from './engine.ts';
@@ -41,8 +42,15 @@ export async function readFormat(engine: MetaEngine): Promise<Format | undefined
  * Makes a volume in an empty database, as `format` describes it (secrets already as they are to be stored). False where a
  * volume is there already; it is left as it is.
  */
-export function formatVolume(engine: MetaEngine, format: Format, clock: Clock = systemClock): Promise<boolean> {
-  return engine.writeSetting(serialiseFormat(format), { trash: format.trashDays > 0, nowNs: clock.nowNs() });
+export async function formatVolume(engine: MetaEngine, format: Format, clock: Clock = systemClock): Promise<boolean> {
+  const made = await engine.writeSetting(serialiseFormat(format), { trash: format.trashDays > 0, nowNs: clock.nowNs() });
+  // JuiceFS counts the root when something in it first changes. Clients that begin together would count the same twice.
+  if (made && format.dirStats)
+    await engine.commit({
+      checks: [],
+      writes: [{ kind: 'putDirStat', ino: ROOT_INO, value: { length: 0, space: 0, inodes: 0 } }],
+    });
+  return made;
 }
 
 export type OpenMetaOptions = MetaOptions & EngineOptions;

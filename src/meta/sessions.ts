@@ -43,7 +43,8 @@ export function sessionText(mountPoint: string, nowMs: number, pid: number): str
 export function parseSession(sid: number, expire: number, text: string | undefined): SessionInfo {
   let info: Record<string, unknown> = {};
   try {
-    info = JSON.parse(text ?? '{}') as Record<string, unknown>;
+    const parsed: unknown = JSON.parse(text ?? '{}');
+    if (typeof parsed === 'object' && parsed !== null) info = parsed as Record<string, unknown>;
   } catch {
     // A session without a readable description is still a session.
   }

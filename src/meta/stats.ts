@@ -146,6 +146,16 @@ export class Stats {
     this.#pendingInodes -= inodes;
   }
 
+  /**
+   * Sees to it that there is a record. A new volume has none of its root; were it first counted when several clients have
+   * changes that are not written yet, these would be counted twice.
+   */
+  async ensure(directory: Ino): Promise<void> {
+    if (!this.directoryStats) return;
+    const [stat] = await this.#engine.read([{ kind: 'dirStat', ino: directory }]);
+    if (!stat) await this.#recompute(directory);
+  }
+
   /** Counts what lies in a directory without a record, or with one lost, and records it. */
   async #recompute(ino: Ino): Promise<void> {
     const [attr] = await this.#engine.read([{ kind: 'node', ino }]);

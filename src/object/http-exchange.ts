@@ -71,62 +71,67 @@ export function exchange(dispatcher: Dispatcher, clock: Clock, request: Exchange
     if (signal?.aborted) return onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
 
-    dispatcher.dispatch(
-      {
-        origin: request.origin,
-        method: request.method,
-        path: request.path,
-        headers: request.headers,
-        body: request.body ?? null,
-      },
-      {
-        onRequestStart(started) {
-          controller = started;
-          if (settled) started.abort(new ObjectError('Timeout', 'the request was given up before it began'));
+    try {
+      dispatcher.dispatch(
+        {
+          origin: request.origin,
+          method: request.method,
+          path: request.path,
+          headers: request.headers,
+          body: request.body ?? null,
         },
-        onResponseStart(_controller, statusCode, responseHeaders) {
-          if (statusCode < 200) return;
-          status = statusCode;
-          headers = responseHeaders;
-          const announced = Number(responseHeaders['content-length'] ?? Number.NaN);
-          const good = statusCode === 200 || statusCode === 206;
-          if (good && range && statusCode === 200) {
-            skip = range.offset;
-            expected = range.length ?? Infinity;
-          }
-          if (good && into) return;
-          const most = good ? request.maxBody : MAX_ERROR_BODY;
-          if (good && announced - skip > most && expected > most) return fail(tooLong(most));
-          const first = Number.isNaN(announced) ? 4096 : Math.max(0, announced - skip);
-          target = request.method === 'HEAD' ? Buffer.alloc(0) : Buffer.allocUnsafeSlow(Math.min(first, most, expected));
+        {
+          onRequestStart(started) {
+            controller = started;
+            if (settled) started.abort(new ObjectError('Timeout', 'the request was given up before it began'));
+          },
+          onResponseStart(_controller, statusCode, responseHeaders) {
+            if (statusCode < 200) return;
+            status = statusCode;
+            headers = responseHeaders;
+            const announced = Number(responseHeaders['content-length'] ?? Number.NaN);
+            const good = statusCode === 200 || statusCode === 206;
+            if (good && range && statusCode === 200) {
+              skip = range.offset;
+              expected = range.length ?? Infinity;
+            }
+            if (good && into) return;
+            const most = good ? request.maxBody : MAX_ERROR_BODY;
+            if (good && announced - skip > most && expected > most) return fail(tooLong(most));
+            const first = Number.isNaN(announced) ? 4096 : Math.max(0, announced - skip);
+            target = request.method === 'HEAD' ? Buffer.alloc(0) : Buffer.allocUnsafeSlow(Math.min(first, most, expected));
+          },
+          onResponseData(_controller, chunk) {
+            if (settled) return;
+            let from = 0;
+            if (skip > 0) {
+              from = Math.min(skip, chunk.length);
+              skip -= from;
+            }
+            const wanted = Math.min(chunk.length - from, expected - length);
+            const good = status === 200 || status === 206;
+            if (length + wanted > target.length) {
+              if (good && (into || length + wanted > request.maxBody)) return fail(tooLong(into?.length ?? request.maxBody));
+              if (!good && length + wanted > MAX_ERROR_BODY) return;
+              const larger = Buffer.allocUnsafeSlow(Math.max(length + wanted, target.length * 2));
+              target.copy(larger, 0, 0, length);
+              target = larger;
+            }
+            chunk.copy(target, length, from, from + wanted);
+            length += wanted;
+          },
+          onResponseEnd() {
+            if (settle()) resolve({ status, headers, body: target.subarray(0, length) });
+          },
+          onResponseError(_controller, error) {
+            if (settle()) reject(describe(request.origin, error));
+          },
         },
-        onResponseData(_controller, chunk) {
-          if (settled) return;
-          let from = 0;
-          if (skip > 0) {
-            from = Math.min(skip, chunk.length);
-            skip -= from;
-          }
-          const wanted = Math.min(chunk.length - from, expected - length);
-          const good = status === 200 || status === 206;
-          if (length + wanted > target.length) {
-            if (good && (into || length + wanted > request.maxBody)) return fail(tooLong(into?.length ?? request.maxBody));
-            if (!good && length + wanted > MAX_ERROR_BODY) return;
-            const larger = Buffer.allocUnsafeSlow(Math.max(length + wanted, target.length * 2));
-            target.copy(larger, 0, 0, length);
-            target = larger;
-          }
-          chunk.copy(target, length, from, from + wanted);
-          length += wanted;
-        },
-        onResponseEnd() {
-          if (settle()) resolve({ status, headers, body: target.subarray(0, length) });
-        },
-        onResponseError(_controller, error) {
-          if (settle()) reject(describe(request.origin, error));
-        },
-      },
-    );
+      );
+    } catch (error) {
+      // A header that cannot be sent, for one.
+      fail(describe(request.origin, error instanceof Error ? error : new Error(String(error))));
+    }
 
     function tooLong(most: number): ObjectError {
       return new ObjectError('Invalid', `${request.origin} answered with more than the ${most} bytes that were expected`);

@@ -6,16 +6,16 @@
  * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in undici's queue,
  * which its callers bound (the chunk layer's limits on uploads and downloads).
  */
-import { Pool } from 'undici';
+import type { Pool } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { crc32c } from '../lib/crc32c.ts';
+import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
 import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
 import { s3Error } from './s3-error.ts';
 import type { BucketAddress } from './s3-url.ts';
 import { parseListPage } from './s3-xml.ts';
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts';
-import { type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { CHECKSUM_PIECE, type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
 
 export interface S3Options {
   readonly address: BucketAddress;
@@ -55,7 +55,9 @@ interface Request {
 export class S3ObjectStore implements ObjectStore {
   readonly description: string;
   readonly #address: BucketAddress;
-  readonly #pool: Pool;
+  /** Loaded with the first request: a volume in a directory does without. */
+  #pool: Promise<Pool> | undefined;
+  readonly #options: S3Options;
   readonly #signer: Signer;
   readonly #credentials: CredentialSource;
   readonly #clock: Clock;
@@ -70,17 +72,7 @@ export class S3ObjectStore implements ObjectStore {
     this.#pageSize = options.pageSize ?? 1000;
     this.#signer = new Signer(options.address.region);
     this.#credentials = credentialSource(options, options.address.region);
-    this.#pool = new Pool(options.address.origin, {
-      connections: options.connections ?? 128,
-      pipelining: 1,
-      allowH2: false,
-      connect: { timeout: options.connectTimeoutMs ?? 10_000 },
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
-      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
-      keepAliveTimeout: 15_000,
-      keepAliveMaxTimeout: 60_000,
-    });
+    this.#options = options;
   }
 
   async create(signal?: AbortSignal): Promise<void> {
@@ -103,12 +95,13 @@ export class S3ObjectStore implements ObjectStore {
 
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
     const headers: Record<string, string> = { 'content-type': 'application/octet-stream' };
-    if (this.#address.checksum) headers[CHECKSUM] = String(crc32c(body));
+    if (this.#address.checksum)
+      headers[CHECKSUM] = String(crc32cOfPieces(body, CHECKSUM_PIECE, crc32cPieces(body, CHECKSUM_PIECE)));
     await this.#request('PUT', { what: 'write', key, body, headers, signal });
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
-    const { offset = 0, length, into, signal } = options;
+    const { offset = 0, length, into, onSums, signal } = options;
     if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
     const whole = offset === 0 && length === undefined;
     const answer = await this.#request('GET', {
@@ -128,13 +121,15 @@ export class S3ObjectStore implements ObjectStore {
     if (answer.status === 416) return (into ?? Buffer.alloc(0)).subarray(0, 0);
     const checksum = answer.headers[CHECKSUM];
     if (whole && this.#address.checksum && typeof checksum === 'string' && /^\d+$/.test(checksum)) {
-      const found = crc32c(answer.body);
+      const sums = crc32cPieces(answer.body, CHECKSUM_PIECE);
+      const found = crc32cOfPieces(answer.body, CHECKSUM_PIECE, sums);
       if (found !== Number(checksum))
         throw new ObjectError(
           'Corrupt',
           `object ${key} of ${this.description} has CRC-32C ${found}, but was written with ${checksum} (${answer.body.length} bytes)`,
           { retryable: true },
         );
+      onSums?.(sums);
     }
     return answer.body;
   }
@@ -181,7 +176,23 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    const pool = await this.#pool;
+    await pool?.destroy();
+  }
+
+  async #connect(): Promise<Pool> {
+    const { default: Pool } = await import('undici/lib/dispatcher/pool.js');
+    return new Pool(this.#address.origin, {
+      connections: this.#options.connections ?? 128,
+      pipelining: 1,
+      allowH2: false,
+      connect: { timeout: this.#options.connectTimeoutMs ?? 10_000 },
+      headersTimeout: this.#timeoutMs,
+      bodyTimeout: this.#timeoutMs,
+      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
+      keepAliveTimeout: 15_000,
+      keepAliveMaxTimeout: 60_000,
+    });
   }
 
   async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
@@ -195,7 +206,8 @@ export class S3ObjectStore implements ObjectStore {
       ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now())
       : toSign;
     if (rangeHeader !== undefined) headers['range'] = rangeHeader;
-    const answer = await exchange(this.#pool, this.#clock, {
+    this.#pool ??= this.#connect();
+    const answer = await exchange(await this.#pool, this.#clock, {
       origin,
       method,
       path: query === '' ? path : `${path}?${query}`,

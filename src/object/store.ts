@@ -21,8 +21,16 @@ export interface GetOptions {
   readonly length?: number;
   /** Where the bytes shall go; must be long enough. The answer is then a view of it. @default a new buffer */
   readonly into?: Buffer;
+  /**
+   * Called before the answer with the CRC-32C of every 32 KiB of the body (CHECKSUM_PIECE), where the store had to sum it up
+   * anyway to verify it: who needs these sums is spared a second pass over the bytes.
+   */
+  readonly onSums?: (sums: Uint32Array) => void;
   readonly signal?: AbortSignal;
 }
+
+/** Bytes that one of the sums of `onSums` covers. */
+export const CHECKSUM_PIECE = 32 * 1024;
 
 export interface ObjectStore {
   /** Where this is, for people: `s3://bucket at https://host`, `file:///var/jfs/`. Never a secret. */

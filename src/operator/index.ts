@@ -13,9 +13,10 @@ import { serveHealth } from '../kube/health.ts';
 import { createManager } from '../kube/manager.ts';
 import { keyOf, Namespaces, Secrets } from '../kube/resources.ts';
 import { annotationsChanged, anyOf, forKind, generationChanged, labelsChanged, watches } from '../kube/source.ts';
-import type { KubeClient, Manager } from '../kube/types.ts';
+import type { KubeClient, KubeObject, Manager } from '../kube/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { createLogger, type Logger } from '../lib/log.ts';
+import type { Logger } from '../lib/log.ts';
+import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies, policyKeys } from './cachepolicy/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
@@ -133,26 +134,15 @@ function isConflict(status: JuiceVolume['status']): boolean {
 }
 
 /** Keeps what tells that a Secret changed, and nothing else: there may be very many. */
-function bare<
-  T extends {
-    readonly metadata: {
-      readonly name: string;
-      readonly namespace?: string;
-      readonly resourceVersion?: string;
-      readonly uid?: string;
-    };
-  },
->(object: T): T {
+function bare(object: KubeObject): KubeObject {
   const { name, namespace, resourceVersion, uid } = object.metadata;
-  return {
-    ...object,
-    metadata: {
-      name,
-      ...(namespace ? { namespace } : {}),
-      ...(resourceVersion ? { resourceVersion } : {}),
-      ...(uid ? { uid } : {}),
-    },
+  const kept = {
+    name,
+    ...(namespace ? { namespace } : {}),
+    ...(resourceVersion ? { resourceVersion } : {}),
+    ...(uid ? { uid } : {}),
   };
+  return { ...object, metadata: kept };
 }
 
 /** Runs until the signal. Rejects where leadership is lost, or caches cannot be filled; the process is to exit then. */

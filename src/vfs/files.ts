@@ -103,6 +103,11 @@ export class OpenFiles {
     await this.#meta.release(file.ino).catch(() => {});
   }
 
+  /** The buffers are full: what lies in open slices is stored now, so that writers need not wait until it is idle. */
+  relieve(): void {
+    for (const file of this.#files.values()) file.writer?.freezeAll();
+  }
+
   /** Commits all written data and lets what goes on in the background end. */
   async flushAll(): Promise<void> {
     await Promise.all([...this.#files.values()].map((file) => file.writer?.flush() ?? Promise.resolve()));

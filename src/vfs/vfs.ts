@@ -320,6 +320,7 @@ export class Vfs implements FileSystem {
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     const writer = this.#files.writer(file);
     const wait = writer.room() ?? this.#chunks.throttle(undefined);
+    if (wait) this.#files.relieve();
     if (wait || killSuidGid) return this.#writeSlowly(reply, open, writer, offset, data, killSuidGid, wait);
     this.#write(reply, open, writer, offset, data);
   }

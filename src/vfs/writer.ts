@@ -129,8 +129,13 @@ export class FileWriter {
   async flush(): Promise<void> {
     const last = this.#pending.at(-1);
     if (!last) return;
-    for (const slice of this.#pending) this.#freeze(slice);
+    this.freezeAll();
     while (this.#pending.includes(last)) await this.#committing;
+  }
+
+  /** Freezes everything: its memory is wanted. */
+  freezeAll(): void {
+    for (const slice of this.#pending) this.#freeze(slice);
   }
 
   /** Freezes what is old or idle; called every so often while the file is dirty. */

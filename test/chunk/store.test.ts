@@ -5,68 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { ChunkStoreOptions } from '../../src/chunk/options.ts';
-import { openChunkStore } from '../../src/chunk/store.ts';
-import type { ChunkStore } from '../../src/chunk/types.ts';
-import { systemClock } from '../../src/lib/clock.ts';
-import { FsError } from '../../src/lib/errors.ts';
-import { type Fault, type FaultPlan, withFaults } from '../../src/object/faults.ts';
+import { type Fault, withFaults } from '../../src/object/faults.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
-import { withRetry } from '../../src/object/retry.ts';
 import type { ObjectStore } from '../../src/object/store.ts';
+import { BLOCK, is, keysOf, open, pattern, readAll, write } from './tools.ts';
 
 const KIB = 1024;
-const BLOCK = 64 * KIB;
 const root = mkdtempSync(join(tmpdir(), 'juicepod-chunk-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 let folders = 0;
 const newFolder = (): string => join(root, String(folders++));
-
-/** Bytes that differ from place to place and from seed to seed. */
-function pattern(length: number, seed: number): Buffer {
-  const data = Buffer.allocUnsafe(length);
-  let state = seed * 2654435761 + 1;
-  for (let i = 0; i < length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    data[i] = state >>> 24;
-  }
-  return data;
-}
-
-/** Pauses fifty times shorter. */
-const hasty = { ...systemClock, sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 50, signal) };
-
-/** A store over `objects`, whose failures the plan gives; retries without long pauses. */
-function open(objects: ObjectStore, options: Partial<ChunkStoreOptions> = {}, plan: FaultPlan = () => undefined): ChunkStore {
-  return openChunkStore({
-    objects: withRetry(withFaults(objects, plan), { retries: 4, baseMs: 1, maxMs: 20 }),
-    blockSize: BLOCK,
-    uuid: 'f0e1d2c3-0000-4000-8000-000000000000',
-    clock: hasty,
-    ...options,
-  });
-}
-
-async function write(store: ChunkStore, id: number, data: Buffer): Promise<{ id: number; size: number }> {
-  const writer = store.newSlice();
-  writer.setId(id);
-  for (let done = 0; done < data.length; done += 50_000) writer.write(data.subarray(done, done + 50_000), done);
-  await writer.finish();
-  return { id, size: data.length };
-}
-
-async function readAll(store: ChunkStore, slice: { id: number; size: number }): Promise<Buffer> {
-  const target = Buffer.alloc(slice.size);
-  await store.read(slice, 0, target);
-  return target;
-}
-
-async function keysOf(objects: ObjectStore): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of objects.list('')) keys.push(key);
-  return keys;
-}
-
-const is = (code: string) => (error: unknown) => error instanceof FsError && error.code === code;
 
 for (const compression of ['none', 'lz4', 'zstd'])
   for (const disk of [false, true])
@@ -339,6 +287,17 @@ test('writers wait when the buffers are full, go on when there is room, and stop
   await patient;
   assert.equal(store.throttle(), undefined);
   await writer.finish();
+  await store.close();
+});
+
+test('a writer that waited and then does not write leaves nobody waiting', async () => {
+  const store = open(new MemoryObjectStore(), { bufferBytes: BLOCK });
+  const writer = store.newSlice();
+  writer.write(pattern(BLOCK, 1), 0);
+  const waiting = Array.from({ length: 5 }, () => store.throttle() ?? assert.fail('there is room'));
+  writer.setId(1);
+  await writer.finish();
+  await Promise.all(waiting);
   await store.close();
 });
 

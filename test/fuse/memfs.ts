@@ -14,6 +14,7 @@ import {
   openSync,
   readFileSync,
   readSync,
+  renameSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -124,7 +125,8 @@ export class Memfs implements FileSystem {
       parent: node.parent,
       names: [...(node.children ?? [])],
     }));
-    writeFileSync(this.#tree(), JSON.stringify(saved));
+    writeFileSync(`${this.#tree()}.new`, JSON.stringify(saved));
+    renameSync(`${this.#tree()}.new`, this.#tree());
   }
 
   #make(ino: Ino, mode: number, uid: number, gid: number, parent: Ino, rdev = 0): Node {

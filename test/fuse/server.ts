@@ -1,6 +1,6 @@
 /**
  * A process of its own that serves a Memfs for the tests: `node server.ts <json>`. It prints a line of JSON for each thing
- * that happens, and answers lines on its standard input: "stats", "stop", "invalidate <ino>".
+ * that happens, and answers lines on its standard input: "stats", "stop", "chmod <ino>", "invalidate <ino>".
  */
 import { createInterface } from 'node:readline';
 import { HolderLink, openSession } from '../../src/client/handover.ts';
@@ -86,7 +86,13 @@ createInterface({ input: process.stdin }).on('line', (line) => {
       cpu: process.cpuUsage(),
     });
   else if (word === 'stop') stop.abort();
-  else if (word === 'invalidate') transport.notifier.invalidateInode(ino(Number(argument)), 0, 0, () => print({ event: 'done' }));
+  else if (word === 'chmod') {
+    // Behind the kernel's back.
+    const node = fs.nodes.get(ino(Number(argument)));
+    if (node) node.mode = 0o100600;
+    print({ event: 'done' });
+  } else if (word === 'invalidate')
+    transport.notifier.invalidateInode(ino(Number(argument)), 0, 0, () => print({ event: 'done' }));
 });
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
 

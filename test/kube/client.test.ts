@@ -3,9 +3,6 @@
  * etcd, through the same HTTP transport: where the two differ, the fake is wrong and every test that trusts it too.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Registry } from 'prom-client';
 import { systemClock } from '../../src/lib/clock.ts';
@@ -27,110 +24,21 @@ import {
   keyOf,
   refOf,
 } from '../../src/kube/resources.ts';
-import { FakeApiServer } from '../../src/kube/testing/fake-apiserver.ts';
-import { FakeFrontend } from '../../src/kube/testing/fake-transport.ts';
-import type { Condition, KubeClient, KubeObject, Resource, WatchEvent } from '../../src/kube/types.ts';
-import { startApiServer } from '../cluster/api-server.ts';
+import type { FakeApiServer } from '../../src/kube/testing/fake-apiserver.ts';
+import type { FakeFrontend } from '../../src/kube/testing/fake-transport.ts';
+import type { Condition, KubeClient, KubeObject, WatchEvent } from '../../src/kube/types.ts';
 import { ToolMissing } from '../tools.ts';
-
-const Widgets: Resource = { group: 'test.juicepod.io', version: 'v1', plural: 'widgets', kind: 'Widget', namespaced: true };
-type Widget = KubeObject & { readonly spec?: Record<string, unknown>; readonly status?: { readonly conditions?: Condition[] } };
-type ConfigMap = KubeObject & { readonly data?: Record<string, string> };
-
-const free = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-const definition = {
-  metadata: { name: 'widgets.test.juicepod.io' },
-  spec: {
-    group: Widgets.group,
-    scope: 'Namespaced',
-    names: { plural: 'widgets', singular: 'widget', kind: 'Widget', listKind: 'WidgetList' },
-    versions: [
-      {
-        name: 'v1',
-        served: true,
-        storage: true,
-        subresources: { status: {} },
-        schema: {
-          openAPIV3Schema: {
-            type: 'object',
-            properties: {
-              spec: free,
-              status: {
-                type: 'object',
-                properties: {
-                  seen: { type: 'integer' },
-                  conditions: {
-                    type: 'array',
-                    'x-kubernetes-list-type': 'map',
-                    'x-kubernetes-list-map-keys': ['type'],
-                    items: { ...free, properties: { type: { type: 'string' } }, required: ['type'] },
-                  },
-                },
-              },
-            },
-          },
-        },
-      },
-    ],
-  },
-};
-
-interface Backend {
-  readonly kubeconfig: string;
-  /** Only the fake can be told to forget. */
-  readonly fake?: FakeFrontend;
-  readonly fakeServer?: FakeApiServer;
-  close(): Promise<void>;
-}
-
-async function startFake(): Promise<Backend> {
-  const fakeServer = new FakeApiServer({ resources: [Widgets] });
-  const fake = new FakeFrontend(fakeServer);
-  const http = await fake.listen();
-  const folder = mkdtempSync(join(tmpdir(), 'juicepod-kubeconfig-'));
-  const kubeconfig = join(folder, 'config');
-  writeFileSync(
-    kubeconfig,
-    JSON.stringify({
-      clusters: [{ name: 'c', cluster: { server: http.url } }],
-      users: [{ name: 'u', user: { token: 'secret' } }],
-      contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }],
-      'current-context': 'c',
-    }),
-  );
-  return {
-    kubeconfig,
-    fake,
-    fakeServer,
-    close: async () => {
-      await http.close();
-      rmSync(folder, { recursive: true });
-    },
-  };
-}
-
-async function startReal(): Promise<Backend> {
-  const server = await startApiServer();
-  return { kubeconfig: server.kubeconfig, close: () => server.stop() };
-}
-
-/** Reads a watch until `enough`, with what the signal of the iteration is. */
-async function take<T>(stream: AsyncIterable<T>, enough: (seen: readonly T[]) => boolean): Promise<T[]> {
-  const seen: T[] = [];
-  for await (const each of stream) {
-    seen.push(each);
-    if (enough(seen)) break;
-  }
-  return seen;
-}
-
-async function eventually(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
-    if (await check()) return;
-    await systemClock.sleep(50);
-  }
-  assert.fail(`did not come about: ${what}`);
-}
+import {
+  type Backend,
+  type ConfigMap,
+  type Widget,
+  Widgets,
+  definition,
+  eventually,
+  startFake,
+  startReal,
+  take,
+} from './backends.ts';
 
 for (const [backendName, start] of [
   ['fake API server', startFake],
@@ -357,6 +265,22 @@ for (const [backendName, start] of [
       assert.equal(changed.metadata.generation, 2);
       assert.deepEqual(changed.spec, { size: 1, color: 'red' });
       assert.deepEqual(changed.status, both.status);
+    });
+
+    check('a condition that its manager sends no more is gone whole, one of another manager stays', async () => {
+      const name = fresh();
+      await widgets().create({ metadata: { name, namespace } });
+      const input: ConditionInput = { type: 'Ready', status: 'True', reason: 'Made', message: 'all is well' };
+      const send = (conditions: readonly Condition[], fieldManager: string): Promise<Widget> =>
+        widgets().applyStatus({ metadata: { name, namespace }, status: { conditions } }, { fieldManager });
+      await send(setCondition([], { ...input, type: 'Theirs' }, 0), 'other');
+      const ready = setCondition([], input, 0);
+      await send(setCondition(ready, { ...input, type: 'Reconciling' }, 0), 'status');
+      const less = await send(ready, 'status');
+      assert.deepEqual(less.status?.conditions?.map((each) => Object.keys(each).length + each.type).toSorted(), [
+        '5Ready',
+        '5Theirs',
+      ]);
     });
 
     check('the status of what is not there cannot be applied', async () => {

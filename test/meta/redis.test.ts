@@ -8,7 +8,10 @@ import { ino, ROOT_INO } from '../../src/lib/int64.ts';
 import type { Check, MetaEngine, Transaction } from '../../src/meta/engine.ts';
 import { encodeAttr } from '../../src/meta/records.ts';
 import { openRedis } from '../../src/meta/redis/open.ts';
-import { type Attr, NodeType } from '../../src/meta/types.ts';
+import { newFormat } from '../../src/meta/format-input.ts';
+import { formatVolume, openEngine, openMeta } from '../../src/meta/open.ts';
+import { systemRandom } from '../../src/lib/random.ts';
+import { type Attr, NodeType, SYSTEM } from '../../src/meta/types.ts';
 import { parseMetaUrl, type RedisUrl } from '../../src/meta/url.ts';
 import { freePort, startRedis } from '../servers.ts';
 
@@ -176,6 +179,20 @@ test('an operation gives up after its patience, in a sentence that names the ser
     await engine.close();
     await again.close();
   });
+});
+
+test('a mount ends though the server is away', async () => {
+  const proxy = new Proxy(await freePort(), server.port);
+  await proxy.open();
+  const url = `redis://127.0.0.1:${proxy.port}/2`;
+  const engine = await openEngine(url);
+  await formatVolume(engine, newFormat({ name: 'test-volume', bucket: '/nowhere' }, systemRandom));
+  await engine.close();
+  const meta = await openMeta(url, { patience: 3_600_000, closeGrace: 100, heartbeat: 10 });
+  await meta.newSession('/mnt');
+  await proxy.close();
+  const made = meta.mkdir(SYSTEM, ROOT_INO, Buffer.from('d'), 0o755, 0);
+  await Promise.all([assert.rejects(made, { code: 'EIO' }), meta.close()]);
 });
 
 test('a server that is not there is reported with what to check', async () => {

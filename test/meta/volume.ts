@@ -1,8 +1,11 @@
 /** A fresh volume for a test, with a clock that stands still until the test moves it. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
+import { type ErrnoName, FsError } from '../../src/lib/errors.ts';
+import type { Ino } from '../../src/lib/int64.ts';
 import { systemRandom } from '../../src/lib/random.ts';
-import type { MetaEngine } from '../../src/meta/engine.ts';
+import type { DirStat, MetaEngine } from '../../src/meta/engine.ts';
 import { type FormatInput, newFormat } from '../../src/meta/format-input.ts';
 import { formatVolume, openMeta, type OpenMetaOptions } from '../../src/meta/open.ts';
 import type { Context, Meta } from '../../src/meta/types.ts';
@@ -83,3 +86,27 @@ export function user(uid: number, gid = uid, gids: readonly number[] = [gid]): C
 }
 
 export const name = (text: string): Buffer => Buffer.from(text, 'latin1');
+
+/** The call must fail with this errno. */
+export function fails(code: ErrnoName, call: Promise<unknown>): Promise<void> {
+  return assert.rejects(call, (error) => {
+    assert.ok(error instanceof FsError, `an FsError, not ${String(error)}`);
+    assert.equal(error.code, code);
+    return true;
+  });
+}
+
+/** Names of a directory with their inodes, sorted. */
+export async function list(meta: Meta, ino: Ino, ctx: Context = ROOT_USER): Promise<readonly (readonly [string, Ino])[]> {
+  const found: (readonly [string, Ino])[] = [];
+  for await (const batch of meta.readdir(ctx, ino, false))
+    for (const entry of batch) found.push([entry.name.toString('latin1'), entry.ino]);
+  return found.toSorted(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** Usage of a directory as it is recorded once this client has ended. */
+export async function dirStatAfterClose(volume: TestVolume, ino: Ino): Promise<DirStat | undefined> {
+  await volume.meta.close();
+  const [stat] = await volume.engine.read([{ kind: 'dirStat', ino }]);
+  return stat;
+}

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import * as fc from 'fast-check';
+import { crc32cPieces } from '../../src/lib/crc32c.ts';
 import { FileObjectStore } from '../../src/object/file.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import { openObjectStore } from '../../src/object/open.ts';
@@ -12,7 +13,7 @@ import { withPrefix } from '../../src/object/prefix.ts';
 import { parseBucketUrl } from '../../src/object/s3-url.ts';
 import { S3ObjectStore } from '../../src/object/s3.ts';
 import { sharded } from '../../src/object/shard.ts';
-import { ObjectError, type ObjectStore } from '../../src/object/store.ts';
+import { CHECKSUM_PIECE, ObjectError, type ObjectStore } from '../../src/object/store.ts';
 import { type S3Server, startS3 } from '../servers.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'juicepod-store-'));
@@ -224,6 +225,22 @@ test('keys with characters that need encoding are the same object in every call'
     assert.equal((await store.head(key))?.key, key);
     assert.ok((await keys(store, 'odd/')).includes(key), key);
   }
+  await store.close();
+});
+
+test("the checksum of an object is JuiceFS's, and its parts are told to who asks", async () => {
+  const store = s3('conformance');
+  await store.put('sum', Buffer.from('hello'));
+  let sums: Uint32Array | undefined;
+  await store.get('sum', { onSums: (told) => (sums = told) });
+  assert.deepEqual(sums && [...sums], [2591144780]);
+  const body = Buffer.alloc(100_000, 'abc');
+  await store.put('sums', body);
+  await store.get('sums', { onSums: (told) => (sums = told) });
+  assert.deepEqual(sums, crc32cPieces(body, CHECKSUM_PIECE));
+  sums = undefined;
+  await store.get('sums', { offset: 1, length: 10, onSums: (told) => (sums = told) });
+  assert.equal(sums, undefined);
   await store.close();
 });
 

@@ -11,7 +11,7 @@ import { FakeFrontend } from '../../src/kube/testing/fake-transport.ts';
 import type { EventInput, KubeClient, KubeObject, ReconcileResult, Resource, Store } from '../../src/kube/types.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { nullLogger } from '../../src/lib/log.ts';
-import { systemRandom } from '../../src/lib/random.ts';
+import { type Random, systemRandom } from '../../src/lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies } from '../../src/operator/cachepolicy/reconcile.ts';
 import { type Backends, realBackends } from '../../src/operator/volume/backends.ts';
 import { JuiceVolumes, volumeReconciler } from '../../src/operator/volume/reconcile.ts';
@@ -63,7 +63,7 @@ export interface Harness {
 const NAME = 'datasets';
 const NAMESPACE = 'data';
 
-export function createHarness(options: { readonly backends?: Partial<Backends> } = {}): Harness {
+export function createHarness(options: { readonly backends?: Partial<Backends>; readonly random?: Random } = {}): Harness {
   const server = new FakeApiServer({ resources: [JuiceVolumes, JuiceCachePolicies] });
   const frontend = new FakeFrontend(server);
   const client = createClient(frontend.transport());
@@ -80,7 +80,7 @@ export function createHarness(options: { readonly backends?: Partial<Backends> }
     events: recorder,
     backends,
     clock: systemClock,
-    random: systemRandom,
+    random: options.random ?? systemRandom,
   });
   const reconcilePolicy = cachePolicyReconciler({
     client,
@@ -128,7 +128,7 @@ export function createHarness(options: { readonly backends?: Partial<Backends> }
       await secrets.create({ metadata: { name, namespace }, type: 'Opaque', data: encoded });
     },
     async createNamespace(name, labels = {}) {
-      await client.resource(Namespaces).create({ metadata: { name, labels } as { name: string } });
+      await client.resource(Namespaces).create({ metadata: { name, labels } });
     },
     async changeVolume(change, name = NAME) {
       const object = find(name);

@@ -1,49 +1,14 @@
-/** A JuiceVolume from declaration to deletion, over real databases and stores. */
+/** A JuiceVolume as it becomes ready: formatted, adopted or refused, over real databases and stores. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test, type TestContext } from 'node:test';
-import { Redis } from 'ioredis';
-import type { MountConfig } from '../../src/api/mount.ts';
-import { type Format, parseFormat } from '../../src/meta/format.ts';
-import { decryptSecrets } from '../../src/meta/format-secrets.ts';
-import { freePort, type S3Server, type Server, startRedis, startS3 } from '../servers.ts';
-import { ToolMissing } from '../tools.ts';
-import { createHarness, type Harness } from './harness.ts';
-
-let redis: Server & { url(db?: number): string };
-let nextDatabase = 0;
-before(async () => {
-  redis = await startRedis(['--appendonly', 'yes', '--databases', '64']);
-});
-after(() => redis.stop());
-
-/** A directory and a Redis database that nobody else uses. */
-function place(t: TestContext): { readonly spec: Record<string, unknown>; readonly folder: string; readonly database: Redis } {
-  const folder = mkdtempSync(join(tmpdir(), 'juicepod-operator-'));
-  const number = nextDatabase++;
-  const database = new Redis(redis.url(number));
-  t.after(() => {
-    database.disconnect();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  const spec = {
-    metadata: { redis: { addresses: [`127.0.0.1:${redis.port}`], database: number } },
-    storage: { file: { path: folder } },
-  };
-  return { spec, folder, database };
-}
-
-async function settingOf(database: Redis): Promise<Format> {
-  return decryptSecrets(parseFormat((await database.get('setting')) ?? 'nothing'));
-}
-
-function mountConfig(harness: Harness, namespace = 'data'): MountConfig {
-  const secret = harness.secrets().find(({ metadata }) => metadata.namespace === namespace);
-  assert.ok(secret, `no mount Secret in ${namespace}`);
-  return JSON.parse(Buffer.from(secret.data?.['volume.json'] ?? '', 'base64').toString()) as MountConfig;
-}
+import { describe, test, type TestContext } from 'node:test';
+import type { Redis } from 'ioredis';
+import { withFaults } from '../../src/object/faults.ts';
+import { openObjectStore } from '../../src/object/open.ts';
+import { freePort, startRedis } from '../servers.ts';
+import { createHarness } from './harness.ts';
+import { mountConfig, place, redis, settingOf } from './place.ts';
 
 describe('a new volume', () => {
   test('is formatted, marked, reported and gets its mount Secret', async (t) => {
@@ -150,6 +115,23 @@ describe('a new volume', () => {
     assert.match(harness.message('Ready'), /chunks\/x/);
     assert.equal(await database.dbsize(), 0);
     assert.deepEqual(harness.secrets(), []);
+  });
+
+  test('is not formatted over a store that answers with other bytes than were written', async (t) => {
+    const { spec, database } = place(t);
+    const harness = createHarness({
+      backends: {
+        openStore: ({ bucket, name }) =>
+          withFaults(openObjectStore({ storage: 'file', bucket, name }), (operation, key) =>
+            operation === 'get' && key.startsWith('testing/') ? { kind: 'flip', at: 7 } : undefined,
+          ),
+      },
+    });
+    await harness.createVolume(spec);
+    await harness.reconcile();
+    assert.equal(harness.condition('Ready'), 'False StorageInvalid');
+    assert.match(harness.message('StorageReachable'), /other bytes than were written to testing\//);
+    assert.equal(await database.dbsize(), 0);
   });
 
   test('with SQLite and a directory is formatted too', async (t) => {
@@ -308,263 +290,6 @@ describe('two volumes', () => {
     await harness.reconcile('alias');
     assert.equal(harness.condition('Stalled', 'alias'), 'True Conflict');
     assert.match(harness.message('Ready', 'alias'), /data\/datasets already stands for the volume with UUID/);
-  });
-});
-
-describe('mount Secrets', () => {
-  test('are in the allowed namespaces, follow their labels, and go when no longer allowed', async (t) => {
-    const { spec } = place(t);
-    const harness = createHarness();
-    for (const [name, labels] of [
-      ['data', {}],
-      ['training', { team: 'ml' }],
-      ['serving', { team: 'ml' }],
-      ['web', { team: 'web' }],
-      ['closed', { team: 'ml', 'juicepod.io/injection': 'disabled' }],
-    ] as const)
-      await harness.createNamespace(name, labels);
-    const selector = { matchLabels: { team: 'ml' } };
-    await harness.createVolume({ ...spec, access: { allowedNamespaces: { from: 'Selector', selector } } });
-    await harness.reconcile();
-    const names = (): string[] =>
-      harness
-        .secrets()
-        .map(({ metadata }) => `${metadata.namespace}/${metadata.name}`)
-        .toSorted();
-    assert.deepEqual(names(), [
-      'data/juicepod-mount-datasets',
-      'serving/juicepod-mount.data.datasets',
-      'training/juicepod-mount.data.datasets',
-    ]);
-    assert.deepEqual(mountConfig(harness, 'training'), mountConfig(harness, 'data'));
-    assert.equal(harness.volume()?.status?.mountSecrets?.namespaces, 3);
-    harness.writes();
-    await harness.reconcile();
-    assert.deepEqual(harness.writes(), []);
-    await harness.changeVolume((old) => ({ ...old, access: { allowedNamespaces: { from: 'Same' }, readOnly: false } }));
-    await harness.reconcile();
-    assert.deepEqual(names(), ['data/juicepod-mount-datasets']);
-  });
-
-  test('are repaired when somebody changes or deletes them', async (t) => {
-    const { spec } = place(t);
-    const harness = createHarness();
-    await harness.createVolume(spec);
-    await harness.reconcile();
-    const wanted = mountConfig(harness);
-    const { Secrets } = await import('../../src/kube/resources.ts');
-    const secrets = harness.client.resource(Secrets);
-    const ref = { namespace: 'data', name: 'juicepod-mount-datasets' };
-    await secrets.patch(ref, [{ op: 'replace', path: '/data/volume.json', value: 'e30=' }]);
-    await harness.reconcile();
-    assert.deepEqual(mountConfig(harness), wanted);
-    await secrets.delete(ref);
-    await harness.reconcile();
-    assert.deepEqual(mountConfig(harness), wanted);
-  });
-
-  test('never take over a Secret that somebody else made', async (t) => {
-    const { spec } = place(t);
-    const harness = createHarness();
-    await harness.createSecret('juicepod-mount-datasets', { mine: 'yes' });
-    await harness.createVolume(spec);
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'False MountSecretRefused');
-    assert.match(harness.message('Ready'), /data\/juicepod-mount-datasets exists/);
-    assert.deepEqual(harness.secrets(), []);
-  });
-});
-
-describe('deletion', () => {
-  async function ready(
-    t: TestContext,
-    more: Record<string, unknown> = {},
-  ): Promise<{ harness: Harness; folder: string; database: Redis }> {
-    const { spec, folder, database } = place(t);
-    const harness = createHarness();
-    await harness.createVolume({ ...spec, ...more });
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'True Succeeded');
-    mkdirSync(join(folder, 'datasets', 'chunks', '0', '0'), { recursive: true });
-    for (let block = 0; block < 40; block++) writeFileSync(join(folder, 'datasets', 'chunks', '0', '0', `${block}_0_4`), 'data');
-    mkdirSync(join(folder, 'neighbour'));
-    writeFileSync(join(folder, 'neighbour', 'x'), 'kept');
-    await database.set('theirs', 'kept');
-    return { harness, folder, database };
-  }
-  const files = (folder: string): number =>
-    readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
-
-  test('keeps all data by default and lets the object go', async (t) => {
-    const { harness, folder, database } = await ready(t);
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-    assert.equal(files(join(folder, 'datasets')), 41);
-    assert.equal(await database.exists('setting'), 1);
-    assert.deepEqual(harness.secrets(), []);
-  });
-
-  test('waits while clients have the volume mounted, whatever was confirmed', async (t) => {
-    const { harness, database } = await ready(t, { reclaimPolicy: 'Delete' });
-    await database.zadd('allSessions', Math.floor(Date.now() / 1000) + 300, '1');
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'False InUse');
-    assert.equal(harness.condition('Formatted'), 'True Succeeded');
-    assert.equal(await database.exists('setting'), 1);
-    await database.zadd('allSessions', Math.floor(Date.now() / 1000) - 1, '1');
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-  });
-
-  test('with reclaimPolicy Delete waits for the confirmation, then deletes this volume’s data and nothing else', async (t) => {
-    const { harness, folder, database } = await ready(t, { reclaimPolicy: 'Delete' });
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'something-else' });
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.condition('DeletionUnconfirmed'), 'True Unconfirmed');
-    assert.match(harness.message('Ready'), /kubectl annotate juicevolume datasets juicepod\.io\/confirm-delete=datasets/);
-    assert.equal(files(join(folder, 'datasets')), 41);
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-    assert.equal(existsSync(join(folder, 'datasets')) ? files(join(folder, 'datasets')) : 0, 0);
-    assert.deepEqual(await database.keys('*'), ['theirs']);
-    assert.equal(readFileSync(join(folder, 'neighbour', 'x'), 'utf8'), 'kept');
-  });
-
-  test('deletes nothing when the database holds another volume by now', async (t) => {
-    const { harness, folder, database } = await ready(t, { reclaimPolicy: 'Delete' });
-    const uuid = harness.volume()?.status?.uuid ?? '';
-    await database.set('setting', ((await database.get('setting')) ?? '').replace(uuid, '00000000-0000-4000-8000-000000000000'));
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.condition('Stalled'), 'True VolumeReplaced');
-    assert.equal(files(join(folder, 'datasets')), 41);
-  });
-
-  test('goes on where it was interrupted after the database was emptied', async (t) => {
-    const { harness, folder, database } = await ready(t, { reclaimPolicy: 'Delete' });
-    await database.flushdb();
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-    assert.equal(existsSync(join(folder, 'datasets')) ? files(join(folder, 'datasets')) : 0, 0);
-  });
-
-  test('does nothing while the volume is suspended', async (t) => {
-    const { harness, folder } = await ready(t, { reclaimPolicy: 'Delete' });
-    await harness.changeVolume((old) => ({ ...old, suspend: true }));
-    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.condition('Suspended'), 'True Suspended');
-    assert.equal(harness.condition('Ready'), 'True Succeeded');
-    assert.equal(files(join(folder, 'datasets')), 41);
-    await harness.changeVolume((old) => ({ ...old, suspend: false }));
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-  });
-
-  test('of an object that never formatted anything lets it go at once', async (t) => {
-    const { spec } = place(t);
-    const harness = createHarness();
-    await harness.createVolume({ ...spec, metadata: { redis: { addresses: ['127.0.0.1:1'] } }, reclaimPolicy: 'Delete' });
-    await harness.reconcile();
-    await harness.deleteVolume();
-    await harness.reconcile();
-    assert.equal(harness.volume(), undefined);
-  });
-});
-
-describe('an S3 store', () => {
-  let s3: S3Server | undefined;
-  let missing = '';
-  before(async () => {
-    try {
-      s3 = await startS3();
-    } catch (error) {
-      if (!(error instanceof ToolMissing)) throw error;
-      missing = error.message;
-    }
-  });
-  after(() => s3?.stop());
-
-  const keys = (server: S3Server, secretKey = server.secretKey) => ({
-    accessKeyId: server.accessKey,
-    secretAccessKey: secretKey,
-  });
-  const storage = (server: S3Server, bucket: string) => ({
-    s3: { bucket, endpoint: server.endpoint, credentials: { secretRef: { name: 's3-keys' } } },
-  });
-
-  test('gets its bucket and its marker; wrong keys are told as such and never reach the settings', async (t) => {
-    if (!s3) return t.skip(missing);
-    const { spec, database } = place(t);
-    const harness = createHarness();
-    await harness.createSecret('s3-keys', keys(s3, 'wrong-secret'));
-    await harness.createVolume({ ...spec, storage: storage(s3, 'bucket-one') });
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'False StorageDenied', harness.message('Ready'));
-    assert.equal(await database.dbsize(), 0);
-    await harness.createSecret('s3-keys', keys(s3));
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'True Succeeded', harness.message('Ready'));
-    const format = await settingOf(database);
-    assert.deepEqual([format.storage, format.bucket, format.secretKey], ['s3', `${s3.endpoint}/bucket-one`, s3.secretKey]);
-    assert.doesNotMatch((await database.get('setting')) ?? '', new RegExp(s3.secretKey));
-    assert.equal(readFileSync(join(s3.folder, 'bucket-one', 'datasets', 'juicefs_uuid'), 'utf8'), format.uuid);
-    harness.writes();
-    await harness.reconcile();
-    assert.deepEqual(harness.writes(), []);
-
-    await harness.createSecret('s3-keys', keys(s3, 'wrong-again'));
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'False StorageDenied');
-    assert.equal((await settingOf(database)).secretKey, s3.secretKey);
-    assert.doesNotMatch(JSON.stringify([harness.volume(), harness.events]), /wrong-again|testsecretkey/);
-  });
-
-  test('rotated keys are written to the settings when they work', async (t) => {
-    if (!s3) return t.skip(missing);
-    const { spec, database } = place(t);
-    const harness = createHarness();
-    await harness.createSecret('s3-keys', keys(s3));
-    await harness.createVolume({ ...spec, storage: storage(s3, 'bucket-two') });
-    await harness.reconcile();
-    // As if the settings still held the keys before the rotation.
-    const { serialiseFormat } = await import('../../src/meta/format.ts');
-    await database.set('setting', serialiseFormat({ ...(await settingOf(database)), accessKey: 'old', secretKey: 'old' }));
-    await harness.reconcile();
-    const format = await settingOf(database);
-    assert.deepEqual([format.accessKey, format.secretKey], [s3.accessKey, s3.secretKey]);
-    assert.equal(harness.condition('Ready'), 'True Succeeded');
-  });
-
-  test('that is away is told as such, and the volume is ready again when it is back', async (t) => {
-    if (!s3) return t.skip(missing);
-    const { spec } = place(t);
-    const harness = createHarness();
-    await harness.createSecret('s3-keys', keys(s3));
-    await harness.createVolume({ ...spec, storage: storage(s3, 'bucket-three') });
-    await harness.reconcile();
-    const port = await freePort();
-    const endpoint = (url: string) => (old: Record<string, unknown>) => {
-      const { s3: former } = old['storage'] as { s3: object };
-      return { ...old, storage: { s3: { ...former, endpoint: url } } };
-    };
-    await harness.changeVolume(endpoint(`http://127.0.0.1:${port}`));
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'False StorageUnreachable');
-    assert.equal(harness.condition('Formatted'), 'True Succeeded');
-    assert.equal(harness.secrets().length, 1);
-    await harness.changeVolume(endpoint(s3.endpoint));
-    await harness.reconcile();
-    assert.equal(harness.condition('Ready'), 'True Succeeded');
   });
 });
 

@@ -6,7 +6,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, posix } from 'node:path';
-import { UserError } from '../../lib/errors.ts';
 
 export interface Bind {
   /** Folder or file of this machine. */
@@ -29,20 +28,12 @@ export interface ContainerSpec {
 
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/**
- * Where a bind would go on a folder that the machine has already, it must exist there: a play makes nothing outside of
- * its own scratch folder. Throws UserError naming the path.
- */
-export function checkTarget(target: string): void {
-  const top = `/${posix.normalize(target).split('/')[1] ?? ''}`;
-  if (existsSync(top) && !existsSync(target))
-    throw new UserError(
-      'MountPathUnavailable',
-      `mountPath ${target}: ${top} is a folder of this machine and ${target} is not in it`,
-      {
-        hint: `play runs containers over this machine's own folders. Use a mountPath with a first folder of its own, such as /data.`,
-      },
-    );
+/** Top-level folders of this machine in which a mount path must first be made; the machine's own are not written to. */
+function overlaid(binds: readonly Bind[]): readonly string[] {
+  const tops = binds
+    .filter(({ target }) => !existsSync(target))
+    .map(({ target }) => `/${posix.normalize(target).split('/')[1] ?? ''}`);
+  return [...new Set(tops)].filter((top) => existsSync(top));
 }
 
 /** The script that builds the root and becomes the command. Kept free of anything but mount, mkdir and chroot. */
@@ -56,6 +47,11 @@ function script({ command, binds, root }: ContainerSpec): string {
   elif [ -d "$entry" ]; then mkdir "$target"; mount --rbind "$entry" "$target"
   fi
 done 2>/dev/null`,
+    ...overlaid(binds).map((top) => {
+      const scratch = join(root, '.overlay', top);
+      const [upper, work] = [quote(join(scratch, 'upper')), quote(join(scratch, 'work'))];
+      return `mkdir -p ${upper} ${work}; mount -t overlay overlay -o lowerdir=${quote(top)},upperdir=${upper},workdir=${work} ${quote(join(root, top))}`;
+    }),
   ];
   for (const { source, target, readOnly } of binds) {
     const inside = quote(join(root, target));
@@ -71,7 +67,6 @@ done 2>/dev/null`,
 
 /** Starts the container; its output is the caller's to read. */
 export function startContainer(spec: ContainerSpec): ChildProcess {
-  for (const { target } of spec.binds) checkTarget(target);
   const args = spec.userNamespace
     ? ['--user', '--map-root-user', '--mount', '--propagation', 'slave']
     : ['--mount', '--propagation', 'unchanged'];

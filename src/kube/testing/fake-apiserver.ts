@@ -190,10 +190,11 @@ export class FakeApiServer {
     this.storage.write(kind, key, live, 'DELETED');
     const { uid = '' } = live.metadata;
     this.#owners.delete(uid);
+    const there = new Set([...this.storage.all()].map(([, , object]) => object.metadata.uid));
     for (const [otherKind, otherKey, object] of this.storage.all()) {
       const owners = object.metadata.ownerReferences;
       if (!owners?.some((owner) => owner.uid === uid)) continue;
-      if (owners.every((owner) => owner.uid === uid)) this.#collect(otherKind, otherKey, object);
+      if (owners.every((owner) => !there.has(owner.uid))) this.#collect(otherKind, otherKey, object);
     }
   }
 

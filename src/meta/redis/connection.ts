@@ -31,17 +31,29 @@ const lost = /Connection is closed|Stream isn't writeable|Reached the max retrie
 /** Replies to the first commands of a connection that no waiting will change. */
 const refused = /^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|DB index|Client sent AUTH)|ERR invalid DB)/i;
 
+const NO_ANSWER = 'no answer';
+
 function isLost(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return lost.test(error.message) || 'syscall' in error || passing.test(error.message);
+}
+
+function readPem(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new UserError('TlsFile', `The file ${path} that the metadata URL names cannot be read: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
 }
 
 function tlsOptions(tls: NonNullable<RedisUrl['tls']>, host: string): object {
   return {
     servername: tls.serverName ?? host,
     rejectUnauthorized: !tls.insecureSkipVerify,
-    ...(tls.certFile && tls.keyFile ? { cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile) } : {}),
-    ...(tls.caFile ? { ca: readFileSync(tls.caFile) } : {}),
+    ...(tls.certFile && tls.keyFile ? { cert: readPem(tls.certFile), key: readPem(tls.keyFile) } : {}),
+    ...(tls.caFile ? { ca: readPem(tls.caFile) } : {}),
   };
 }
 
@@ -52,7 +64,7 @@ export class RedisConnection {
   readonly #logger: Logger;
   readonly #patience: number;
   readonly #backoff: number;
-  #lastError = 'no answer';
+  #lastError = NO_ANSWER;
   #wake: () => void = () => {};
   #ready: Promise<void>;
   #closed = false;
@@ -79,10 +91,16 @@ export class RedisConnection {
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
+      // A server that became a replica: its name may stand for another one by now.
+      reconnectOnError: (error) => error.message.startsWith('READONLY'),
       retryStrategy: (times) => Math.min(url.minRetryBackoff * 2 ** Math.min(times, 20), url.maxRetryBackoff, 1000),
     });
     this.#redis.on('error', (error: Error) => this.#noteError(error));
-    this.#redis.on('ready', () => this.#wake());
+    this.#redis.on('ready', () => {
+      if (this.#lastError !== NO_ANSWER) this.#logger.info('Redis answers again', { server: this.description });
+      this.#lastError = NO_ANSWER;
+      this.#wake();
+    });
     this.#redis.on('close', () => {
       this.#ready = new Promise((resolve) => (this.#wake = resolve));
     });

@@ -52,12 +52,17 @@ export class RedisEngine implements MetaEngine {
 
   /** Looks at version and settings of the server; warns of what endangers data, and sets what it may set. */
   async checkServer(): Promise<void> {
-    const info = String(await this.#connection.call('INFO', 'server'));
+    let info: string;
+    try {
+      info = String(await this.#connection.call('INFO'));
+    } catch (error) {
+      this.#logger.warn('Redis does not tell its version and settings', { server: this.description, error });
+      return;
+    }
     const version = /redis_version:(\d+)\./.exec(info);
     if (version && Number(version[1]) < 4)
       this.#logger.warn('Redis is older than version 4, which is the oldest that is supported', { server: this.description });
-    const memory = String(await this.#connection.call('INFO', 'memory'));
-    const policy = /maxmemory_policy:(\S+)/.exec(memory)?.[1];
+    const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1];
     if (policy === undefined || policy === 'noeviction') return;
     try {
       await this.#connection.call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');

@@ -14,9 +14,8 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
+import { openEngine } from '../../meta/open.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
-import { openRedis } from '../../meta/redis/open.ts';
-import { openSqlite } from '../../meta/sqlite/engine.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import { openObjectStore } from '../../object/open.ts';
 import { ObjectError, type ObjectErrorCode, type ObjectStore } from '../../object/store.ts';
@@ -67,11 +66,8 @@ export interface BackendOptions {
 export function realBackends(options: BackendOptions): Backends {
   const { clock, logger, patience = PATIENCE } = options;
   return {
-    openEngine(url) {
-      const parsed = parseMetaUrl(url);
-      if (parsed.kind === 'sqlite') return openSqlite(parsed, { clock, lockTimeout: patience });
-      return openRedis(parsed, { clock, logger, patience });
-    },
+    // No environment: a password in ours is not meant for the databases of others.
+    openEngine: (url) => openEngine(url, { environment: {}, clock, logger, patience }),
     openStore: (input, override) =>
       openObjectStore({
         storage: input.storage ?? 'file',

@@ -164,9 +164,9 @@ function changes(format: Format, { input }: Target): Partial<FormatInput> {
 
 function stepOf(seen: Observation, isFormatted: Verdict): Step {
   const { metadata, storage, target } = seen;
-  if (!target || !storage || storage.state === 'failed') return { do: 'nothing' };
+  if (!target) return { do: 'nothing' };
   if (metadata?.state === 'empty') return { do: isFormatted.reason === 'Progressing' ? 'format' : 'nothing' };
-  if (metadata?.state !== 'volume' || isFormatted.status !== 'True' || storage.state !== 'reached') return { do: 'nothing' };
+  if (metadata?.state !== 'volume' || isFormatted.status !== 'True' || storage?.state !== 'reached') return { do: 'nothing' };
   // Only with a store that lets us in: wrong new keys in `setting` would stop every client.
   const wanted = changes(metadata.format, target);
   if (Object.keys(wanted).length > 0) return { do: 'configure', changes: wanted };

@@ -4,12 +4,11 @@
  * marker last: whenever it stops, the next try can still prove whose the rest is. Streamed; at most `DELETERS` at a time.
  */
 import type { Clock } from '../../lib/clock.ts';
-import type { Random } from '../../lib/random.ts';
 import type { Logger } from '../../lib/log.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import type { ObjectStore } from '../../object/store.ts';
-import { MARKER, type World } from './world.ts';
+import { MARKER, on, type World } from './world.ts';
 
 const DELETERS = 16;
 /** Milliseconds of work in one reconcile; the next one goes on. */
@@ -29,19 +28,24 @@ export function isVolumeKey(key: string): boolean {
 export async function deleteObjects(store: ObjectStore, clock: Clock, signal: AbortSignal): Promise<boolean> {
   const end = clock.monotonic() + SLICE_MS;
   const running = new Set<Promise<void>>();
+  const failures: unknown[] = [];
   for await (const { key } of store.list('', { signal })) {
     if (key === MARKER) continue;
+    if (failures.length > 0) break;
     if (clock.monotonic() > end) {
       await Promise.all(running);
+      if (failures.length > 0) throw failures[0];
       return false;
     }
     while (running.size >= DELETERS) await Promise.race(running);
-    const deletion: Promise<void> = store.delete(key, signal).finally(() => running.delete(deletion));
-    // Its failure is seen where it is awaited below; this only keeps the runtime from calling it unhandled meanwhile.
-    deletion.catch(() => {});
+    const deletion: Promise<void> = store
+      .delete(key, signal)
+      .catch((error: unknown) => void failures.push(error))
+      .finally(() => running.delete(deletion));
     running.add(deletion);
   }
   await Promise.all(running);
+  if (failures.length > 0) throw failures[0];
   return true;
 }
 
@@ -65,12 +69,12 @@ async function emptyRedis(url: string, clock: Clock, logger: Logger): Promise<vo
   }
 }
 
-/** Deletes everything of the volume. False where time ran out and the rest is for the next reconcile. */
+/** Deletes everything of the volume. False where time ran out and the rest is for the next reconcile. Throws StepError. */
 export async function destroy(
   world: World,
   options: {
     readonly clock: Clock;
-    readonly random: Random;
+
     readonly logger: Logger;
     readonly signal: AbortSignal;
     readonly kind: 'redis' | 'sqlite';
@@ -78,9 +82,8 @@ export async function destroy(
 ): Promise<boolean> {
   const { clock, signal, logger, kind } = options;
   const store = world.store();
-  if (!(await deleteObjects(store, clock, signal))) return false;
-  if (kind === 'redis') await emptyRedis(world.url, clock, logger);
-  else await (await world.engine()).reset();
-  await store.delete(MARKER, signal);
+  if (!(await on('storage', () => deleteObjects(store, clock, signal)))) return false;
+  await on('metadata', async () => (kind === 'redis' ? emptyRedis(world.url, clock, logger) : (await world.engine()).reset()));
+  await on('storage', () => store.delete(MARKER, signal));
   return true;
 }

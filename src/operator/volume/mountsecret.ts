@@ -78,7 +78,7 @@ export interface SecretPlan {
 
 /** What turns the Secrets that this volume has into those it shall have. Secrets on their way out count as gone. */
 export function planSecrets(wanted: readonly SecretIntent[], found: readonly SecretObject[]): SecretPlan {
-  const id = (object: { readonly metadata: { readonly name: string; readonly namespace?: string } }): string =>
+  const id = (object: { readonly metadata: { readonly name: string; readonly namespace?: string | undefined } }): string =>
     `${object.metadata.namespace}/${object.metadata.name}`;
   const present = new Map(
     found.filter(({ metadata }) => metadata.deletionTimestamp === undefined).map((each) => [id(each), each]),

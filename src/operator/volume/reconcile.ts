@@ -5,7 +5,7 @@
 import { fieldManagers, VOLUME_FINALIZER } from '../../api/group.ts';
 import type { MountConfig } from '../../api/mount.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
-import { ApiError, isNotFound } from '../../kube/errors.ts';
+import { ApiError, isNotFound, NotLeadingError } from '../../kube/errors.ts';
 import { addFinalizer, hasFinalizer, removeFinalizer } from '../../kube/finalizer.ts';
 import { keyOf, refFromKey, refOf, Secrets } from '../../kube/resources.ts';
 import type {
@@ -22,7 +22,7 @@ import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
 import type { Backends } from './backends.ts';
 import { findConflict } from './conflict.ts';
-import { decide, type Decision } from './decide.ts';
+import { decide, type Decision, summary } from './decide.ts';
 import { decideDeletion } from './deletion.ts';
 import { destroy } from './destroy.ts';
 import { mountSecret, planSecrets } from './mountsecret.ts';
@@ -184,7 +184,14 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
       ] as const;
       volume = await writeStatus(volume, { verdicts, uuid, seen, secretNamespaces: 0 }, signal);
       const kind = volume.spec.metadata.sqlite ? 'sqlite' : 'redis';
-      if (!(await destroy(world, { clock, random, logger: log, signal, kind }))) return { requeueAfterMs: 1 };
+      try {
+        if (!(await destroy(world, { clock, logger: log, signal, kind }))) return { requeueAfterMs: 1 };
+      } catch (error) {
+        if (!(error instanceof StepError)) throw error;
+        const failed = summary({ ...error.failure, status: 'False' });
+        await writeStatus(volume, { verdicts: failed, uuid, seen, secretNamespaces: 0, keep: isAspect }, signal);
+        return after(RETRY_MS);
+      }
       tell(volume, 'Normal', 'Deleted', 'Destroy', `the data of the volume with UUID ${uuid} was deleted`);
     } else tell(volume, 'Normal', 'Released', 'Release', decision.note);
     await removeFinalizer(volumes, volume, VOLUME_FINALIZER, signal);
@@ -252,13 +259,33 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     return after(verdicts.some(({ type }) => type === 'Reconciling') ? RETRY_MS : POLL_MS);
   }
 
+  /** Makes a failure visible where people look; the controller tries again with its own pauses. */
+  async function explain(volume: JuiceVolume, error: unknown, signal: AbortSignal): Promise<void> {
+    // A conflict with another writer is ordinary, and what the API server refuses it would refuse again.
+    if (signal.aborted || error instanceof ApiError || error instanceof NotLeadingError) return;
+    const verdict = { type: 'Reconciling', status: 'True', reason: 'InternalError', message: messageOf(error) } as const;
+    const { uuid } = volume.status ?? {};
+    await writeStatus(
+      volume,
+      { verdicts: [verdict], uuid, seen: undefined, secretNamespaces: undefined, keep: () => true },
+      signal,
+    );
+  }
+
   return async (key, context) => {
     // Read live: deciding on an old status could format twice.
     const volume = await volumes.find(refFromKey(key), context.signal);
     if (!volume) return undefined;
     const scoped = { ...context, log: context.log.child({ volume: keyOf(volume) }) };
     if (volume.spec.suspend) return reconcileSuspended(volume, context.signal);
-    return volume.metadata.deletionTimestamp === undefined ? reconcileLive(volume, scoped) : reconcileDeleted(volume, scoped);
+    try {
+      return await (volume.metadata.deletionTimestamp === undefined
+        ? reconcileLive(volume, scoped)
+        : reconcileDeleted(volume, scoped));
+    } catch (error) {
+      await explain(volume, error, context.signal);
+      throw error;
+    }
   };
 }
 

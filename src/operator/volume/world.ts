@@ -59,7 +59,8 @@ function isMissingBucket(error: unknown): error is ObjectError {
   return error instanceof ObjectError && error.code === 'NoSuchBucket';
 }
 
-async function on<T>(side: 'metadata' | 'storage', action: () => Promise<T>): Promise<T> {
+/** Runs one action on one side; what it throws becomes a StepError. */
+export async function on<T>(side: 'metadata' | 'storage', action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {

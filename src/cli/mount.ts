@@ -1,0 +1,140 @@
+/**
+ * `juicepod mount` as a person calls it: checks everything that can be found wrong before anything is mounted, then becomes the
+ * process that holds the mount and keeps a client running (src/cli/supervise.ts). The client of a pod (`--plan`) does not
+ * come here (src/cli/serve.ts).
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { mountsAt } from '../fuse/mountinfo.ts';
+import { realTarget } from '../fuse/mount.ts';
+import { UserError } from '../lib/errors.ts';
+import { parseDuration, parseSize } from '../lib/units.ts';
+import { openEngine } from '../meta/open.ts';
+import { redactUrl } from '../meta/url.ts';
+import { numberOf } from './options.ts';
+import { type Output, print } from './report.ts';
+import { type MountSettings, SETTINGS_VARIABLE } from './settings.ts';
+import { formatOf, storageOptions, type StorageOptions } from './volume.ts';
+
+interface MountCommand extends StorageOptions {
+  readonly background?: boolean;
+  readonly log?: string;
+  readonly readOnly?: boolean;
+  readonly subdir?: string;
+  readonly enableXattr?: boolean;
+  readonly hideInternal?: boolean;
+  readonly o?: string;
+  readonly attrCache: string;
+  readonly entryCache: string;
+  readonly dirEntryCache: string;
+  readonly negativeEntryCache: string;
+  readonly cacheDir?: string;
+  readonly cacheSize: string;
+  readonly freeSpaceRatio: string;
+  readonly bufferSize: string;
+  readonly maxReadahead: string;
+  readonly maxUploads: string;
+  readonly maxDownloads: string;
+  readonly heartbeat: string;
+  readonly bgjob: boolean;
+  readonly output: Output;
+}
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+/** How long `-d` waits for the mount to answer, milliseconds. */
+const BACKGROUND_MS = 60_000;
+const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
+
+export async function mountCommand(
+  url: string | undefined,
+  mountPoint: string | undefined,
+  raw: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const options = raw as unknown as MountCommand;
+  if (url === undefined || mountPoint === undefined)
+    throw new UserError('ArgumentMissing', 'mount needs META-URL and MOUNTPOINT', { hint: EXAMPLE });
+  const settings = await settingsOf(url, mountPoint, options);
+  if (!existsSync(settings.target) && mountsAt(settings.target).length === 0) mkdirSync(settings.target, { recursive: true });
+  const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify(settings) };
+  const args = [...process.execArgv, process.argv[1] ?? '', 'supervise', redactUrl(url), settings.target];
+  if (options.background) return inBackground(args, env, settings, options);
+  // The same process from here on, without what was loaded for the checks above.
+  process.execve?.(process.execPath, [process.execPath, ...args], env);
+}
+
+async function settingsOf(url: string, mountPoint: string, options: MountCommand): Promise<MountSettings> {
+  const seconds = (text: string, option: string): number => parseDuration(text, option) / 1000;
+  const fuseOptions = (options.o ?? '').split(',').filter((option) => option !== '');
+  const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
+  if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
+  const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
+  const engine = await openEngine(url);
+  try {
+    const { name, uuid } = await formatOf(engine, url);
+    return {
+      volume: name,
+      uuid,
+      metaUrl: url,
+      target: await realTarget(mountPoint),
+      allowOther: isRoot() || fuseOptions.includes('allow_other'),
+      readOnly: options.readOnly === true || fuseOptions.includes('ro'),
+      storage: storageOptions(options, {}),
+      subPath: options.subdir ?? '',
+      xattr: options.enableXattr === true,
+      hideInternal: options.hideInternal === true,
+      attrTimeout: seconds(options.attrCache, '--attr-cache'),
+      entryTimeout: seconds(options.entryCache, '--entry-cache'),
+      dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
+      negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
+      cache:
+        folder === 'memory'
+          ? undefined
+          : {
+              folder,
+              bytes: parseSize(options.cacheSize, '--cache-size'),
+              freeRatio: numberOf(options.freeSpaceRatio, '--free-space-ratio', 0, 0.95),
+            },
+      bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
+      readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
+      maxUploads: numberOf(options.maxUploads, '--max-uploads', 1, 1000),
+      maxDownloads: numberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
+      backgroundJobs: options.bgjob,
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+/** Starts the holder detached, and waits until the mount answers. */
+async function inBackground(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  { target, volume }: MountSettings,
+  options: MountCommand,
+): Promise<void> {
+  const path = options.log ?? (isRoot() ? '/var/log/juicepod.log' : join(homedir(), '.juicepod/juicepod.log'));
+  mkdirSync(dirname(path), { recursive: true });
+  const log = openSync(path, 'a', 0o600);
+  const before = mountsAt(target).length;
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log], env });
+  let ended = false;
+  child.once('exit', () => (ended = true));
+  const deadline = performance.now() + BACKGROUND_MS;
+  while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
+    if (ended || performance.now() > deadline) {
+      if (!ended) child.kill('SIGTERM');
+      const tail = readFileSync(path, 'utf8').trimEnd().split('\n').slice(-5).join('\n  ');
+      throw new UserError('MountFailed', `the mount did not come up; the end of ${path}:\n  ${tail}`);
+    }
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  child.unref();
+  print(
+    options.output,
+    { mounted: target, volume, pid: child.pid, log: path },
+    `Mounted the volume "${volume}" at ${target}, log in ${path}.\nUnmount it with:  juicepod umount ${target}`,
+  );
+}

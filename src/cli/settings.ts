@@ -1,0 +1,41 @@
+/** What a mount on this machine is to be, from the command that checked it to the processes that serve it: JSON in a variable. */
+import type { VolumeOptions } from '../client/volume.ts';
+import type { StorageOptions } from './volume.ts';
+
+/** Only this user can read the environment of a process; arguments everybody can. */
+export const SETTINGS_VARIABLE = 'JUICEPOD_MOUNT';
+
+type Passed =
+  | 'metaUrl'
+  | 'subPath'
+  | 'readOnly'
+  | 'xattr'
+  | 'hideInternal'
+  | 'attrTimeout'
+  | 'entryTimeout'
+  | 'dirEntryTimeout'
+  | 'negativeTimeout'
+  | 'bufferBytes'
+  | 'readaheadBytes'
+  | 'maxUploads'
+  | 'maxDownloads'
+  | 'heartbeatMs'
+  | 'backgroundJobs';
+
+export interface MountSettings extends Pick<VolumeOptions, Passed> {
+  /** Name and UUID of the volume that was found. */
+  readonly volume: string;
+  readonly uuid: string;
+  /** Absolute. */
+  readonly target: string;
+  readonly allowOther: boolean;
+  readonly storage: StorageOptions;
+  readonly cache: { readonly folder: string; readonly bytes: number; readonly freeRatio: number } | undefined;
+}
+
+/** Reads the settings that the mount command left. */
+export function readSettings(): MountSettings {
+  const text = process.env[SETTINGS_VARIABLE];
+  if (text === undefined) throw new Error('supervise and serve are started by juicepod mount, not by hand');
+  return JSON.parse(text) as MountSettings;
+}
