@@ -209,6 +209,7 @@ test('the plan is what the client can read, with the policy in numbers', () => {
       },
     ],
     cache: { directory: '/juicepod/cache', sizeMiB: 1536, freeSpaceRatio: 0.25 },
+    journal: '/juicepod/cache',
     bufferMiB: 1024,
     readaheadMiB: 8,
     attrTTL: 0.5,
@@ -221,18 +222,19 @@ test('the plan is what the client can read, with the policy in numbers', () => {
   });
 });
 
-test('a policy without a cache gives neither volume nor mount for one', () => {
+test('a policy without a cache leaves room for the journal of written data only', () => {
   const inside = cluster([volume('datasets')], [policy('none', { local: { medium: 'None' } })]);
   const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: none}]'), inside);
   assert.equal(given.plan.cache, undefined);
-  assert.doesNotMatch(JSON.stringify(given), /juicepod-cache/);
+  const room = given.volumes.find((one) => one['name'] === 'juicepod-cache');
+  assert.deepEqual(room, { name: 'juicepod-cache', emptyDir: { sizeLimit: '428Mi' } });
 });
 
-test('a cache in memory is an emptyDir in memory with room to overshoot', () => {
+test('a cache in memory is an emptyDir in memory with room to overshoot and for the journal', () => {
   const inside = cluster([volume('datasets')], [policy('ram', { local: { medium: 'Memory', size: '1Gi' } })]);
   const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: ram}]'), inside);
   const cache = given.volumes.find((one) => one['name'] === 'juicepod-cache');
-  assert.deepEqual(cache, { name: 'juicepod-cache', emptyDir: { medium: 'Memory', sizeLimit: '1191Mi' } });
+  assert.deepEqual(cache, { name: 'juicepod-cache', emptyDir: { medium: 'Memory', sizeLimit: '1555Mi' } });
 });
 
 test('entries that want the same directory share a mount, others do not', () => {
