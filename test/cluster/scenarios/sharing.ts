@@ -41,7 +41,6 @@ export const sharing: readonly Scenario[] = [
     name: 'two pods in turn: the second reads the tree and the file over 1 GiB that the first wrote',
     async run(world) {
       const { environment, namespace } = world;
-      await world.createVolume('datasets', 1);
       const application = { namespace, image: environment.image, command: idle };
       const writer = await startPod({ ...application, name: 'writer', volumes: 'datasets=/data' });
       await copyTree(writer, '/data/tree');
