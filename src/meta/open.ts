@@ -15,6 +15,8 @@ export interface EngineOptions {
   readonly environment?: Environment;
   /** How long an operation waits for a server that is away, ms. @default 30000 */
   readonly patience?: number;
+  /** The database must be there: a SQLite file that is missing is not made. @default false */
+  readonly existing?: boolean;
   readonly clock?: Clock;
   readonly random?: Random;
   readonly logger?: Logger;
