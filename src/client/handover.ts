@@ -9,7 +9,7 @@
 import { closeSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { failed, memoryFile, whenReadable } from '../fuse/libc.ts';
-import { clearDead, FUSE_TYPE, mount, type MountOptions } from '../fuse/mount.ts';
+import { clearDead, FUSE_TYPE, mount, type MountOptions, raiseReadAhead } from '../fuse/mount.ts';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { openJournal } from '../fuse/journal.ts';
 import { connectTo, setTimeouts } from '../fuse/socket.ts';
@@ -175,12 +175,14 @@ export interface OpenSessionOptions {
   /** `target` is absolute and real (`realTarget`). */
   readonly mount: MountOptions;
   readonly link?: HolderLink;
+  /** How far the kernel reads ahead in a file, KiB; 0 leaves what the machine has. @default 1024 */
+  readonly readAheadKiB?: number;
   /** State of a new session. @default empty */
   readonly state?: Buffer;
   readonly log: Logger;
 }
 
-/** Takes the target's session over from the holder; else clears a dead mount away and mounts. */
+/** Takes the target's session over from the holder; else clears a dead mount away (or covers it: `onTop`) and mounts. */
 export async function openSession(options: OpenSessionOptions, signal?: AbortSignal): Promise<FuseSession> {
   const { link, log } = options;
   const { target } = options.mount;
@@ -202,7 +204,7 @@ export async function openSession(options: OpenSessionOptions, signal?: AbortSig
     await link?.put(target, held);
     log.info('took a mount over', { target });
   } else {
-    if ((await clearDead(target)) > 0) log.warn('cleared away a dead mount', { target });
+    if (!options.mount.onTop && (await clearDead(target)) > 0) log.warn('cleared away a dead mount', { target });
     fd = await mount(options.mount, signal);
     journalFd = memoryFile('juicepod-handles');
   }
@@ -214,6 +216,8 @@ export async function openSession(options: OpenSessionOptions, signal?: AbortSig
     journal: openJournal(journalFd),
     resume,
     onInit(init) {
+      const { readAheadKiB = 1024 } = options;
+      if (readAheadKiB > 0 && !raiseReadAhead(target, readAheadKiB)) log.debug('the kernel reads ahead as it did', { target });
       if (!link) return;
       const sent = state;
       link

@@ -3,14 +3,14 @@
  * programs on it live on. It knows nothing of volumes and imports next to nothing: it is in every pod.
  *
  * - Each target may get a *guard* first, an empty read-only tmpfs: while no FUSE is mounted nobody can write to what looks
- *   like the volume. A guard that is there already is kept; a dead FUSE mount on it is cleared away.
+ *   like the volume. A guard or a FUSE mount that is there already is left alone.
  * - Bounded: at most `MOST_MOUNTS` mounts and `MOST_WATCHERS` open connections; a client that talks slowly is cut off.
  * - `close` unmounts everything lazily, FUSE and guards, and then closes the descriptors, which ends the sessions.
  */
 import { chmodSync, closeSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isErrno, MountFlag, mountAt, readable, unmountAt } from '../fuse/libc.ts';
-import { clearDead, FUSE_TYPE } from '../fuse/mount.ts';
+import { FUSE_TYPE } from '../fuse/mount.ts';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { accept, connectTo, listenAt, setTimeouts } from '../fuse/socket.ts';
 import { type Watch, watch } from '../fuse/watch.ts';
@@ -53,14 +53,13 @@ function alreadyRunning(path: string): boolean {
   }
 }
 
-/** Makes a mount point, frees it of a dead mount and puts a guard on it. */
-async function prepare(target: string, guard: boolean, log: Logger): Promise<void> {
-  if (mountsAt(target).length === 0) mkdirSync(target, { recursive: true });
-  const cleared = await clearDead(target);
-  if (cleared > 0) log.warn('cleared away a dead mount', { target });
-  if (!guard || mountsAt(target).some((entry) => entry.source === GUARD)) return;
-  // One already mounted and alive means that only the holder was restarted; it is as good as a guard.
-  if (mountsAt(target).some((entry) => entry.type === FUSE_TYPE)) return;
+/** Makes a mount point and puts a guard on it. */
+async function prepare(target: string, guard: boolean): Promise<void> {
+  const mounts = mountsAt(target);
+  if (mounts.length === 0) mkdirSync(target, { recursive: true });
+  // A FUSE mount that is there is left alone, dead or alive. A live one means that only the holder was restarted; a dead one is
+  // covered by the next client: taken away, it would stay for ever in the namespaces of running containers.
+  if (!guard || mounts.some(({ source, type }) => source === GUARD || type === FUSE_TYPE)) return;
   const flags = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC;
   await mountAt(GUARD, target, 'tmpfs', flags, 'size=4k,nr_inodes=2,mode=0555').catch((cause: unknown) => {
     throw new UserError('GUARD_DENIED', `cannot guard ${target}: ${messageOf(cause)}`, {
@@ -91,7 +90,7 @@ export class Holder implements AsyncDisposable {
     const { socket } = options;
     if (alreadyRunning(socket))
       throw new UserError('HOLDER_RUNNING', `another holder listens at ${socket}`, { hint: 'stop it, or name another socket' });
-    for (const target of options.targets ?? []) await prepare(target, options.guard ?? true, options.log);
+    for (const target of options.targets ?? []) await prepare(target, options.guard ?? true);
     mkdirSync(dirname(socket), { recursive: true });
     rmSync(socket, { force: true });
     const mask = process.umask(0o077);

@@ -28,7 +28,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
     const override = config.storage ?? {};
     return {
-      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true },
+      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
       volume: {
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },

@@ -31,6 +31,11 @@ export interface MountOptions {
   readonly maxRead?: number;
   /** A directory with files in it may be covered. @default false */
   readonly nonEmpty?: boolean;
+  /**
+   * Whatever is mounted at the target is covered without being looked at: a dead mount, above all. Unmounted, it would stay for ever
+   * in the namespaces of running containers; covered, the new mount reaches them. @default false
+   */
+  readonly onTop?: boolean;
   /** Only for tests: as if not privileged. */
   readonly unprivileged?: boolean;
 }
@@ -66,6 +71,7 @@ function targetError(target: string, cause: unknown): UserError {
 
 async function checkTarget(options: MountOptions): Promise<void> {
   const { target } = options;
+  if (options.onTop && mountsAt(target).length > 0) return;
   const info = await stat(target).catch((error: unknown) => {
     throw targetError(target, error);
   });

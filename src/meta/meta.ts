@@ -164,6 +164,10 @@ export class VolumeMeta implements Meta {
     return getattr(this.#volume, ctx, ino);
   }
 
+  lastSeen(ino: Ino): Attr | undefined {
+    return this.#volume.guesses.node(ino);
+  }
+
   async access(ctx: Context, ino: Ino, mask: number): Promise<void> {
     requireAccess({ ...ctx, checkPermission: true }, await this.getattr(ctx, ino), mask);
   }

@@ -13,10 +13,12 @@ import { type Environment, parseMetaUrl } from './url.ts';
 export interface EngineOptions {
   /** Where a password that the URL leaves out is looked for. @default process.env */
   readonly environment?: Environment;
-  /** How long an operation waits for a server that is away, ms. @default 30000 */
+  /** How long an operation waits for a server that is away, or a file that is locked, ms. @default 30000, for a file 10000 */
   readonly patience?: number;
   /** The database must be there: a SQLite file that is missing is not made. @default false */
   readonly existing?: boolean;
+  /** Nothing is to be written: a SQLite file is opened so. @default false */
+  readonly readOnly?: boolean;
   readonly clock?: Clock;
   readonly random?: Random;
   readonly logger?: Logger;
@@ -31,7 +33,7 @@ export async function openEngine(url: string, options: EngineOptions = {}): Prom
     return openRedis(parsed, rest);
   }
   const { openSqlite } = await import('./sqlite/engine.ts');
-  return openSqlite(parsed, rest);
+  return openSqlite(parsed, { ...rest, ...(rest.patience === undefined ? {} : { lockTimeout: rest.patience }) });
 }
 
 /** The format of the volume in this database, or undefined where there is none. */

@@ -172,6 +172,12 @@ export interface Meta {
   listxattr(ctx: Context, ino: Ino): Promise<readonly string[]>;
   removexattr(ctx: Context, ino: Ino, name: string): Promise<void>;
 
+  /**
+   * What this client last saw of a node, its own changes included: no older than the last answer about it. Undefined where it
+   * saw nothing. Others may have changed it since: only for who may be as late as the kernel's cache.
+   */
+  lastSeen(ino: Ino): Attr | undefined;
+
   /** Counts an open of this session; attributes are fresh from the engine (close-to-open). */
   open(ctx: Context, ino: Ino, flags: number): Promise<Attr>;
   /** Ends an open; the last one of an unlinked file deletes it. */

@@ -16,6 +16,7 @@ import { direntType, toFuseAttr, typeOfMode } from './attributes.ts';
 import { type BufferPool, createBufferPool } from './buffers.ts';
 import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
 import { OpenFiles } from './files.ts';
+import { FreshDirectories } from './fresh.ts';
 import { directoryHandle, type FileHandle, fileHandle, Handles } from './handles.ts';
 import { type Journal, readJournal } from './journal.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
@@ -72,6 +73,7 @@ export class Vfs implements FileSystem {
   readonly #root: Ino;
   readonly #files: OpenFiles;
   readonly #handles: Handles;
+  readonly #fresh: FreshDirectories;
   readonly #virtual: VirtualFiles;
   readonly #reader: ReaderDependencies;
   readonly #buffers: BufferPool = createBufferPool();
@@ -88,6 +90,7 @@ export class Vfs implements FileSystem {
     this.#root = options.root ?? ROOT_INO;
     this.#files = new OpenFiles({ meta: options.meta, chunks: options.chunks, clock: this.#clock, journal: options.journal });
     this.#handles = new Handles(options.handles);
+    this.#fresh = new FreshDirectories(this.#clock, options.attrTimeout);
     this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
     this.#reader = { meta: options.meta, chunks: options.chunks, clock: this.#clock, maxReadahead: options.maxReadahead };
     if (options.xattr) {
@@ -161,7 +164,13 @@ export class Vfs implements FileSystem {
   async getattr(_request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
     const file = this.#virtual.get(ino);
     if (file) return reply.attr(toFuseAttr(ino, this.#virtual.attr(file)), VIRTUAL_TIMEOUT);
-    this.#replyAttr(reply, ino, await this.#meta.getattr(SYSTEM, this.#in(ino)));
+    const node = this.#in(ino);
+    const remaining = this.#fresh.remaining(node);
+    const known = remaining > 0 ? this.#meta.lastSeen(node) : undefined;
+    if (known?.type === NodeType.Directory) return reply.attr(toFuseAttr(ino, known), remaining);
+    const attr = await this.#meta.getattr(SYSTEM, node);
+    if (attr.type === NodeType.Directory) this.#fresh.fetched(node);
+    this.#replyAttr(reply, ino, attr);
   }
 
   async setattr(request: FuseRequest, reply: Reply, ino: Ino, set: FuseSetAttr): Promise<void> {

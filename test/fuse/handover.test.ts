@@ -144,7 +144,7 @@ test(
 );
 
 test(
-  'when client and holder both die, the next ones clear the dead mount away and guard the target again',
+  'when client and holder both die, the next client covers the dead mount, and in the end every layer is taken away',
   { skip, timeout },
   async () => {
     await using folder = scratch();
@@ -158,9 +158,7 @@ test(
     }
     assert.equal(await mountState(target), 'dead');
     await using holder = await startHolder(socket, [target]);
-    assert.equal(await mountState(target), 'none');
-    await assert.rejects(shell(`touch ${target}/file`), /Read-only file system/);
-    assert.equal(mountsAt(target).length, 1);
+    assert.equal(await mountState(target), 'dead');
     await using client = await serve({ target, holder: socket });
     assert.equal(await shell(`echo b > ${target}/f; cat ${target}/f`), 'b\n');
     holder.child.kill('SIGTERM');

@@ -91,7 +91,7 @@ export class Memfs implements FileSystem {
 
   constructor(options: MemfsOptions = {}) {
     this.#options = options;
-    this.#make(asIno(1), S_IFDIR | 0o755, 0, 0, asIno(1));
+    this.#make(asIno(1), S_IFDIR | 0o755, process.geteuid?.() ?? 0, process.getegid?.() ?? 0, asIno(1));
     this.#load();
     for (const open of options.journal?.entries() ?? []) {
       this.open_.set(open.handle, open);

@@ -1,7 +1,7 @@
 /** Real mounts over /dev/fuse, each served by a process of its own. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -53,16 +53,22 @@ for (const [name, config] of [
     assert.doesNotMatch(server.output, /twice|unforeseen|refused/);
   });
 
-test('a directory of ten thousand names is listed whole, with attributes, and each once', { skip, timeout }, async () => {
-  await using folder = scratch();
-  const mnt = target(folder.path);
-  await using server = await serve({ target: mnt, names: 10_000 });
-  const names = (await run('ls', ['-lU', mnt])).trim().split('\n').slice(1);
-  const expected = Array.from({ length: 10_000 }, (_, index) => `name-${index}`);
-  assert.deepEqual(names.map((line) => line.split(' ').at(-1) ?? '').toSorted(), expected.toSorted());
-  assert.ok(names.every((line) => line.startsWith('-rw-r--r-- 1')));
-  assert.ok(server.child.pid);
-});
+test(
+  'a directory of ten thousand names is listed whole, with attributes, and each once; the kernel reads ahead a MiB',
+  { skip, timeout },
+  async () => {
+    await using folder = scratch();
+    const mnt = target(folder.path);
+    await using server = await serve({ target: mnt, names: 10_000 });
+    const names = (await run('ls', ['-lU', mnt])).trim().split('\n').slice(1);
+    const expected = Array.from({ length: 10_000 }, (_, index) => `name-${index}`);
+    assert.deepEqual(names.map((line) => line.split(' ').at(-1) ?? '').toSorted(), expected.toSorted());
+    assert.ok(names.every((line) => line.startsWith('-rw-r--r-- 1')));
+    const device = mountsAt(mnt).at(-1)?.device ?? '';
+    assert.equal(readFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, 'utf8'), '1024\n');
+    assert.ok(server.child.pid);
+  },
+);
 
 test(
   'what the kernel was given it gives back: no reference is left after the caches are dropped',

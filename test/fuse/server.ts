@@ -53,6 +53,7 @@ if (config.transport === 'native') {
 } else {
   const mount = {
     target,
+    onTop: link !== undefined,
     ...(config.unprivileged && { unprivileged: true }),
     ...(config.allowOther !== undefined && { allowOther: config.allowOther }),
   };

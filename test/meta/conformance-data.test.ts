@@ -185,6 +185,30 @@ describeEngines('data of files', (database: Database) => {
     );
   });
 
+  test('a slice that two files share is deleted with the second of them', async (t) => {
+    const { meta, deleted, engine } = await volume(t);
+    const [first, second] = [await make(meta, 'a'), await make(meta, 'b')];
+    const id = await write(meta, first, 0, 0, 100);
+    // As the official client copies a range, or a file.
+    const [records] = await engine.read([{ kind: 'chunk', ino: first, index: 0 }]);
+    await meta.truncate(root, second, 100);
+    await engine.commit({
+      checks: [],
+      writes: [
+        { kind: 'appendSlices', ino: second, index: 0, records, onlyExisting: false },
+        { kind: 'addSliceRef', id, size: 100, delta: 1 },
+      ],
+    });
+    await meta.unlink(root, ROOT_INO, name('a'));
+    for (let attempt = 0; attempt < 500 && (await engine.scanDelfiles(2 ** 40, 9)).length > 0; attempt++)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([deleted, await engine.scanDelfiles(2 ** 40, 9)], [[], []]);
+    assert.equal((await meta.readChunk(second, 0))[0]?.id, id);
+    await meta.unlink(root, ROOT_INO, name('b'));
+    await meta.close();
+    assert.deepEqual(deleted, [{ id, size: 100 }]);
+  });
+
   test('a file that is open lives on without a name until it is closed', async (t) => {
     const { meta, deleted, engine } = await volume(t);
     const { ino: file } = await meta.create(root, ROOT_INO, name('f'), 0o644, 0, true);
