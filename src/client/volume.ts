@@ -92,7 +92,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const engine = await openEngine(options.metaUrl, { logger });
+  const engine = await openEngine(options.metaUrl, { logger, existing: true });
   const lost = Promise.withResolvers<string>();
   const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
   let meta: VolumeMeta | undefined;
