@@ -63,7 +63,7 @@ async function start(
   const onExit = (): void => void child.kill('SIGKILL');
   process.once('exit', onExit);
   void ended.then(() => process.off('exit', onExit));
-  await answers(host, port, child, what, () => output);
+  await answers(host, port, child, what, () => readFileSync(log, 'utf8').slice(-2000));
   return { port, pid: child.pid ?? 0, folder, stop, [Symbol.asyncDispose]: () => stop() };
 }
 
