@@ -51,7 +51,11 @@ async function start(
   // Into a file: a pipe that nobody reads (a test that blocks its event loop) would stop the server.
   const log = join(folder, `${what}.log`);
   const output = openSync(log, 'w');
-  const child = spawn(command, args(folder, port), { cwd: folder, env: { ...process.env, ...env }, stdio: ['ignore', output, output] });
+  const child = spawn(command, args(folder, port), {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', output, output],
+  });
   closeSync(output);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
