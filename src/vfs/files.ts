@@ -4,6 +4,7 @@
 import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Attr, Meta } from '../meta/types.ts';
+import { Changes } from './changes.ts';
 import { FileWriter, type WriterDependencies } from './writer.ts';
 
 /** Inodes whose last seen mtime is remembered after close, to tell whether the kernel's page cache still holds. */
@@ -26,6 +27,8 @@ interface Seen {
 }
 
 export class OpenFiles {
+  /** What was changed here; whoever asks the database for attributes takes its moment first. */
+  readonly changes = new Changes();
   readonly #meta: Meta;
   readonly #with: WriterDependencies;
   readonly #clock: Clock;
@@ -40,7 +43,7 @@ export class OpenFiles {
     this.#with = {
       ...dependencies,
       committed: (ino, attr) => {
-        this.refresh(ino, attr);
+        this.changed(ino, attr);
         // What others wrote in between may lie under our own mtime: the next open starts with an empty page cache.
         this.#seen.delete(ino);
       },
@@ -51,11 +54,11 @@ export class OpenFiles {
     return this.#files.get(ino);
   }
 
-  /** Counts one more handle. `attr` is fresh from the database. */
-  opened(ino: Ino, attr: Attr): OpenFile {
-    const file = this.#files.get(ino) ?? { ino, handles: 0, length: attr.length, writer: undefined };
+  /** Counts one more handle. `attr` was asked for at `moment`. */
+  opened(ino: Ino, attr: Attr, moment: number): OpenFile {
+    const file = this.#files.get(ino) ?? { ino, handles: 0, length: 0, writer: undefined };
     file.handles++;
-    file.length = attr.length;
+    file.length = this.changes.current(ino, attr, moment).length;
     this.#files.set(ino, file);
     return file;
   }
@@ -69,8 +72,17 @@ export class OpenFiles {
     return before !== undefined && before.mtime === mtime && before.mtimensec === mtimensec && before.length === length;
   }
 
-  /** Takes newer attributes of the database. */
-  refresh(ino: Ino, attr: Attr): void {
+  /** Takes attributes of the database that were asked for at `moment`; answers them with what was committed since. */
+  refresh(ino: Ino, attr: Attr, moment: number): Attr {
+    const current = this.changes.current(ino, attr, moment);
+    const file = this.#files.get(ino);
+    if (file) file.length = current.length;
+    return current;
+  }
+
+  /** The file's data was changed from here, and these are its attributes now. */
+  changed(ino: Ino, attr: Attr): void {
+    this.changes.data(ino, attr);
     const file = this.#files.get(ino);
     if (file) file.length = attr.length;
   }

@@ -109,7 +109,13 @@ export class Vfs implements FileSystem {
     this.rename = names.rename.bind(names);
     this.link = names.link.bind(names);
     this.statfs = names.statfs.bind(names);
-    const directories = new DirectoryOperations(options.meta, this.#nodes, this.#handles, options.hideInternal ?? false);
+    const directories = new DirectoryOperations(
+      options.meta,
+      this.#nodes,
+      this.#handles,
+      this.#clock,
+      options.hideInternal ?? false,
+    );
     this.opendir = directories.opendir.bind(directories);
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
@@ -134,14 +140,15 @@ export class Vfs implements FileSystem {
       if (handle.kind !== 'file') continue;
       handles++;
       // A file that is gone all the same answers its errors by itself, call by call.
+      const { moment } = this.#nodes;
       const attr = await this.#meta.open(SYSTEM, handle.ino, handle.flags & O_ACCMODE).catch(() => undefined);
-      if (attr) this.#files.opened(handle.ino, attr);
+      if (attr) this.#files.opened(handle.ino, attr, moment);
     }
     if (journalFolder === undefined) return { handles, writes };
     const left = readJournal(journalFolder);
     const touched = new Set<FileWriter>();
     for (const { ino, offset, data, timeNs } of left.writes()) {
-      const file = this.#files.get(ino) ?? this.#files.opened(ino, await this.#meta.open(SYSTEM, ino, 1));
+      const file = this.#files.get(ino) ?? this.#files.opened(ino, await this.#meta.open(SYSTEM, ino, 1), this.#nodes.moment);
       const writer = this.#files.writer(file);
       await (writer.room() ?? this.#chunks.throttle());
       writer.write(offset, data, timeNs);
@@ -176,9 +183,10 @@ export class Vfs implements FileSystem {
       return reply.opened({ handle: this.#handles.add(virtual.open()), directIo: true, noFlush: true });
     }
     if (this.#options.readOnly && (flags & O_ACCMODE) !== 0) throw new FsError('EROFS');
+    const { moment } = this.#nodes;
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
-    const file = this.#files.opened(ino, attr);
+    const file = this.#files.opened(ino, attr, moment);
     const handle = fileHandle(ino, flags);
     handle.failuresSeen = file.writer?.failures ?? 0;
     reply.opened({
@@ -199,12 +207,24 @@ export class Vfs implements FileSystem {
   ): Promise<void> {
     this.#nodes.requireNewName(parent, name);
     const ctx = context(request);
-    let entry = await this.#meta.create(ctx, this.#nodes.inside(parent), name, mode & 0o7777, umask, (flags & O_EXCL) !== 0);
+    const node = this.#nodes.inside(parent);
+    const { moment } = this.#nodes;
+    const entry = await this.#meta.create(ctx, node, name, mode & 0o7777, umask, (flags & O_EXCL) !== 0);
     // The name may have appeared since the kernel looked: then this is an open, and truncating is left to us.
-    if ((flags & O_TRUNC) !== 0 && entry.attr.length > 0)
-      entry = { ino: entry.ino, attr: await this.#meta.truncate(ctx, entry.ino, 0) };
-    this.#files.opened(entry.ino, entry.attr);
-    reply.created(this.#nodes.entry(entry), { handle: this.#handles.add(fileHandle(entry.ino, flags)) });
+    const file = this.#files.opened(entry.ino, entry.attr, moment);
+    this.#files.changes.node(node);
+    try {
+      if ((flags & O_TRUNC) !== 0 && this.#files.length(file) > 0) {
+        await file.writer?.flush();
+        this.#files.changed(entry.ino, await this.#meta.truncate(ctx, entry.ino, 0));
+      }
+    } catch (error) {
+      this.#files.released(entry.ino);
+      throw error;
+    }
+    const handle = fileHandle(entry.ino, flags);
+    handle.failuresSeen = file.writer?.failures ?? 0;
+    reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(handle) });
   }
 
   read(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number): void | Promise<void> {
@@ -267,7 +287,7 @@ export class Vfs implements FileSystem {
     this.#nodes.requireWritable(ino);
     await this.#files.get(ino)?.writer?.flush();
     const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
-    this.#files.refresh(ino, attr);
+    this.#files.changed(ino, attr);
     reply.ok();
   }
 
