@@ -261,11 +261,11 @@ export class Vfs implements FileSystem {
   }
 
   flush(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle);
+    return this.#commit(reply, ino, handle, false);
   }
 
   fsync(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle);
+    return this.#commit(reply, ino, handle, true);
   }
 
   release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
@@ -314,7 +314,7 @@ export class Vfs implements FileSystem {
   }
 
   #write(reply: Reply, handle: FileHandle, writer: FileWriter, offset: number, data: Buffer): void {
-    handle.failuresSeen = tellFailure(writer, handle.failuresSeen);
+    tellFailure(writer, handle);
     writer.write(offset, data, this.#clock.nowNs());
     reply.written(data.length);
   }
@@ -335,12 +335,12 @@ export class Vfs implements FileSystem {
   }
 
   /** FLUSH and FSYNC: at once where the file is clean. */
-  #commit(reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+  #commit(reply: Reply, ino: Ino, handle: number, told: boolean): void | Promise<void> {
     const open = this.#handles.get(handle);
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
     const answer = (): void => {
-      open.failuresSeen = tellFailure(writer, open.failuresSeen);
+      tellFailure(writer, open, told);
       reply.ok();
     };
     return writer.dirty ? writer.flush().then(answer) : answer();
