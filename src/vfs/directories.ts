@@ -8,6 +8,13 @@ import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
 import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
 
+/** Bytes that an entry takes in the kernel's buffer at least: header and a name of up to 8 bytes, with attributes or without. */
+const SMALLEST = 32;
+const SMALLEST_PLUS = 160;
+
+const DOT = 0x2e;
+const isDots = (name: Buffer): boolean => name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT));
+
 export class DirectoryOperations {
   readonly #meta: Meta;
   readonly #nodes: Nodes;
@@ -32,7 +39,7 @@ export class DirectoryOperations {
     ino: Ino,
     handle: number,
     offset: number,
-    _size: number,
+    size: number,
     plus: boolean,
   ): Promise<void> {
     const open = this.#handles.get(handle);
@@ -40,9 +47,10 @@ export class DirectoryOperations {
     const listed = open.turn.then(async () => {
       open.listing ??= new DirectoryListing(this.#meta, this.#nodes.inside(ino), await this.#firstEntries(ino));
       let next = offset;
+      const limit = Math.max(1, Math.floor(size / (plus ? SMALLEST_PLUS : SMALLEST)));
       for (;;) {
-        const entries = await open.listing.from(context(request), next, plus);
-        if (entries.length === 0 || !this.#fill(reply.sink, entries, plus)) break;
+        const entries = await open.listing.from(context(request), next, limit);
+        if (entries.length === 0 || !this.#fill(reply.sink, plus ? await this.#withAttributes(entries) : entries, plus)) break;
         next += entries.length;
       }
       reply.directory();
@@ -60,6 +68,15 @@ export class DirectoryOperations {
   fsyncdir(_request: FuseRequest, reply: Reply): void {
     // Names are committed when their calls are answered.
     reply.ok();
+  }
+
+  /** The entries with the attributes of those that the database knows; `.`, `..` and virtual files stay as they are. */
+  async #withAttributes(entries: readonly ListedEntry[]): Promise<readonly ListedEntry[]> {
+    const wanted = entries.filter(({ name, ino, attr }) => !attr && ino > 0 && !isDots(name));
+    if (wanted.length === 0) return entries;
+    const found = await this.#meta.attributes(wanted.map(({ ino }) => ino));
+    const byIno = new Map(wanted.map(({ ino }, index) => [ino, found[index]]));
+    return entries.map((entry) => (entry.attr || isDots(entry.name) ? entry : { ...entry, attr: byIno.get(entry.ino) }));
   }
 
   async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {
