@@ -1,7 +1,7 @@
 /**
- * Open directories: listings in the order of their offsets, with what the kernel is told along (READDIRPLUS). The kernel takes
- * the attributes of a READDIRPLUS for those of the moment, and makes a name exist by it: so what was fetched for an earlier
- * request is told without them where this client has changed the directory or the node since, or where it is no longer fresh.
+ * Open directories: listings in the order of their offsets, with what the kernel is told along (READDIRPLUS). By an entry with
+ * attributes the kernel makes the name exist: so names that were fetched for an earlier request are told without where this
+ * client has changed the directory since, or where they are no longer fresh.
  */
 import type { DirSink, FuseRequest, Reply } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -9,12 +9,19 @@ import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Meta, SYSTEM } from '../meta/types.ts';
 import { direntType } from './attributes.ts';
-import { type Asked, DirectoryListing, dots, type ListedEntry } from './directory.ts';
+import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
 import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
 
-/** How old attributes may be that are told as fresh, milliseconds. */
+/** Bytes that an entry takes in the kernel's buffer at least: header and a name of up to 8 bytes, with attributes or without. */
+const SMALLEST = 32;
+const SMALLEST_PLUS = 160;
+
+/** How old a name may be that is told with attributes, milliseconds. */
 const FRESH_MS = 1000;
+
+const DOT = 0x2e;
+const isDots = (name: Buffer): boolean => name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT));
 
 export class DirectoryOperations {
   readonly #meta: Meta;
@@ -42,7 +49,7 @@ export class DirectoryOperations {
     ino: Ino,
     handle: number,
     offset: number,
-    _size: number,
+    size: number,
     plus: boolean,
   ): Promise<void> {
     const open = this.#handles.get(handle);
@@ -53,9 +60,17 @@ export class DirectoryOperations {
         time: this.#clock.monotonic(),
       }));
       let next = offset;
+      const limit = Math.max(1, Math.floor(size / (plus ? SMALLEST_PLUS : SMALLEST)));
       for (;;) {
-        const entries = await open.listing.from(context(request), next, plus);
-        if (entries.length === 0 || !this.#fill(reply.sink, entries, plus, this.#nodes.inside(ino), open.listing.asked)) break;
+        const entries = await open.listing.from(context(request), next, limit);
+        const { asked } = open.listing;
+        const { moment } = this.#nodes;
+        const isFresh =
+          plus &&
+          !this.#nodes.files.changes.since(this.#nodes.inside(ino), asked.moment) &&
+          this.#clock.monotonic() - asked.time <= FRESH_MS;
+        if (entries.length === 0) break;
+        if (!this.#fill(reply.sink, isFresh ? await this.#withAttributes(entries) : entries, isFresh, moment)) break;
         next += entries.length;
       }
       reply.directory();
@@ -64,8 +79,8 @@ export class DirectoryOperations {
     return listed;
   }
 
-  releasedir(_request: FuseRequest, reply: Reply, _ino: Ino, handle: number): void {
-    const open = this.#handles.remove(handle);
+  releasedir(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
+    const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'directory') open.listing?.close();
     reply.ok();
   }
@@ -75,21 +90,28 @@ export class DirectoryOperations {
     reply.ok();
   }
 
+  /** The entries with the attributes of those that the database knows; `.`, `..` and virtual files stay as they are. */
+  async #withAttributes(entries: readonly ListedEntry[]): Promise<readonly ListedEntry[]> {
+    const wanted = entries.filter(({ name, ino, attr }) => !attr && ino > 0 && !isDots(name));
+    if (wanted.length === 0) return entries;
+    const found = await this.#meta.attributes(wanted.map(({ ino }) => ino));
+    const byIno = new Map(wanted.map(({ ino }, index) => [ino, found[index]]));
+    return entries.map((entry) => (entry.attr || isDots(entry.name) ? entry : { ...entry, attr: byIno.get(entry.ino) }));
+  }
+
   async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {
     const attr = ino === ROOT_INO ? undefined : await this.#meta.getattr(SYSTEM, this.#nodes.inside(ino));
     const first = dots(ino, attr ? this.#nodes.outside(attr.parent) : ROOT_INO);
     return ino === ROOT_INO && !this.#hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
   }
 
-  /** False where the kernel's buffer is full. */
-  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean, directory: Ino, { moment, time }: Asked): boolean {
+  /** False where the kernel's buffer is full. `plus`: with the attributes there are, asked for at `moment`. */
+  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean, moment: number): boolean {
     const nodes = this.#nodes;
-    const { changes } = nodes.files;
-    const fresh = plus && !changes.since(directory, moment) && this.#clock.monotonic() - time <= FRESH_MS;
     for (const { name, ino, type, attr, offset } of entries) {
       const virtual = nodes.virtual.get(ino);
       const taken =
-        fresh && attr && !changes.since(ino, moment)
+        plus && attr && !nodes.files.changes.since(ino, moment)
           ? sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual ? VIRTUAL_TIMEOUT : undefined), offset)
           : sink.add(name, nodes.outside(ino), direntType(type), offset);
       if (!taken) return false;

@@ -139,7 +139,7 @@ export class Journal {
 
   /** Removes the segments that nobody needs. */
   #sweep(): void {
-    for (const segment of [...this.#segments]) {
+    for (const segment of this.#segments.slice()) {
       if (segment.users > 0) continue;
       // The open one is filled further, but not for ever: it would grow with everything that was committed.
       if (segment === this.#current && this.#bytes <= this.#segmentBytes / 8) continue;
