@@ -20,11 +20,7 @@ export interface OpenFile {
   writer: FileWriter | undefined;
 }
 
-interface Seen {
-  readonly mtime: number;
-  readonly mtimensec: number;
-  readonly length: number;
-}
+type Seen = Pick<Attr, 'mtime' | 'mtimensec' | 'ctime' | 'ctimensec' | 'length'>;
 
 export class OpenFiles {
   /** What was changed here; whoever asks the database for attributes takes its moment first. */
@@ -63,13 +59,36 @@ export class OpenFiles {
     return file;
   }
 
-  /** True where the kernel's pages of an earlier open still hold; remembers this open's state. */
-  unchanged(ino: Ino, { mtime, mtimensec, length }: Attr): boolean {
+  /** A file that nobody has open, for data to be committed; `forget` ends it. */
+  adopted(ino: Ino, attr: Attr, moment: number): OpenFile {
+    const file = this.opened(ino, attr, moment);
+    file.handles--;
+    return file;
+  }
+
+  /** Drops the state of a file that nobody has open and that has nothing to commit. */
+  forget(ino: Ino): void {
+    const file = this.#files.get(ino);
+    if (file?.handles === 0 && !file.writer?.dirty) this.#files.delete(ino);
+  }
+
+  /**
+   * True where the kernel's pages of an earlier open still hold; remembers this open's state. The change time is part of it: the
+   * time of modification can be set back (cp -p, rsync -t).
+   */
+  unchanged(ino: Ino, { mtime, mtimensec, ctime, ctimensec, length }: Attr): boolean {
     const before = this.#seen.get(ino);
     if (before) this.#seen.delete(ino);
     else if (this.#seen.size >= MAX_SEEN) for (const oldest of this.#seen.keys()) if (this.#seen.delete(oldest)) break;
-    this.#seen.set(ino, { mtime, mtimensec, length });
-    return before !== undefined && before.mtime === mtime && before.mtimensec === mtimensec && before.length === length;
+    this.#seen.set(ino, { mtime, mtimensec, ctime, ctimensec, length });
+    return (
+      before !== undefined &&
+      before.mtime === mtime &&
+      before.mtimensec === mtimensec &&
+      before.ctime === ctime &&
+      before.ctimensec === ctimensec &&
+      before.length === length
+    );
   }
 
   /** Takes attributes of the database that were asked for at `moment`; answers them with what was committed since. */
@@ -110,7 +129,7 @@ export class OpenFiles {
 
   async #release(file: OpenFile): Promise<void> {
     if (file.handles === 0 && file.writer?.dirty) await file.writer.flush();
-    if (file.handles === 0 && !file.writer?.dirty && this.#files.get(file.ino) === file) this.#files.delete(file.ino);
+    this.forget(file.ino);
     // The metadata counts opens itself; a failure here is mended when the session ends.
     await this.#meta.release(file.ino).catch(() => {});
   }

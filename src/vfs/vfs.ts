@@ -10,11 +10,11 @@ import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/type
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
-import { type Meta, SYSTEM } from '../meta/types.ts';
+import { type Attr, type Meta, SYSTEM } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { type BufferPool, createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
-import { OpenFiles } from './files.ts';
+import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { type Journal, readJournal } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
@@ -135,29 +135,58 @@ export class Vfs implements FileSystem {
    */
   async recover(journalFolder: string | undefined): Promise<{ readonly handles: number; readonly writes: number }> {
     let handles = 0;
-    let writes = 0;
     for (const handle of this.#handles.all()) {
       if (handle.kind !== 'file') continue;
       handles++;
-      // A file that is gone all the same answers its errors by itself, call by call.
       const { moment } = this.#nodes;
-      const attr = await this.#meta.open(SYSTEM, handle.ino, handle.flags & O_ACCMODE).catch(() => undefined);
+      // What was allowed when the handle was opened stays allowed: it is counted, not asked for.
+      const attr = await this.#unlessGone(this.#meta.open(SYSTEM, handle.ino, 0));
       if (attr) this.#files.opened(handle.ino, attr, moment);
     }
-    if (journalFolder === undefined) return { handles, writes };
-    const left = readJournal(journalFolder);
-    const touched = new Set<FileWriter>();
+    const writes = journalFolder === undefined ? 0 : await this.#repeatWrites(journalFolder);
+    await this.#meta.resumed();
+    return { handles, writes };
+  }
+
+  /** Writes again what the journal of a dead client holds, and removes it when all of that is durable. */
+  async #repeatWrites(folder: string): Promise<number> {
+    const left = readJournal(folder);
+    const files = new Map<Ino, OpenFile | undefined>();
+    let writes = 0;
     for (const { ino, offset, data, timeNs } of left.writes()) {
-      const file = this.#files.get(ino) ?? this.#files.opened(ino, await this.#meta.open(SYSTEM, ino, 1), this.#nodes.moment);
+      if (!files.has(ino)) {
+        const { moment } = this.#nodes;
+        const attr = this.#files.get(ino) ? undefined : await this.#unlessGone(this.#meta.getattr(SYSTEM, ino));
+        files.set(ino, attr ? this.#files.adopted(ino, attr, moment) : this.#files.get(ino));
+      }
+      const file = files.get(ino);
+      if (!file) continue;
       const writer = this.#files.writer(file);
-      await (writer.room() ?? this.#chunks.throttle());
-      writer.write(offset, data, timeNs);
-      touched.add(writer);
+      for (let wait = this.#room(writer); wait; wait = this.#room(writer)) await wait;
+      writer.repeat(offset, data, timeNs);
       writes++;
     }
-    for (const writer of touched) await writer.flush();
+    for (const file of files.values()) await file?.writer?.flush();
+    for (const ino of files.keys()) this.#files.forget(ino);
     left.forget();
-    return { handles, writes };
+    return writes;
+  }
+
+  /** The attributes of a file, or undefined where others have removed it; its handles then answer EBADF. */
+  async #unlessGone(asked: Promise<Attr>): Promise<Attr | undefined> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** What a write has to wait for; undefined where nothing. */
+  #room(writer: FileWriter): Promise<void> | undefined {
+    const wait = writer.room() ?? this.#chunks.throttle(undefined);
+    if (wait) this.#files.relieve();
+    return wait;
   }
 
   /** Commits everything that was written. */
@@ -191,7 +220,7 @@ export class Vfs implements FileSystem {
     handle.failuresSeen = file.writer?.failures ?? 0;
     reply.opened({
       handle: this.#handles.add(handle),
-      keepCache: keepCache || file.writer?.dirty === true,
+      keepCache,
       noFlush: (flags & O_ACCMODE) === 0,
     });
   }
@@ -254,8 +283,7 @@ export class Vfs implements FileSystem {
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     const writer = this.#files.writer(file);
-    const wait = writer.room() ?? this.#chunks.throttle(undefined);
-    if (wait) this.#files.relieve();
+    const wait = this.#room(writer);
     if (wait || killSuidGid) return this.#writeSlowly(reply, open, writer, offset, data, killSuidGid, wait);
     this.#write(reply, open, writer, offset, data);
   }
@@ -269,7 +297,7 @@ export class Vfs implements FileSystem {
   }
 
   release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
-    const open = this.#handles.remove(handle);
+    const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);
     reply.ok();

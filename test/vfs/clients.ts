@@ -136,13 +136,13 @@ export class TestVolume implements AsyncDisposable {
   }
 
   /** A mount: where a client, and after its death another one, serves the same kernel. */
-  mount(options: ClientOptions = {}): { start(): Promise<Client> } {
+  mount(options: ClientOptions = {}): { start(more?: ClientOptions): Promise<Client> } {
     const journalFolder = join(this.folder, `journal-${++this.#mounts}`);
     const handles = new KeptHandles();
     let sid: number | undefined;
     return {
-      start: async () => {
-        const client = await this.#start(options, journalFolder, handles, sid);
+      start: async (more = {}) => {
+        const client = await this.#start({ ...options, ...more }, journalFolder, handles, sid);
         sid = client.sid;
         return client;
       },

@@ -157,22 +157,6 @@ test('names that were removed since their batch was fetched are not given with a
   assert.deepEqual(await kernel.list(ino), ['a', 'b']);
 });
 
-test('a listing that failed half-way starts over where it was, it does not end early', async () => {
-  await using volume = await TestVolume.make();
-  const { kernel, meta } = await volume.start();
-  const { ino } = await kernel.mkdir(root, 'd').then(({ attr }) => attr);
-  for (const name of ['a', 'b', 'c']) await kernel.create(ino, name);
-  const directory = await kernel.opendir(ino);
-  const real = meta.readdir.bind(meta);
-  let failures = 1;
-  Object.defineProperty(kernel, 'unused', { value: real });
-  volume.metaPlan = (method) =>
-    method === 'readdir' && failures-- > 0 ? { error: new FsError('EIO', 'the database was away') } : undefined;
-  await assert.rejects(kernel.readdir(ino, directory, 0), refused('EIO'));
-  const names = (await kernel.readdir(ino, directory, 0)).map(({ name }) => name);
-  assert.deepEqual(names, ['.', '..', 'a', 'b', 'c']);
-});
-
 test('a lost write is told to fsync once, to close each time until then, and to nobody who opened later', async () => {
   await using volume = await TestVolume.make();
   const { kernel } = await volume.start();

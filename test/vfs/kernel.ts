@@ -166,10 +166,14 @@ export class TestKernel {
       listed.push({ name: name.toString(), ino: entryIno, offset: at, entry });
       return true;
     };
-    await this.#send((request, reply) => this.fileSystem.readdir(request, reply, ino, handle, offset, 65536, plus), undefined, {
-      add: (name, entryIno, _type, at) => add(name, entryIno, at),
-      addPlus: (name, entry, at) => add(name, entry.attr.ino, at, entry),
-    });
+    await this.#send(
+      (request, reply) => this.fileSystem.readdir(request, reply, ino, handle, offset, Math.max(room * 160, 160), plus),
+      undefined,
+      {
+        add: (name, entryIno, _type, at) => add(name, entryIno, at),
+        addPlus: (name, entry, at) => add(name, entry.attr.ino, at, entry),
+      },
+    );
     return listed;
   }
 
