@@ -37,6 +37,7 @@ interface MountCommand extends StorageOptions {
   readonly maxReadahead: string;
   readonly maxUploads: string;
   readonly maxDownloads: string;
+  readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
   readonly output: Output;
@@ -100,6 +101,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
       maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob,
     };

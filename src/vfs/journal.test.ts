@@ -110,3 +110,47 @@ test('replaying the journal gives the bytes that were acknowledged, whatever was
     ),
   );
 });
+
+test('whatever the order in which files are written and committed, the journal makes up for what is missing', async () => {
+  await inFolder((folder) =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.constantFrom('write', 'write', 'commit'), fc.nat(3), fc.nat(60)), { maxLength: 60, size: 'max' }),
+        (steps) => {
+          rmSync(folder, { recursive: true, force: true });
+          const journal = new Journal(folder, { segmentBytes: 200 });
+          const files = [0, 1, 2, 3].map((file) => ({
+            ino: (10 + file) as Ino,
+            acknowledged: Buffer.alloc(64),
+            committed: Buffer.alloc(64),
+            held: new Set<ReturnType<Journal['write']>>(),
+          }));
+          let time = 0;
+          for (const [what, which, at] of steps) {
+            const file = files[which];
+            assert.ok(file);
+            if (what === 'write') {
+              const data = Buffer.alloc(1 + (time % 4), ++time);
+              const segment = journal.write(file.ino, at, BigInt(time), data);
+              if (!file.held.has(segment)) journal.hold(segment);
+              file.held.add(segment);
+              data.copy(file.acknowledged, at);
+            } else if (file.held.size > 0) {
+              file.acknowledged.copy(file.committed);
+              for (const segment of file.held) journal.release(segment);
+              file.held.clear();
+              journal.clean(file.ino);
+              // What comes after a commit may be by others, and is not to be undone.
+              file.committed.fill(++time % 256);
+              file.committed.copy(file.acknowledged);
+            }
+          }
+          for (const { ino, offset, data } of readJournal(folder).writes())
+            data.copy(files.find((file) => file.ino === ino)?.committed ?? Buffer.alloc(0), offset);
+          for (const { acknowledged, committed } of files) assert.deepEqual(committed, acknowledged);
+        },
+      ),
+      { numRuns: 500 },
+    ),
+  );
+});

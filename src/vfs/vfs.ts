@@ -8,8 +8,9 @@
 import type { ChunkStore } from '../chunk/types.ts';
 import type { DirSink, FileSystem, HandleJournal, FuseEntry, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { errno, FsError } from '../lib/errors.ts';
+import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Attr, type Context, type Entry, type Meta, NodeType, type SetAttr, SYSTEM, type XattrMode } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { direntType, toFuseAttr, typeOfMode } from './attributes.ts';
@@ -18,7 +19,8 @@ import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
 import { OpenFiles } from './files.ts';
 import { FreshDirectories } from './fresh.ts';
 import { directoryHandle, type FileHandle, fileHandle, Handles } from './handles.ts';
-import { type Journal, readJournal } from './journal.ts';
+import { interruptible } from './interruptible.ts';
+import { type Journal, JournalFull, readJournal } from './journal.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import { VirtualFiles } from './virtual.ts';
 import { type FileWriter, tellFailure } from './writer.ts';
@@ -63,6 +65,7 @@ export interface VfsOptions {
   readonly handles?: HandleJournal;
   readonly journal?: Journal;
   readonly clock?: Clock;
+  readonly logger?: Logger;
 }
 
 export class Vfs implements FileSystem {
@@ -88,7 +91,13 @@ export class Vfs implements FileSystem {
     this.#chunks = options.chunks;
     this.#clock = options.clock ?? systemClock;
     this.#root = options.root ?? ROOT_INO;
-    this.#files = new OpenFiles({ meta: options.meta, chunks: options.chunks, clock: this.#clock, journal: options.journal });
+    this.#files = new OpenFiles({
+      meta: options.meta,
+      chunks: options.chunks,
+      clock: this.#clock,
+      journal: options.journal,
+      logger: options.logger ?? nullLogger,
+    });
     this.#handles = new Handles(options.handles);
     this.#fresh = new FreshDirectories(this.#clock, options.attrTimeout);
     this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
@@ -179,7 +188,8 @@ export class Vfs implements FileSystem {
     const ctx = context(request);
     const writer = this.#files.get(node)?.writer;
     // What is not committed yet would set length and times after this call.
-    if (writer?.dirty && (set.size !== undefined || set.mtime !== undefined || set.atime !== undefined)) await writer.flush();
+    if (writer?.dirty && (set.size !== undefined || set.mtime !== undefined || set.atime !== undefined))
+      await this.#flushed(request, writer);
     let attr: Attr | undefined;
     if (set.size !== undefined) {
       attr = await this.#meta.truncate(ctx, node, set.size);
@@ -307,7 +317,7 @@ export class Vfs implements FileSystem {
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     if (file.writer?.overlaps(offset, size))
-      return file.writer.flush().then(() => this.#read(request, reply, open, offset, size));
+      return this.#flushed(request, file.writer).then(() => this.#read(request, reply, open, offset, size));
     return this.#read(request, reply, open, offset, size);
   }
 
@@ -330,16 +340,16 @@ export class Vfs implements FileSystem {
     const writer = this.#files.writer(file);
     const wait = writer.room() ?? this.#chunks.throttle(undefined);
     if (wait) this.#files.relieve();
-    if (wait || killSuidGid) return this.#writeSlowly(reply, open, writer, offset, data, killSuidGid, wait);
-    this.#write(reply, open, writer, offset, data);
+    if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, writer, offset, data, killSuidGid, wait);
+    return this.#write(request, reply, open, writer, offset, data);
   }
 
-  flush(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle);
+  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+    return this.#commit(request, reply, ino, handle);
   }
 
-  fsync(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle);
+  fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+    return this.#commit(request, reply, ino, handle);
   }
 
   release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
@@ -359,7 +369,8 @@ export class Vfs implements FileSystem {
     mode: number,
   ): Promise<void> {
     this.#writable(ino);
-    await this.#files.get(ino)?.writer?.flush();
+    const writer = this.#files.get(ino)?.writer;
+    if (writer?.dirty) await this.#flushed(request, writer);
     const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
     this.#files.refresh(ino, attr);
     reply.ok();
@@ -473,18 +484,66 @@ export class Vfs implements FileSystem {
       const target = buffer.length === bytes ? buffer : buffer.subarray(0, bytes);
       await readFile(handle.ino, offset, target, this.#reader, () => request.signal);
       reply.data(target);
-    } finally {
-      this.#buffers.give(buffer);
+    } catch (error) {
+      // Of a read that was given up, something may still be on its way into the buffer: that one is not used again.
+      if (toErrno(error) !== errno.EINTR) this.#buffers.give(buffer);
+      throw error;
     }
+    this.#buffers.give(buffer);
   }
 
-  #write(reply: Reply, handle: FileHandle, writer: FileWriter, offset: number, data: Buffer): void {
+  /** Commits a file's data for somebody who waits, and who may be ended meanwhile. */
+  #flushed(request: FuseRequest, writer: FileWriter): Promise<void> {
+    return interruptible(writer.flush(), () => request.signal, this.#clock);
+  }
+
+  #write(
+    request: FuseRequest,
+    reply: Reply,
+    handle: FileHandle,
+    writer: FileWriter,
+    offset: number,
+    data: Buffer,
+  ): void | Promise<void> {
     handle.failuresSeen = tellFailure(writer, handle.failuresSeen);
-    writer.write(offset, data, this.#clock.nowNs());
+    const timeNs = this.#clock.nowNs();
+    try {
+      writer.write(offset, data, timeNs);
+    } catch (error) {
+      if (!(error instanceof JournalFull)) throw error;
+      return this.#writeThrough(request, reply, handle, writer, offset, data, timeNs);
+    }
+    reply.written(data.length);
+  }
+
+  /**
+   * A write that the journal has no room for. Committing everything empties the journal, so there is room again, or else the
+   * disk is full of other things: then the write is answered when its own bytes are committed. Slow, but nothing that was
+   * answered can be lost with the process, and nothing fails for a local disk.
+   */
+  async #writeThrough(
+    request: FuseRequest,
+    reply: Reply,
+    handle: FileHandle,
+    writer: FileWriter,
+    offset: number,
+    data: Buffer,
+    timeNs: bigint,
+  ): Promise<void> {
+    await interruptible(this.#files.commitAll(), () => request.signal, this.#clock);
+    try {
+      writer.write(offset, data, timeNs);
+    } catch (error) {
+      if (!(error instanceof JournalFull)) throw error;
+      writer.write(offset, data, timeNs, false);
+      await this.#flushed(request, writer);
+      handle.failuresSeen = tellFailure(writer, handle.failuresSeen);
+    }
     reply.written(data.length);
   }
 
   async #writeSlowly(
+    request: FuseRequest,
     reply: Reply,
     handle: FileHandle,
     writer: FileWriter,
@@ -494,9 +553,10 @@ export class Vfs implements FileSystem {
     wait: Promise<void> | undefined,
   ): Promise<void> {
     if (killSuidGid) await this.#dropPrivileges(handle.ino, undefined);
-    await wait;
-    for (let room = writer.room(); room; room = writer.room()) await room;
-    this.#write(reply, handle, writer, offset, data);
+    const signal = (): AbortSignal => request.signal;
+    if (wait) await interruptible(wait, signal, this.#clock);
+    for (let room = writer.room(); room; room = writer.room()) await interruptible(room, signal, this.#clock);
+    await this.#write(request, reply, handle, writer, offset, data);
   }
 
   /** Takes set-user-id, and set-group-id of an executable, from a file that somebody else changes. */
@@ -507,7 +567,7 @@ export class Vfs implements FileSystem {
   }
 
   /** FLUSH and FSYNC: at once where the file is clean. */
-  #commit(reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+  #commit(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
     const open = this.#handles.get(handle);
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
@@ -515,7 +575,7 @@ export class Vfs implements FileSystem {
       open.failuresSeen = tellFailure(writer, open.failuresSeen);
       reply.ok();
     };
-    return writer.dirty ? writer.flush().then(answer) : answer();
+    return writer.dirty ? this.#flushed(request, writer).then(answer) : answer();
   }
 
   async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {

@@ -12,8 +12,9 @@
  */
 import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
-import { errno, FsError, toErrno } from '../lib/errors.ts';
+import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { Logger } from '../lib/log.ts';
 import { type Attr, CHUNK_SIZE, type Meta, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
 import type { Journal, Segment } from './journal.ts';
@@ -46,6 +47,7 @@ export interface WriterDependencies {
   readonly chunks: ChunkStore;
   readonly clock: Clock;
   readonly journal: Journal | undefined;
+  readonly logger: Logger;
   /** Told the attributes after each commit. */
   committed(ino: Ino, attr: Attr): void;
 }
@@ -100,9 +102,12 @@ export class FileWriter {
     return this.#space.promise;
   }
 
-  /** Takes the bytes (they are copied) as written at `timeNs`. Throws where the journal cannot take them. */
-  write(offset: number, data: Buffer, timeNs: bigint): void {
-    const segment = this.#with.journal?.write(this.#ino, offset, timeNs, data);
+  /**
+   * Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing, where the journal
+   * has no room; with `journaled` false it is left out, and the caller answers for what it has not flushed.
+   */
+  write(offset: number, data: Buffer, timeNs: bigint, journaled = true): void {
+    const segment = journaled ? this.#with.journal?.write(this.#ino, offset, timeNs, data) : undefined;
     this.#mtimeNs = timeNs;
     let done = 0;
     while (done < data.length) {
@@ -206,6 +211,12 @@ export class FileWriter {
       } catch (error) {
         slice.data.abort();
         this.#fail(error);
+        this.#with.logger.error('written data could not be stored', {
+          inode: this.#ino,
+          offset: slice.chunk * CHUNK_SIZE + slice.start,
+          bytes: slice.data.length,
+          error: messageOf(error),
+        });
       }
       this.#pending.shift();
       for (const segment of slice.segments) this.#with.journal?.release(segment);
