@@ -79,6 +79,7 @@ test(
       writeFileSync(join(folder, 'empty.db'), '');
       const port = await freePort();
       await using redis = await startRedis();
+      await using guarded = await startRedis(['--requirepass', 'another']);
       const locked = `redis://:pw-4711@127.0.0.1:${guarded.port}/0`;
       for (const background of [[], ['-d', '--log', join(folder, 'log')]])
         for (const [args, wanted] of [
