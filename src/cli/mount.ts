@@ -162,10 +162,12 @@ async function inBackground(
   while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
     if (ended || performance.now() > deadline) {
       if (!ended) child.kill('SIGTERM');
-      const said = readFileSync(path).subarray(begin).toString().trimEnd().split('\n').slice(-5).join('\n  ');
-      throw new UserError('MountFailed', `the mount did not come up: ${said.replace(/^juicepod: /, '')}`, {
-        hint: `The log is ${path}.`,
-      });
+      const lines = readFileSync(path).subarray(begin).toString().trimEnd().split('\n');
+      // The client's own sentence, where it said one.
+      const at = lines.findLastIndex((line) => line.startsWith('juicepod: '));
+      const said = lines[at]?.slice('juicepod: '.length) ?? `it did not answer within ${BACKGROUND_MS / 1000} s`;
+      const hint = at >= 0 && lines[at + 1]?.startsWith('  ') ? `${lines[at + 1]?.trim()} ` : '';
+      throw new UserError('MountFailed', `the mount did not come up: ${said}`, { hint: `${hint}The log is ${path}.` });
     }
     await new Promise((done) => setTimeout(done, 10));
   }

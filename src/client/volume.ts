@@ -85,6 +85,8 @@ export interface OpenVolume {
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
   readonly lost: Promise<string>;
+  /** Files and directories that programs have open now. */
+  openHandles(): number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -182,6 +184,7 @@ async function serveVolume(
     fileSystem: observed(vfs, stats, accessLog),
     recovered,
     lost,
+    openHandles: () => vfs.openHandles,
     flush: () => vfs.flushAll(),
     async close(keep) {
       await vfs.flushAll();
