@@ -339,7 +339,7 @@ export class Vfs implements FileSystem {
     offset: number,
     data: Buffer,
   ): void | Promise<void> {
-    handle.failuresSeen = tellFailure(writer, handle.failuresSeen);
+    tellFailure(writer, handle);
     const timeNs = this.#clock.nowNs();
     try {
       writer.write(offset, data, timeNs);
@@ -371,7 +371,7 @@ export class Vfs implements FileSystem {
       if (!(error instanceof JournalFull)) throw error;
       writer.write(offset, data, timeNs, false);
       await this.#flushed(request, writer);
-      handle.failuresSeen = tellFailure(writer, handle.failuresSeen);
+      tellFailure(writer, handle);
     }
     reply.written(data.length);
   }
@@ -399,7 +399,7 @@ export class Vfs implements FileSystem {
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
     const answer = (): void => {
-      open.failuresSeen = tellFailure(writer, open.failuresSeen);
+      tellFailure(writer, open);
       reply.ok();
     };
     return writer.dirty ? this.#flushed(request, writer).then(answer) : answer();

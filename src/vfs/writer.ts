@@ -237,11 +237,10 @@ export class FileWriter {
   }
 }
 
-/** Throws the writer's failure where this handle has not been told of it; answers the count the handle has now seen. */
-export function tellFailure(writer: FileWriter, seen: number): number {
-  if (writer.failures > seen) {
-    const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
-    throw new FsError(name, 'data written earlier could not be stored');
-  }
-  return writer.failures;
+/** Throws the writer's failure where this handle has not been told of it; from then on it has. */
+export function tellFailure(writer: FileWriter, handle: { failuresSeen: number }): void {
+  if (writer.failures <= handle.failuresSeen) return;
+  handle.failuresSeen = writer.failures;
+  const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
+  throw new FsError(name, 'data written earlier could not be stored');
 }

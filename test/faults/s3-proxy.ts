@@ -21,6 +21,8 @@ export interface FailingS3 extends AsyncDisposable {
   trouble: Trouble | undefined;
   /** Requests that something went wrong with. */
   readonly troubled: number;
+  /** Ends the trouble, and cuts what waits for an answer. */
+  release(): void;
 }
 
 export async function startFailingS3(): Promise<FailingS3> {
@@ -73,6 +75,10 @@ export async function startFailingS3(): Promise<FailingS3> {
     },
     get troubled() {
       return troubled;
+    },
+    release() {
+      trouble = undefined;
+      proxy.closeAllConnections();
     },
     async [Symbol.asyncDispose]() {
       proxy.closeAllConnections();
