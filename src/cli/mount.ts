@@ -37,6 +37,7 @@ interface MountCommand extends StorageOptions {
   readonly maxReadahead: string;
   readonly maxUploads: string;
   readonly maxDownloads: string;
+  readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
   readonly output: Output;
@@ -100,6 +101,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
       maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob,
     };
@@ -160,10 +162,12 @@ async function inBackground(
   while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
     if (ended || performance.now() > deadline) {
       if (!ended) child.kill('SIGTERM');
-      const said = readFileSync(path).subarray(begin).toString().trimEnd().split('\n').slice(-5).join('\n  ');
-      throw new UserError('MountFailed', `the mount did not come up: ${said.replace(/^juicepod: /, '')}`, {
-        hint: `The log is ${path}.`,
-      });
+      const lines = readFileSync(path).subarray(begin).toString().trimEnd().split('\n');
+      // The client's own sentence, where it said one.
+      const at = lines.findLastIndex((line) => line.startsWith('juicepod: '));
+      const said = lines[at]?.slice('juicepod: '.length) ?? `it did not answer within ${BACKGROUND_MS / 1000} s`;
+      const hint = at >= 0 && lines[at + 1]?.startsWith('  ') ? `${lines[at + 1]?.trim()} ` : '';
+      throw new UserError('MountFailed', `the mount did not come up: ${said}`, { hint: `${hint}The log is ${path}.` });
     }
     await new Promise((done) => setTimeout(done, 10));
   }

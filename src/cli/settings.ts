@@ -19,6 +19,7 @@ type Passed =
   | 'readaheadBytes'
   | 'maxUploads'
   | 'maxDownloads'
+  | 'ioRetries'
   | 'heartbeatMs'
   | 'backgroundJobs';
 

@@ -26,6 +26,8 @@ import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
 
 const MIB = 1024 * 1024;
+/** Time between two warnings of a store that fails, milliseconds. */
+const RETRY_WARNING_MS = 10_000;
 
 /** How the store is reached where not as the volume's setting says. */
 export interface StorageChange {
@@ -60,6 +62,8 @@ export interface VolumeOptions {
   readonly readaheadBytes: number;
   readonly maxUploads: number;
   readonly maxDownloads: number;
+  /** Attempts of a request to the object store after the first one. @default 10 */
+  readonly ioRetries?: number;
   readonly heartbeatMs: number;
   readonly backgroundJobs: boolean;
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
@@ -144,6 +148,7 @@ async function serveVolume(
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options.subPath);
+  const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
     meta,
     chunks,
@@ -168,7 +173,8 @@ async function serveVolume(
     xattr: options.xattr,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
-    ...(journalFolder !== undefined && !options.readOnly ? { journal: new Journal(journalFolder) } : {}),
+    ...(journal ? { journal } : {}),
+    logger,
   });
   const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
   return {
@@ -218,6 +224,7 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
+    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
   });
   return openChunkStore({
     objects,
@@ -232,6 +239,30 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     maxDownloads: options.maxDownloads,
     logger,
   });
+}
+
+/** Says that the store fails in passing: once every so often, however many requests there are. */
+function retryWarnings(logger: Logger): (error: Error, attempt: number) => void {
+  let quietUntil = -Infinity;
+  return (error, attempt) => {
+    const now = systemClock.monotonic();
+    if (now < quietUntil) return;
+    quietUntil = now + RETRY_WARNING_MS;
+    logger.warn('the object store failed, trying again', { error: messageOf(error), attempt });
+  };
+}
+
+/** The journal of written data; a mount can do without where its folder cannot be written to. */
+function openJournal(folder: string, logger: Logger): Journal | undefined {
+  try {
+    return new Journal(folder, { logger });
+  } catch (error) {
+    logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
+      folder,
+      error: messageOf(error),
+    });
+    return undefined;
+  }
 }
 
 /** The inode of the directory that is the root of the mount. */

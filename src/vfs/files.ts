@@ -139,9 +139,14 @@ export class OpenFiles {
     for (const file of this.#files.values()) file.writer?.freezeAll();
   }
 
+  /** Commits all written data. Errors are kept for the handles, not thrown. */
+  async commitAll(): Promise<void> {
+    await Promise.all([...this.#files.values()].map((file) => file.writer?.flush() ?? Promise.resolve()));
+  }
+
   /** Commits all written data and lets what goes on in the background end. */
   async flushAll(): Promise<void> {
-    await Promise.all([...this.#files.values()].map((file) => file.writer?.flush() ?? Promise.resolve()));
+    await this.commitAll();
     await Promise.all(this.#background);
   }
 
