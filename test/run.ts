@@ -6,7 +6,9 @@ import { spawn } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { prepareCluster } from './cluster/with-cluster.ts';
 import { prepareAll } from './prepare.ts';
+import { ToolMissing } from './tools.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const scratch = mkdtempSync(join(tmpdir(), 'juicepod-test-'));
@@ -65,6 +67,20 @@ async function tests(files: readonly string[], wrap: readonly string[] = [], con
   return ok;
 }
 
+/** The scenarios of pods with volumes, beside a cluster that lives as long as they run. */
+async function scenarios(): Promise<boolean> {
+  try {
+    await prepareCluster();
+  } catch (error) {
+    if (!(error instanceof ToolMissing)) throw error;
+    skipped.set(error.message, ['pods with volumes on a real cluster']);
+    return true;
+  }
+  const harness = join(root, 'test/cluster/with-cluster.ts');
+  const wrap = [process.execPath, '--disable-warning=ExperimentalWarning', harness, '--'];
+  return await tests([join(root, 'test/cluster/scenarios/all.scenario.ts')], wrap, 1);
+}
+
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
 const find = (pattern: string): string[] => globSync(pattern, { cwd: root }).toSorted();
 
@@ -73,9 +89,9 @@ const stages: readonly Stage[] = [
     name: 'static',
     title: 'Lint, types, format',
     run: async () =>
-      (await command(bin('oxlint'), ['--type-aware', '--deny-warnings', 'src', 'test', 'bench', 'kind-e2e'])) &&
+      (await command(bin('oxlint'), ['--type-aware', '--deny-warnings', 'src', 'test', 'bench', 'kind-e2e', 'image'])) &&
       (await command(bin('tsc'), ['--noEmit'])) &&
-      (await command(bin('prettier'), ['--check', '--log-level', 'warn', 'src', 'test', 'bench', 'kind-e2e'])),
+      (await command(bin('prettier'), ['--check', '--log-level', 'warn', 'src', 'test', 'bench', 'kind-e2e', 'image'])),
   },
   { name: 'prepare', title: 'Programs that the tests run (built once, then cached)', run: () => prepareAll() },
   { name: 'unit', title: 'Unit tests', run: () => tests(find('src/**/*.test.ts')) },
@@ -84,7 +100,14 @@ const stages: readonly Stage[] = [
     title: 'Tests with real servers and real mounts',
     run: () => tests(find('test/**/*.test.ts').filter((file) => !file.startsWith('test/cluster/'))),
   },
-  { name: 'cluster', title: 'A real Kubernetes node', run: () => tests(find('test/cluster/**/*.test.ts'), [], 1) },
+  {
+    name: 'cluster',
+    title: 'A real Kubernetes node',
+    run: async () => {
+      const harness = await tests(find('test/cluster/**/*.test.ts'), [], 1);
+      return (await scenarios()) && harness;
+    },
+  },
 ];
 
 const wanted = process.argv.slice(2);

@@ -1,6 +1,6 @@
 /** Real servers for the tests, each an own instance on a free loopback port, ended with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,14 +48,15 @@ async function start(
 ): Promise<Server> {
   const folder = mkdtempSync(join(tmpdir(), `juicepod-${what}-`));
   const port = await freePort();
+  // Into a file: a pipe that nobody reads (a test that blocks its event loop) would stop the server.
+  const log = join(folder, `${what}.log`);
+  const output = openSync(log, 'w');
   const child = spawn(command, args(folder, port), {
     cwd: folder,
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', output, output],
   });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(-2000)));
+  closeSync(output);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal);
@@ -66,7 +67,7 @@ async function start(
   const onExit = (): void => void child.kill('SIGKILL');
   process.once('exit', onExit);
   void ended.then(() => process.off('exit', onExit));
-  await answers(host, port, child, what, () => output);
+  await answers(host, port, child, what, () => readFileSync(log, 'utf8').slice(-2000));
   return { port, pid: child.pid ?? 0, folder, stop, [Symbol.asyncDispose]: () => stop() };
 }
 

@@ -11,8 +11,9 @@ import type { MetaEngine } from '../meta/engine.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { checkStore, firstObject, MARKER } from '../object/check.ts';
+import { wholeNumberOf } from './options.ts';
 import { type Output, print, table } from './report.ts';
-import { plainFormat, storageOptions, type StorageOptions, storeError, storeOf } from './volume.ts';
+import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions, storeError, storeOf } from './volume.ts';
 
 interface FormatOptions extends StorageOptions {
   readonly blockSize: string;
@@ -39,7 +40,7 @@ export async function makeVolume(
   input: VolumeInput,
   update: boolean,
 ): Promise<{ readonly format: Format; readonly made: boolean }> {
-  const engine = await openEngine(url);
+  const engine = await openEngine(url, { patience: COMMAND_PATIENCE_MS });
   try {
     return await makeVolumeIn(engine, url, input, update);
   } finally {
@@ -94,7 +95,7 @@ async function makeVolumeIn(
 
 export async function formatCommand(url: string, name: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as unknown as FormatOptions;
-  const trashDays = options.trashDays === undefined ? undefined : Number(options.trashDays);
+  const trashDays = options.trashDays === undefined ? undefined : wholeNumberOf(options.trashDays, '--trash-days', 0, 36_500);
   const given: Partial<FormatInput> = {
     ...storageOptions(options),
     ...(options.blockSize === BLOCK_DEFAULT ? {} : { blockSize: parseSize(options.blockSize, '--block-size', 'K') / 1024 }),

@@ -4,19 +4,19 @@
  * come here (src/cli/serve.ts).
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { mountsAt } from '../fuse/mountinfo.ts';
-import { realTarget } from '../fuse/mount.ts';
-import { UserError } from '../lib/errors.ts';
+import { mountState, realTarget } from '../fuse/mount.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
 import { parseDuration, parseSize } from '../lib/units.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
-import { numberOf } from './options.ts';
+import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, SETTINGS_VARIABLE } from './settings.ts';
-import { formatOf, storageOptions, type StorageOptions } from './volume.ts';
+import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from './volume.ts';
 
 interface MountCommand extends StorageOptions {
   readonly background?: boolean;
@@ -56,7 +56,6 @@ export async function mountCommand(
   if (url === undefined || mountPoint === undefined)
     throw new UserError('ArgumentMissing', 'mount needs META-URL and MOUNTPOINT', { hint: EXAMPLE });
   const settings = await settingsOf(url, mountPoint, options);
-  if (!existsSync(settings.target) && mountsAt(settings.target).length === 0) mkdirSync(settings.target, { recursive: true });
   const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify(settings) };
   const args = [...process.execArgv, process.argv[1] ?? '', 'supervise', redactUrl(url), settings.target];
   if (options.background) return inBackground(args, env, settings, options);
@@ -70,14 +69,15 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
-  const engine = await openEngine(url);
+  if (folder !== 'memory') makeFolder(folder, '--cache-dir');
+  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
   try {
     const { name, uuid } = await formatOf(engine, url);
     return {
       volume: name,
       uuid,
       metaUrl: url,
-      target: await realTarget(mountPoint),
+      target: await prepareTarget(mountPoint, `JuiceFS:${name}`),
       allowOther: isRoot() || fuseOptions.includes('allow_other'),
       readOnly: options.readOnly === true || fuseOptions.includes('ro'),
       storage: storageOptions(options, {}),
@@ -98,13 +98,41 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
             },
       bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
       readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
-      maxUploads: numberOf(options.maxUploads, '--max-uploads', 1, 1000),
-      maxDownloads: numberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
+      maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob,
     };
   } finally {
     await engine.close();
+  }
+}
+
+/**
+ * The real path of the mount point, which is made where it is missing. A mount that nobody serves any more is not touched: it is
+ * cleared away when the new one is made.
+ */
+async function prepareTarget(mountPoint: string, source: string): Promise<string> {
+  const path = resolve(mountPoint);
+  if (mountsAt(path).length === 0) makeFolder(path, 'MOUNTPOINT');
+  const target = await realTarget(path);
+  if (mountsAt(target).at(-1)?.source === source && (await mountState(target)) === 'alive')
+    throw new UserError('AlreadyMounted', `${target} is a mount of ${source} already`, {
+      hint: `Unmount it first: juicepod umount ${target}`,
+    });
+  return target;
+}
+
+/** Makes a folder that is missing, parents too. Throws UserError naming the argument where it cannot be one. */
+function makeFolder(path: string, argument: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const reason = code === 'EEXIST' || code === 'ENOTDIR' ? 'there is a file in its place' : messageOf(error);
+    throw new UserError('InvalidFolder', `${argument}: ${path} is no folder and cannot be made one: ${reason}`, {
+      hint: 'Name a folder, or a path where one can be made.',
+    });
   }
 }
 
@@ -116,8 +144,14 @@ async function inBackground(
   options: MountCommand,
 ): Promise<void> {
   const path = options.log ?? (isRoot() ? '/var/log/juicepod.log' : join(homedir(), '.juicepod/juicepod.log'));
-  mkdirSync(dirname(path), { recursive: true });
-  const log = openSync(path, 'a', 0o600);
+  makeFolder(dirname(path), '--log');
+  let log: number;
+  try {
+    log = openSync(path, 'a', 0o600);
+  } catch (error) {
+    throw new UserError('LogDenied', `--log: ${path} cannot be written: ${messageOf(error)}`);
+  }
+  const begin = statSync(path).size;
   const before = mountsAt(target).length;
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log], env });
   let ended = false;
@@ -126,8 +160,10 @@ async function inBackground(
   while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
     if (ended || performance.now() > deadline) {
       if (!ended) child.kill('SIGTERM');
-      const tail = readFileSync(path, 'utf8').trimEnd().split('\n').slice(-5).join('\n  ');
-      throw new UserError('MountFailed', `the mount did not come up; the end of ${path}:\n  ${tail}`);
+      const said = readFileSync(path).subarray(begin).toString().trimEnd().split('\n').slice(-5).join('\n  ');
+      throw new UserError('MountFailed', `the mount did not come up: ${said.replace(/^juicepod: /, '')}`, {
+        hint: `The log is ${path}.`,
+      });
     }
     await new Promise((done) => setTimeout(done, 10));
   }

@@ -9,11 +9,17 @@ export function numberOf(text: string, option: string, min: number, max: number)
   return value;
 }
 
+/** A whole number between bounds. Throws UserError `InvalidNumber` naming the option. */
+export function wholeNumberOf(text: string, option: string, min: number, max: number): number {
+  const value = numberOf(text, option, min, max);
+  if (!Number.isInteger(value))
+    throw new UserError('InvalidNumber', `${option}: wanted a whole number, found ${JSON.stringify(text)}`);
+  return value;
+}
+
 /** A TCP port; 0 takes a free one. */
 export function portOf(text: string, option: string): number {
-  const port = numberOf(text, option, 0, 65_535);
-  if (!Number.isInteger(port)) throw new UserError('InvalidNumber', `${option}: wanted a port, found ${JSON.stringify(text)}`);
-  return port;
+  return wholeNumberOf(text, option, 0, 65_535);
 }
 
 /** Aborted by SIGTERM or SIGINT. */

@@ -1,6 +1,7 @@
 /** The command line: what there is, and which file does it. Each command is loaded only when it runs. */
-import { Command, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { UserError } from '../lib/errors.ts';
 import { fail, type Output } from './report.ts';
 
 const output = (): Option => new Option('--output <form>', 'how results are printed').choices(['text', 'json']).default('text');
@@ -41,9 +42,11 @@ function storage(command: Command): Command {
     .option('--session-token <token>', 'session token of the object store (or env SESSION_TOKEN)');
 }
 
-/** The whole tree of commands. */
-export function program(): Command {
+/** The whole tree of commands. `quiet` leaves what is wrong with the arguments to the caller, as a CommanderError. */
+export function program(quiet = false): Command {
   const juicepod = new Command('juicepod')
+    .exitOverride()
+    .configureOutput(quiet ? { writeErr() {} } : {})
     .description('Shared POSIX file systems for serverless Kubernetes pods, on JuiceFS volumes.')
     .version(packageJson.version)
     .addHelpText('after', HELP)
@@ -81,7 +84,7 @@ export function program(): Command {
     .option('--subdir <path>', 'mount a directory of the volume as the root')
     .option('--enable-xattr', 'allow extended attributes')
     .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
-    .option('-o <options>', 'FUSE options, separated by commas: allow_other, allow_root, ro')
+    .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro')
     .option('--attr-cache <time>', 'how long the kernel trusts attributes', '1.0s')
     .option('--entry-cache <time>', 'how long the kernel trusts names of files', '1.0s')
     .option('--dir-entry-cache <time>', 'how long the kernel trusts names of directories', '1.0s')
@@ -189,7 +192,21 @@ export function program(): Command {
   return juicepod;
 }
 
-/** Parses the arguments and runs the command. */
+/** Parses the arguments and runs the command. Arguments that are wrong end the process with 1, as errors of a command do. */
 export async function main(argv: readonly string[]): Promise<void> {
-  await program().parseAsync(argv);
+  const json = argv.some((word, index) => word === '--output=json' || (word === '--output' && argv[index + 1] === 'json'));
+  try {
+    await program(json).parseAsync(argv);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // --help and --version end here too; in text the sentence has been printed.
+    if (error.exitCode === 0) return;
+    if (!json) process.exit(1);
+    fail(
+      new UserError('InvalidArguments', error.message.replace(/^error: /, ''), {
+        hint: 'juicepod --help lists the commands, juicepod COMMAND --help explains one',
+      }),
+      'json',
+    );
+  }
 }

@@ -5,7 +5,7 @@ import type { MetaEngine } from '../meta/engine.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { type Output, print, table } from './report.ts';
-import { formatOf } from './volume.ts';
+import { COMMAND_PATIENCE_MS, formatOf } from './volume.ts';
 
 interface Session {
   readonly sid: number;
@@ -18,7 +18,7 @@ interface Session {
 
 export async function statusCommand(url: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const output = raw['output'] as Output;
-  const engine = await openEngine(url);
+  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
   try {
     await show(engine, url, output);
   } finally {

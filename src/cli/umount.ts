@@ -1,5 +1,6 @@
 /** `juicepod umount`: unmounts and waits until the client has ended, so that everything written is stored. */
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { isFuse, realTarget, unmount } from '../fuse/mount.ts';
 import { UserError } from '../lib/errors.ts';
@@ -28,7 +29,7 @@ function lives(pid: number): boolean {
 
 export async function umountCommand(mountPoint: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as { readonly force?: boolean; readonly output: Output };
-  const target = await realTarget(mountPoint);
+  const target = await realTarget(mountPoint).catch(() => resolve(mountPoint));
   const top = mountsAt(target).at(-1);
   if (!top || !isFuse(top))
     throw new UserError('NotMounted', `${target} is not a mounted volume`, {

@@ -9,6 +9,9 @@ import type { FormatInput } from '../meta/format-input.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { redactUrl } from '../meta/url.ts';
 
+/** How long a command that a person waits for looks for the metadata server, milliseconds. */
+export const COMMAND_PATIENCE_MS = 10_000;
+
 /** Options of the object store as the command line has them. */
 export interface StorageOptions {
   readonly storage?: string;

@@ -73,7 +73,12 @@ export async function supervise(options: SuperviseOptions, stop: AbortSignal): P
   try {
     for (let failures: readonly number[] = []; ;) {
       const exit = await runClient(options, stop);
-      if (stop.aborted) return 0;
+      if (stop.aborted) {
+        if (exit.code !== 0) log.error('the client did not end in order: what it had not stored is lost', { ...exit });
+        return exit.code ?? 1;
+      }
+      // Nothing was mounted, so nobody waits for it; the client has said why, and would say it again.
+      if (exit.signal === null && exit.code !== EXIT_GONE && holder.targets.length === 0) return exit.code ?? 1;
       const next = nextStep(exit, failures, clock.monotonic());
       if (next.do === 'end') {
         if (next.code !== 0) log.error('the client ended and is not started again', { ...exit });

@@ -25,7 +25,8 @@ export interface ServeOptions {
 
 interface State {
   readonly uuid: string;
-  readonly sid: number;
+  /** The metadata session to go on with; absent where it was closed because nothing was open. */
+  readonly sid?: number;
 }
 
 function parseState(bytes: Buffer | undefined): State | undefined {
@@ -86,7 +87,13 @@ async function serveOne(
   let volume: OpenVolume;
   try {
     volume = await openPatiently(
-      { ...wanted, mountPoint: target, handles: session.journal, ...(earlier ? { resume: earlier.sid } : {}), logger: log },
+      {
+        ...wanted,
+        mountPoint: target,
+        handles: session.journal,
+        ...(earlier?.sid === undefined ? {} : { resume: earlier.sid }),
+        logger: log,
+      },
       earlier !== undefined,
       log,
     );
@@ -134,7 +141,10 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
   const serve = async (): Promise<'unmounted' | 'stopped' | 'lost'> => {
     const how = await transport.serve(volume.fileSystem, stopping.signal);
     const keep = kept && how === 'stopped' && !lost;
-    await volume.close(keep);
+    // Most often the pod ends: its programs are gone and nothing is open. Then no session is left behind for others to wait for.
+    const idle = keep && volume.openHandles() === 0;
+    await volume.close(keep && !idle);
+    if (idle) await session.setState(Buffer.from(JSON.stringify({ uuid: volume.uuid } satisfies State)));
     if (!keep) await session.ended();
     session.close();
     log.info(keep ? 'left the mount to the next client' : 'the mount has ended', { target });

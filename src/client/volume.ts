@@ -81,6 +81,8 @@ export interface OpenVolume {
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
   readonly lost: Promise<string>;
+  /** Files and directories that programs have open now. */
+  openHandles(): number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -90,7 +92,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const engine = await openEngine(options.metaUrl, { logger });
+  const engine = await openEngine(options.metaUrl, { logger, existing: true });
   const lost = Promise.withResolvers<string>();
   const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
   let meta: VolumeMeta | undefined;
@@ -176,6 +178,7 @@ async function serveVolume(
     fileSystem: observed(vfs, stats, accessLog),
     recovered,
     lost,
+    openHandles: () => vfs.openHandles,
     flush: () => vfs.flushAll(),
     async close(keep) {
       await vfs.flushAll();

@@ -15,6 +15,7 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
+const EINTR = 4;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
 /** Descriptors in one message, at most; the kernel's own limit is 253. */
@@ -134,6 +135,14 @@ function fill(data: Buffer, control: Buffer | undefined): void {
   }
 }
 
+/** A signal handler of this process (a profiler's, say) may run while a call waits: then the call is made again. */
+function retried(name: string, call: () => number): number {
+  for (;;) {
+    const result = call();
+    if (result >= 0 || lastErrno() !== EINTR) return check(name, result);
+  }
+}
+
 /** Sends all the bytes; the descriptors go along with the first of them. The caller keeps (and closes) its own copies. */
 export function send(fd: number, data: Buffer, descriptors: readonly number[] = []): void {
   if (descriptors.length > MOST_DESCRIPTORS) throw new RangeError(`${descriptors.length} descriptors in one message`);
@@ -147,7 +156,7 @@ export function send(fd: number, data: Buffer, descriptors: readonly number[] = 
   }
   for (let sent = 0; sent < data.length;) {
     fill(data.subarray(sent), sent === 0 ? control : undefined);
-    sent += check('sendmsg', calls.sendmsg(fd, message, MSG_NOSIGNAL));
+    sent += retried('sendmsg', () => calls.sendmsg(fd, message, MSG_NOSIGNAL));
   }
 }
 
@@ -162,7 +171,7 @@ export interface Received {
 export function receive(fd: number, into: Buffer): Received {
   const control = Buffer.alloc(16 + MOST_DESCRIPTORS * 4);
   fill(into, control);
-  const bytes = check('recvmsg', calls.recvmsg(fd, message, MSG_CMSG_CLOEXEC));
+  const bytes = retried('recvmsg', () => calls.recvmsg(fd, message, MSG_CMSG_CLOEXEC));
   const used = Number(message.readBigUInt64LE(40));
   const descriptors: number[] = [];
   if (used >= 16 && control.readInt32LE(8) === SOL_SOCKET && control.readInt32LE(12) === SCM_RIGHTS) {

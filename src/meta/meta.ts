@@ -17,7 +17,7 @@ import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { hourly } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
-import { getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
+import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { requireAccess } from './permissions.ts';
 import { rmdir, unlink } from './remove.ts';
 import { rename } from './rename.ts';
@@ -162,6 +162,10 @@ export class VolumeMeta implements Meta {
 
   getattr(ctx: Context, ino: Ino): Promise<Attr> {
     return getattr(this.#volume, ctx, ino);
+  }
+
+  attributes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
+    return attributes(this.#volume, inos);
   }
 
   lastSeen(ino: Ino): Attr | undefined {

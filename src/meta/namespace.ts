@@ -80,6 +80,13 @@ class Listed {
   }
 }
 
+/** Attributes of several nodes in one round trip; undefined for those that are not there. */
+export async function attributes(volume: Volume, inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
+  const attrs = await volume.engine.nodes(inos);
+  for (const [index, attr] of attrs.entries()) if (attr) volume.seen(inos[index] as Ino, attr);
+  return attrs;
+}
+
 async function withAttrs(
   volume: Volume,
   parent: Ino,

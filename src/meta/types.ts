@@ -172,6 +172,8 @@ export interface Meta {
   listxattr(ctx: Context, ino: Ino): Promise<readonly string[]>;
   removexattr(ctx: Context, ino: Ino, name: string): Promise<void>;
 
+  /** Fresh attributes of several nodes in one round trip; undefined for those that are not there. */
+  attributes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]>;
   /**
    * What this client last saw of a node, its own changes included: no older than the last answer about it. Undefined where it
    * saw nothing. Others may have changed it since: only for who may be as late as the kernel's cache.

@@ -1,7 +1,8 @@
 /**
  * One open directory being listed. Offsets that the kernel sees count entries of this listing, beginning with `.` and `..`. The
  * listing is streamed: at most two batches are in memory. Offset 0 starts over; an offset behind what is in memory
- * starts over and skips.
+ * starts over and skips. Attributes are not part of it: the kernel wants those of few entries (the first of a listing, and of
+ * listings whose entries it then looks at), and they are the dearer part.
  */
 import type { Ino } from '../lib/int64.ts';
 import { type Context, type DirEntry, type Meta, NodeType } from '../meta/types.ts';
@@ -16,7 +17,6 @@ export class DirectoryListing {
   readonly #ino: Ino;
   readonly #first: readonly DirEntry[];
   #batches: AsyncIterator<readonly DirEntry[]> | undefined;
-  #withAttr = false;
   /** Entries in memory, and the number of the first of them. */
   #buffer: readonly DirEntry[] = [];
   #start = 0;
@@ -29,12 +29,12 @@ export class DirectoryListing {
     this.#first = first;
   }
 
-  /** The entries in memory from `offset` on, at least one unless the listing has ended. */
-  async from(ctx: Context, offset: number, withAttr: boolean): Promise<readonly ListedEntry[]> {
-    if (offset === 0 || offset < this.#start || !this.#batches) this.#restart(ctx, withAttr);
+  /** The entries in memory from `offset` on, at most `limit`, at least one unless the listing has ended. */
+  async from(ctx: Context, offset: number, limit: number): Promise<readonly ListedEntry[]> {
+    if (offset === 0 || offset < this.#start || !this.#batches) this.#restart(ctx);
     while (offset >= this.#start + this.#buffer.length && !this.#ended) await this.#next();
     const skip = offset - this.#start;
-    return this.#buffer.slice(skip).map((entry, index) => ({ ...entry, offset: offset + index + 1 }));
+    return this.#buffer.slice(skip, skip + limit).map((entry, index) => ({ ...entry, offset: offset + index + 1 }));
   }
 
   close(): void {
@@ -42,10 +42,9 @@ export class DirectoryListing {
     this.#batches = undefined;
   }
 
-  #restart(ctx: Context, withAttr: boolean): void {
+  #restart(ctx: Context): void {
     this.close();
-    this.#withAttr = withAttr;
-    this.#batches = this.#meta.readdir(ctx, this.#ino, this.#withAttr)[Symbol.asyncIterator]();
+    this.#batches = this.#meta.readdir(ctx, this.#ino, false)[Symbol.asyncIterator]();
     this.#buffer = this.#first;
     this.#start = 0;
     this.#ended = false;

@@ -40,10 +40,11 @@ if [ -z "${KUBE_WORK:-}" ]; then
   setpriv --pdeathsig KILL unshare --mount --pid --net --fork --kill-child --mount-proc --propagation private \
     bash "$0" "$@" <&0 &
   node=$!
-  trap 'kill -KILL $node' TERM INT HUP # unshare ignores TERM and INT
+  trap 'kill -KILL $node 2> /dev/null || true' TERM INT HUP # unshare ignores TERM and INT
   status=0
   wait $node || status=$?
-  wait $node 2> /dev/null || true
+  while kill -0 $node 2> /dev/null; do wait $node 2> /dev/null || true; done
+  trap '' TERM INT HUP
   if [ -n "${JUICEPOD_CLUSTER_LOGS:-}" ]; then
     mkdir -p "$JUICEPOD_CLUSTER_LOGS"
     cp "$KUBE_WORK"/log/*.log "$JUICEPOD_CLUSTER_LOGS" || true

@@ -20,7 +20,11 @@ interface Running {
 /** Clusters of one test have a temporary folder of their own, so that whatever lies there is theirs. */
 function start(t: TestContext, folder: string, script: string): Running {
   const args = ['--disable-warning=ExperimentalWarning', program, '--no-image', '--', 'sh', '-euc', script];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, TMPDIR: folder } });
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, TMPDIR: folder },
+    detached: true,
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (data: Buffer) => (output += data.toString()));
   const status = new Promise<number | null>((resolve) => child.once('close', resolve));
@@ -96,7 +100,11 @@ describe('a cluster', () => {
     assert.equal(controlGroups(killed), false);
     const [own = ''] = folders(folder);
     assert.deepEqual(folders(folder), [own]);
-    second.child.kill('SIGTERM');
+    // As `timeout` and a terminal do it: to every process of the group, and more than once.
+    for (let count = 0; count < 3; count++) {
+      if (second.child.pid) process.kill(-second.child.pid, 'SIGTERM');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
     assert.notEqual(await second.status, 0);
     assert.deepEqual(folders(folder), []);
     assert.equal(controlGroups(own), false);

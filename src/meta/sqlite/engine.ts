@@ -24,6 +24,8 @@ export interface SqliteOptions {
   readonly clock?: Clock;
   /** Nothing is written, not even missing tables. @default false */
   readonly readOnly?: boolean;
+  /** A file that is missing is not made. @default false */
+  readonly existing?: boolean;
   /** How long an operation waits while another process has the file locked, ms. @default 10000 */
   readonly lockTimeout?: number;
 }
@@ -303,8 +305,8 @@ class SqliteEngine implements MetaEngine {
  * the file must be there.
  */
 export async function openSqlite(url: SqliteUrl, options: SqliteOptions = {}): Promise<MetaEngine> {
-  const { readOnly = false, clock = systemClock } = options;
-  if (readOnly && !existsSync(url.path))
+  const { readOnly = false, existing = readOnly, clock = systemClock } = options;
+  if (existing && !existsSync(url.path))
     throw new UserError('NoDatabase', `There is no SQLite database at ${url.path}.`, {
       hint: 'Check the path, or make a volume there with `juicepod format`.',
     });

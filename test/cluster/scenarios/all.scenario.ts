@@ -13,6 +13,7 @@ let world: World | undefined;
 before(
   async () => {
     world = await createWorld();
+    await world.createVolume('datasets', 1);
     const { environment, s3 } = world;
     process.stderr.write(
       `# cluster scenarios: image ${environment.image}, Redis on ${environment.host}, S3 at ${s3.endpoint} (versitygw)\n`,
@@ -29,6 +30,7 @@ for (const scenario of [...sharing, ...admission, ...failover])
     try {
       await scenario.run(world);
     } catch (error) {
+      process.stderr.write(`\n# failed: ${scenario.name}\n${String(error)}\n`);
       await world.explain();
       throw error;
     }

@@ -1,7 +1,7 @@
 /** The client ends, by accident or for an upgrade, under an application that goes on writing. */
 import assert from 'node:assert/strict';
 import { kubectl, tryKubectl, until } from './kubectl.ts';
-import { clientContainer, deletePod, holderContainer, inside, type Pod, shell, startPod, statusOf } from './pods.ts';
+import { clientContainer, deletePod, holderContainer, idle, inside, type Pod, shell, startPod, statusOf } from './pods.ts';
 import { type Appended, appendLines } from './programs.ts';
 import type { Scenario } from './scenario.ts';
 import type { World } from './world.ts';
@@ -36,10 +36,10 @@ async function everyLineIsThere(world: World, pod: Pod): Promise<Appended> {
   const summary = await until('the application has ended its work', 60, () => inside(pod, ['cat', '/tmp/summary']));
   const appended = JSON.parse(summary) as Appended;
   await deletePod(pod);
-  const command = ['sleep', '86400'];
+  const command = idle;
   const reader = await startPod({ name: `${name}-reader`, namespace, image: world.environment.image, volumes, command });
   const log = await shell(reader, `cat /data/${name}/log`);
-  await kubectl(['delete', 'pod', `${name}-reader`, `--namespace=${namespace}`, '--grace-period=1']);
+  await deletePod(reader);
   const expected = Array.from({ length: appended.lines }, (_, index) => `${index + 1}\n`).join('');
   assert.equal(log.length, expected.length);
   assert.ok(log === expected, 'the log has other lines than were acknowledged');
@@ -90,7 +90,7 @@ export const failover: readonly Scenario[] = [
     name: 'where client and holder die together the volume comes back under the running application',
     async run(world) {
       const { environment, namespace, nodes } = world;
-      const command = ['sleep', '86400'];
+      const command = idle;
       const pod = await startPod({ name: 'both', namespace, image: environment.image, volumes, command });
       await shell(pod, 'mkdir -p /data/both; echo before > /data/both/file; sync');
       await nodes.kill(pod, clientContainer, holderContainer);
@@ -100,7 +100,7 @@ export const failover: readonly Scenario[] = [
       assert.equal(await shell(pod, 'cat /data/both/file'), 'before\nafter\n');
       assert.equal((await statusOf(pod, 'app')).restartCount, 0);
       const node = pod.spec.nodeName ?? '';
-      await kubectl(['delete', 'pod', 'both', `--namespace=${namespace}`, '--grace-period=5', '--timeout=30s']);
+      await deletePod(pod, 30);
       assert.deepEqual(await nodes.mounts(node, pod.metadata.uid), []);
     },
   },
@@ -108,14 +108,14 @@ export const failover: readonly Scenario[] = [
     name: 'what lies below a volume can be written by nobody, root included, and holds up no deletion',
     async run(world) {
       const { environment, namespace, nodes } = world;
-      const command = ['sleep', '86400'];
+      const command = idle;
       const pod = await startPod({ name: 'guarded', namespace, image: environment.image, volumes, command });
       const script = 'umount -l /juicepod/mnt/0; touch /juicepod/mnt/0/file';
       const container = `--container=${holderContainer}`;
       const ran = await tryKubectl(['exec', `--namespace=${namespace}`, 'guarded', container, '--', 'sh', '-c', script]);
       assert.match(ran.stderr, /Read-only file system/);
       const node = pod.spec.nodeName ?? '';
-      await kubectl(['delete', 'pod', 'guarded', `--namespace=${namespace}`, '--grace-period=5', '--timeout=30s']);
+      await deletePod(pod, 30);
       assert.deepEqual(await nodes.mounts(node, pod.metadata.uid), []);
     },
   },

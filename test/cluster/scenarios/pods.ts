@@ -47,6 +47,9 @@ export interface Application {
   readonly spec?: object;
 }
 
+/** Does nothing until it is told to end, and then ends at once; `sleep` alone ignores TERM as a container's first process. */
+export const idle: readonly string[] = ['sh', '-c', 'trap "exit 0" TERM; sleep 86400 & wait'];
+
 export const annotation = 'juicepod.io/volumes';
 export const clientContainer = 'juicepod-client';
 export const holderContainer = 'juicepod-holder';

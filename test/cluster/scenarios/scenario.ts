@@ -1,4 +1,4 @@
-/** One thing that must be seen on a real cluster. Scenarios run in order, in one world; a later one may use what an earlier left. */
+/** One thing that must be seen on a real cluster. Scenarios run in order, in one world with a ready volume `datasets`. */
 import type { World } from './world.ts';
 
 export interface Scenario {

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import type { Scenario } from './scenario.ts';
 import { apply, get, kubectl, until } from './kubectl.ts';
-import { deletePod, exitCode, inside, jobOf, type Pod, podOf, shell, startPod } from './pods.ts';
+import { deletePod, exitCode, idle, inside, jobOf, type Pod, podOf, shell, startPod } from './pods.ts';
 import { readContent, writeContent } from './programs.ts';
 import type { JuiceVolume } from './world.ts';
 
@@ -41,11 +41,13 @@ export const sharing: readonly Scenario[] = [
     name: 'two pods in turn: the second reads the tree and the file over 1 GiB that the first wrote',
     async run(world) {
       const { environment, namespace } = world;
-      await world.createVolume('datasets', 1);
-      const application = { namespace, image: environment.image, command: ['sleep', '86400'] };
+      const application = { namespace, image: environment.image, command: idle };
       const writer = await startPod({ ...application, name: 'writer', volumes: 'datasets=/data' });
       await copyTree(writer, '/data/tree');
-      await shell(writer, 'ln -s tree /data/link; chmod 640 /data/tree/package.json; chown 1000:1000 /data/tree/package.json');
+      await shell(
+        writer,
+        'mkdir /data/results; ln -s tree /data/link; chmod 640 /data/tree/package.json; chown 1000:1000 /data/tree/package.json',
+      );
       const written = (await inside(writer, ['node', '-e', writeContent, '/data/big', String(bigBytes)])).trim();
       await deletePod(writer, 90);
 
@@ -116,13 +118,12 @@ export const sharing: readonly Scenario[] = [
       const connection = world.redis(1);
       const sessions = async (): Promise<number> => await connection.zcard('allSessions');
       await until('the sessions of earlier pods are closed', 60, async () => (await sessions()) === 0);
-      const application = { namespace, image: environment.image, command: ['sleep', '86400'] };
+      const application = { namespace, image: environment.image, command: idle };
       const pod = await startPod({ ...application, name: 'ending', volumes: 'datasets=/data' });
       assert.equal(await sessions(), 1);
       const node = pod.spec.nodeName ?? '';
       assert.ok((await world.nodes.mounts(node, pod.metadata.uid)).some((line) => line.includes('juicepod-mnt')));
-      // The application ignores TERM, as sleep does as a container's first process, so give it little time.
-      await kubectl(['delete', 'pod', 'ending', `--namespace=${namespace}`, '--grace-period=5', '--timeout=30s']);
+      await deletePod(pod, 30);
       assert.deepEqual(await world.nodes.mounts(node, pod.metadata.uid), []);
       assert.equal(await sessions(), 0);
     },
@@ -153,9 +154,9 @@ export const sharing: readonly Scenario[] = [
       assert.equal(blocks(), stored);
 
       await world.createVolume('keepsake', 2);
-      const reader = await startPod({ ...application, name: 'keeper-2', command: ['sleep', '86400'] });
+      const reader = await startPod({ ...application, name: 'keeper-2', command: idle });
       assert.equal(await shell(reader, 'cat /data/file'), 'kept\n');
-      await kubectl(['delete', 'pod', 'keeper-2', `--namespace=${namespace}`, '--grace-period=1']);
+      await deletePod(reader, 30);
     },
   },
 ];

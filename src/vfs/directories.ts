@@ -1,0 +1,101 @@
+/** Open directories: listings in the order of their offsets, with what the kernel is told along (READDIRPLUS). */
+import type { DirSink, FuseRequest, Reply } from '../fuse/types.ts';
+import { FsError } from '../lib/errors.ts';
+import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Meta, SYSTEM } from '../meta/types.ts';
+import { direntType } from './attributes.ts';
+import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
+import { directoryHandle, type Handles } from './handles.ts';
+import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
+
+/** Bytes that an entry takes in the kernel's buffer at least: header and a name of up to 8 bytes, with attributes or without. */
+const SMALLEST = 32;
+const SMALLEST_PLUS = 160;
+
+const DOT = 0x2e;
+const isDots = (name: Buffer): boolean => name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT));
+
+export class DirectoryOperations {
+  readonly #meta: Meta;
+  readonly #nodes: Nodes;
+  readonly #handles: Handles;
+  readonly #hideInternal: boolean;
+
+  /** `hideInternal` leaves the virtual files out of listings. */
+  constructor(meta: Meta, nodes: Nodes, handles: Handles, hideInternal: boolean) {
+    this.#meta = meta;
+    this.#nodes = nodes;
+    this.#handles = handles;
+    this.#hideInternal = hideInternal;
+  }
+
+  opendir(_request: FuseRequest, reply: Reply, ino: Ino): void {
+    reply.opened({ handle: this.#handles.add(directoryHandle(ino)) });
+  }
+
+  readdir(
+    request: FuseRequest,
+    reply: Reply,
+    ino: Ino,
+    handle: number,
+    offset: number,
+    size: number,
+    plus: boolean,
+  ): Promise<void> {
+    const open = this.#handles.get(handle);
+    if (open?.kind !== 'directory') throw new FsError('EBADF');
+    const listed = open.turn.then(async () => {
+      open.listing ??= new DirectoryListing(this.#meta, this.#nodes.inside(ino), await this.#firstEntries(ino));
+      let next = offset;
+      const limit = Math.max(1, Math.floor(size / (plus ? SMALLEST_PLUS : SMALLEST)));
+      for (;;) {
+        const entries = await open.listing.from(context(request), next, limit);
+        if (entries.length === 0 || !this.#fill(reply.sink, plus ? await this.#withAttributes(entries) : entries, plus)) break;
+        next += entries.length;
+      }
+      reply.directory();
+    });
+    open.turn = listed.catch(() => {});
+    return listed;
+  }
+
+  releasedir(_request: FuseRequest, reply: Reply, _ino: Ino, handle: number): void {
+    const open = this.#handles.remove(handle);
+    if (open?.kind === 'directory') open.listing?.close();
+    reply.ok();
+  }
+
+  fsyncdir(_request: FuseRequest, reply: Reply): void {
+    // Names are committed when their calls are answered.
+    reply.ok();
+  }
+
+  /** The entries with the attributes of those that the database knows; `.`, `..` and virtual files stay as they are. */
+  async #withAttributes(entries: readonly ListedEntry[]): Promise<readonly ListedEntry[]> {
+    const wanted = entries.filter(({ name, ino, attr }) => !attr && ino > 0 && !isDots(name));
+    if (wanted.length === 0) return entries;
+    const found = await this.#meta.attributes(wanted.map(({ ino }) => ino));
+    const byIno = new Map(wanted.map(({ ino }, index) => [ino, found[index]]));
+    return entries.map((entry) => (entry.attr || isDots(entry.name) ? entry : { ...entry, attr: byIno.get(entry.ino) }));
+  }
+
+  async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {
+    const attr = ino === ROOT_INO ? undefined : await this.#meta.getattr(SYSTEM, this.#nodes.inside(ino));
+    const first = dots(ino, attr ? this.#nodes.outside(attr.parent) : ROOT_INO);
+    return ino === ROOT_INO && !this.#hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
+  }
+
+  /** False where the kernel's buffer is full. */
+  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean): boolean {
+    const nodes = this.#nodes;
+    for (const { name, ino, type, attr, offset } of entries) {
+      const virtual = nodes.virtual.get(ino);
+      const taken =
+        plus && attr
+          ? sink.addPlus(name, nodes.entry({ ino, attr }, virtual ? VIRTUAL_TIMEOUT : undefined), offset)
+          : sink.add(name, nodes.outside(ino), direntType(type), offset);
+      if (!taken) return false;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What every operation needs to tell the kernel of a node, or to ask first: the directory that is shown as the root, entries and
+ * attributes with their lifetimes (with what was written here and is not committed yet), and what must not be changed.
+ */
+import type { FuseEntry, FuseRequest, Reply } from '../fuse/types.ts';
+import { FsError } from '../lib/errors.ts';
+import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Attr, type Context, type Entry, NodeType } from '../meta/types.ts';
+import { toFuseAttr } from './attributes.ts';
+import type { OpenFiles } from './files.ts';
+import type { VirtualFiles } from './virtual.ts';
+
+/** Virtual files do not change names or attributes, seconds. */
+export const VIRTUAL_TIMEOUT = 3600;
+
+export interface NodeOptions {
+  /** Lifetimes of attributes, names and directory names in the kernel, and of "no such name"; seconds. */
+  readonly attrTimeout: number;
+  readonly entryTimeout: number;
+  readonly dirEntryTimeout: number;
+  readonly negativeTimeout: number;
+  readonly readOnly?: boolean;
+}
+
+export class Nodes {
+  readonly options: NodeOptions;
+  /** The directory that is shown as the root. */
+  readonly root: Ino;
+  readonly files: OpenFiles;
+  readonly virtual: VirtualFiles;
+
+  constructor(options: NodeOptions, root: Ino, files: OpenFiles, virtual: VirtualFiles) {
+    this.options = options;
+    this.root = root;
+    this.files = files;
+    this.virtual = virtual;
+  }
+
+  /** The inode in the database of a node that the kernel names. */
+  inside(ino: Ino): Ino {
+    return ino === ROOT_INO ? this.root : ino;
+  }
+
+  /** The number by which the kernel knows a node of the database. */
+  outside(ino: Ino): Ino {
+    return ino === this.root ? ROOT_INO : ino;
+  }
+
+  /** What the kernel is told of a node whose attributes are fresh; `timeout` in place of the configured lifetimes. */
+  entry({ ino, attr }: Entry, timeout?: number): FuseEntry {
+    this.files.refresh(ino, attr);
+    return {
+      attr: toFuseAttr(this.outside(ino), attr, this.files.get(ino)?.writer?.local),
+      generation: 1,
+      entryTimeout: timeout ?? (attr.type === NodeType.Directory ? this.options.dirEntryTimeout : this.options.entryTimeout),
+      attrTimeout: timeout ?? this.options.attrTimeout,
+    };
+  }
+
+  /** Answers fresh attributes of the node that the kernel calls `ino`. */
+  replyAttr(reply: Reply, ino: Ino, attr: Attr): void {
+    const node = this.inside(ino);
+    this.files.refresh(node, attr);
+    reply.attr(toFuseAttr(ino, attr, this.files.get(node)?.writer?.local), this.options.attrTimeout);
+  }
+
+  /** Throws where the node must not be changed: EROFS, EPERM of a virtual file. */
+  requireWritable(ino: Ino): void {
+    if (this.options.readOnly) throw new FsError('EROFS', 'the volume is mounted read-only');
+    if (this.virtual.get(ino)) throw new FsError('EPERM');
+  }
+
+  /** Names of virtual files can neither be made nor removed. */
+  requireNewName(parent: Ino, name: Buffer): void {
+    if (this.options.readOnly) throw new FsError('EROFS');
+    if (this.virtual.named(name, parent === ROOT_INO)) throw new FsError('EPERM');
+  }
+}
+
+export function context(request: FuseRequest): Context {
+  return { uid: request.uid, gid: request.gid, pid: request.pid };
+}

@@ -1,0 +1,63 @@
+/** Extended attributes. ACLs, capabilities and labels of security modules are not kept: they answer as if never set. */
+import type { FuseRequest, Reply } from '../fuse/types.ts';
+import { errno, FsError } from '../lib/errors.ts';
+import type { Ino } from '../lib/int64.ts';
+import type { Meta, XattrMode } from '../meta/types.ts';
+import { context, type Nodes } from './nodes.ts';
+
+const XATTR_CREATE = 1;
+const XATTR_REPLACE = 2;
+const MAX_XATTR = 65_536;
+
+export class XattrOperations {
+  readonly #meta: Meta;
+  readonly #nodes: Nodes;
+
+  constructor(meta: Meta, nodes: Nodes) {
+    this.#meta = meta;
+    this.#nodes = nodes;
+  }
+
+  async getxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, size: number): Promise<void> {
+    if (this.#nodes.virtual.get(ino) || !storedXattr(name)) throw new FsError('ENODATA');
+    answerXattr(reply, await this.#meta.getxattr(context(request), this.#nodes.inside(ino), name), size);
+  }
+
+  async listxattr(request: FuseRequest, reply: Reply, ino: Ino, size: number): Promise<void> {
+    const nodes = this.#nodes;
+    const names = nodes.virtual.get(ino) ? [] : await this.#meta.listxattr(context(request), nodes.inside(ino));
+    answerXattr(reply, Buffer.from(names.map((name) => `${name}\0`).join('')), size);
+  }
+
+  async setxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, value: Buffer, flags: number): Promise<void> {
+    this.#nodes.requireWritable(ino);
+    checkXattr(name);
+    if (value.length > MAX_XATTR) throw new FsError('E2BIG');
+    const mode: XattrMode = { create: (flags & XATTR_CREATE) !== 0, replace: (flags & XATTR_REPLACE) !== 0 };
+    await this.#meta.setxattr(context(request), this.#nodes.inside(ino), name, Buffer.from(value), mode);
+    reply.ok();
+  }
+
+  async removexattr(request: FuseRequest, reply: Reply, ino: Ino, name: string): Promise<void> {
+    this.#nodes.requireWritable(ino);
+    checkXattr(name);
+    await this.#meta.removexattr(context(request), this.#nodes.inside(ino), name);
+    reply.ok();
+  }
+}
+
+function storedXattr(name: string): boolean {
+  return !name.startsWith('system.') && name !== 'security.capability' && name !== 'security.selinux';
+}
+
+function checkXattr(name: string): void {
+  if (!storedXattr(name)) throw new FsError('ENOTSUP');
+  if (name.length === 0) throw new FsError('EINVAL');
+  if (Buffer.byteLength(name) > 255) throw new FsError('ERANGE');
+}
+
+function answerXattr(reply: Reply, value: Buffer, size: number): void {
+  if (size === 0) reply.xattrSize(value.length);
+  else if (value.length > size) reply.error(errno.ERANGE);
+  else reply.data(value);
+}
