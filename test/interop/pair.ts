@@ -65,6 +65,7 @@ export async function openPair(options: PairOptions): Promise<Pair> {
     const redis = engine === 'redis' ? stack.use(await startRedis()) : undefined;
     const url = redis?.url(1) ?? `sqlite3://${join(work, 'meta.db')}`;
     const s3 = storage === 's3' ? stack.use(await startS3()) : undefined;
+    s3?.createBucket('bucket');
     const bucket = s3 ? `${s3.endpoint}/bucket` : join(work, 'store');
     const objects = join(s3 ? join(s3.folder, 'bucket') : bucket, VOLUME);
     const keys = s3 ? ['--access-key', s3.accessKey, '--secret-key', s3.secretKey] : [];
