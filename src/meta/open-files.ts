@@ -1,9 +1,9 @@
 /**
  * Files this session has open, and what is known of their chunks.
  *
- * A chunk's view may be used as long as the file's mtime and length are those it was read under: every open asks for fresh
- * attributes (close-to-open), and `note` drops the views when these differ. Own writes drop the chunk they change. After the
- * last close the views stay for the next open.
+ * A chunk's view may be used as long as the file's times and length are those it was read under (ctime too: copying programs
+ * put an old mtime back): every open asks for fresh attributes (close-to-open), and `note` drops the views when these differ.
+ * Own writes drop the chunk they change. After the last close the views stay for the next open.
  *
  * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
  */
@@ -17,12 +17,32 @@ interface OpenFile {
   opens: number;
   mtime: number;
   mtimensec: number;
+  ctime: number;
+  ctimensec: number;
   length: number;
   chunks: Map<number, readonly Piece[]> | undefined;
   /** Counts what made views invalid, so that a view read before is not kept. */
   version: number;
   /** Its last name is gone, and its data goes with the last close. */
   removed: boolean;
+}
+
+function isAs(file: OpenFile, attr: Attr): boolean {
+  return (
+    file.length === attr.length &&
+    file.mtime === attr.mtime &&
+    file.mtimensec === attr.mtimensec &&
+    file.ctime === attr.ctime &&
+    file.ctimensec === attr.ctimensec
+  );
+}
+
+function remember(file: OpenFile, attr: Attr): void {
+  file.mtime = attr.mtime;
+  file.mtimensec = attr.mtimensec;
+  file.ctime = attr.ctime;
+  file.ctimensec = attr.ctimensec;
+  file.length = attr.length;
 }
 
 export class OpenFiles {
@@ -39,7 +59,7 @@ export class OpenFiles {
     }
     const closed = this.#closed.get(ino);
     this.#closed.delete(ino);
-    const fresh = { mtime: 0, mtimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
+    const fresh = { mtime: 0, mtimensec: 0, ctime: 0, ctimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
     this.#open.set(ino, closed ? { ...closed, opens: 1, removed: false } : { ...fresh, opens: 1 });
   }
 
@@ -74,10 +94,8 @@ export class OpenFiles {
   note(ino: Ino, attr: Attr): void {
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
-    if (file.mtime !== attr.mtime || file.mtimensec !== attr.mtimensec || file.length !== attr.length) this.#drop(file);
-    file.mtime = attr.mtime;
-    file.mtimensec = attr.mtimensec;
-    file.length = attr.length;
+    if (!isAs(file, attr)) this.#drop(file);
+    remember(file, attr);
   }
 
   /**
@@ -89,9 +107,7 @@ export class OpenFiles {
     if (index !== undefined) this.invalidate(ino, index);
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
-    file.mtime = after.mtime;
-    file.mtimensec = after.mtimensec;
-    file.length = after.length;
+    remember(file, after);
   }
 
   chunk(ino: Ino, index: number): readonly Piece[] | undefined {

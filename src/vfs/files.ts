@@ -6,7 +6,7 @@ import type { Ino } from '../lib/int64.ts';
 import type { Attr, Meta } from '../meta/types.ts';
 import { FileWriter, type WriterDependencies } from './writer.ts';
 
-/** Inodes whose last seen mtime is remembered after close, to tell whether the kernel's page cache still holds. */
+/** Inodes whose last seen times are remembered after close, to tell whether the kernel's page cache still holds. */
 const MAX_SEEN = 100_000;
 /** How often open writers are asked for old or idle slices, milliseconds. */
 const TICK_MS = 250;
@@ -22,6 +22,9 @@ export interface OpenFile {
 interface Seen {
   readonly mtime: number;
   readonly mtimensec: number;
+  /** Of a change that put the old mtime back, as copying programs do. */
+  readonly ctime: number;
+  readonly ctimensec: number;
   readonly length: number;
 }
 
@@ -61,12 +64,19 @@ export class OpenFiles {
   }
 
   /** True where the kernel's pages of an earlier open still hold; remembers this open's state. */
-  unchanged(ino: Ino, { mtime, mtimensec, length }: Attr): boolean {
+  unchanged(ino: Ino, { mtime, mtimensec, ctime, ctimensec, length }: Attr): boolean {
     const before = this.#seen.get(ino);
     if (before) this.#seen.delete(ino);
     else if (this.#seen.size >= MAX_SEEN) for (const oldest of this.#seen.keys()) if (this.#seen.delete(oldest)) break;
-    this.#seen.set(ino, { mtime, mtimensec, length });
-    return before !== undefined && before.mtime === mtime && before.mtimensec === mtimensec && before.length === length;
+    this.#seen.set(ino, { mtime, mtimensec, ctime, ctimensec, length });
+    return (
+      before !== undefined &&
+      before.mtime === mtime &&
+      before.mtimensec === mtimensec &&
+      before.ctime === ctime &&
+      before.ctimensec === ctimensec &&
+      before.length === length
+    );
   }
 
   /** Takes newer attributes of the database. */
