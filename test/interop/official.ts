@@ -36,8 +36,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}):
     });
   } catch (error) {
     const { stderr, stdout } = error as { stderr?: string; stdout?: string };
-    // Not the cause as well: it says all of it again.
-    throw new Error(`juicefs ${args[0]} failed: ${stdout ?? ''}${stderr?.slice(-3000) ?? ''}`);
+    throw new Error(`juicefs ${args[0]} failed: ${stdout ?? ''}${stderr?.slice(-3000) ?? ''}`, { cause: error });
   }
 }
 

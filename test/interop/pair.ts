@@ -69,13 +69,10 @@ export async function openPair(options: PairOptions): Promise<Pair> {
     const bucket = s3 ? `${s3.endpoint}/bucket` : join(work, 'store');
     const objects = join(s3 ? join(s3.folder, 'bucket') : bucket, VOLUME);
     const keys = s3 ? ['--access-key', s3.accessKey, '--secret-key', s3.secretKey] : [];
-    const settings = [
-      ...['--storage', storage, '--bucket', bucket, ...keys],
-      ...['--compress', compression, '--trash-days', String(trashDays)],
-      ...['--block-size', `${blockSize}K`],
-      ...(options.hashPrefix ? ['--hash-prefix'] : []),
-    ];
-    const args = ['format', url, VOLUME, ...settings];
+    const where = ['--storage', storage, '--bucket', bucket, ...keys];
+    const how = ['--compress', compression, '--trash-days', String(trashDays), '--block-size', `${blockSize}K`];
+    if (options.hashPrefix) how.push('--hash-prefix');
+    const args = ['format', url, VOLUME, ...where, ...how];
     await (formattedBy === 'ours' ? juicepod(args) : run(args));
 
     const folders = { official: join(work, 'official'), ours: join(work, 'ours') };

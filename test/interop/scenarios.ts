@@ -52,7 +52,7 @@ export function compressible(length: number, seed: number): Buffer {
 }
 
 async function writeAt(path: Path, data: Buffer, position: number): Promise<void> {
-  const file = await open(path as string, 'r+');
+  const file = await open(path, 'r+');
   try {
     await file.write(data, 0, data.length, position);
   } finally {
@@ -123,7 +123,7 @@ export const scenarios: Readonly<Record<string, (sides: Sides) => Promise<void>>
       await writeFile(below(below(writer, name), name), bytes(10 + at, at));
       await symlink(name, below(writer, `to ${at}`));
     }
-    const found = await readdir(reader as unknown as Buffer, { encoding: 'buffer' });
+    const found = await readdir(reader, { encoding: 'buffer' });
     for (const [at, name] of names.entries()) {
       assert.ok(
         found.some((each) => each.equals(name)),
@@ -210,7 +210,7 @@ export const scenarios: Readonly<Record<string, (sides: Sides) => Promise<void>>
   },
 
   async 'a file that one has open is renamed by the other, and written on'(sides) {
-    const { writer, reader, bytes } = sides;
+    const { writer, reader } = sides;
     await mkdir(`${writer}/from`);
     await mkdir(`${writer}/to`);
     await writeFile(`${writer}/to/taken`, 'replaced');
@@ -243,7 +243,7 @@ export const scenarios: Readonly<Record<string, (sides: Sides) => Promise<void>>
   },
 
   async 'directories made, filled, moved and removed by turns'(sides) {
-    const { writer, reader, bytes } = sides;
+    const { writer, reader } = sides;
     await mkdir(`${writer}/d/e`, { recursive: true });
     await writeFile(`${reader}/d/e/f`, 'f');
     await assert.rejects(rmdir(`${writer}/d/e`), { code: 'ENOTEMPTY' });

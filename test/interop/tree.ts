@@ -56,7 +56,7 @@ export const below = (folder: Path, name: Path): Buffer =>
 /** SHA-256 of a file's bytes, read in MiBs. */
 export async function checksum(path: Path): Promise<string> {
   const hash = createHash('sha256');
-  const file = await open(path as string);
+  const file = await open(path);
   try {
     const buffer = Buffer.allocUnsafe(1 << 20);
     for (;;) {
