@@ -1,9 +1,10 @@
 /**
  * Files this session has open, and what is known of their chunks.
  *
- * A chunk's view may be used as long as the file's times and length are those it was read under (ctime too: copying programs
- * put an old mtime back): every open asks for fresh attributes (close-to-open), and `note` drops the views when these differ.
- * Own writes drop the chunk they change. After the last close the views stay for the next open.
+ * A chunk's view may be used as long as the file's times and length are those it was read under: every open asks for fresh
+ * attributes (close-to-open), and `note` drops the views when these differ. The change time is looked at as well, for the time
+ * of modification can be set back over changed data (cp -p, rsync -t). Own writes drop the chunk they change. After the
+ * last close the views stay for the next open.
  *
  * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
  */
@@ -25,24 +26,6 @@ interface OpenFile {
   version: number;
   /** Its last name is gone, and its data goes with the last close. */
   removed: boolean;
-}
-
-function isAs(file: OpenFile, attr: Attr): boolean {
-  return (
-    file.length === attr.length &&
-    file.mtime === attr.mtime &&
-    file.mtimensec === attr.mtimensec &&
-    file.ctime === attr.ctime &&
-    file.ctimensec === attr.ctimensec
-  );
-}
-
-function remember(file: OpenFile, attr: Attr): void {
-  file.mtime = attr.mtime;
-  file.mtimensec = attr.mtimensec;
-  file.ctime = attr.ctime;
-  file.ctimensec = attr.ctimensec;
-  file.length = attr.length;
 }
 
 export class OpenFiles {
@@ -94,8 +77,8 @@ export class OpenFiles {
   note(ino: Ino, attr: Attr): void {
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
-    if (!isAs(file, attr)) this.#drop(file);
-    remember(file, attr);
+    if (!isAsOf(file, attr)) this.#drop(file);
+    stamp(file, attr);
   }
 
   /**
@@ -106,8 +89,7 @@ export class OpenFiles {
     this.note(ino, before);
     if (index !== undefined) this.invalidate(ino, index);
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
-    if (!file) return;
-    remember(file, after);
+    if (file) stamp(file, after);
   }
 
   chunk(ino: Ino, index: number): readonly Piece[] | undefined {
@@ -161,4 +143,22 @@ export class OpenFiles {
     this.#closed.clear();
     if (this.#pieces > MAX_PIECES / 2) for (const file of this.#open.values()) this.#drop(file);
   }
+}
+
+function isAsOf(file: OpenFile, attr: Attr): boolean {
+  return (
+    file.mtime === attr.mtime &&
+    file.mtimensec === attr.mtimensec &&
+    file.ctime === attr.ctime &&
+    file.ctimensec === attr.ctimensec &&
+    file.length === attr.length
+  );
+}
+
+function stamp(file: OpenFile, { mtime, mtimensec, ctime, ctimensec, length }: Attr): void {
+  file.mtime = mtime;
+  file.mtimensec = mtimensec;
+  file.ctime = ctime;
+  file.ctimensec = ctimensec;
+  file.length = length;
 }

@@ -4,13 +4,18 @@
  * A WRITE is acknowledged before its bytes are in the object store. Should the process die then, the application would
  * have been told of bytes that nobody has: its fsync, sent again to the next client, would succeed over a hole. So each
  * write is first put into a segment file (page cache: it survives SIGKILL, not the machine), and a client that takes the
- * session over writes again what was not committed. Repeating a committed write is harmless, because everything that
- * is not a write (truncate, rename of times, another client's turn) is preceded by a flush, which leaves a `clean` mark.
+ * session over writes again what was not committed. Repeating all writes of a file from some point on is harmless; repeating
+ * an older one without a newer one over it is not, nor is repeating one after something that is not a write (truncate, another
+ * client's turn; each is preceded by a flush). Hence *marks*, which say up to where a file's writes are over: one is put down
+ * whenever a file has nothing more to commit; and one for each file that an older segment still holds, when a newer segment
+ * is removed.
  *
  * Segment file: records `u32 length of data | u32 magic | u64 inode | u64 offset | i64 time in ns`, little-endian, then the
- * data; `length` 0xffffffff is the clean mark of an inode. A torn record at the end (death within the write) was
- * never acknowledged and is left out. A segment is removed when all its writes are committed, so the folder holds at
- * most the client's dirty bytes and one segment more.
+ * data. `length` 0xffffffff is a mark: the inode's records before byte `time` of segment number `offset` are over. A torn
+ * record at the end (death within the write) was never acknowledged and is left out.
+ *
+ * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
+ * folder holds the segments with dirty bytes, and those of the same files that were begun since.
  */
 import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmSync, truncateSync, unlinkSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,8 +23,8 @@ import { type Ino, readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/i
 
 const HEADER = 32;
 const MAGIC = 0x4a504a31;
-const CLEAN = 0xffffffff;
-/** A segment is closed when it has reached this many bytes. */
+/** In place of a length. */
+const MARK = 0xffffffff;
 const SEGMENT_BYTES = 32 * 1024 * 1024;
 /** Largest data of one record: the kernel's largest write. */
 const MAX_DATA = 1024 * 1024;
@@ -30,6 +35,24 @@ export interface Segment {
   readonly path: string;
   /** Slices whose bytes lie here and are not committed. */
   users: number;
+  /** Where the last record of each inode begins. */
+  readonly last: Map<Ino, number>;
+  /** Inodes of which a mark stands here. */
+  readonly marks: Set<Ino>;
+}
+
+/** A place in the journal: bytes from the start of a segment. */
+interface Place {
+  readonly index: number;
+  readonly position: number;
+}
+
+function isIn(segments: readonly Segment[], ino: Ino): boolean {
+  return segments.some(({ last }) => last.has(ino));
+}
+
+function isBefore(a: Place, b: Place): boolean {
+  return a.index < b.index || (a.index === b.index && a.position < b.position);
 }
 
 export interface JournaledWrite {
@@ -41,15 +64,26 @@ export interface JournaledWrite {
 
 export class Journal {
   readonly #folder: string;
+  readonly #segmentBytes: number;
   readonly #header = Buffer.alloc(HEADER);
+  /** Those that are there, oldest first; the last one may be open. */
+  #segments: Segment[] = [];
   #file: number | undefined;
   #current: Segment | undefined;
   #bytes = 0;
+  #position = 0;
   #next: number;
+  /** Up to where the writes of an inode are over, for inodes that the segments hold. */
+  readonly #over = new Map<Ino, Place>();
 
-  /** Opens the folder, which is made where it is missing. New segments follow those that are there. */
-  constructor(folder: string) {
+  /**
+   * Opens the folder, which is made where it is missing. New segments follow those that are there.
+   *
+   * @param segmentBytes a segment is closed when it has reached this many bytes. @default 32 MiB
+   */
+  constructor(folder: string, segmentBytes = SEGMENT_BYTES) {
     this.#folder = folder;
+    this.#segmentBytes = segmentBytes;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }
@@ -57,29 +91,41 @@ export class Journal {
   /** Puts one write down. Throws where the disk is full: the write must then fail. */
   write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
     const segment = this.#segment();
+    const position = this.#bytes;
     this.#append(data.length, ino, offset, timeNs, data);
+    segment.last.set(ino, position);
+    this.#position = position;
     return segment;
   }
 
-  /** Notes that everything written to this inode so far is committed. */
+  /** Where the last record begins in its segment. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Notes that everything written to this inode so far is committed, or given up. May throw as `write` does. */
   clean(ino: Ino): void {
-    if (this.#file !== undefined) this.#append(CLEAN, ino, 0, 0n, undefined);
+    if (!isIn(this.#segments, ino)) return;
+    const segment = this.#segment();
+    this.#over.set(ino, { index: segment.index, position: this.#bytes });
+    this.#mark(ino);
+    this.#sweep();
+  }
+
+  /** Notes that the writes of this inode are over up to a place: the first record of its oldest slice that is not committed. */
+  over(ino: Ino, index: number, position: number): void {
+    this.#over.set(ino, { index, position });
+    this.#sweep();
   }
 
   hold(segment: Segment): void {
     segment.users++;
   }
 
-  /** The bytes of one holder are committed (or given up); the last holder removes the segment. */
+  /** The bytes of one holder are committed (or given up). */
   release(segment: Segment): void {
     segment.users--;
-    if (segment.users > 0) return;
-    if (segment !== this.#current) unlinkSync(segment.path);
-    else if (this.#bytes > SEGMENT_BYTES / 8 && this.#file !== undefined) {
-      // Nothing in it is needed any more: start it over instead of letting it grow.
-      truncateSync(segment.path, 0);
-      this.#bytes = 0;
-    }
+    if (segment.users === 0) this.#sweep();
   }
 
   /** Ends cleanly: all data is committed, nothing is kept. */
@@ -87,20 +133,64 @@ export class Journal {
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
     this.#current = undefined;
+    this.#segments = [];
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  /** Removes the segments that nobody needs. */
+  #sweep(): void {
+    for (const segment of this.#segments.slice()) {
+      if (segment.users > 0) continue;
+      // The open one is filled further, but not for ever: it would grow with everything that was committed.
+      if (segment === this.#current && this.#bytes <= this.#segmentBytes / 8) continue;
+      const older = this.#segments.slice(0, this.#segments.indexOf(segment));
+      if (!older.every((each) => this.#isOver(each, segment))) continue;
+      const marks = [...new Set([...segment.last.keys(), ...segment.marks])].filter((ino) => isIn(older, ino));
+      // Marks alone would only be put down again.
+      if (segment.last.size === 0 && marks.length > 0) continue;
+      if (segment === this.#current) this.#closeCurrent();
+      for (const ino of marks) this.#mark(ino);
+      unlinkSync(segment.path);
+      this.#segments.splice(this.#segments.indexOf(segment), 1);
+      for (const ino of segment.last.keys()) if (!isIn(this.#segments, ino)) this.#over.delete(ino);
+    }
+  }
+
+  /** True where the older segment has nothing that must be repeated of an inode whose newer writes are in `segment`. */
+  #isOver(older: Segment, segment: Segment): boolean {
+    for (const ino of segment.last.keys()) {
+      const position = older.last.get(ino);
+      if (position === undefined) continue;
+      const over = this.#over.get(ino);
+      if (!over || !isBefore({ index: older.index, position }, over)) return false;
+    }
+    return true;
+  }
+
+  #mark(ino: Ino): void {
+    const over = this.#over.get(ino);
+    if (!over) return;
+    const segment = this.#segment();
+    this.#append(MARK, ino, over.index, BigInt(over.position), undefined);
+    segment.marks.add(ino);
+  }
+
   #segment(): Segment {
-    if (this.#current && this.#bytes < SEGMENT_BYTES) return this.#current;
-    const previous = this.#current;
-    if (this.#file !== undefined) closeSync(this.#file);
+    if (this.#current && this.#bytes < this.#segmentBytes) return this.#current;
+    this.#closeCurrent();
     const index = this.#next++;
     const path = join(this.#folder, `${index}.segment`);
     this.#file = openSync(path, 'a', 0o600);
-    this.#current = { index, path, users: 0 };
+    this.#current = { index, path, users: 0, last: new Map(), marks: new Set() };
+    this.#segments.push(this.#current);
     this.#bytes = 0;
-    if (previous?.users === 0) unlinkSync(previous.path);
     return this.#current;
+  }
+
+  #closeCurrent(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+    this.#current = undefined;
   }
 
   #append(length: number, ino: Ino, offset: number, timeNs: bigint, data: Buffer | undefined): void {
@@ -137,18 +227,18 @@ function segments(folder: string): { readonly index: number; readonly path: stri
  */
 export function readJournal(folder: string): { writes(): Generator<JournaledWrite>; forget(): void } {
   const files = segments(folder);
-  const cleanAt = new Map<Ino, number>();
-  let sequence = 0;
+  const over = new Map<Ino, Place>();
   for (const record of records(files, false)) {
-    sequence++;
-    if (record.clean) cleanAt.set(record.ino, sequence);
+    if (!record.mark) continue;
+    const place = { index: record.offset, position: Number(record.timeNs) };
+    const known = over.get(record.ino);
+    if (!known || isBefore(known, place)) over.set(record.ino, place);
   }
   return {
     *writes() {
-      let at = 0;
       for (const record of records(files, true)) {
-        at++;
-        if (!record.clean && at > (cleanAt.get(record.ino) ?? 0)) yield record;
+        const mark = over.get(record.ino);
+        if (!record.mark && !(mark && isBefore(record, mark))) yield record;
       }
     },
     forget() {
@@ -158,20 +248,20 @@ export function readJournal(folder: string): { writes(): Generator<JournaledWrit
 }
 
 function* records(
-  files: readonly { readonly path: string }[],
+  files: readonly { readonly index: number; readonly path: string }[],
   withData: boolean,
-): Generator<JournaledWrite & { readonly clean: boolean }> {
+): Generator<JournaledWrite & Place & { readonly mark: boolean }> {
   const header = Buffer.alloc(HEADER);
   const none = Buffer.alloc(0);
-  for (const { path } of files) {
+  for (const { index, path } of files) {
     const file = openSync(path, 'r');
     try {
       let position = 0;
       while (readSync(file, header, 0, HEADER, position) === HEADER && header.readUInt32LE(4) === MAGIC) {
         const length = header.readUInt32LE(0);
-        const clean = length === CLEAN;
-        if (!clean && length > MAX_DATA) break;
-        const size = clean ? 0 : length;
+        const mark = length === MARK;
+        if (!mark && length > MAX_DATA) break;
+        const size = mark ? 0 : length;
         const data = withData && size > 0 ? Buffer.allocUnsafe(size) : none;
         const probe = Buffer.alloc(1);
         const whole =
@@ -180,7 +270,8 @@ function* records(
             ? readSync(file, data, 0, size, position + HEADER) === size
             : readSync(file, probe, 0, 1, position + HEADER + size - 1) === 1);
         if (!whole) break;
-        yield { ino: readInoLE(header, 8), offset: readU64LE(header, 16), timeNs: header.readBigInt64LE(24), data, clean };
+        const offset = readU64LE(header, 16);
+        yield { ino: readInoLE(header, 8), offset, timeNs: header.readBigInt64LE(24), data, mark, index, position };
         position += HEADER + size;
       }
     } finally {

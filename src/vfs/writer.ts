@@ -7,8 +7,8 @@
  * the slices were made, one after the other, so neither a newer write is hidden by an older one nor does the file's length ever
  * show a gap. Rules of appending: JuiceFS format, data path of the writer.
  *
- * An error (upload given up, no space, quota) is kept and told once to each handle that was open when it happened, at its next
- * write, flush or fsync; later writes go on.
+ * An error (upload given up, no space, quota) is kept and told to each handle that was open when it happened: once to its next
+ * write or fsync, and to every flush until then. Later writes go on.
  */
 import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -32,7 +32,10 @@ interface PendingSlice {
   readonly start: number;
   readonly data: SliceWriter;
   readonly created: number;
+  /** Where its bytes lie in the journal, and where the first of them begin. */
   readonly segments: Segment[];
+  firstSegment: number;
+  firstPosition: number;
   id: number;
   lastWrite: number;
   mtimeNs: bigint;
@@ -102,7 +105,15 @@ export class FileWriter {
 
   /** Takes the bytes (they are copied) as written at `timeNs`. Throws where the journal cannot take them. */
   write(offset: number, data: Buffer, timeNs: bigint): void {
-    const segment = this.#with.journal?.write(this.#ino, offset, timeNs, data);
+    this.#take(offset, data, timeNs, this.#with.journal?.write(this.#ino, offset, timeNs, data));
+  }
+
+  /** The same for a write of a dead client, whose journal holds it until all of them are committed. */
+  repeat(offset: number, data: Buffer, timeNs: bigint): void {
+    this.#take(offset, data, timeNs, undefined);
+  }
+
+  #take(offset: number, data: Buffer, timeNs: bigint, segment: Segment | undefined): void {
     this.#mtimeNs = timeNs;
     let done = 0;
     while (done < data.length) {
@@ -115,6 +126,10 @@ export class FileWriter {
       slice.mtimeNs = timeNs;
       slice.lastWrite = this.#with.clock.monotonic();
       if (segment && slice.segments.at(-1) !== segment) {
+        if (slice.segments.length === 0) {
+          slice.firstSegment = segment.index;
+          slice.firstPosition = this.#with.journal?.position ?? 0;
+        }
         slice.segments.push(segment);
         this.#with.journal?.hold(segment);
       }
@@ -166,6 +181,8 @@ export class FileWriter {
       data,
       created: now,
       segments: [],
+      firstSegment: 0,
+      firstPosition: 0,
       id: 0,
       lastWrite: now,
       mtimeNs: 0n,
@@ -192,8 +209,10 @@ export class FileWriter {
 
   async #commitAll(): Promise<void> {
     for (let slice = this.#pending[0]; slice?.frozen; slice = this.#pending[0]) {
+      let stored = false;
       try {
         await slice.durable;
+        stored = true;
         const attr = await this.#with.meta.writeSlice(
           SYSTEM,
           this.#ino,
@@ -204,18 +223,31 @@ export class FileWriter {
         );
         this.#with.committed(this.#ino, attr);
       } catch (error) {
-        slice.data.abort();
+        // A commit that ends with EIO may have been made: then the metadata names these blocks. `gc` finds them otherwise.
+        if (!stored || toErrno(error) !== errno.EIO) slice.data.abort();
         this.#fail(error);
       }
       this.#pending.shift();
-      for (const segment of slice.segments) this.#with.journal?.release(segment);
-      if (this.#pending.length === 0) this.#with.journal?.clean(this.#ino);
+      if (slice.segments.length > 0) this.#forget(slice);
       if (this.#pending.length < MAX_PENDING) {
         this.#space?.resolve();
         this.#space = undefined;
       }
     }
     this.#committing = undefined;
+  }
+
+  /** Tells the journal that a slice is no longer to be written again. */
+  #forget(slice: PendingSlice): void {
+    const { journal } = this.#with;
+    const [next] = this.#pending;
+    try {
+      if (!next) journal?.clean(this.#ino);
+      else if (next.segments.length > 0) journal?.over(this.#ino, next.firstSegment, next.firstPosition);
+      for (const segment of slice.segments) journal?.release(segment);
+    } catch {
+      // The disk is full or gone: a client that follows would repeat committed writes, and the next write here fails.
+    }
   }
 
   #fail(error: unknown): void {
@@ -226,11 +258,13 @@ export class FileWriter {
   }
 }
 
-/** Throws the writer's failure where this handle has not been told of it; answers the count the handle has now seen. */
-export function tellFailure(writer: FileWriter, seen: number): number {
-  if (writer.failures > seen) {
-    const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
-    throw new FsError(name, 'data written earlier could not be stored');
-  }
-  return writer.failures;
+/**
+ * Throws the writer's failure where this handle has not been told of it. FLUSH leaves it to be told again (`told` false): a child
+ * that closes the descriptors it was born with would else take it away from its parent's fsync.
+ */
+export function tellFailure(writer: FileWriter, handle: { failuresSeen: number }, told = true): void {
+  if (writer.failures <= handle.failuresSeen) return;
+  if (told) handle.failuresSeen = writer.failures;
+  const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
+  throw new FsError(name, 'data written earlier could not be stored');
 }
