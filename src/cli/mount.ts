@@ -71,7 +71,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
   if (folder !== 'memory') makeFolder(folder, '--cache-dir');
-  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
+  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     const { name, uuid } = await formatOf(engine, url);
     return {
