@@ -15,7 +15,7 @@ import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
-import { type MountSettings, SETTINGS_VARIABLE } from './settings.ts';
+import { type MountSettings, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
 import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from './volume.ts';
 
 interface MountCommand extends StorageOptions {
@@ -71,14 +71,14 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
   if (folder !== 'memory') makeFolder(folder, '--cache-dir');
-  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
+  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     const { name, uuid } = await formatOf(engine, url);
     return {
       volume: name,
       uuid,
       metaUrl: url,
-      target: await prepareTarget(mountPoint, `JuiceFS:${name}`),
+      target: await prepareTarget(mountPoint, sourceOf(name)),
       allowOther: isRoot() || fuseOptions.includes('allow_other'),
       readOnly: options.readOnly === true || fuseOptions.includes('ro'),
       storage: storageOptions(options, {}),
@@ -154,12 +154,12 @@ async function inBackground(
     throw new UserError('LogDenied', `--log: ${path} cannot be written: ${messageOf(error)}`);
   }
   const begin = statSync(path).size;
-  const before = mountsAt(target).length;
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log], env });
   let ended = false;
   child.once('exit', () => (ended = true));
   const deadline = performance.now() + BACKGROUND_MS;
-  while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
+  // A dead mount that is still there has the same source, but answers nothing.
+  while (mountsAt(target).at(-1)?.source !== sourceOf(volume) || !existsSync(join(target, '.stats'))) {
     if (ended || performance.now() > deadline) {
       if (!ended) child.kill('SIGTERM');
       const lines = readFileSync(path).subarray(begin).toString().trimEnd().split('\n');

@@ -34,6 +34,9 @@ export interface MountSettings extends Pick<VolumeOptions, Passed> {
   readonly cache: { readonly folder: string; readonly bytes: number; readonly freeRatio: number } | undefined;
 }
 
+/** What the first column of `mount` shows, as the official client has it. */
+export const sourceOf = (volume: string): string => `JuiceFS:${volume}`;
+
 /** Reads the settings that the mount command left. */
 export function readSettings(): MountSettings {
   const text = process.env[SETTINGS_VARIABLE];

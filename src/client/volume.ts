@@ -87,6 +87,8 @@ export interface OpenVolume {
   readonly lost: Promise<string>;
   /** Files and directories that programs have open now. */
   openHandles(): number;
+  /** How often written data could not be stored so far. */
+  readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -185,6 +187,7 @@ async function serveVolume(
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
+    failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
     async close(keep) {
       await vfs.flushAll();

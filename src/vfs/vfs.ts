@@ -210,6 +210,11 @@ export class Vfs implements FileSystem {
     this.#files.close();
   }
 
+  /** How often written data could not be stored so far. */
+  get failures(): number {
+    return this.#files.failures;
+  }
+
   get openHandles(): number {
     return this.#handles.count;
   }

@@ -53,6 +53,8 @@ export interface WriterDependencies {
   readonly logger: Logger;
   /** Told the attributes after each commit. */
   committed(ino: Ino, attr: Attr): void;
+  /** Told that a slice could not be stored. */
+  failed(): void;
 }
 
 export class FileWriter {
@@ -264,6 +266,7 @@ export class FileWriter {
   #fail(error: unknown): void {
     const code = toErrno(error);
     this.#failures++;
+    this.#with.failed();
     // The file or the right to it is gone: the descriptor is what is bad, as JuiceFS says it.
     this.#lastErrno = code === errno.ENOENT || code === errno.EPERM || code === errno.EINVAL ? errno.EBADF : code;
   }
