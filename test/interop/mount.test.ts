@@ -34,18 +34,20 @@ describe('a volume mounted by both clients', { skip: cannotInteroperate }, () =>
     test(`in ${engine} and ${storage}, compression ${compression}, formatted by ${formattedBy}`, async (t) => {
       await using pair = await openPair(options);
       const bytes = compression === 'zstd' ? incompressible : compressible;
-      for (const [at, [title, scenario]] of Object.entries(scenarios).entries())
-        for (const by of clients)
-          await t.test(`${title}: ${by} first`, { skip: compression === 'zstd' && title === PATCHED && ZSTD_FAULT }, async () => {
-            const folder = `${by}-${at}`;
-            await mkdir(`${pair.folder(by)}/${folder}`);
-            await scenario({
-              writer: `${pair.folder(by)}/${folder}`,
-              reader: `${pair.folder(otherClient(by))}/${folder}`,
-              bytes,
-            });
+      // Each scenario goes both ways in each engine and compression: one way here, the other on the volume that the other client made.
+      for (const [at, [title, scenario]] of Object.entries(scenarios).entries()) {
+        const by = at % 2 === 0 ? formattedBy : otherClient(formattedBy);
+        await t.test(`${title}: ${by} first`, { skip: compression === 'zstd' && title === PATCHED && ZSTD_FAULT }, async () => {
+          const folder = `${at}`;
+          await mkdir(`${pair.folder(by)}/${folder}`);
+          await scenario({
+            writer: `${pair.folder(by)}/${folder}`,
+            reader: `${pair.folder(otherClient(by))}/${folder}`,
+            bytes,
           });
-      const large = engine === 'redis' && compression === 'none' ? [otherClient(formattedBy)] : [];
+        });
+      }
+      const large = engine === 'redis' && compression === 'none' && storage === 'file' ? [otherClient(formattedBy)] : [];
       for (const by of large)
         await t.test(`a file of several chunks: ${by} first`, () =>
           largeFile({ writer: pair.folder(by), reader: pair.folder(otherClient(by)) }),
