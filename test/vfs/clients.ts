@@ -240,7 +240,7 @@ export class TestVolume implements AsyncDisposable {
       maxReadahead: 1024 * 1024,
       xattr: true,
       handles,
-      journal: new Journal(journalFolder, journalBytes),
+      journal: new Journal(journalFolder, { segmentBytes: journalBytes }),
       clock: hasty,
       ...rest,
     });
