@@ -19,7 +19,7 @@ import { build, type Plugin } from 'esbuild';
 const root = resolve(import.meta.dirname, '..');
 
 /** Packages whose native binary is found by where the package lies. */
-const native = ['koffi', 'lz4-napi'];
+const native = ['koffi', 'lz4-napi', '@node-rs/crc32'];
 /** Loaded only if it is there, and not in the image: it is for machines without /dev/fuse. */
 const absent = ['fuse-native'];
 

@@ -7,7 +7,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -131,7 +131,15 @@ export function cargoTool(name: string, version: string): Promise<string> {
       throw new ToolMissing(
         `${name}: needs a current Rust to be built (cargo install ${name}@${version}); no cargo was found on PATH`,
       );
-    const env = { ...process.env, CARGO_TARGET_DIR: join(folder, 'target') };
+    // rustup's proxies look below HOME, which need not be the one that Rust was installed for.
+    const rustup = join(dirname(cargo), '../../.rustup');
+    const home = process.env['RUSTUP_HOME'] ?? (existsSync(rustup) ? resolve(rustup) : undefined);
+    const env = {
+      ...process.env,
+      CARGO_TARGET_DIR: join(folder, 'target'),
+      CARGO_HOME: join(cacheRoot, 'cargo'),
+      ...(home ? { RUSTUP_HOME: home } : {}),
+    };
     await run(cargo, ['install', '--quiet', '--root', folder, `${name}@${version}`], { env, maxBuffer: 1 << 26 });
     rmSync(join(folder, 'target'), { recursive: true, force: true });
   });

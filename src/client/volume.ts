@@ -8,7 +8,7 @@ import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
@@ -149,7 +149,7 @@ async function serveVolume(
   const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
-  const root = await findRoot(meta, options.subPath);
+  const root = await findRoot(meta, options.subPath, options.readOnly);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
     meta,
@@ -268,15 +268,17 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
   }
 }
 
-/** The inode of the directory that is the root of the mount. */
-async function findRoot(meta: Meta, subPath: string): Promise<Ino> {
+/** The inode of the directory that is the root of the mount; made where it is missing, unless the mount is read-only. */
+async function findRoot(meta: Meta, subPath: string, readOnly: boolean): Promise<Ino> {
   let ino: Ino = ROOT_INO;
   let walked = '';
   for (const name of subPath.split('/').filter((part) => part !== '')) {
     walked += `/${name}`;
     const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
+      // As JuiceFS and Kubernetes do: the directory is made. Whoever may use it decides its owner and mode from then on.
+      if (!readOnly && toErrno(error) === errno.ENOENT) return meta.mkdir(SYSTEM, ino, Buffer.from(name), 0o777, 0);
       throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
-        hint: 'Make it first (mount the whole volume and use mkdir), or correct the path.',
+        hint: 'The mount is read-only, so it cannot be made. Make it first, or correct the path.',
       });
     });
     if (entry.attr.type !== NodeType.Directory)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { crc32c, crc32cOfPieces, crc32cPieces } from './crc32c.ts';
+import { crc32c, crc32cOfPieces, crc32cPieces, softCrc32c, softCrc32cPieces } from './crc32c.ts';
 
 /** The definition, bit by bit. */
 function reference(data: Uint8Array): number {
@@ -27,6 +27,8 @@ test('any bytes at any alignment agree with the definition, whole or continued',
       data.set(bytes);
       const middle = Math.min(cut, bytes.length);
       assert.equal(crc32c(data), reference(data));
+      assert.equal(softCrc32c(data), reference(data));
+      assert.equal(softCrc32c(data.subarray(middle), softCrc32c(data.subarray(0, middle))), reference(data));
       assert.equal(crc32c(data.subarray(middle), crc32c(data.subarray(0, middle))), reference(data));
     }),
   );
@@ -42,6 +44,7 @@ test('pieces have the sums they have alone, and the sum of the whole follows fro
       );
       const sums = crc32cPieces(data, size);
       assert.deepEqual([...sums], expected);
+      assert.deepEqual([...softCrc32cPieces(data, size)], expected);
       assert.equal(crc32cOfPieces(data, size, sums), reference(data));
     }),
   );

@@ -1,11 +1,24 @@
 /**
  * CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), the checksum of JuiceFS's objects and cache files.
  *
- * Eight tables, eight bytes a step; where several pieces of equal length are summed, four run side by side so that the
+ * Computed by `@node-rs/crc32` (the processor's own instruction: 8 GB/s, 4 µs for 32 KiB) where its binary is there. Else here:
+ * eight tables, eight bytes a step; where several pieces of equal length are summed, four run side by side so that the
  * processor overlaps their table look-ups, and the sum of the whole follows from theirs by a shift per piece. Measured on
- * one core: 1.6 GB/s and 2.0 GB/s. Node's own `zlib.crc32` is another
- * polynomial, and the npm packages for this one are slower.
+ * one core: 1.6 GB/s and 2.0 GB/s. Node's own `zlib.crc32` is another polynomial.
  */
+import { createRequire } from 'node:module';
+
+type Native = (data: Uint8Array, previous: number) => number;
+
+/** Undefined where there is no binary for this machine. */
+const native = ((): Native | undefined => {
+  try {
+    return (createRequire(import.meta.url)('@node-rs/crc32') as { readonly crc32c: Native }).crc32c;
+  } catch {
+    return undefined;
+  }
+})();
+
 const POLYNOMIAL = 0x82f63b78;
 
 const tables = Array.from({ length: 8 }, () => new Int32Array(256));
@@ -42,6 +55,11 @@ function bytewise(crc: number, data: Uint8Array, from: number, to: number): numb
 
 /** The CRC-32C of `data`, unsigned; `previous` is the result for the bytes before it. */
 export function crc32c(data: Uint8Array, previous = 0): number {
+  return native ? native(data, previous) : softCrc32c(data, previous);
+}
+
+/** `crc32c` without the processor's instruction. */
+export function softCrc32c(data: Uint8Array, previous = 0): number {
   let crc = ~previous;
   if (!littleEndian || data.length < 16) return ~bytewise(crc, data, 0, data.length) >>> 0;
   const head = -data.byteOffset & 3;
@@ -65,6 +83,15 @@ export function crc32c(data: Uint8Array, previous = 0): number {
 
 /** The CRC-32C of each piece of `pieceSize` bytes (a multiple of 4), the last one shorter. */
 export function crc32cPieces(data: Uint8Array, pieceSize: number): Uint32Array {
+  if (!native) return softCrc32cPieces(data, pieceSize);
+  const sums = new Uint32Array(Math.ceil(data.length / pieceSize));
+  for (let piece = 0; piece < sums.length; piece++)
+    sums[piece] = native(data.subarray(piece * pieceSize, (piece + 1) * pieceSize), 0);
+  return sums;
+}
+
+/** `crc32cPieces` without the processor's instruction. */
+export function softCrc32cPieces(data: Uint8Array, pieceSize: number): Uint32Array {
   const sums = new Uint32Array(Math.ceil(data.length / pieceSize));
   let piece = 0;
   if (littleEndian && (data.byteOffset & 3) === 0) {
@@ -91,7 +118,7 @@ export function crc32cPieces(data: Uint8Array, pieceSize: number): Uint32Array {
       sums[piece + 3] = ~d;
     }
   }
-  for (; piece < sums.length; piece++) sums[piece] = crc32c(data.subarray(piece * pieceSize, (piece + 1) * pieceSize));
+  for (; piece < sums.length; piece++) sums[piece] = softCrc32c(data.subarray(piece * pieceSize, (piece + 1) * pieceSize));
   return sums;
 }
 

@@ -19,7 +19,7 @@ import { hourly } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { requireAccess } from './permissions.ts';
-import { rmdir, unlink } from './remove.ts';
+import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
 import { Session } from './sessions.ts';
@@ -118,6 +118,12 @@ export class VolumeMeta implements Meta {
     if (this.#options.backgroundJobs ?? true)
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
     return sid;
+  }
+
+  async resumed(): Promise<void> {
+    if (this.#volume.readOnly) return;
+    for (const ino of await this.#volume.engine.sustained(this.#volume.sid))
+      if (!this.#volume.files.removed(ino)) await deleteSustained(this.#volume, this.#volume.sid, ino);
   }
 
   #every(name: string, pause: number, run: () => Promise<void>, first = pause): void {

@@ -35,11 +35,11 @@ function opened(): OpenFiles {
   return files;
 }
 
-test('views of chunks stay while mtime and length stand, and go when others have changed the file', () => {
+test('views of chunks stay while times and length stand, and go when others have changed the file', () => {
   const files = opened();
-  files.note(file, { ...attr, mode: 0o600, ctime: 9 });
+  files.note(file, { ...attr, mode: 0o600, atime: 9 });
   assert.equal(files.chunk(file, 0), pieces);
-  for (const changed of [{ mtimensec: 1 }, { mtime: 2 }, { length: 11 }]) {
+  for (const changed of [{ mtimensec: 1 }, { mtime: 2 }, { ctime: 2 }, { ctimensec: 1 }, { length: 11 }]) {
     const other = opened();
     other.note(file, { ...attr, ...changed });
     assert.equal(other.chunk(file, 0), undefined);

@@ -1,8 +1,9 @@
 /**
  * Files this session has open, and what is known of their chunks.
  *
- * A chunk's view may be used as long as the file's mtime and length are those it was read under: every open asks for fresh
- * attributes (close-to-open), and `note` drops the views when these differ. Own writes drop the chunk they change. After the
+ * A chunk's view may be used as long as the file's times and length are those it was read under: every open asks for fresh
+ * attributes (close-to-open), and `note` drops the views when these differ. The change time is looked at as well, for the time
+ * of modification can be set back over changed data (cp -p, rsync -t). Own writes drop the chunk they change. After the
  * last close the views stay for the next open.
  *
  * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
@@ -17,6 +18,8 @@ interface OpenFile {
   opens: number;
   mtime: number;
   mtimensec: number;
+  ctime: number;
+  ctimensec: number;
   length: number;
   chunks: Map<number, readonly Piece[]> | undefined;
   /** Counts what made views invalid, so that a view read before is not kept. */
@@ -39,7 +42,7 @@ export class OpenFiles {
     }
     const closed = this.#closed.get(ino);
     this.#closed.delete(ino);
-    const fresh = { mtime: 0, mtimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
+    const fresh = { mtime: 0, mtimensec: 0, ctime: 0, ctimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
     this.#open.set(ino, closed ? { ...closed, opens: 1, removed: false } : { ...fresh, opens: 1 });
   }
 
@@ -74,10 +77,8 @@ export class OpenFiles {
   note(ino: Ino, attr: Attr): void {
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
-    if (file.mtime !== attr.mtime || file.mtimensec !== attr.mtimensec || file.length !== attr.length) this.#drop(file);
-    file.mtime = attr.mtime;
-    file.mtimensec = attr.mtimensec;
-    file.length = attr.length;
+    if (!isAsOf(file, attr)) this.#drop(file);
+    stamp(file, attr);
   }
 
   /**
@@ -88,10 +89,7 @@ export class OpenFiles {
     this.note(ino, before);
     if (index !== undefined) this.invalidate(ino, index);
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
-    if (!file) return;
-    file.mtime = after.mtime;
-    file.mtimensec = after.mtimensec;
-    file.length = after.length;
+    if (file) stamp(file, after);
   }
 
   chunk(ino: Ino, index: number): readonly Piece[] | undefined {
@@ -145,4 +143,22 @@ export class OpenFiles {
     this.#closed.clear();
     if (this.#pieces > MAX_PIECES / 2) for (const file of this.#open.values()) this.#drop(file);
   }
+}
+
+function isAsOf(file: OpenFile, attr: Attr): boolean {
+  return (
+    file.mtime === attr.mtime &&
+    file.mtimensec === attr.mtimensec &&
+    file.ctime === attr.ctime &&
+    file.ctimensec === attr.ctimensec &&
+    file.length === attr.length
+  );
+}
+
+function stamp(file: OpenFile, { mtime, mtimensec, ctime, ctimensec, length }: Attr): void {
+  file.mtime = mtime;
+  file.mtimensec = mtimensec;
+  file.ctime = ctime;
+  file.ctimensec = ctimensec;
+  file.length = length;
 }

@@ -132,6 +132,11 @@ export interface Meta {
    * client of the same mount, whose open files and locks this one goes on with.
    */
   newSession(mountPoint: string, resume?: number): Promise<number>;
+  /**
+   * After a take-over, when every file that is still open has been opened again: the files without a name that the earlier client
+   * kept are deleted with their last close, or now where nobody has them open.
+   */
+  resumed(): Promise<void>;
   /** Flushes statistics, releases what this session holds, ends background work, closes the engine. With `keepSession` its session lives on for the next client. */
   close(options?: { readonly keepSession?: boolean }): Promise<void>;
 
@@ -185,7 +190,7 @@ export interface Meta {
   /** Ends an open; the last one of an unlinked file deletes it. */
   release(ino: Ino): Promise<void>;
 
-  /** The view of one chunk, pieces in order from 0; from the cache of open files where mtime still stands. */
+  /** The view of one chunk, pieces in order from 0; from the cache of open files where times and length still stand. */
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]>;
   /** Drops what is cached of a file's slices (a block was missing: the list was old). */
   invalidateChunk(ino: Ino, index: number): void;

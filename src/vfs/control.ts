@@ -197,7 +197,7 @@ async function nameIn(meta: Meta, parent: Ino, ino: Ino): Promise<string | undef
   return undefined;
 }
 
-/** The bytes of an `info` request. */
+/** The bytes of an `info` request. What is below a directory is counted, not taken from its statistics, which lag behind. */
 export function infoRequest(inode: bigint, recursive: boolean, raw: boolean): Buffer {
   const request = Buffer.alloc(HEADER + 11);
   request.writeUInt32BE(INFO, 0);
@@ -205,6 +205,7 @@ export function infoRequest(inode: bigint, recursive: boolean, raw: boolean): Bu
   request.writeBigUInt64BE(inode, HEADER);
   request[HEADER + 8] = recursive ? 1 : 0;
   request[HEADER + 9] = raw ? 1 : 0;
+  request[HEADER + 10] = recursive ? 1 : 0;
   return request;
 }
 

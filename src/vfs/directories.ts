@@ -1,5 +1,10 @@
-/** Open directories: listings in the order of their offsets, with what the kernel is told along (READDIRPLUS). */
+/**
+ * Open directories: listings in the order of their offsets, with what the kernel is told along (READDIRPLUS). By an entry with
+ * attributes the kernel makes the name exist: so names that were fetched for an earlier request are told without where this
+ * client has changed the directory since, or where they are no longer fresh.
+ */
 import type { DirSink, FuseRequest, Reply } from '../fuse/types.ts';
+import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Meta, SYSTEM } from '../meta/types.ts';
@@ -12,6 +17,9 @@ import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
 const SMALLEST = 32;
 const SMALLEST_PLUS = 160;
 
+/** How old a name may be that is told with attributes, milliseconds. */
+const FRESH_MS = 1000;
+
 const DOT = 0x2e;
 const isDots = (name: Buffer): boolean => name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT));
 
@@ -19,13 +27,15 @@ export class DirectoryOperations {
   readonly #meta: Meta;
   readonly #nodes: Nodes;
   readonly #handles: Handles;
+  readonly #clock: Clock;
   readonly #hideInternal: boolean;
 
   /** `hideInternal` leaves the virtual files out of listings. */
-  constructor(meta: Meta, nodes: Nodes, handles: Handles, hideInternal: boolean) {
+  constructor(meta: Meta, nodes: Nodes, handles: Handles, clock: Clock, hideInternal: boolean) {
     this.#meta = meta;
     this.#nodes = nodes;
     this.#handles = handles;
+    this.#clock = clock;
     this.#hideInternal = hideInternal;
   }
 
@@ -45,12 +55,22 @@ export class DirectoryOperations {
     const open = this.#handles.get(handle);
     if (open?.kind !== 'directory') throw new FsError('EBADF');
     const listed = open.turn.then(async () => {
-      open.listing ??= new DirectoryListing(this.#meta, this.#nodes.inside(ino), await this.#firstEntries(ino));
+      open.listing ??= new DirectoryListing(this.#meta, this.#nodes.inside(ino), await this.#firstEntries(ino), () => ({
+        moment: this.#nodes.moment,
+        time: this.#clock.monotonic(),
+      }));
       let next = offset;
       const limit = Math.max(1, Math.floor(size / (plus ? SMALLEST_PLUS : SMALLEST)));
       for (;;) {
         const entries = await open.listing.from(context(request), next, limit);
-        if (entries.length === 0 || !this.#fill(reply.sink, plus ? await this.#withAttributes(entries) : entries, plus)) break;
+        const { asked } = open.listing;
+        const { moment } = this.#nodes;
+        const isFresh =
+          plus &&
+          !this.#nodes.files.changes.since(this.#nodes.inside(ino), asked.moment) &&
+          this.#clock.monotonic() - asked.time <= FRESH_MS;
+        if (entries.length === 0) break;
+        if (!this.#fill(reply.sink, isFresh ? await this.#withAttributes(entries) : entries, isFresh, moment)) break;
         next += entries.length;
       }
       reply.directory();
@@ -59,8 +79,8 @@ export class DirectoryOperations {
     return listed;
   }
 
-  releasedir(_request: FuseRequest, reply: Reply, _ino: Ino, handle: number): void {
-    const open = this.#handles.remove(handle);
+  releasedir(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
+    const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'directory') open.listing?.close();
     reply.ok();
   }
@@ -85,14 +105,14 @@ export class DirectoryOperations {
     return ino === ROOT_INO && !this.#hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
   }
 
-  /** False where the kernel's buffer is full. */
-  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean): boolean {
+  /** False where the kernel's buffer is full. `plus`: with the attributes there are, asked for at `moment`. */
+  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean, moment: number): boolean {
     const nodes = this.#nodes;
     for (const { name, ino, type, attr, offset } of entries) {
       const virtual = nodes.virtual.get(ino);
       const taken =
-        plus && attr
-          ? sink.addPlus(name, nodes.entry({ ino, attr }, virtual ? VIRTUAL_TIMEOUT : undefined), offset)
+        plus && attr && !nodes.files.changes.since(ino, moment)
+          ? sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual ? VIRTUAL_TIMEOUT : undefined), offset)
           : sink.add(name, nodes.outside(ino), direntType(type), offset);
       if (!taken) return false;
     }

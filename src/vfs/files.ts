@@ -4,6 +4,7 @@
 import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Attr, Meta } from '../meta/types.ts';
+import { Changes } from './changes.ts';
 import { FileWriter, type WriterDependencies } from './writer.ts';
 
 /** Inodes whose last seen mtime is remembered after close, to tell whether the kernel's page cache still holds. */
@@ -19,13 +20,11 @@ export interface OpenFile {
   writer: FileWriter | undefined;
 }
 
-interface Seen {
-  readonly mtime: number;
-  readonly mtimensec: number;
-  readonly length: number;
-}
+type Seen = Pick<Attr, 'mtime' | 'mtimensec' | 'ctime' | 'ctimensec' | 'length'>;
 
 export class OpenFiles {
+  /** What was changed here; whoever asks the database for attributes takes its moment first. */
+  readonly changes = new Changes();
   readonly #meta: Meta;
   readonly #with: WriterDependencies;
   readonly #clock: Clock;
@@ -42,7 +41,7 @@ export class OpenFiles {
     this.#with = {
       ...dependencies,
       committed: (ino, attr) => {
-        this.refresh(ino, attr);
+        this.changed(ino, attr);
         // What others wrote in between may lie under our own mtime: the next open starts with an empty page cache.
         this.#seen.delete(ino);
       },
@@ -54,26 +53,58 @@ export class OpenFiles {
     return this.#files.get(ino);
   }
 
-  /** Counts one more handle. `attr` is fresh from the database. */
-  opened(ino: Ino, attr: Attr): OpenFile {
-    const file = this.#files.get(ino) ?? { ino, handles: 0, length: attr.length, writer: undefined };
+  /** Counts one more handle. `attr` was asked for at `moment`. */
+  opened(ino: Ino, attr: Attr, moment: number): OpenFile {
+    const file = this.#files.get(ino) ?? { ino, handles: 0, length: 0, writer: undefined };
     file.handles++;
-    file.length = attr.length;
+    file.length = this.changes.current(ino, attr, moment).length;
     this.#files.set(ino, file);
     return file;
   }
 
-  /** True where the kernel's pages of an earlier open still hold; remembers this open's state. */
-  unchanged(ino: Ino, { mtime, mtimensec, length }: Attr): boolean {
+  /** A file that nobody has open, for data to be committed; `forget` ends it. */
+  adopted(ino: Ino, attr: Attr, moment: number): OpenFile {
+    const file = this.opened(ino, attr, moment);
+    file.handles--;
+    return file;
+  }
+
+  /** Drops the state of a file that nobody has open and that has nothing to commit. */
+  forget(ino: Ino): void {
+    const file = this.#files.get(ino);
+    if (file?.handles === 0 && !file.writer?.dirty) this.#files.delete(ino);
+  }
+
+  /**
+   * True where the kernel's pages of an earlier open still hold; remembers this open's state. The change time is part of it: the
+   * time of modification can be set back (cp -p, rsync -t).
+   */
+  unchanged(ino: Ino, { mtime, mtimensec, ctime, ctimensec, length }: Attr): boolean {
     const before = this.#seen.get(ino);
     if (before) this.#seen.delete(ino);
     else if (this.#seen.size >= MAX_SEEN) for (const oldest of this.#seen.keys()) if (this.#seen.delete(oldest)) break;
-    this.#seen.set(ino, { mtime, mtimensec, length });
-    return before !== undefined && before.mtime === mtime && before.mtimensec === mtimensec && before.length === length;
+    this.#seen.set(ino, { mtime, mtimensec, ctime, ctimensec, length });
+    return (
+      before !== undefined &&
+      before.mtime === mtime &&
+      before.mtimensec === mtimensec &&
+      before.ctime === ctime &&
+      before.ctimensec === ctimensec &&
+      before.length === length
+    );
   }
 
-  /** Takes newer attributes of the database. */
-  refresh(ino: Ino, attr: Attr): void {
+  /** Takes attributes of the database that were asked for at `moment`; answers them with what was committed since. */
+  refresh(ino: Ino, attr: Attr, moment: number): Attr {
+    const current = this.changes.current(ino, attr, moment);
+    const file = this.#files.get(ino);
+    if (file) file.length = current.length;
+    return current;
+  }
+
+  /** The file's data was changed from here, and these are its attributes now. */
+  changed(ino: Ino, attr: Attr): void {
+    this.changes.data(ino, attr);
     const file = this.#files.get(ino);
     if (file) file.length = attr.length;
   }
@@ -101,7 +132,7 @@ export class OpenFiles {
 
   async #release(file: OpenFile): Promise<void> {
     if (file.handles === 0 && file.writer?.dirty) await file.writer.flush();
-    if (file.handles === 0 && !file.writer?.dirty && this.#files.get(file.ino) === file) this.#files.delete(file.ino);
+    this.forget(file.ino);
     // The metadata counts opens itself; a failure here is mended when the session ends.
     await this.#meta.release(file.ino).catch(() => {});
   }

@@ -66,9 +66,13 @@ export class Handles {
     return this.#table[number - 1];
   }
 
-  remove(number: number): Handle | undefined {
+  /**
+   * Ends a handle of this inode. A number of a client that died may be of a handle that was not noted (a virtual file) and be
+   * in use again for another one, which must stay.
+   */
+  remove(number: number, ino: Ino): Handle | undefined {
     const handle = this.#table[number - 1];
-    if (!handle) return undefined;
+    if (handle?.ino !== ino) return undefined;
     this.#table[number - 1] = undefined;
     this.#free.push(number);
     if (handle.kind !== 'virtual') this.#journal?.remove(number);

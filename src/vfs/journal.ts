@@ -4,33 +4,24 @@
  * A WRITE is acknowledged before its bytes are in the object store. Should the process die then, the application would
  * have been told of bytes that nobody has: its fsync, sent again to the next client, would succeed over a hole. So each
  * write is first put into a segment file (page cache: it survives SIGKILL, not the machine), and a client that takes the
- * session over writes again what was not committed. Repeating a committed write is harmless, because everything that
- * is not a write (truncate, rename of times, another client's turn) is preceded by a flush, which leaves a `clean` mark.
+ * session over writes again what was not committed. Repeating all writes of a file from some point on is harmless; repeating
+ * an older one without a newer one over it is not, nor is repeating one after something that is not a write (truncate, another
+ * client's turn; each is preceded by a flush). Hence *marks*, which say up to where a file's writes are over: one is put down
+ * whenever a file has nothing more to commit; and one for each file that an older segment still holds, when a newer segment
+ * is removed.
  *
  * Segment file: records `u32 length of data | u32 magic | u64 inode | u64 offset | i64 time in ns`, little-endian, then the
- * data; `length` 0xffffffff is the clean mark of an inode. A torn record at the end (death within the write) was
- * never acknowledged and is left out. A segment whose writes are all committed is cut down to its clean marks, which
- * still speak of older segments, and removed when there are none; so the folder holds the segments that dirty bytes lie in,
- * one more, and some marks.
+ * data. `length` 0xffffffff is a mark: the inode's records before byte `time` of segment number `offset` are over. A torn
+ * record at the end (death within the write) was never acknowledged and is left out.
+ *
+ * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
+ * folder holds the segments with dirty bytes, and those of the same files that were begun since.
  *
  * A disk that is full (or gone) fails no write: `write` throws JournalFull and has then changed nothing, and the caller stores
- * the bytes before it answers. A clean mark for which there is no room is made by overwriting instead: the records of the
- * inode get the inode 0, which nobody has.
+ * the bytes before it answers. A mark for which there is no room is made by overwriting instead: the records that are over get
+ * the inode 0, which nobody has.
  */
-import {
-  closeSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readSync,
-  renameSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-  writevSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, readSync, readdirSync, rmSync, truncateSync, writeSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
@@ -39,24 +30,13 @@ import { type Logger, nullLogger } from '../lib/log.ts';
 
 const HEADER = 32;
 const MAGIC = 0x4a504a31;
-const CLEAN = 0xffffffff;
+/** A full disk is told of once in this time, milliseconds. */
+const WARNING_MS = 60_000;
+/** In place of a length. */
+const MARK = 0xffffffff;
+const SEGMENT_BYTES = 32 * 1024 * 1024;
 /** Largest data of one record: the kernel's largest write. */
 const MAX_DATA = 1024 * 1024;
-
-/** Time between two warnings of a disk that is full, milliseconds. */
-const WARNING_MS = 60_000;
-
-/** The journal could not take a write, for want of space as a rule; it is as it was before. */
-export class JournalFull extends Error {
-  override readonly name = 'JournalFull';
-}
-
-export interface JournalOptions {
-  /** A segment is closed when it has reached this many bytes. @default 32 MiB */
-  readonly segmentBytes?: number;
-  readonly logger?: Logger;
-  readonly clock?: Clock;
-}
 
 /** Where a write was put; `release` it once the bytes are committed. */
 export interface Segment {
@@ -64,10 +44,24 @@ export interface Segment {
   readonly path: string;
   /** Slices whose bytes lie here and are not committed. */
   users: number;
-  /** Inodes that it has a clean mark of. */
-  readonly clean: Set<Ino>;
-  /** Holds nothing but marks any more. */
-  cut: boolean;
+  /** Where the last record of each inode begins. */
+  readonly last: Map<Ino, number>;
+  /** Inodes of which a mark stands here. */
+  readonly marks: Set<Ino>;
+}
+
+/** A place in the journal: bytes from the start of a segment. */
+interface Place {
+  readonly index: number;
+  readonly position: number;
+}
+
+function isIn(segments: readonly Segment[], ino: Ino): boolean {
+  return segments.some(({ last }) => last.has(ino));
+}
+
+function isBefore(a: Place, b: Place): boolean {
+  return a.index < b.index || (a.index === b.index && a.position < b.position);
 }
 
 export interface JournaledWrite {
@@ -77,37 +71,54 @@ export interface JournaledWrite {
   readonly data: Buffer;
 }
 
+/** The journal has no room for a write, which it has not taken. */
+export class JournalFull extends Error {
+  override readonly name = 'JournalFull';
+}
+
+export interface JournalOptions {
+  /** A segment is closed when it has reached this many bytes. @default 32 MiB */
+  readonly segmentBytes?: number | undefined;
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+}
+
 export class Journal {
   readonly #folder: string;
-  readonly #header = Buffer.alloc(HEADER);
-  #file: number | undefined;
-  /** Oldest first; the last is the one being written. */
-  readonly #segments: Segment[] = [];
   readonly #segmentBytes: number;
+  readonly #header = Buffer.alloc(HEADER);
+  /** Those that are there, oldest first; the last one may be open. */
+  #segments: Segment[] = [];
+  #file: number | undefined;
+  #current: Segment | undefined;
   #bytes = 0;
+  #position = 0;
   #next: number;
+  /** Up to where the writes of an inode are over, for inodes that the segments hold. */
+  readonly #over = new Map<Ino, Place>();
+
   readonly #logger: Logger;
   readonly #clock: Clock;
   #quietUntil = -Infinity;
 
   /** Opens the folder, which is made where it is missing. New segments follow those that are there. */
-  constructor(
-    folder: string,
-    { logger = nullLogger, clock = systemClock, segmentBytes = 32 * 1024 * 1024 }: JournalOptions = {},
-  ) {
+  constructor(folder: string, { segmentBytes = SEGMENT_BYTES, logger = nullLogger, clock = systemClock }: JournalOptions = {}) {
     this.#folder = folder;
+    this.#segmentBytes = segmentBytes;
     this.#logger = logger;
     this.#clock = clock;
-    this.#segmentBytes = segmentBytes;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }
 
-  /** Puts one write down. Throws JournalFull. */
+  /** Puts one write down. Throws JournalFull, and has then changed nothing. */
   write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
     try {
       const segment = this.#segment();
+      const position = this.#bytes;
       this.#append(data.length, ino, offset, timeNs, data);
+      segment.last.set(ino, position);
+      this.#position = position;
       return segment;
     } catch (error) {
       this.#warn(error);
@@ -115,123 +126,103 @@ export class Journal {
     }
   }
 
-  /** Notes that everything written to this inode so far is committed. Never fails. */
+  /** Where the last record begins in its segment. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Notes that everything written to this inode so far is committed, or given up. Never fails. */
   clean(ino: Ino): void {
-    if (this.#file === undefined) return;
-    try {
-      this.#append(CLEAN, ino, 0, 0n, undefined);
-      this.#segments.at(-1)?.clean.add(ino);
-    } catch (error) {
-      this.#warn(error);
-      this.#overwrite(ino);
-    }
+    if (!isIn(this.#segments, ino)) return;
+    this.#over.set(ino, { index: this.#next - 1, position: this.#current ? this.#bytes : Number.MAX_SAFE_INTEGER });
+    this.#mark(ino);
+    this.#sweep();
+  }
+
+  /** Notes that the writes of this inode are over up to a place: the first record of its oldest slice that is not committed. */
+  over(ino: Ino, index: number, position: number): void {
+    this.#over.set(ino, { index, position });
+    this.#sweep();
   }
 
   hold(segment: Segment): void {
     segment.users++;
   }
 
-  /** The bytes of one holder are committed (or given up); what nobody needs any more is removed. */
+  /** The bytes of one holder are committed (or given up). */
   release(segment: Segment): void {
     segment.users--;
-    if (segment.users === 0) this.#tidy(segment);
+    if (segment.users === 0) this.#sweep();
   }
 
   /** Ends cleanly: all data is committed, nothing is kept. */
   close(): void {
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
-    this.#segments.length = 0;
+    this.#current = undefined;
+    this.#segments = [];
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  #segment(): Segment {
-    const last = this.#segments.at(-1);
-    if (last && this.#bytes < this.#segmentBytes) return last;
-    const path = join(this.#folder, `${this.#next}.segment`);
-    const file = openSync(path, 'a', 0o600);
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = file;
-    const segment = { index: this.#next++, path, users: 0, clean: new Set<Ino>(), cut: false };
-    this.#segments.push(segment);
-    this.#bytes = 0;
-    if (last?.users === 0) this.#tidy(last);
-    return segment;
+  /** Removes the segments that nobody needs. */
+  #sweep(): void {
+    for (const segment of this.#segments.slice()) {
+      if (segment.users > 0) continue;
+      // The open one is filled further, but not for ever: it would grow with everything that was committed.
+      if (segment === this.#current && this.#bytes <= this.#segmentBytes / 8) continue;
+      const older = this.#segments.slice(0, this.#segments.indexOf(segment));
+      if (!older.every((each) => this.#isOver(each, segment))) continue;
+      const marks = [...new Set([...segment.last.keys(), ...segment.marks])].filter((ino) => isIn(older, ino));
+      // Marks alone would only be put down again.
+      if (segment.last.size === 0 && marks.length > 0) continue;
+      if (segment === this.#current) this.#closeCurrent();
+      for (const ino of marks) this.#mark(ino);
+      rmSync(segment.path, { force: true });
+      this.#segments.splice(this.#segments.indexOf(segment), 1);
+      for (const ino of segment.last.keys()) if (!isIn(this.#segments, ino)) this.#over.delete(ino);
+    }
   }
 
-  /** Removes what is not needed now that nobody holds this segment. */
-  #tidy(segment: Segment): void {
-    for (let oldest = this.#segments[0]; oldest?.users === 0 && this.#segments.length > 1; oldest = this.#segments[0]) {
-      remove(oldest.path);
-      this.#segments.shift();
+  /** True where the older segment has nothing that must be repeated of an inode whose newer writes are in `segment`. */
+  #isOver(older: Segment, segment: Segment): boolean {
+    for (const ino of segment.last.keys()) {
+      const position = older.last.get(ino);
+      if (position === undefined) continue;
+      const over = this.#over.get(ino);
+      if (!over || !isBefore({ index: older.index, position }, over)) return false;
     }
-    if (this.#segments.length > 1) {
-      if (segment !== this.#segments.at(-1) && this.#segments.includes(segment)) this.#cut(segment);
-      return;
-    }
-    const [only] = this.#segments;
-    if (only?.users !== 0 || this.#bytes <= this.#segmentBytes / 8 || this.#file === undefined) return;
-    // Nothing in it is needed any more: start it over instead of letting it grow.
-    ftruncateSync(this.#file, 0);
-    only.clean.clear();
-    this.#bytes = 0;
+    return true;
   }
 
-  /** Leaves a segment only its marks. Where that cannot be done it stays as it is, which is right, too. */
-  #cut(segment: Segment): void {
-    if (segment.cut) return;
-    const marks = Buffer.alloc(segment.clean.size * HEADER);
-    let at = 0;
-    for (const ino of segment.clean) at += writeHeader(marks, at, CLEAN, ino, 0, 0n);
-    const temporary = `${segment.path}.tmp`;
+  #mark(ino: Ino): void {
+    const over = this.#over.get(ino);
+    if (!over) return;
     try {
-      writeFileSync(temporary, marks, { mode: 0o600 });
-      renameSync(temporary, segment.path);
-      segment.cut = true;
+      const segment = this.#segment();
+      this.#append(MARK, ino, over.index, BigInt(over.position), undefined);
+      segment.marks.add(ino);
     } catch (error) {
-      remove(temporary);
       this.#warn(error);
+      this.#overwrite(ino, over);
     }
   }
 
-  #append(length: number, ino: Ino, offset: number, timeNs: bigint, data: Buffer | undefined): void {
-    const header = this.#header;
-    writeHeader(header, 0, length, ino, offset, timeNs);
-    const file = this.#file;
-    if (file === undefined) throw new Error('the journal has no open segment');
-    const before = this.#bytes;
-    const wanted = HEADER + (data?.length ?? 0);
-    const written = data ? writevSync(file, [header, data]) : writevSync(file, [header]);
-    if (written !== wanted) {
-      ftruncateSync(file, before);
-      throw new Error(`only ${written} of ${wanted} bytes could be written`);
-    }
-    this.#bytes += wanted;
-  }
-
-  /** Makes the records of an inode nobody's. Where even that fails the journal is given up as it is: it would be wrong. */
-  #overwrite(ino: Ino): void {
-    const files = segments(this.#folder);
+  /** Makes the records of an inode before a place nobody's. Where even that fails the journal is given up: it would be wrong. */
+  #overwrite(ino: Ino, before: Place): void {
+    const nobody = Buffer.alloc(8);
     try {
-      const nobody = Buffer.alloc(8);
-      for (const { path } of files) {
+      for (const { index, path } of this.#segments) {
         const file = openSync(path, 'r+');
         try {
-          for (const record of records([{ path }], false)) if (record.ino === ino) writeSync(file, nobody, 0, 8, record.at + 8);
+          for (const record of records([{ index, path }], false))
+            if (record.ino === ino && isBefore(record, before)) writeSync(file, nobody, 0, nobody.length, record.position + 8);
         } finally {
           closeSync(file);
         }
       }
     } catch (error) {
       this.#logger.error('the journal of written data was given up', { folder: this.#folder, error: messageOf(error) });
-      for (const { path } of files) {
-        try {
-          truncateSync(path, 0);
-        } catch {
-          // Unreachable for us is unreachable for the next client.
-        }
-      }
-      this.#bytes = 0;
+      for (const { path } of this.#segments) rmSync(path, { force: true });
     }
   }
 
@@ -244,21 +235,46 @@ export class Journal {
       error: messageOf(error),
     });
   }
-}
 
-/** Answers its length. */
-function writeHeader(target: Buffer, at: number, length: number, ino: Ino, offset: number, timeNs: bigint): number {
-  target.writeUInt32LE(length, at);
-  target.writeUInt32LE(MAGIC, at + 4);
-  writeInoLE(target, ino, at + 8);
-  writeU64LE(target, offset, at + 16);
-  target.writeBigInt64LE(timeNs, at + 24);
-  return HEADER;
-}
+  #segment(): Segment {
+    if (this.#current && this.#bytes < this.#segmentBytes) return this.#current;
+    const index = this.#next;
+    const path = join(this.#folder, `${index}.segment`);
+    const file = openSync(path, 'a', 0o600);
+    this.#next++;
+    this.#closeCurrent();
+    this.#file = file;
+    this.#current = { index, path, users: 0, last: new Map(), marks: new Set() };
+    this.#segments.push(this.#current);
+    this.#bytes = 0;
+    return this.#current;
+  }
 
-/** A file that somebody else took away is as good as removed. */
-function remove(path: string): void {
-  rmSync(path, { force: true });
+  #closeCurrent(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+    this.#current = undefined;
+  }
+
+  #append(length: number, ino: Ino, offset: number, timeNs: bigint, data: Buffer | undefined): void {
+    const header = this.#header;
+    header.writeUInt32LE(length, 0);
+    header.writeUInt32LE(MAGIC, 4);
+    writeInoLE(header, ino, 8);
+    writeU64LE(header, offset, 16);
+    header.writeBigInt64LE(timeNs, 24);
+    const file = this.#file;
+    if (file === undefined) throw new Error('the journal has no open segment');
+    const before = this.#bytes;
+    const wanted = HEADER + (data?.length ?? 0);
+    const written = data ? writevSync(file, [header, data]) : writevSync(file, [header]);
+    if (written !== wanted) {
+      const path = this.#current?.path;
+      if (path) truncateSync(path, before);
+      throw Object.assign(new Error(`the journal in ${this.#folder} took ${written} of ${wanted} bytes`), { code: 'ENOSPC' });
+    }
+    this.#bytes += wanted;
+  }
 }
 
 function segments(folder: string): { readonly index: number; readonly path: string }[] {
@@ -274,18 +290,18 @@ function segments(folder: string): { readonly index: number; readonly path: stri
  */
 export function readJournal(folder: string): { writes(): Generator<JournaledWrite>; forget(): void } {
   const files = segments(folder);
-  const cleanAt = new Map<Ino, number>();
-  let sequence = 0;
+  const over = new Map<Ino, Place>();
   for (const record of records(files, false)) {
-    sequence++;
-    if (record.clean) cleanAt.set(record.ino, sequence);
+    if (!record.mark) continue;
+    const place = { index: record.offset, position: Number(record.timeNs) };
+    const known = over.get(record.ino);
+    if (!known || isBefore(known, place)) over.set(record.ino, place);
   }
   return {
     *writes() {
-      let at = 0;
       for (const record of records(files, true)) {
-        at++;
-        if (!record.clean && record.ino !== 0 && at > (cleanAt.get(record.ino) ?? 0)) yield record;
+        const mark = over.get(record.ino);
+        if (!record.mark && record.ino !== 0 && !(mark && isBefore(record, mark))) yield record;
       }
     },
     forget() {
@@ -295,20 +311,20 @@ export function readJournal(folder: string): { writes(): Generator<JournaledWrit
 }
 
 function* records(
-  files: readonly { readonly path: string }[],
+  files: readonly { readonly index: number; readonly path: string }[],
   withData: boolean,
-): Generator<JournaledWrite & { readonly clean: boolean; /** Position in its file. */ readonly at: number }> {
+): Generator<JournaledWrite & Place & { readonly mark: boolean }> {
   const header = Buffer.alloc(HEADER);
   const none = Buffer.alloc(0);
-  for (const { path } of files) {
+  for (const { index, path } of files) {
     const file = openSync(path, 'r');
     try {
       let position = 0;
       while (readSync(file, header, 0, HEADER, position) === HEADER && header.readUInt32LE(4) === MAGIC) {
         const length = header.readUInt32LE(0);
-        const clean = length === CLEAN;
-        if (!clean && length > MAX_DATA) break;
-        const size = clean ? 0 : length;
+        const mark = length === MARK;
+        if (!mark && length > MAX_DATA) break;
+        const size = mark ? 0 : length;
         const data = withData && size > 0 ? Buffer.allocUnsafe(size) : none;
         const probe = Buffer.alloc(1);
         const whole =
@@ -317,14 +333,8 @@ function* records(
             ? readSync(file, data, 0, size, position + HEADER) === size
             : readSync(file, probe, 0, 1, position + HEADER + size - 1) === 1);
         if (!whole) break;
-        yield {
-          ino: readInoLE(header, 8),
-          offset: readU64LE(header, 16),
-          timeNs: header.readBigInt64LE(24),
-          data,
-          clean,
-          at: position,
-        };
+        const offset = readU64LE(header, 16);
+        yield { ino: readInoLE(header, 8), offset, timeNs: header.readBigInt64LE(24), data, mark, index, position };
         position += HEADER + size;
       }
     } finally {

@@ -28,7 +28,8 @@ export class NameOperations {
   async lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
     const nodes = this.#nodes;
     const file = nodes.virtual.named(name, parent === ROOT_INO);
-    if (file) return reply.entry(nodes.entry({ ino: file.ino, attr: nodes.virtual.attr(file) }, VIRTUAL_TIMEOUT));
+    if (file) return reply.entry(nodes.entry({ ino: file.ino, attr: nodes.virtual.attr(file) }, nodes.moment, VIRTUAL_TIMEOUT));
+    const { moment } = nodes;
     let entry: Entry;
     try {
       entry = await this.#meta.lookup(context(request), nodes.inside(parent), name);
@@ -37,7 +38,7 @@ export class NameOperations {
         return reply.negative(nodes.options.negativeTimeout);
       throw error;
     }
-    reply.entry(nodes.entry(entry));
+    reply.entry(nodes.entry(entry, moment));
   }
 
   async getattr(_request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
@@ -48,9 +49,10 @@ export class NameOperations {
     const remaining = this.#fresh.remaining(node);
     const known = remaining > 0 ? this.#meta.lastSeen(node) : undefined;
     if (known?.type === NodeType.Directory) return reply.attr(toFuseAttr(ino, known), remaining);
+    const { moment } = nodes;
     const attr = await this.#meta.getattr(SYSTEM, node);
     if (attr.type === NodeType.Directory) this.#fresh.fetched(node);
-    nodes.replyAttr(reply, ino, attr);
+    nodes.replyAttr(reply, ino, attr, moment);
   }
 
   async setattr(request: FuseRequest, reply: Reply, ino: Ino, set: FuseSetAttr): Promise<void> {
@@ -64,7 +66,7 @@ export class NameOperations {
     let attr: Attr | undefined;
     if (set.size !== undefined) {
       attr = await this.#meta.truncate(ctx, node, set.size);
-      this.#nodes.files.refresh(node, attr);
+      this.#nodes.files.changed(node, attr);
     }
     const { mode, uid, gid, atime, mtime } = set;
     const changes: SetAttr = {
@@ -74,9 +76,11 @@ export class NameOperations {
       ...(atime === undefined ? {} : { atime }),
       ...(mtime === undefined ? {} : { mtime }),
     };
+    const { moment } = this.#nodes;
     if (Object.keys(changes).length > 0) attr = await this.#meta.setattr(ctx, node, changes);
     if (set.killSuidGid) attr = (await dropPrivileges(this.#meta, node, attr)) ?? attr;
-    this.#nodes.replyAttr(reply, ino, attr ?? (await this.#meta.getattr(SYSTEM, node)));
+    this.#nodes.files.changes.node(node);
+    this.#nodes.replyAttr(reply, ino, attr ?? (await this.#meta.getattr(SYSTEM, node)), moment);
   }
 
   async readlink(request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
@@ -86,7 +90,8 @@ export class NameOperations {
   async symlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, target: Buffer): Promise<void> {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
-    reply.entry(nodes.entry(await this.#meta.symlink(context(request), nodes.inside(parent), name, target)));
+    const node = nodes.inside(parent);
+    this.#created(reply, node, await this.#meta.symlink(context(request), node, name, target));
   }
 
   async mknod(
@@ -103,24 +108,29 @@ export class NameOperations {
     const type = typeOfMode(mode);
     if (type === undefined || type === NodeType.Directory || type === NodeType.Symlink) throw new FsError('EINVAL');
     const node = nodes.inside(parent);
-    reply.entry(nodes.entry(await this.#meta.mknod(context(request), node, name, type, mode & 0o7777, umask, rdev)));
+    this.#created(reply, node, await this.#meta.mknod(context(request), node, name, type, mode & 0o7777, umask, rdev));
   }
 
   async mkdir(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, mode: number, umask: number): Promise<void> {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
-    reply.entry(nodes.entry(await this.#meta.mkdir(context(request), nodes.inside(parent), name, mode & 0o7777, umask)));
+    const node = nodes.inside(parent);
+    this.#created(reply, node, await this.#meta.mkdir(context(request), node, name, mode & 0o7777, umask));
   }
 
   async unlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
     this.#nodes.requireNewName(parent, name);
-    await this.#meta.unlink(context(request), this.#nodes.inside(parent), name);
+    const node = this.#nodes.inside(parent);
+    await this.#meta.unlink(context(request), node, name);
+    this.#nodes.files.changes.node(node);
     reply.ok();
   }
 
   async rmdir(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
     this.#nodes.requireNewName(parent, name);
-    await this.#meta.rmdir(context(request), this.#nodes.inside(parent), name);
+    const node = this.#nodes.inside(parent);
+    await this.#meta.rmdir(context(request), node, name);
+    this.#nodes.files.changes.node(node);
     reply.ok();
   }
 
@@ -136,7 +146,11 @@ export class NameOperations {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
     nodes.requireNewName(newParent, newName);
-    await this.#meta.rename(context(request), nodes.inside(parent), name, nodes.inside(newParent), newName, flags);
+    const from = nodes.inside(parent);
+    const to = nodes.inside(newParent);
+    await this.#meta.rename(context(request), from, name, to, newName, flags);
+    nodes.files.changes.node(from);
+    nodes.files.changes.node(to);
     reply.ok();
   }
 
@@ -144,8 +158,12 @@ export class NameOperations {
     const nodes = this.#nodes;
     nodes.requireNewName(newParent, newName);
     nodes.requireWritable(ino);
-    const attr = await this.#meta.link(context(request), ino, nodes.inside(newParent), newName);
-    reply.entry(nodes.entry({ ino, attr }));
+    const { moment } = nodes;
+    const parent = nodes.inside(newParent);
+    const attr = await this.#meta.link(context(request), ino, parent, newName);
+    nodes.files.changes.node(parent);
+    nodes.files.changes.node(ino);
+    reply.entry(nodes.entry({ ino, attr }, moment));
   }
 
   async statfs(request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
@@ -163,6 +181,12 @@ export class NameOperations {
       bsize: STATFS_BLOCK,
       namelen: 255,
     });
+  }
+
+  /** Answers a node that did not exist before. */
+  #created(reply: Reply, parent: Ino, entry: Entry): void {
+    this.#nodes.files.changes.node(parent);
+    reply.entry(this.#nodes.entry(entry, this.#nodes.moment));
   }
 }
 

@@ -46,22 +46,27 @@ export class Nodes {
     return ino === this.root ? ROOT_INO : ino;
   }
 
-  /** What the kernel is told of a node whose attributes are fresh; `timeout` in place of the configured lifetimes. */
-  entry({ ino, attr }: Entry, timeout?: number): FuseEntry {
-    this.files.refresh(ino, attr);
+  /** See Changes: taken before the database is asked for what the kernel will be told. */
+  get moment(): number {
+    return this.files.changes.moment;
+  }
+
+  /** What the kernel is told of a node, asked for at `moment`; `timeout` in place of the configured lifetimes. */
+  entry({ ino, attr }: Entry, moment: number, timeout?: number): FuseEntry {
+    const current = this.files.refresh(ino, attr, moment);
     return {
-      attr: toFuseAttr(this.outside(ino), attr, this.files.get(ino)?.writer?.local),
+      attr: toFuseAttr(this.outside(ino), current, this.files.get(ino)?.writer?.local),
       generation: 1,
       entryTimeout: timeout ?? (attr.type === NodeType.Directory ? this.options.dirEntryTimeout : this.options.entryTimeout),
       attrTimeout: timeout ?? this.options.attrTimeout,
     };
   }
 
-  /** Answers fresh attributes of the node that the kernel calls `ino`. */
-  replyAttr(reply: Reply, ino: Ino, attr: Attr): void {
+  /** Answers attributes, asked for at `moment`, of the node that the kernel calls `ino`. */
+  replyAttr(reply: Reply, ino: Ino, attr: Attr, moment: number): void {
     const node = this.inside(ino);
-    this.files.refresh(node, attr);
-    reply.attr(toFuseAttr(ino, attr, this.files.get(node)?.writer?.local), this.options.attrTimeout);
+    const current = this.files.refresh(node, attr, moment);
+    reply.attr(toFuseAttr(ino, current, this.files.get(node)?.writer?.local), this.options.attrTimeout);
   }
 
   /** Throws where the node must not be changed: EROFS, EPERM of a virtual file. */

@@ -1,6 +1,6 @@
 /**
  * A file system that counts and logs what passes through it. While nobody reads the access log, an operation costs two
- * clock readings and three additions; the log's line is made only when a reader is there.
+ * clock readings and three additions; the log's line is made only when a reader is there. Reads of virtual files are not logged.
  */
 import type { FileSystem, FuseAttr, FuseRequest, Reply } from '../fuse/types.ts';
 import { errno, errnoName, toErrno } from '../lib/errors.ts';
@@ -185,6 +185,9 @@ const texts: Readonly<Record<number, string>> = {
   [errno.EINTR]: 'interrupted system call',
 };
 
+/** Reads of virtual files: a log that told of its own readers would never let them wait. */
+const isLogRead = (operation: Operation, [ino]: Arguments): boolean => operation === 'read' && (ino as Ino) < 0;
+
 /** Wraps every operation of `inner` that exists. */
 export function observed(inner: FileSystem, stats: OperationStats, log: AccessLog): FileSystem {
   const outer: Record<string, unknown> = {};
@@ -196,7 +199,7 @@ export function observed(inner: FileSystem, stats: OperationStats, log: AccessLo
     outer[key] = (request: FuseRequest, reply: Reply, ...args: unknown[]): void | Promise<void> => {
       const begin = performance.now();
       let answered = reply;
-      if (log.active) {
+      if (log.active && !isLogRead(key, args)) {
         // The arguments may be views of a buffer that is reused: print them now.
         const operation = `${name} (${print(args)})`;
         const caller = { uid: request.uid, gid: request.gid, pid: request.pid };

@@ -8,10 +8,10 @@
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
+import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
-import { type Meta, SYSTEM } from '../meta/types.ts';
+import { type Attr, type Meta, SYSTEM } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { type BufferPool, createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
@@ -120,7 +120,13 @@ export class Vfs implements FileSystem {
     this.rename = names.rename.bind(names);
     this.link = names.link.bind(names);
     this.statfs = names.statfs.bind(names);
-    const directories = new DirectoryOperations(options.meta, this.#nodes, this.#handles, options.hideInternal ?? false);
+    const directories = new DirectoryOperations(
+      options.meta,
+      this.#nodes,
+      this.#handles,
+      this.#clock,
+      options.hideInternal ?? false,
+    );
     this.opendir = directories.opendir.bind(directories);
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
@@ -140,46 +146,58 @@ export class Vfs implements FileSystem {
    */
   async recover(journalFolder: string | undefined): Promise<{ readonly handles: number; readonly writes: number }> {
     let handles = 0;
-    let writes = 0;
     for (const handle of this.#handles.all()) {
       if (handle.kind !== 'file') continue;
       handles++;
-      // A file that is gone all the same answers its errors by itself, call by call.
-      const attr = await this.#meta.open(SYSTEM, handle.ino, handle.flags & O_ACCMODE).catch(() => undefined);
-      if (attr) this.#files.opened(handle.ino, attr);
+      const { moment } = this.#nodes;
+      // What was allowed when the handle was opened stays allowed: it is counted, not asked for.
+      const attr = await this.#unlessGone(this.#meta.open(SYSTEM, handle.ino, 0));
+      if (attr) this.#files.opened(handle.ino, attr, moment);
     }
-    if (journalFolder === undefined) return { handles, writes };
-    const left = readJournal(journalFolder);
-    const touched = new Set<FileWriter>();
-    const gone = new Set<Ino>();
-    for (const { ino, offset, data, timeNs } of left.writes()) {
-      if (gone.has(ino)) continue;
-      const file = this.#files.get(ino) ?? (await this.#reopened(ino));
-      if (!file) {
-        gone.add(ino);
-        continue;
-      }
-      const writer = this.#files.writer(file);
-      await (writer.room() ?? this.#chunks.throttle());
-      // They stay in the old segments until all of them are committed.
-      writer.write(offset, data, timeNs, false);
-      touched.add(writer);
-      writes++;
-    }
-    for (const writer of touched) await writer.flush();
-    left.forget();
+    const writes = journalFolder === undefined ? 0 : await this.#repeatWrites(journalFolder);
+    await this.#meta.resumed();
     return { handles, writes };
   }
 
-  /** A file that the dead client had written to; undefined where it was removed since. */
-  async #reopened(ino: Ino): Promise<OpenFile | undefined> {
-    try {
-      return this.#files.opened(ino, await this.#meta.open(SYSTEM, ino, 1));
-    } catch (error) {
-      if (toErrno(error) !== errno.ENOENT) throw error;
-      this.#logger.warn('written data is left out, for its file is gone', { inode: ino, error: messageOf(error) });
-      return undefined;
+  /** Writes again what the journal of a dead client holds, and removes it when all of that is durable. */
+  async #repeatWrites(folder: string): Promise<number> {
+    const left = readJournal(folder);
+    const files = new Map<Ino, OpenFile | undefined>();
+    let writes = 0;
+    for (const { ino, offset, data, timeNs } of left.writes()) {
+      if (!files.has(ino)) {
+        const { moment } = this.#nodes;
+        const attr = this.#files.get(ino) ? undefined : await this.#unlessGone(this.#meta.getattr(SYSTEM, ino));
+        files.set(ino, attr ? this.#files.adopted(ino, attr, moment) : this.#files.get(ino));
+      }
+      const file = files.get(ino);
+      if (!file) continue;
+      const writer = this.#files.writer(file);
+      for (let wait = this.#room(writer); wait; wait = this.#room(writer)) await wait;
+      writer.repeat(offset, data, timeNs);
+      writes++;
     }
+    for (const file of files.values()) await file?.writer?.flush();
+    for (const ino of files.keys()) this.#files.forget(ino);
+    left.forget();
+    return writes;
+  }
+
+  /** The attributes of a file, or undefined where others have removed it; its handles then answer EBADF. */
+  async #unlessGone(asked: Promise<Attr>): Promise<Attr | undefined> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** What a write has to wait for; undefined where nothing. */
+  #room(writer: FileWriter): Promise<void> | undefined {
+    const wait = writer.room() ?? this.#chunks.throttle(undefined);
+    if (wait) this.#files.relieve();
+    return wait;
   }
 
   /** Commits everything that was written. */
@@ -210,14 +228,15 @@ export class Vfs implements FileSystem {
       return reply.opened({ handle: this.#handles.add(virtual.open()), directIo: true, noFlush: true });
     }
     if (this.#options.readOnly && (flags & O_ACCMODE) !== 0) throw new FsError('EROFS');
+    const { moment } = this.#nodes;
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
-    const file = this.#files.opened(ino, attr);
+    const file = this.#files.opened(ino, attr, moment);
     const handle = fileHandle(ino, flags);
     handle.failuresSeen = file.writer?.failures ?? 0;
     reply.opened({
       handle: this.#handles.add(handle),
-      keepCache: keepCache || file.writer?.dirty === true,
+      keepCache,
       noFlush: (flags & O_ACCMODE) === 0,
     });
   }
@@ -233,12 +252,24 @@ export class Vfs implements FileSystem {
   ): Promise<void> {
     this.#nodes.requireNewName(parent, name);
     const ctx = context(request);
-    let entry = await this.#meta.create(ctx, this.#nodes.inside(parent), name, mode & 0o7777, umask, (flags & O_EXCL) !== 0);
+    const node = this.#nodes.inside(parent);
+    const { moment } = this.#nodes;
+    const entry = await this.#meta.create(ctx, node, name, mode & 0o7777, umask, (flags & O_EXCL) !== 0);
     // The name may have appeared since the kernel looked: then this is an open, and truncating is left to us.
-    if ((flags & O_TRUNC) !== 0 && entry.attr.length > 0)
-      entry = { ino: entry.ino, attr: await this.#meta.truncate(ctx, entry.ino, 0) };
-    this.#files.opened(entry.ino, entry.attr);
-    reply.created(this.#nodes.entry(entry), { handle: this.#handles.add(fileHandle(entry.ino, flags)) });
+    const file = this.#files.opened(entry.ino, entry.attr, moment);
+    this.#files.changes.node(node);
+    try {
+      if ((flags & O_TRUNC) !== 0 && this.#files.length(file) > 0) {
+        await file.writer?.flush();
+        this.#files.changed(entry.ino, await this.#meta.truncate(ctx, entry.ino, 0));
+      }
+    } catch (error) {
+      this.#files.released(entry.ino);
+      throw error;
+    }
+    const handle = fileHandle(entry.ino, flags);
+    handle.failuresSeen = file.writer?.failures ?? 0;
+    reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(handle) });
   }
 
   read(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number): void | Promise<void> {
@@ -268,22 +299,21 @@ export class Vfs implements FileSystem {
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     const writer = this.#files.writer(file);
-    const wait = writer.room() ?? this.#chunks.throttle(undefined);
-    if (wait) this.#files.relieve();
+    const wait = this.#room(writer);
     if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, writer, offset, data, killSuidGid, wait);
     return this.#write(request, reply, open, writer, offset, data);
   }
 
   flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(request, reply, ino, handle);
+    return this.#commit(request, reply, ino, handle, false);
   }
 
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(request, reply, ino, handle);
+    return this.#commit(request, reply, ino, handle, true);
   }
 
   release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
-    const open = this.#handles.remove(handle);
+    const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);
     reply.ok();
@@ -302,7 +332,7 @@ export class Vfs implements FileSystem {
     const writer = this.#files.get(ino)?.writer;
     if (writer?.dirty) await this.#flushed(request, writer);
     const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
-    this.#files.refresh(ino, attr);
+    this.#files.changed(ino, attr);
     reply.ok();
   }
 
@@ -374,7 +404,7 @@ export class Vfs implements FileSystem {
       writer.write(offset, data, timeNs);
     } catch (error) {
       if (!(error instanceof JournalFull)) throw error;
-      writer.write(offset, data, timeNs, false);
+      writer.repeat(offset, data, timeNs);
       await this.#flushed(request, writer);
       tellFailure(writer, handle);
     }
@@ -399,12 +429,12 @@ export class Vfs implements FileSystem {
   }
 
   /** FLUSH and FSYNC: at once where the file is clean. */
-  #commit(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+  #commit(request: FuseRequest, reply: Reply, ino: Ino, handle: number, told: boolean): void | Promise<void> {
     const open = this.#handles.get(handle);
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
     const answer = (): void => {
-      tellFailure(writer, open);
+      tellFailure(writer, open, told);
       reply.ok();
     };
     return writer.dirty ? this.#flushed(request, writer).then(answer) : answer();

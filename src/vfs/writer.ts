@@ -7,8 +7,8 @@
  * the slices were made, one after the other, so neither a newer write is hidden by an older one nor does the file's length ever
  * show a gap. Rules of appending: JuiceFS format, data path of the writer.
  *
- * An error (upload given up, no space, quota) is kept and told once to each handle that was open when it happened, at its next
- * write, flush or fsync; later writes go on.
+ * An error (upload given up, no space, quota) is kept and told to each handle that was open when it happened: once to its next
+ * write or fsync, and to every flush until then. Later writes go on.
  */
 import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -33,7 +33,10 @@ interface PendingSlice {
   readonly start: number;
   readonly data: SliceWriter;
   readonly created: number;
+  /** Where its bytes lie in the journal, and where the first of them begin. */
   readonly segments: Segment[];
+  firstSegment: number;
+  firstPosition: number;
   id: number;
   lastWrite: number;
   mtimeNs: bigint;
@@ -104,12 +107,20 @@ export class FileWriter {
     return this.#space.promise;
   }
 
+  /** Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing. */
+  write(offset: number, data: Buffer, timeNs: bigint): void {
+    this.#take(offset, data, timeNs, this.#with.journal?.write(this.#ino, offset, timeNs, data));
+  }
+
   /**
-   * Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing, where the journal
-   * has no room; with `journaled` false it is left out, and the caller answers for what it has not flushed.
+   * The same without the journal: a write of a dead client, whose journal holds it until all are committed, or one that is
+   * answered only when it is committed itself.
    */
-  write(offset: number, data: Buffer, timeNs: bigint, journaled = true): void {
-    const segment = journaled ? this.#with.journal?.write(this.#ino, offset, timeNs, data) : undefined;
+  repeat(offset: number, data: Buffer, timeNs: bigint): void {
+    this.#take(offset, data, timeNs, undefined);
+  }
+
+  #take(offset: number, data: Buffer, timeNs: bigint, segment: Segment | undefined): void {
     this.#mtimeNs = timeNs;
     let done = 0;
     while (done < data.length) {
@@ -122,6 +133,10 @@ export class FileWriter {
       slice.mtimeNs = timeNs;
       slice.lastWrite = this.#with.clock.monotonic();
       if (segment && slice.segments.at(-1) !== segment) {
+        if (slice.segments.length === 0) {
+          slice.firstSegment = segment.index;
+          slice.firstPosition = this.#with.journal?.position ?? 0;
+        }
         slice.segments.push(segment);
         this.#with.journal?.hold(segment);
       }
@@ -173,6 +188,8 @@ export class FileWriter {
       data,
       created: now,
       segments: [],
+      firstSegment: 0,
+      firstPosition: 0,
       id: 0,
       lastWrite: now,
       mtimeNs: 0n,
@@ -199,8 +216,10 @@ export class FileWriter {
 
   async #commitAll(): Promise<void> {
     for (let slice = this.#pending[0]; slice?.frozen; slice = this.#pending[0]) {
+      let stored = false;
       try {
         await slice.durable;
+        stored = true;
         const attr = await this.#with.meta.writeSlice(
           SYSTEM,
           this.#ino,
@@ -211,7 +230,8 @@ export class FileWriter {
         );
         this.#with.committed(this.#ino, attr);
       } catch (error) {
-        slice.data.abort();
+        // A commit that ends with EIO may have been made: then the metadata names these blocks. `gc` finds them otherwise.
+        if (!stored || toErrno(error) !== errno.EIO) slice.data.abort();
         this.#fail(error);
         this.#with.logger.error('written data could not be stored', {
           inode: this.#ino,
@@ -221,14 +241,26 @@ export class FileWriter {
         });
       }
       this.#pending.shift();
-      for (const segment of slice.segments) this.#with.journal?.release(segment);
-      if (this.#pending.length === 0) this.#with.journal?.clean(this.#ino);
+      if (slice.segments.length > 0) this.#forget(slice);
       if (this.#pending.length < MAX_PENDING) {
         this.#space?.resolve();
         this.#space = undefined;
       }
     }
     this.#committing = undefined;
+  }
+
+  /** Tells the journal that a slice is no longer to be written again. */
+  #forget(slice: PendingSlice): void {
+    const { journal } = this.#with;
+    const [next] = this.#pending;
+    try {
+      if (!next) journal?.clean(this.#ino);
+      else if (next.segments.length > 0) journal?.over(this.#ino, next.firstSegment, next.firstPosition);
+      for (const segment of slice.segments) journal?.release(segment);
+    } catch {
+      // The disk is full or gone: a client that follows would repeat committed writes, and the next write here fails.
+    }
   }
 
   #fail(error: unknown): void {
@@ -240,10 +272,13 @@ export class FileWriter {
   }
 }
 
-/** Throws the writer's failure where this handle has not been told of it; from then on it has. */
-export function tellFailure(writer: FileWriter, handle: { failuresSeen: number }): void {
+/**
+ * Throws the writer's failure where this handle has not been told of it. FLUSH leaves it to be told again (`told` false): a child
+ * that closes the descriptors it was born with would else take it away from its parent's fsync.
+ */
+export function tellFailure(writer: FileWriter, handle: { failuresSeen: number }, told = true): void {
   if (writer.failures <= handle.failuresSeen) return;
-  handle.failuresSeen = writer.failures;
+  if (told) handle.failuresSeen = writer.failures;
   const name = (Object.entries(errno).find(([, value]) => value === writer.lastErrno)?.[0] ?? 'EIO') as keyof typeof errno;
   throw new FsError(name, 'data written earlier could not be stored');
 }

@@ -1,7 +1,7 @@
 /** `juicepod mount`, `umount` and `info` as a person uses them, on real mounts: what comes up, what is refused, what is left. */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -86,7 +86,7 @@ test(
           [[url, file], /MOUNTPOINT: .*\/file is no folder.*there is a file in its place/],
           [[url, join(file, 'below')], /MOUNTPOINT: .* is no folder/],
           [[url, '/'], /root directory cannot be mounted on/],
-          [[url, target, '--subdir', 'no/such'], /directory \/no is not in the volume/],
+          [[url, target, '--read-only', '--subdir', 'no/such'], /directory \/no is not in the volume/],
           [[url, target, '--cache-dir', file], /--cache-dir: .* is no folder/],
           [[`sqlite3://${folder}/empty.db`, target], /holds no volume/],
           [[redis.url(3), target], /holds no volume/],
@@ -175,6 +175,16 @@ test('--subdir shows a directory of the volume as the root, and no way out of it
     ['mount', volume.metaUrl, join(volume.work, 'x'), '--subdir', 'outside', ...cacheIn(volume.work)],
     /\/outside in the volume is not a directory/,
   );
+});
+
+test('--subdir makes the directory where it is missing, and whoever comes may write to it', { skip: cannotMount }, async () => {
+  await using volume = await freshVolume('sqlite');
+  await using part = await startMount(volume.metaUrl, join(volume.work, 'part'), volume.work, {
+    mount: ['--subdir', 'new/deep'],
+  });
+  writeFileSync(join(part.folder, 'file'), 'x');
+  assert.equal(readFileSync(join(volume.folder, 'new/deep/file'), 'utf8'), 'x');
+  assert.equal(statSync(join(volume.folder, 'new/deep')).mode & 0o7777, 0o777);
 });
 
 test(
