@@ -1,7 +1,8 @@
 /**
  * The file system of one volume as the kernel calls it: names and attributes from the metadata (names.ts, directories.ts,
  * xattrs.ts), bytes through writer and reader, virtual files beside them. Open files are here. Invariants:
- * - close-to-open: OPEN takes its attributes from the database, FLUSH and FSYNC answer when the data is committed;
+ * - close-to-open: OPEN takes its attributes from the database, and has the kernel ask for them where it holds others; FLUSH and
+ *   FSYNC answer when the data is committed;
  * - the kernel checks permissions (default_permissions), nobody checks them again here;
  * - a handle can be used by a client that never opened it (handles.ts), so a session survives its client.
  */
@@ -229,6 +230,7 @@ export class Vfs implements FileSystem {
     }
     if (this.#options.readOnly && (flags & O_ACCMODE) !== 0) throw new FsError('EROFS');
     const { moment } = this.#nodes;
+    const before = this.#meta.lastSeen(ino);
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
     const file = this.#files.opened(ino, attr, moment);
@@ -237,6 +239,8 @@ export class Vfs implements FileSystem {
     reply.opened({
       handle: this.#handles.add(handle),
       keepCache,
+      // Or it would take a file for as long as it was when it last asked.
+      forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
       noFlush: (flags & O_ACCMODE) === 0,
     });
   }
