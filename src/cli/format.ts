@@ -2,13 +2,12 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../lib/errors.ts';
-import { systemClock } from '../lib/clock.ts';
 import { systemRandom } from '../lib/random.ts';
 import { parseSize } from '../lib/units.ts';
 import { type Format, parseFormat, redacted, serialiseFormat } from '../meta/format.ts';
 import { changedFormat, type FormatInput, newFormat } from '../meta/format-input.ts';
 import type { MetaEngine } from '../meta/engine.ts';
-import { openEngine } from '../meta/open.ts';
+import { formatVolume, openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { checkStore, firstObject, MARKER } from '../object/check.ts';
 import { wholeNumberOf } from './options.ts';
@@ -80,7 +79,7 @@ async function makeVolumeIn(
           hint: 'Choose another name or bucket. If these objects are a volume whose database is lost, restore the database instead.',
         },
       );
-    if (!(await engine.writeSetting(serialiseFormat(format), { trash: format.trashDays > 0, nowNs: systemClock.nowNs() })))
+    if (!(await formatVolume(engine, format)))
       throw new UserError('FormattedMeanwhile', `${redactUrl(url)} was formatted by somebody else just now`, {
         hint: 'Look at it with juicepod status.',
       });

@@ -15,7 +15,7 @@ import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
-import { type MountSettings, SETTINGS_VARIABLE } from './settings.ts';
+import { type MountSettings, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
 import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from './volume.ts';
 
 interface MountCommand extends StorageOptions {
@@ -37,6 +37,7 @@ interface MountCommand extends StorageOptions {
   readonly maxReadahead: string;
   readonly maxUploads: string;
   readonly maxDownloads: string;
+  readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
   readonly output: Output;
@@ -70,14 +71,14 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
   if (folder !== 'memory') makeFolder(folder, '--cache-dir');
-  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
+  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     const { name, uuid } = await formatOf(engine, url);
     return {
       volume: name,
       uuid,
       metaUrl: url,
-      target: await prepareTarget(mountPoint, `JuiceFS:${name}`),
+      target: await prepareTarget(mountPoint, sourceOf(name)),
       allowOther: isRoot() || fuseOptions.includes('allow_other'),
       readOnly: options.readOnly === true || fuseOptions.includes('ro'),
       storage: storageOptions(options, {}),
@@ -100,6 +101,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
       maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob,
     };
@@ -152,18 +154,20 @@ async function inBackground(
     throw new UserError('LogDenied', `--log: ${path} cannot be written: ${messageOf(error)}`);
   }
   const begin = statSync(path).size;
-  const before = mountsAt(target).length;
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log], env });
   let ended = false;
   child.once('exit', () => (ended = true));
   const deadline = performance.now() + BACKGROUND_MS;
-  while (mountsAt(target).length === before || !existsSync(join(target, '.stats'))) {
+  // A dead mount that is still there has the same source, but answers nothing.
+  while (mountsAt(target).at(-1)?.source !== sourceOf(volume) || !existsSync(join(target, '.stats'))) {
     if (ended || performance.now() > deadline) {
       if (!ended) child.kill('SIGTERM');
-      const said = readFileSync(path).subarray(begin).toString().trimEnd().split('\n').slice(-5).join('\n  ');
-      throw new UserError('MountFailed', `the mount did not come up: ${said.replace(/^juicepod: /, '')}`, {
-        hint: `The log is ${path}.`,
-      });
+      const lines = readFileSync(path).subarray(begin).toString().trimEnd().split('\n');
+      // The client's own sentence, where it said one.
+      const at = lines.findLastIndex((line) => line.startsWith('juicepod: '));
+      const said = lines[at]?.slice('juicepod: '.length) ?? `it did not answer within ${BACKGROUND_MS / 1000} s`;
+      const hint = at >= 0 && lines[at + 1]?.startsWith('  ') ? `${lines[at + 1]?.trim()} ` : '';
+      throw new UserError('MountFailed', `the mount did not come up: ${said}`, { hint: `${hint}The log is ${path}.` });
     }
     await new Promise((done) => setTimeout(done, 10));
   }

@@ -96,6 +96,7 @@ export function program(quiet = false): Command {
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
     .option('--max-downloads <count>', 'downloads at once', '200')
+    .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')

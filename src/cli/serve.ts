@@ -11,7 +11,7 @@ import { plainLogger } from '../client/hold.ts';
 import { serveAll, type ServeOptions } from '../client/mount.ts';
 import { readPlan } from '../client/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { type MountSettings, readSettings } from './settings.ts';
+import { type MountSettings, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
   const ending = new AbortController();
@@ -52,7 +52,7 @@ function alone(
   const journalFolder = join(cache?.folder ?? dirname(socket), `journal-${process.ppid}`);
   const mount = {
     target,
-    source: `JuiceFS:${volume}`,
+    source: sourceOf(volume),
     readOnly: options.readOnly,
     nonEmpty: true,
     ...(allowOther ? { allowOther } : {}),

@@ -19,6 +19,7 @@ type Passed =
   | 'readaheadBytes'
   | 'maxUploads'
   | 'maxDownloads'
+  | 'ioRetries'
   | 'heartbeatMs'
   | 'backgroundJobs';
 
@@ -32,6 +33,9 @@ export interface MountSettings extends Pick<VolumeOptions, Passed> {
   readonly storage: StorageOptions;
   readonly cache: { readonly folder: string; readonly bytes: number; readonly freeRatio: number } | undefined;
 }
+
+/** What the first column of `mount` shows, as the official client has it. */
+export const sourceOf = (volume: string): string => `JuiceFS:${volume}`;
 
 /** Reads the settings that the mount command left. */
 export function readSettings(): MountSettings {

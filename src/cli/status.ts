@@ -18,7 +18,7 @@ interface Session {
 
 export async function statusCommand(url: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const output = raw['output'] as Output;
-  const engine = await openEngine(url, { existing: true, patience: COMMAND_PATIENCE_MS });
+  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     await show(engine, url, output);
   } finally {

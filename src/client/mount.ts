@@ -34,13 +34,15 @@ function parseState(bytes: Buffer | undefined): State | undefined {
   return JSON.parse(bytes.toString()) as State;
 }
 
-/** How serving ended, as an exit code: 0, or 11 where a volume is gone. */
-export type ServeResult = 0 | typeof EXIT_GONE;
+/** How serving ended, as an exit code: 0; 1 where data that was written could not be stored at the end; 11 where a volume is gone. */
+export type ServeResult = 0 | 1 | typeof EXIT_GONE;
+
+type Ending = 'unmounted' | 'stopped' | 'lost' | 'failed';
 
 /** One mount being served. */
 interface Serving {
   readonly target: string;
-  readonly ended: Promise<'unmounted' | 'stopped' | 'lost'>;
+  readonly ended: Promise<Ending>;
   readonly stop: () => void;
 }
 
@@ -69,7 +71,7 @@ export async function serveAll(
   signal.addEventListener('abort', stopAll, { once: true });
   const results = await Promise.all(serving.map(({ ended }) => ended));
   signal.removeEventListener('abort', stopAll);
-  return results.includes('lost') ? EXIT_GONE : 0;
+  return results.includes('lost') ? EXIT_GONE : results.includes('failed') ? 1 : 0;
 }
 
 async function serveOne(
@@ -138,7 +140,9 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     void unmount(target).catch((error: unknown) => log.error('unmounting failed', { target, error }));
     stopping.abort();
   });
-  const serve = async (): Promise<'unmounted' | 'stopped' | 'lost'> => {
+  /** Failures to store something before the end was asked for: their programs were told. */
+  let told: number | undefined;
+  const serve = async (): Promise<Ending> => {
     const how = await transport.serve(volume.fileSystem, stopping.signal);
     const keep = kept && how === 'stopped' && !lost;
     // Most often the pod ends: its programs are gone and nothing is open. Then no session is left behind for others to wait for.
@@ -148,7 +152,8 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     if (!keep) await session.ended();
     session.close();
     log.info(keep ? 'left the mount to the next client' : 'the mount has ended', { target });
-    return lost ? 'lost' : how;
+    if (lost) return 'lost';
+    return told !== undefined && volume.failures() > told ? 'failed' : how;
   };
   const ended = serve();
   raiseReadAhead(target, READ_AHEAD_KIB);
@@ -157,6 +162,7 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     target,
     ended,
     stop() {
+      told ??= volume.failures();
       if (kept) return void volume.flush().finally(() => stopping.abort());
       // Lazily: files that are open go on being served until they are closed, or the process ends.
       void volume

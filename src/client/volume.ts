@@ -8,7 +8,7 @@ import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
@@ -26,6 +26,8 @@ import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
 
 const MIB = 1024 * 1024;
+/** Time between two warnings of a store that fails, milliseconds. */
+const RETRY_WARNING_MS = 10_000;
 
 /** How the store is reached where not as the volume's setting says. */
 export interface StorageChange {
@@ -60,6 +62,8 @@ export interface VolumeOptions {
   readonly readaheadBytes: number;
   readonly maxUploads: number;
   readonly maxDownloads: number;
+  /** Attempts of a request to the object store after the first one. @default 10 */
+  readonly ioRetries?: number;
   readonly heartbeatMs: number;
   readonly backgroundJobs: boolean;
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
@@ -83,6 +87,8 @@ export interface OpenVolume {
   readonly lost: Promise<string>;
   /** Files and directories that programs have open now. */
   openHandles(): number;
+  /** How often written data could not be stored so far. */
+  readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -143,7 +149,8 @@ async function serveVolume(
   const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
-  const root = await findRoot(meta, options.subPath);
+  const root = await findRoot(meta, options.subPath, options.readOnly);
+  const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
     meta,
     chunks,
@@ -168,7 +175,8 @@ async function serveVolume(
     xattr: options.xattr,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
-    ...(journalFolder !== undefined && !options.readOnly ? { journal: new Journal(journalFolder) } : {}),
+    ...(journal ? { journal } : {}),
+    logger,
   });
   const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
   return {
@@ -179,6 +187,7 @@ async function serveVolume(
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
+    failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
     async close(keep) {
       await vfs.flushAll();
@@ -218,6 +227,7 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
+    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
   });
   return openChunkStore({
     objects,
@@ -234,15 +244,41 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
   });
 }
 
-/** The inode of the directory that is the root of the mount. */
-async function findRoot(meta: Meta, subPath: string): Promise<Ino> {
+/** Says that the store fails in passing: once every so often, however many requests there are. */
+function retryWarnings(logger: Logger): (error: Error, attempt: number) => void {
+  let quietUntil = -Infinity;
+  return (error, attempt) => {
+    const now = systemClock.monotonic();
+    if (now < quietUntil) return;
+    quietUntil = now + RETRY_WARNING_MS;
+    logger.warn('the object store failed, trying again', { error: messageOf(error), attempt });
+  };
+}
+
+/** The journal of written data; a mount can do without where its folder cannot be written to. */
+function openJournal(folder: string, logger: Logger): Journal | undefined {
+  try {
+    return new Journal(folder, { logger });
+  } catch (error) {
+    logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
+      folder,
+      error: messageOf(error),
+    });
+    return undefined;
+  }
+}
+
+/** The inode of the directory that is the root of the mount; made where it is missing, unless the mount is read-only. */
+async function findRoot(meta: Meta, subPath: string, readOnly: boolean): Promise<Ino> {
   let ino: Ino = ROOT_INO;
   let walked = '';
   for (const name of subPath.split('/').filter((part) => part !== '')) {
     walked += `/${name}`;
     const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
+      // As JuiceFS and Kubernetes do: the directory is made. Whoever may use it decides its owner and mode from then on.
+      if (!readOnly && toErrno(error) === errno.ENOENT) return meta.mkdir(SYSTEM, ino, Buffer.from(name), 0o777, 0);
       throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
-        hint: 'Make it first (mount the whole volume and use mkdir), or correct the path.',
+        hint: 'The mount is read-only, so it cannot be made. Make it first, or correct the path.',
       });
     });
     if (entry.attr.type !== NodeType.Directory)

@@ -31,6 +31,20 @@ function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? '';
 }
 
+/** `mkdir -p`. Node's own says ENOENT for a read-only file system, and never ends where /proc refuses. */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' && dirname(path) !== path) {
+      await makeFolder(dirname(path));
+      await mkdir(path).catch((again: unknown) => {
+        if (codeOf(again) !== 'EEXIST') throw again;
+      });
+    } else if (codeOf(error) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+  }
+}
+
 export interface FileStoreOptions {
   readonly random?: Random;
 }
@@ -53,7 +67,15 @@ export class FileObjectStore implements ObjectStore {
   }
 
   async create(): Promise<void> {
-    await this.#attempt('make the directory', '', () => mkdir(this.#root, { recursive: true }));
+    await this.#attempt('make the directory', '', async () => {
+      try {
+        await makeFolder(this.#root);
+      } catch (error) {
+        // A directory that cannot be made is not an object that is missing.
+        if (codes[codeOf(error)] !== 'NotFound') throw error;
+        throw new ObjectError('Invalid', `could not make the directory ${this.#root}: ${messageOf(error)}`, { cause: error });
+      }
+    });
   }
 
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
@@ -67,7 +89,7 @@ export class FileObjectStore implements ObjectStore {
           await writeFile(temporary, body, options);
         } catch (error) {
           if (codeOf(error) !== 'ENOENT') throw error;
-          await mkdir(dirname(path), { recursive: true });
+          await makeFolder(dirname(path));
           await writeFile(temporary, body, options);
         }
         await rename(temporary, path);

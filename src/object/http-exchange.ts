@@ -6,6 +6,7 @@
  */
 import type { Dispatcher } from 'undici';
 import type { Clock } from '../lib/clock.ts';
+import { AnswerBody } from './answer-body.ts';
 import { ObjectError } from './store.ts';
 
 export interface ExchangeRequest {
@@ -33,24 +34,18 @@ export interface ExchangeAnswer {
   readonly body: Buffer;
 }
 
-/** Bytes of an error's text that are kept. */
-const MAX_ERROR_BODY = 64 * 1024;
-
 /**
  * Sends the request. Fails with ObjectError `Timeout`, `Unavailable` (no connection, reset, body cut short) or `Invalid`
  * (more bytes than `into` or `maxBody` holds), or with the signal's reason.
  */
 export function exchange(dispatcher: Dispatcher, clock: Clock, request: ExchangeRequest): Promise<ExchangeAnswer> {
   return new Promise((resolve, reject) => {
-    const { signal, into, range } = request;
+    const { signal } = request;
     let settled = false;
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
     let headers: Readonly<Record<string, string | string[] | undefined>> = {};
-    let target = into ?? Buffer.alloc(0);
-    let length = 0;
-    let skip = 0;
-    let expected = Infinity;
+    let body: AnswerBody | undefined;
 
     const settle = (): boolean => {
       if (settled) return false;
@@ -89,39 +84,22 @@ export function exchange(dispatcher: Dispatcher, clock: Clock, request: Exchange
             if (statusCode < 200) return;
             status = statusCode;
             headers = responseHeaders;
-            const announced = Number(responseHeaders['content-length'] ?? Number.NaN);
-            const good = statusCode === 200 || statusCode === 206;
-            if (good && range && statusCode === 200) {
-              skip = range.offset;
-              expected = range.length ?? Infinity;
+            try {
+              body = new AnswerBody(request, status, Number(responseHeaders['content-length'] ?? Number.NaN));
+            } catch (error) {
+              fail(error as ObjectError);
             }
-            if (good && into) return;
-            const most = good ? request.maxBody : MAX_ERROR_BODY;
-            if (good && announced - skip > most && expected > most) return fail(tooLong(most));
-            const first = Number.isNaN(announced) ? 4096 : Math.max(0, announced - skip);
-            target = request.method === 'HEAD' ? Buffer.alloc(0) : Buffer.allocUnsafeSlow(Math.min(first, most, expected));
           },
           onResponseData(_controller, chunk) {
             if (settled) return;
-            let from = 0;
-            if (skip > 0) {
-              from = Math.min(skip, chunk.length);
-              skip -= from;
+            try {
+              body?.push(chunk);
+            } catch (error) {
+              fail(error as ObjectError);
             }
-            const wanted = Math.min(chunk.length - from, expected - length);
-            const good = status === 200 || status === 206;
-            if (length + wanted > target.length) {
-              if (good && (into || length + wanted > request.maxBody)) return fail(tooLong(into?.length ?? request.maxBody));
-              if (!good && length + wanted > MAX_ERROR_BODY) return;
-              const larger = Buffer.allocUnsafeSlow(Math.max(length + wanted, target.length * 2));
-              target.copy(larger, 0, 0, length);
-              target = larger;
-            }
-            chunk.copy(target, length, from, from + wanted);
-            length += wanted;
           },
           onResponseEnd() {
-            if (settle()) resolve({ status, headers, body: target.subarray(0, length) });
+            if (settle()) resolve({ status, headers, body: body?.bytes ?? Buffer.alloc(0) });
           },
           onResponseError(_controller, error) {
             if (settle()) reject(describe(request.origin, error));
@@ -132,14 +110,11 @@ export function exchange(dispatcher: Dispatcher, clock: Clock, request: Exchange
       // A header that cannot be sent, for one.
       fail(describe(request.origin, error instanceof Error ? error : new Error(String(error))));
     }
-
-    function tooLong(most: number): ObjectError {
-      return new ObjectError('Invalid', `${request.origin} answered with more than the ${most} bytes that were expected`);
-    }
   });
 }
 
-function describe(origin: string, error: Error): Error {
+/** The failure of a connection as the layers above act on it. */
+export function describe(origin: string, error: Error): Error {
   if (error instanceof ObjectError) return error;
   const code = (error as NodeJS.ErrnoException).code ?? error.name;
   const timeout = code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT';

@@ -1,15 +1,17 @@
 /**
- * Objects in an S3 bucket: undici and our own signatures on every path, the AWS SDK only for its chain of credentials.
+ * Objects in an S3 bucket: our own signatures on every path, reads of objects over our own sockets, everything else over
+ * undici, the AWS SDK only for its chain of credentials.
  *
  * As JuiceFS's driver (pkg/object/s3.go): payload unsigned, `Content-Type: application/octet-stream`, the CRC-32C of the
  * body in decimal as user metadata `crc32c`, verified when an object is read whole; ListObjectsV2 with URL encoding.
- * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in undici's queue,
+ * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in a queue,
  * which its callers bound (the chunk layer's limits on uploads and downloads).
  */
 import type { Pool } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
+import { Getter } from './http-get.ts';
 import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
 import { s3Error } from './s3-error.ts';
 import type { BucketAddress } from './s3-url.ts';
@@ -26,7 +28,7 @@ export interface S3Options {
   readonly timeoutMs?: number;
   /** @default 10000 */
   readonly connectTimeoutMs?: number;
-  /** Connections at most. @default 128 */
+  /** Connections at most, of reads and of everything else. @default 128 */
   readonly connections?: number;
   /** Keys in one page of a listing, at most 1000. @default 1000 */
   readonly pageSize?: number;
@@ -36,6 +38,10 @@ export interface S3Options {
 /** An object read without a buffer given is at most this long; blocks are at most 16 MiB and a little. */
 const MAX_OBJECT = 64 * 1024 * 1024;
 const MAX_LIST_PAGE = 16 * 1024 * 1024;
+const CONNECTIONS = 128;
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one. */
+const KEEP_ALIVE_MS = 15_000;
 const CHECKSUM = 'x-amz-meta-crc32c';
 
 interface Request {
@@ -57,6 +63,8 @@ export class S3ObjectStore implements ObjectStore {
   readonly #address: BucketAddress;
   /** Loaded with the first request: a volume in a directory does without. */
   #pool: Promise<Pool> | undefined;
+  /** Reads of objects. */
+  #getter: Getter | undefined;
   readonly #options: S3Options;
   readonly #signer: Signer;
   readonly #credentials: CredentialSource;
@@ -176,6 +184,7 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
+    this.#getter?.close();
     const pool = await this.#pool;
     await pool?.destroy();
   }
@@ -183,16 +192,31 @@ export class S3ObjectStore implements ObjectStore {
   async #connect(): Promise<Pool> {
     const { default: Pool } = await import('undici/lib/dispatcher/pool.js');
     return new Pool(this.#address.origin, {
-      connections: this.#options.connections ?? 128,
+      connections: this.#options.connections ?? CONNECTIONS,
       pipelining: 1,
       allowH2: false,
-      connect: { timeout: this.#options.connectTimeoutMs ?? 10_000 },
+      connect: { timeout: this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS },
       headersTimeout: this.#timeoutMs,
       bodyTimeout: this.#timeoutMs,
-      // Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one.
-      keepAliveTimeout: 15_000,
+      keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveMaxTimeout: 60_000,
     });
+  }
+
+  #get(request: ExchangeRequest): Promise<ExchangeAnswer> {
+    this.#getter ??= new Getter({
+      origin: request.origin,
+      connections: this.#options.connections ?? CONNECTIONS,
+      connectTimeoutMs: this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      keepAliveMs: KEEP_ALIVE_MS,
+      clock: this.#clock,
+    });
+    return this.#getter.get(request);
+  }
+
+  async #exchange(request: ExchangeRequest): Promise<ExchangeAnswer> {
+    this.#pool ??= this.#connect();
+    return exchange(await this.#pool, this.#clock, request);
   }
 
   async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
@@ -206,8 +230,7 @@ export class S3ObjectStore implements ObjectStore {
       ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now())
       : toSign;
     if (rangeHeader !== undefined) headers['range'] = rangeHeader;
-    this.#pool ??= this.#connect();
-    const answer = await exchange(await this.#pool, this.#clock, {
+    const toSend: ExchangeRequest = {
       origin,
       method,
       path: query === '' ? path : `${path}?${query}`,
@@ -218,7 +241,8 @@ export class S3ObjectStore implements ObjectStore {
       maxBody: request.maxBody ?? MAX_OBJECT,
       timeoutMs: this.#timeoutMs,
       signal: request.signal,
-    });
+    };
+    const answer = await (method === 'GET' && request.key !== '' ? this.#get(toSend) : this.#exchange(toSend));
     if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
     const error = s3Error(
       `could not ${request.what} ${request.key || this.#address.bucket} (${this.description})`,

@@ -32,8 +32,10 @@ export class OpenFiles {
   readonly #seen = new Map<Ino, Seen>();
   readonly #background = new Set<Promise<void>>();
   #cancelTick: (() => void) | undefined;
+  /** Slices that could not be stored so far. */
+  failures = 0;
 
-  constructor(dependencies: Omit<WriterDependencies, 'committed'>) {
+  constructor(dependencies: Omit<WriterDependencies, 'committed' | 'failed'>) {
     this.#meta = dependencies.meta;
     this.#clock = dependencies.clock;
     this.#with = {
@@ -43,6 +45,7 @@ export class OpenFiles {
         // What others wrote in between may lie under our own mtime: the next open starts with an empty page cache.
         this.#seen.delete(ino);
       },
+      failed: () => void this.failures++,
     };
   }
 
@@ -139,9 +142,14 @@ export class OpenFiles {
     for (const file of this.#files.values()) file.writer?.freezeAll();
   }
 
+  /** Commits all written data. Errors are kept for the handles, not thrown. */
+  async commitAll(): Promise<void> {
+    await Promise.all([...this.#files.values()].map((file) => file.writer?.flush() ?? Promise.resolve()));
+  }
+
   /** Commits all written data and lets what goes on in the background end. */
   async flushAll(): Promise<void> {
-    await Promise.all([...this.#files.values()].map((file) => file.writer?.flush() ?? Promise.resolve()));
+    await this.commitAll();
     await Promise.all(this.#background);
   }
 

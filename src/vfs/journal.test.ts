@@ -80,7 +80,7 @@ test('a segment is removed when its last write is committed, so the folder stays
 
 test('a mark outlives its segment where an older segment still holds writes of the file', async () => {
   await inFolder((folder) => {
-    const journal = new Journal(folder, 100);
+    const journal = new Journal(folder, { segmentBytes: 100 });
     const put = (ino: Ino, text: string): ReturnType<Journal['write']> => {
       const segment = journal.write(ino, 0, 1n, Buffer.from(text));
       journal.hold(segment);
@@ -132,7 +132,7 @@ test('repeating what the journal holds gives the bytes that were acknowledged, w
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 80 }), fc.constantFrom(100, 300, 1000), (steps, segmentBytes) =>
       inFolder((folder) => {
-        const journal = new Journal(folder, segmentBytes);
+        const journal = new Journal(folder, { segmentBytes });
         const files = new Map(
           [a, b].map((ino) => [ino, { acknowledged: Buffer.alloc(200), committed: Buffer.alloc(200), pending: [] as Slice[] }]),
         );
@@ -183,5 +183,49 @@ test('repeating what the journal holds gives the bytes that were acknowledged, w
       }),
     ),
     { numRuns: 200 },
+  );
+});
+
+test('whatever the order in which files are written and committed, the journal makes up for what is missing', async () => {
+  await inFolder((folder) =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.constantFrom('write', 'write', 'commit'), fc.nat(3), fc.nat(60)), { maxLength: 60, size: 'max' }),
+        (steps) => {
+          rmSync(folder, { recursive: true, force: true });
+          const journal = new Journal(folder, { segmentBytes: 200 });
+          const files = [0, 1, 2, 3].map((file) => ({
+            ino: (10 + file) as Ino,
+            acknowledged: Buffer.alloc(64),
+            committed: Buffer.alloc(64),
+            held: new Set<ReturnType<Journal['write']>>(),
+          }));
+          let time = 0;
+          for (const [what, which, at] of steps) {
+            const file = files[which];
+            assert.ok(file);
+            if (what === 'write') {
+              const data = Buffer.alloc(1 + (time % 4), ++time);
+              const segment = journal.write(file.ino, at, BigInt(time), data);
+              if (!file.held.has(segment)) journal.hold(segment);
+              file.held.add(segment);
+              data.copy(file.acknowledged, at);
+            } else if (file.held.size > 0) {
+              file.acknowledged.copy(file.committed);
+              for (const segment of file.held) journal.release(segment);
+              file.held.clear();
+              journal.clean(file.ino);
+              // What comes after a commit may be by others, and is not to be undone.
+              file.committed.fill(++time % 256);
+              file.committed.copy(file.acknowledged);
+            }
+          }
+          for (const { ino, offset, data } of readJournal(folder).writes())
+            data.copy(files.find((file) => file.ino === ino)?.committed ?? Buffer.alloc(0), offset);
+          for (const { acknowledged, committed } of files) assert.deepEqual(committed, acknowledged);
+        },
+      ),
+      { numRuns: 500 },
+    ),
   );
 });

@@ -16,13 +16,22 @@
  *
  * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
  * folder holds the segments with dirty bytes, and those of the same files that were begun since.
+ *
+ * A disk that is full (or gone) fails no write: `write` throws JournalFull and has then changed nothing, and the caller stores
+ * the bytes before it answers. A mark for which there is no room is made by overwriting instead: the records that are over get
+ * the inode 0, which nobody has.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmSync, truncateSync, unlinkSync, writevSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readSync, readdirSync, rmSync, truncateSync, writeSync, writevSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
 import { type Ino, readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/int64.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
 
 const HEADER = 32;
 const MAGIC = 0x4a504a31;
+/** A full disk is told of once in this time, milliseconds. */
+const WARNING_MS = 60_000;
 /** In place of a length. */
 const MARK = 0xffffffff;
 const SEGMENT_BYTES = 32 * 1024 * 1024;
@@ -62,6 +71,18 @@ export interface JournaledWrite {
   readonly data: Buffer;
 }
 
+/** The journal has no room for a write, which it has not taken. */
+export class JournalFull extends Error {
+  override readonly name = 'JournalFull';
+}
+
+export interface JournalOptions {
+  /** A segment is closed when it has reached this many bytes. @default 32 MiB */
+  readonly segmentBytes?: number | undefined;
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+}
+
 export class Journal {
   readonly #folder: string;
   readonly #segmentBytes: number;
@@ -76,26 +97,33 @@ export class Journal {
   /** Up to where the writes of an inode are over, for inodes that the segments hold. */
   readonly #over = new Map<Ino, Place>();
 
-  /**
-   * Opens the folder, which is made where it is missing. New segments follow those that are there.
-   *
-   * @param segmentBytes a segment is closed when it has reached this many bytes. @default 32 MiB
-   */
-  constructor(folder: string, segmentBytes = SEGMENT_BYTES) {
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  #quietUntil = -Infinity;
+
+  /** Opens the folder, which is made where it is missing. New segments follow those that are there. */
+  constructor(folder: string, { segmentBytes = SEGMENT_BYTES, logger = nullLogger, clock = systemClock }: JournalOptions = {}) {
     this.#folder = folder;
     this.#segmentBytes = segmentBytes;
+    this.#logger = logger;
+    this.#clock = clock;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }
 
-  /** Puts one write down. Throws where the disk is full: the write must then fail. */
+  /** Puts one write down. Throws JournalFull, and has then changed nothing. */
   write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
-    const segment = this.#segment();
-    const position = this.#bytes;
-    this.#append(data.length, ino, offset, timeNs, data);
-    segment.last.set(ino, position);
-    this.#position = position;
-    return segment;
+    try {
+      const segment = this.#segment();
+      const position = this.#bytes;
+      this.#append(data.length, ino, offset, timeNs, data);
+      segment.last.set(ino, position);
+      this.#position = position;
+      return segment;
+    } catch (error) {
+      this.#warn(error);
+      throw new JournalFull(`the journal in ${this.#folder} could not take a write`, { cause: error });
+    }
   }
 
   /** Where the last record begins in its segment. */
@@ -103,11 +131,10 @@ export class Journal {
     return this.#position;
   }
 
-  /** Notes that everything written to this inode so far is committed, or given up. May throw as `write` does. */
+  /** Notes that everything written to this inode so far is committed, or given up. Never fails. */
   clean(ino: Ino): void {
     if (!isIn(this.#segments, ino)) return;
-    const segment = this.#segment();
-    this.#over.set(ino, { index: segment.index, position: this.#bytes });
+    this.#over.set(ino, { index: this.#next - 1, position: this.#current ? this.#bytes : Number.MAX_SAFE_INTEGER });
     this.#mark(ino);
     this.#sweep();
   }
@@ -150,7 +177,7 @@ export class Journal {
       if (segment.last.size === 0 && marks.length > 0) continue;
       if (segment === this.#current) this.#closeCurrent();
       for (const ino of marks) this.#mark(ino);
-      unlinkSync(segment.path);
+      rmSync(segment.path, { force: true });
       this.#segments.splice(this.#segments.indexOf(segment), 1);
       for (const ino of segment.last.keys()) if (!isIn(this.#segments, ino)) this.#over.delete(ino);
     }
@@ -170,17 +197,53 @@ export class Journal {
   #mark(ino: Ino): void {
     const over = this.#over.get(ino);
     if (!over) return;
-    const segment = this.#segment();
-    this.#append(MARK, ino, over.index, BigInt(over.position), undefined);
-    segment.marks.add(ino);
+    try {
+      const segment = this.#segment();
+      this.#append(MARK, ino, over.index, BigInt(over.position), undefined);
+      segment.marks.add(ino);
+    } catch (error) {
+      this.#warn(error);
+      this.#overwrite(ino, over);
+    }
+  }
+
+  /** Makes the records of an inode before a place nobody's. Where even that fails the journal is given up: it would be wrong. */
+  #overwrite(ino: Ino, before: Place): void {
+    const nobody = Buffer.alloc(8);
+    try {
+      for (const { index, path } of this.#segments) {
+        const file = openSync(path, 'r+');
+        try {
+          for (const record of records([{ index, path }], false))
+            if (record.ino === ino && isBefore(record, before)) writeSync(file, nobody, 0, nobody.length, record.position + 8);
+        } finally {
+          closeSync(file);
+        }
+      }
+    } catch (error) {
+      this.#logger.error('the journal of written data was given up', { folder: this.#folder, error: messageOf(error) });
+      for (const { path } of this.#segments) rmSync(path, { force: true });
+    }
+  }
+
+  #warn(error: unknown): void {
+    const now = this.#clock.monotonic();
+    if (now < this.#quietUntil) return;
+    this.#quietUntil = now + WARNING_MS;
+    this.#logger.warn('the journal of written data has no room: writes are slower, for they wait until they are stored', {
+      folder: this.#folder,
+      error: messageOf(error),
+    });
   }
 
   #segment(): Segment {
     if (this.#current && this.#bytes < this.#segmentBytes) return this.#current;
-    this.#closeCurrent();
-    const index = this.#next++;
+    const index = this.#next;
     const path = join(this.#folder, `${index}.segment`);
-    this.#file = openSync(path, 'a', 0o600);
+    const file = openSync(path, 'a', 0o600);
+    this.#next++;
+    this.#closeCurrent();
+    this.#file = file;
     this.#current = { index, path, users: 0, last: new Map(), marks: new Set() };
     this.#segments.push(this.#current);
     this.#bytes = 0;
@@ -238,7 +301,7 @@ export function readJournal(folder: string): { writes(): Generator<JournaledWrit
     *writes() {
       for (const record of records(files, true)) {
         const mark = over.get(record.ino);
-        if (!record.mark && !(mark && isBefore(record, mark))) yield record;
+        if (!record.mark && record.ino !== 0 && !(mark && isBefore(record, mark))) yield record;
       }
     },
     forget() {

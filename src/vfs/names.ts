@@ -6,6 +6,7 @@ import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Attr, type Entry, type Meta, NodeType, type SetAttr, SYSTEM } from '../meta/types.ts';
 import { toFuseAttr, typeOfMode } from './attributes.ts';
 import { FreshDirectories } from './fresh.ts';
+import { interruptible } from './interruptible.ts';
 import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
 
 /** Block size that statfs counts in, bytes. */
@@ -15,10 +16,12 @@ export class NameOperations {
   readonly #meta: Meta;
   readonly #nodes: Nodes;
   readonly #fresh: FreshDirectories;
+  readonly #clock: Clock;
 
   constructor(meta: Meta, nodes: Nodes, clock: Clock) {
     this.#meta = meta;
     this.#nodes = nodes;
+    this.#clock = clock;
     this.#fresh = new FreshDirectories(clock, nodes.options.attrTimeout);
   }
 
@@ -58,7 +61,8 @@ export class NameOperations {
     const ctx = context(request);
     const writer = this.#nodes.files.get(node)?.writer;
     // What is not committed yet would set length and times after this call.
-    if (writer?.dirty && (set.size !== undefined || set.mtime !== undefined || set.atime !== undefined)) await writer.flush();
+    if (writer?.dirty && (set.size !== undefined || set.mtime !== undefined || set.atime !== undefined))
+      await interruptible(writer.flush(), () => request.signal, this.#clock);
     let attr: Attr | undefined;
     if (set.size !== undefined) {
       attr = await this.#meta.truncate(ctx, node, set.size);

@@ -1,13 +1,15 @@
 /**
  * Reads of one open file: file range → chunk views → slices. A read waits for the file's own uncommitted bytes where
  * they overlap. Where a block is gone, the slice list was old (another client compacted or deleted): the list is fetched
- * again and the whole read repeated, a bounded number of times.
+ * again and the whole read repeated, a bounded number of times. Other failures are not repeated here: store and database
+ * have been tried again, with pauses, by the layers below, and repeating that would multiply their bounds.
  */
 import type { ChunkStore } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { errno, FsError, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import { CHUNK_SIZE, type Meta, type Piece } from '../meta/types.ts';
+import { interruptible } from './interruptible.ts';
 
 /** Tries of one read, the first included; before try n it waits (n-1) × 300 ms. */
 const TRIES = 11;
@@ -122,17 +124,14 @@ export async function readFile(
           length === target.length ? target : target.subarray(done, done + length),
           attempt > 1 ? signal() : undefined,
         );
-        if (wait) await wait;
+        if (wait) await interruptible(wait, signal, clock);
         done += length;
       }
       return;
     } catch (error) {
-      const code = toErrno(error);
-      if (code === errno.EINTR) throw error;
+      if (toErrno(error) !== errno.ENOENT) throw error;
       if (attempt >= TRIES)
-        throw code === errno.ENOENT
-          ? new FsError('EIO', `blocks of inode ${inode} are missing in the object store`, { cause: error })
-          : error;
+        throw new FsError('EIO', `blocks of inode ${inode} are missing in the object store`, { cause: error });
       // The list is fetched anew at once; only what still fails then is worth a wait.
       for (let index = Math.floor(offset / CHUNK_SIZE); index * CHUNK_SIZE < offset + target.length; index++)
         meta.invalidateChunk(inode, index);

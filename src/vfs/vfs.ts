@@ -8,15 +8,17 @@
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { FsError } from '../lib/errors.ts';
+import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Attr, type Meta, SYSTEM } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { type BufferPool, createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
-import { type Journal, readJournal } from './journal.ts';
+import { interruptible } from './interruptible.ts';
+import { type Journal, JournalFull, readJournal } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
 import { context, type NodeOptions, Nodes } from './nodes.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
@@ -51,12 +53,14 @@ export interface VfsOptions extends NodeOptions {
   readonly handles?: HandleJournal;
   readonly journal?: Journal;
   readonly clock?: Clock;
+  readonly logger?: Logger;
 }
 
 export class Vfs implements FileSystem {
   readonly #meta: Meta;
   readonly #chunks: ChunkStore;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   readonly #options: VfsOptions;
   readonly #files: OpenFiles;
   readonly #handles: Handles;
@@ -91,7 +95,14 @@ export class Vfs implements FileSystem {
     this.#meta = options.meta;
     this.#chunks = options.chunks;
     this.#clock = options.clock ?? systemClock;
-    this.#files = new OpenFiles({ meta: options.meta, chunks: options.chunks, clock: this.#clock, journal: options.journal });
+    this.#logger = options.logger ?? nullLogger;
+    this.#files = new OpenFiles({
+      meta: options.meta,
+      chunks: options.chunks,
+      clock: this.#clock,
+      journal: options.journal,
+      logger: this.#logger,
+    });
     this.#handles = new Handles(options.handles);
     this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
     this.#reader = { meta: options.meta, chunks: options.chunks, clock: this.#clock, maxReadahead: options.maxReadahead };
@@ -199,6 +210,11 @@ export class Vfs implements FileSystem {
     this.#files.close();
   }
 
+  /** How often written data could not be stored so far. */
+  get failures(): number {
+    return this.#files.failures;
+  }
+
   get openHandles(): number {
     return this.#handles.count;
   }
@@ -262,7 +278,7 @@ export class Vfs implements FileSystem {
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     if (file.writer?.overlaps(offset, size))
-      return file.writer.flush().then(() => this.#read(request, reply, open, offset, size));
+      return this.#flushed(request, file.writer).then(() => this.#read(request, reply, open, offset, size));
     return this.#read(request, reply, open, offset, size);
   }
 
@@ -284,16 +300,16 @@ export class Vfs implements FileSystem {
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
     const writer = this.#files.writer(file);
     const wait = this.#room(writer);
-    if (wait || killSuidGid) return this.#writeSlowly(reply, open, writer, offset, data, killSuidGid, wait);
-    this.#write(reply, open, writer, offset, data);
+    if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, writer, offset, data, killSuidGid, wait);
+    return this.#write(request, reply, open, writer, offset, data);
   }
 
-  flush(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle, false);
+  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+    return this.#commit(request, reply, ino, handle, false);
   }
 
-  fsync(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(reply, ino, handle, true);
+  fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
+    return this.#commit(request, reply, ino, handle, true);
   }
 
   release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
@@ -313,7 +329,8 @@ export class Vfs implements FileSystem {
     mode: number,
   ): Promise<void> {
     this.#nodes.requireWritable(ino);
-    await this.#files.get(ino)?.writer?.flush();
+    const writer = this.#files.get(ino)?.writer;
+    if (writer?.dirty) await this.#flushed(request, writer);
     const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
     this.#files.changed(ino, attr);
     reply.ok();
@@ -336,18 +353,66 @@ export class Vfs implements FileSystem {
       const target = buffer.length === bytes ? buffer : buffer.subarray(0, bytes);
       await readFile(handle.ino, offset, target, this.#reader, () => request.signal);
       reply.data(target);
-    } finally {
-      this.#buffers.give(buffer);
+    } catch (error) {
+      // Of a read that was given up, something may still be on its way into the buffer: that one is not used again.
+      if (toErrno(error) !== errno.EINTR) this.#buffers.give(buffer);
+      throw error;
     }
+    this.#buffers.give(buffer);
   }
 
-  #write(reply: Reply, handle: FileHandle, writer: FileWriter, offset: number, data: Buffer): void {
+  /** Commits a file's data for somebody who waits, and who may be ended meanwhile. */
+  #flushed(request: FuseRequest, writer: FileWriter): Promise<void> {
+    return interruptible(writer.flush(), () => request.signal, this.#clock);
+  }
+
+  #write(
+    request: FuseRequest,
+    reply: Reply,
+    handle: FileHandle,
+    writer: FileWriter,
+    offset: number,
+    data: Buffer,
+  ): void | Promise<void> {
     tellFailure(writer, handle);
-    writer.write(offset, data, this.#clock.nowNs());
+    const timeNs = this.#clock.nowNs();
+    try {
+      writer.write(offset, data, timeNs);
+    } catch (error) {
+      if (!(error instanceof JournalFull)) throw error;
+      return this.#writeThrough(request, reply, handle, writer, offset, data, timeNs);
+    }
+    reply.written(data.length);
+  }
+
+  /**
+   * A write that the journal has no room for. Committing everything empties the journal, so there is room again, or else the
+   * disk is full of other things: then the write is answered when its own bytes are committed. Slow, but nothing that was
+   * answered can be lost with the process, and nothing fails for a local disk.
+   */
+  async #writeThrough(
+    request: FuseRequest,
+    reply: Reply,
+    handle: FileHandle,
+    writer: FileWriter,
+    offset: number,
+    data: Buffer,
+    timeNs: bigint,
+  ): Promise<void> {
+    await interruptible(this.#files.commitAll(), () => request.signal, this.#clock);
+    try {
+      writer.write(offset, data, timeNs);
+    } catch (error) {
+      if (!(error instanceof JournalFull)) throw error;
+      writer.repeat(offset, data, timeNs);
+      await this.#flushed(request, writer);
+      tellFailure(writer, handle);
+    }
     reply.written(data.length);
   }
 
   async #writeSlowly(
+    request: FuseRequest,
     reply: Reply,
     handle: FileHandle,
     writer: FileWriter,
@@ -357,13 +422,14 @@ export class Vfs implements FileSystem {
     wait: Promise<void> | undefined,
   ): Promise<void> {
     if (killSuidGid) await dropPrivileges(this.#meta, handle.ino, undefined);
-    await wait;
-    for (let room = writer.room(); room; room = writer.room()) await room;
-    this.#write(reply, handle, writer, offset, data);
+    const signal = (): AbortSignal => request.signal;
+    if (wait) await interruptible(wait, signal, this.#clock);
+    for (let room = writer.room(); room; room = writer.room()) await interruptible(room, signal, this.#clock);
+    await this.#write(request, reply, handle, writer, offset, data);
   }
 
   /** FLUSH and FSYNC: at once where the file is clean. */
-  #commit(reply: Reply, ino: Ino, handle: number, told: boolean): void | Promise<void> {
+  #commit(request: FuseRequest, reply: Reply, ino: Ino, handle: number, told: boolean): void | Promise<void> {
     const open = this.#handles.get(handle);
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
@@ -371,6 +437,6 @@ export class Vfs implements FileSystem {
       tellFailure(writer, open, told);
       reply.ok();
     };
-    return writer.dirty ? writer.flush().then(answer) : answer();
+    return writer.dirty ? this.#flushed(request, writer).then(answer) : answer();
   }
 }

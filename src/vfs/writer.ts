@@ -12,8 +12,9 @@
  */
 import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
-import { errno, FsError, toErrno } from '../lib/errors.ts';
+import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { Logger } from '../lib/log.ts';
 import { type Attr, CHUNK_SIZE, type Meta, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
 import type { Journal, Segment } from './journal.ts';
@@ -49,8 +50,11 @@ export interface WriterDependencies {
   readonly chunks: ChunkStore;
   readonly clock: Clock;
   readonly journal: Journal | undefined;
+  readonly logger: Logger;
   /** Told the attributes after each commit. */
   committed(ino: Ino, attr: Attr): void;
+  /** Told that a slice could not be stored. */
+  failed(): void;
 }
 
 export class FileWriter {
@@ -103,12 +107,15 @@ export class FileWriter {
     return this.#space.promise;
   }
 
-  /** Takes the bytes (they are copied) as written at `timeNs`. Throws where the journal cannot take them. */
+  /** Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing. */
   write(offset: number, data: Buffer, timeNs: bigint): void {
     this.#take(offset, data, timeNs, this.#with.journal?.write(this.#ino, offset, timeNs, data));
   }
 
-  /** The same for a write of a dead client, whose journal holds it until all of them are committed. */
+  /**
+   * The same without the journal: a write of a dead client, whose journal holds it until all are committed, or one that is
+   * answered only when it is committed itself.
+   */
   repeat(offset: number, data: Buffer, timeNs: bigint): void {
     this.#take(offset, data, timeNs, undefined);
   }
@@ -226,6 +233,12 @@ export class FileWriter {
         // A commit that ends with EIO may have been made: then the metadata names these blocks. `gc` finds them otherwise.
         if (!stored || toErrno(error) !== errno.EIO) slice.data.abort();
         this.#fail(error);
+        this.#with.logger.error('written data could not be stored', {
+          inode: this.#ino,
+          offset: slice.chunk * CHUNK_SIZE + slice.start,
+          bytes: slice.data.length,
+          error: messageOf(error),
+        });
       }
       this.#pending.shift();
       if (slice.segments.length > 0) this.#forget(slice);
@@ -253,6 +266,7 @@ export class FileWriter {
   #fail(error: unknown): void {
     const code = toErrno(error);
     this.#failures++;
+    this.#with.failed();
     // The file or the right to it is gone: the descriptor is what is bad, as JuiceFS says it.
     this.#lastErrno = code === errno.ENOENT || code === errno.EPERM || code === errno.EINVAL ? errno.EBADF : code;
   }

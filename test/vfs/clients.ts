@@ -42,6 +42,19 @@ export interface ClientOptions extends Partial<VfsOptions> {
   readonly journalBytes?: number;
 }
 
+function bound(store: ObjectStore): ObjectStore {
+  return {
+    description: store.description,
+    create: (...call) => store.create(...call),
+    put: (...call) => store.put(...call),
+    get: (...call) => store.get(...call),
+    head: (...call) => store.head(...call),
+    delete: (...call) => store.delete(...call),
+    list: (...call) => store.list(...call),
+    close: (...call) => store.close(...call),
+  };
+}
+
 interface Life {
   dead: boolean;
 }
@@ -116,6 +129,8 @@ export class TestVolume implements AsyncDisposable {
   readonly objects = new MemoryObjectStore();
   /** What the store does wrong; may be changed at any time. */
   storePlan: FaultPlan = () => undefined;
+  /** Uploads for which this says so never end. */
+  storeStops: () => boolean = () => false;
   /** What the metadata does wrong. */
   metaPlan: MetaPlan = () => undefined;
   readonly #ends = new Set<() => Promise<void>>();
@@ -175,7 +190,13 @@ export class TestVolume implements AsyncDisposable {
       monotonic: () => systemClock.monotonic() * haste,
       timer: (ms, callback) => clock.timer(ms / haste, callback),
     };
-    const store = mortal<ObjectStore>(this.objects, life);
+    const store = mortal<ObjectStore>(
+      {
+        ...bound(this.objects),
+        put: (...call) => (this.storeStops() ? new Promise(() => {}) : this.objects.put(...call)),
+      },
+      life,
+    );
     const chunks = openChunkStore({
       objects: withRetry(
         withFaults(store, (...call) => this.storePlan(...call)),
@@ -219,7 +240,7 @@ export class TestVolume implements AsyncDisposable {
       maxReadahead: 1024 * 1024,
       xattr: true,
       handles,
-      journal: new Journal(journalFolder, journalBytes),
+      journal: new Journal(journalFolder, { segmentBytes: journalBytes }),
       clock: hasty,
       ...rest,
     });

@@ -13,14 +13,14 @@ const seed = process.env['JUICEPOD_SEED'];
 
 async function check(newUrl: () => string | undefined): Promise<void> {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60, size: 'max' }), async (steps) => {
       await using volume = await TestVolume.make(newUrl());
       const run = new Run(volume);
       await run.start();
       for (const each of steps) await run.take(each);
       await run.finish();
     }),
-    { numRuns: runs, endOnFailure: false, interruptAfterTimeLimit: 240_000, ...(seed ? { seed: Number(seed) } : {}) },
+    { numRuns: runs, endOnFailure: false, interruptAfterTimeLimit: 90_000, ...(seed ? { seed: Number(seed) } : {}) },
   );
 }
 

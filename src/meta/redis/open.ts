@@ -16,6 +16,8 @@ export interface RedisEngineOptions {
   readonly logger?: Logger;
   /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
   readonly patience?: number;
+  /** Nothing is to be changed, not even a server's policy of dropping keys; that is left to those who write. @default false */
+  readonly readOnly?: boolean;
 }
 
 /** Connects and checks the server. Throws UserError where it does not answer within `patience`, or refuses us. */
@@ -28,6 +30,6 @@ export async function openRedis(url: RedisUrl, options: RedisEngineOptions = {})
   });
   await connection.open();
   const engine = new RedisEngine(connection, new Keys(), options.random ?? systemRandom, logger);
-  await engine.checkServer();
+  if (!options.readOnly) await engine.checkServer();
   return engine;
 }
