@@ -129,6 +129,12 @@ for (const engine of engines)
       const [theirs, mine] = await Promise.all([statfs(pair.official), statfs(pair.ours)]);
       const used = (stats: typeof theirs): number[] => [(stats.blocks - stats.bfree) * stats.bsize, stats.files - stats.ffree];
       assert.deepEqual(used(mine), used(theirs));
+      // Without --strict it answers from the statistics of directories, which both have kept.
+      for (const path of ['', 'dir', 'theirs']) {
+        const counted = await run(['info', '-r', '--strict', `${pair.official}/${path}`]);
+        assert.equal((await run(['info', '-r', `${pair.official}/${path}`])).stdout, counted.stdout);
+      }
+      for (const client of clients) await pair.unmount(client);
       await fsck(pair.url);
     });
 
@@ -214,8 +220,11 @@ for (const engine of engines)
           assert.ok((await readFile(`${pair.folder(otherClient(client))}/again-${client}`)).equals(compressible(70_000, 70_000)));
           await rename(`${pair.folder(client)}/again-${client}`, `${pair.folder(client)}/kept-${client}`);
         }
-        await run(['restore', pair.url, hour, '--put-back']);
       }
+      // Statistics of directories are written a second late; what is restored sooner may be counted twice, by the official client alone too.
+      for (const client of clients) await pair.unmount(client);
+      for (const hour of hours) await run(['restore', pair.url, hour, '--put-back']);
+      for (const client of clients) await pair.mount(client);
       const after = await describeTree(pair.ours);
       assert.deepEqual(await describeTree(pair.official), after);
       for (const path of before.keys()) if (!path.endsWith('of-70000')) assert.deepEqual(after.get(path), before.get(path), path);
