@@ -3,7 +3,7 @@
  * mounted: a mount that does not go away is aborted first, so that no process hangs on it.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -98,6 +98,8 @@ export async function startMount(metaUrl: string, folder: string, work: string, 
 /** A fresh volume of its own (blocks in a folder), mounted; everything of it is removed with the answer. */
 export async function freshVolume(engine: 'redis' | 'sqlite', options: MountOptions = {}): Promise<Mounted> {
   const work = mkdtempSync(join(tmpdir(), `juicepod-${engine}-`));
+  // Ordinary users reach the mount, too.
+  chmodSync(work, 0o755);
   const redis = engine === 'redis' ? await startRedis() : undefined;
   const metaUrl = redis?.url(1) ?? `sqlite3://${join(work, 'meta.db')}`;
   const remove = async (): Promise<void> => {

@@ -1,7 +1,7 @@
 /**
  * Notifications to the kernel: "forget what you cached". The kernel takes locks for them that a caller may hold while it
  * waits for our answer (the directory's for an entry, a page's for data), so the thread that answers must never write one
- * itself: they go through libuv's thread pool, one at a time, in order.
+ * itself: they go through libuv's thread pool, one at a time, in order. (Attributes alone are an exception, see request.ts.)
  *
  * At most `LIMIT` wait; more are dropped, which only means that the kernel keeps an entry for the rest of its lifetime.
  */
@@ -22,9 +22,12 @@ function message(code: number, body: number): Buffer {
 /** FUSE_NOTIFY_RESEND: the header alone. */
 export const resendMessage = (): Buffer => message(Notify.RESEND, 0);
 
+const INVALIDATE_INODE_BODY = 24;
+export const INVALIDATE_INODE_BYTES = OUT_HEADER + INVALIDATE_INODE_BODY;
+
 /** struct fuse_notify_inval_inode_out. */
 export function invalidateInodeMessage(ino: Ino, offset: number, length: number): Buffer {
-  const bytes = message(Notify.INVAL_INODE, 24);
+  const bytes = message(Notify.INVAL_INODE, INVALIDATE_INODE_BODY);
   writeInoLE(bytes, ino, OUT_HEADER);
   bytes.writeBigInt64LE(BigInt(offset), OUT_HEADER + 8);
   bytes.writeBigInt64LE(BigInt(length), OUT_HEADER + 16);

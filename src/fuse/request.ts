@@ -9,6 +9,7 @@
 import { errno as errnos, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, readInoLE } from '../lib/int64.ts';
 import { OUT_HEADER, Opcode } from './constants.ts';
+import { INVALIDATE_INODE_BYTES, invalidateInodeMessage } from './notifier.ts';
 import type { DirSink, FuseAttr, FuseEntry, FuseLock, FuseOpened, FuseRequest, FuseStatFs, Reply } from './types.ts';
 import { putAttrOut, putEntry, putIno, putLock, putNegativeEntry, putNumber, putOpened, putStatFs, Words } from './wire.ts';
 
@@ -174,6 +175,8 @@ export class Request implements FuseRequest, Reply, DirSink {
 
   opened(opened: FuseOpened): void {
     if (!this.#begin()) return;
+    // Of attributes alone the kernel takes note without a lock that somebody could hold who waits for us.
+    if (opened.forgetAttributes) this.#session.send(invalidateInodeMessage(this.nodeid, -1, 0), INVALIDATE_INODE_BYTES);
     putOpened(this.#session.outWords, BODY, opened);
     if (!this.#sendWords(Words.open)) this.#session.undoOpen(this, this.nodeid, opened.handle);
   }

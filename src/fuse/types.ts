@@ -39,6 +39,8 @@ export interface FuseOpened {
   readonly handle: number;
   /** The page cache of an earlier open still holds. @default false */
   readonly keepCache?: boolean;
+  /** What the kernel knows of the file's attributes is not what this open found: it is to ask again (OPEN). @default false */
+  readonly forgetAttributes?: boolean;
   readonly directIo?: boolean;
   readonly nonSeekable?: boolean;
   /** The kernel may cache the listing (OPENDIR). */

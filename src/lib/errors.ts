@@ -11,7 +11,12 @@ import { constants } from 'node:os';
 export const errno = { ...constants.errno, ENODATA: 61, ENOATTR: 61, ENOTSUP: 95, EDQUOT: 122, ESTALE: 116 } as const;
 export type ErrnoName = keyof typeof errno;
 
-const nameOf = new Map<number, string>(Object.entries(errno).map(([name, value]) => [value, name]));
+// Of two names for one number the first counts: EAGAIN, ENODATA, ENOTSUP.
+const nameOf = new Map<number, string>(
+  Object.entries(errno)
+    .toReversed()
+    .map(([name, value]) => [value, name]),
+);
 
 /** The name of an errno number ("ENOENT"), or "errno 123". */
 export function errnoName(value: number): string {

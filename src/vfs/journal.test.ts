@@ -104,6 +104,30 @@ test('a mark outlives its segment where an older segment still holds writes of t
   });
 });
 
+test('a segment stays while an older one would bring back what was written before', async () => {
+  await inFolder((folder) => {
+    const journal = new Journal(folder, { segmentBytes: 100 });
+    const put = (at: number, text: string): ReturnType<Journal['write']> => journal.write(a, at, 1n, Buffer.from(text));
+    // Two slices take turns: the first one's bytes begin before the second one's, and go on behind them in the next segment.
+    const old = put(0, 'old');
+    const second = put(100, 'second');
+    const position = journal.position;
+    put(0, 'OLD');
+    const newer = put(0, 'new');
+    assert.ok(newer.index > second.index);
+    journal.hold(old);
+    journal.hold(second);
+    journal.hold(newer);
+    put(200, 'x'.repeat(100));
+    journal.over(a, second.index, position);
+    journal.release(old);
+    journal.release(newer);
+    const committed = Buffer.from('new');
+    for (const { offset, data } of readJournal(folder).writes()) if (offset === 0) data.copy(committed);
+    assert.equal(committed.toString(), 'new');
+  });
+});
+
 /**
  * Two files whose slices take writes and are committed in the order in which they were made, as the writer does it; the journal
  * learns where the oldest open slice begins.

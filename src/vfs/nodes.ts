@@ -28,12 +28,36 @@ export class Nodes {
   readonly root: Ino;
   readonly files: OpenFiles;
   readonly virtual: VirtualFiles;
+  /** Attributes of files, the very objects, that the kernel was told of. */
+  readonly #told = new WeakSet<Attr>();
 
   constructor(options: NodeOptions, root: Ino, files: OpenFiles, virtual: VirtualFiles) {
     this.options = options;
     this.root = root;
     this.files = files;
     this.virtual = virtual;
+  }
+
+  /** Notes attributes that the kernel now has. */
+  #tell(attr: Attr): Attr {
+    if (attr.type === NodeType.File) this.#told.add(attr);
+    return attr;
+  }
+
+  /**
+   * True where the kernel has been told what `attr` says of the file's size and times, and of nothing else since. `before` is what
+   * was last seen of the node before `attr` was asked for.
+   */
+  knows(before: Attr | undefined, attr: Attr): boolean {
+    return (
+      before !== undefined &&
+      this.#told.has(before) &&
+      before.length === attr.length &&
+      before.mtime === attr.mtime &&
+      before.mtimensec === attr.mtimensec &&
+      before.ctime === attr.ctime &&
+      before.ctimensec === attr.ctimensec
+    );
   }
 
   /** The inode in the database of a node that the kernel names. */
@@ -53,7 +77,7 @@ export class Nodes {
 
   /** What the kernel is told of a node, asked for at `moment`; `timeout` in place of the configured lifetimes. */
   entry({ ino, attr }: Entry, moment: number, timeout?: number): FuseEntry {
-    const current = this.files.refresh(ino, attr, moment);
+    const current = this.#tell(this.files.refresh(ino, attr, moment));
     return {
       attr: toFuseAttr(this.outside(ino), current, this.files.get(ino)?.writer?.local),
       generation: 1,
@@ -65,7 +89,7 @@ export class Nodes {
   /** Answers attributes, asked for at `moment`, of the node that the kernel calls `ino`. */
   replyAttr(reply: Reply, ino: Ino, attr: Attr, moment: number): void {
     const node = this.inside(ino);
-    const current = this.files.refresh(node, attr, moment);
+    const current = this.#tell(this.files.refresh(node, attr, moment));
     reply.attr(toFuseAttr(ino, current, this.files.get(node)?.writer?.local), this.options.attrTimeout);
   }
 

@@ -2,7 +2,7 @@
  * A file system that counts and logs what passes through it. While nobody reads the access log, an operation costs two
  * clock readings and three additions; the log's line is made only when a reader is there. Reads of virtual files are not logged.
  */
-import type { FileSystem, FuseAttr, FuseRequest, Reply } from '../fuse/types.ts';
+import type { FileSystem, FuseAttr, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import { errno, errnoName, toErrno } from '../lib/errors.ts';
 import { formatIno, type Ino } from '../lib/int64.ts';
 import type { AccessLog } from './accesslog.ts';
@@ -56,26 +56,36 @@ type Operation = Exclude<keyof FileSystem, 'forget' | 'destroy'>;
 type Arguments = readonly unknown[];
 
 /** Operation name in log and metrics, and how its arguments are printed. */
-const operations: Readonly<Record<Operation, { readonly name: string; readonly print: (args: Arguments) => string }>> = {
+const operations: Readonly<
+  Record<
+    Operation,
+    {
+      readonly name: string;
+      readonly print: (args: Arguments) => string;
+      /** How the data of the answer is printed. @default its length */
+      readonly data?: (data: Buffer) => string;
+    }
+  >
+> = {
   lookup: { name: 'lookup', print: list },
   getattr: { name: 'getattr', print: ([ino]) => text(ino) },
   setattr: {
     name: 'setattr',
-    print: ([ino, set]) =>
-      `${text(ino)},[${Object.entries(set as object)
-        .map(([key, value]) => `${key}=${text(value)}`)
-        .join(',')}]`,
+    print: ([ino, set]) => `${text(ino)}${changes(set as FuseSetAttr)}`,
   },
-  readlink: { name: 'readlink', print: list },
-  symlink: { name: 'symlink', print: ([parent, name, target]) => list([parent, target, name]) },
-  mknod: { name: 'mknod', print: list },
-  mkdir: { name: 'mkdir', print: ([parent, name, mode]) => `${text(parent)},${text(name)},${octal(mode)}` },
+  readlink: { name: 'readlink', print: list, data: text },
+  symlink: { name: 'symlink', print: list },
+  mknod: {
+    name: 'mknod',
+    print: ([parent, name, mode, rdev]) => `${text(parent)},${text(name)},${modeText(mode)},0x${hex(rdev, 8)}`,
+  },
+  mkdir: { name: 'mkdir', print: ([parent, name, mode]) => `${text(parent)},${text(name)},${modeText(mode)}` },
   unlink: { name: 'unlink', print: list },
   rmdir: { name: 'rmdir', print: list },
   rename: { name: 'rename', print: list },
   link: { name: 'link', print: list },
   open: { name: 'open', print: ([ino, flags]) => `${text(ino)},0x${Number(flags).toString(16)}` },
-  create: { name: 'create', print: ([parent, name, , mode]) => `${text(parent)},${text(name)},${octal(mode)}` },
+  create: { name: 'create', print: ([parent, name, , mode]) => `${text(parent)},${text(name)},${modeText(mode)}` },
   read: { name: 'read', print: ([ino, handle, offset, size]) => list([ino, size, offset, handle]) },
   write: { name: 'write', print: ([ino, handle, offset, data]) => list([ino, (data as Buffer).length, offset, handle]) },
   flush: {
@@ -98,7 +108,7 @@ const operations: Readonly<Record<Operation, { readonly name: string; readonly p
   fallocate: { name: 'fallocate', print: ([ino, , offset, length, mode]) => list([ino, mode, offset, length]) },
   lseek: { name: 'lseek', print: list },
   copyFileRange: { name: 'copy_file_range', print: list },
-  tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${octal(mode)}` },
+  tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${modeText(mode)}` },
   getlk: { name: 'getlk', print: list },
   setlk: { name: 'setlk', print: list },
   flock: { name: 'flock', print: list },
@@ -115,13 +125,37 @@ function list(args: Arguments): string {
   return args.map(text).join(',');
 }
 
-function octal(mode: unknown): string {
-  return `0${Number(mode).toString(8)}`;
+function hex(value: unknown, digits = 1): string {
+  return Number(value).toString(16).toUpperCase().padStart(digits, '0');
+}
+
+/** `-rw-r--r--:0100644` */
+function modeText(mode: unknown, mask = 0o177777): string {
+  return `${symbolic(Number(mode))}:0${(Number(mode) & mask).toString(8).padStart(4, '0')}`;
+}
+
+/** `[0],0x1,[mode=-rw-------:00600]`: the handle, which members are set (bits as in the request), and their values. */
+function changes({ mode, uid, gid, size, atime, mtime, handle, killSuidGid }: FuseSetAttr): string {
+  const time = (value: FuseSetAttr['atime']): string => (value === 'now' ? 'NOW' : String(value?.sec));
+  const members: readonly (readonly [number, boolean, string])[] = [
+    [0x1, mode !== undefined, `mode=${modeText(mode, 0o7777)}`],
+    [0x2, uid !== undefined, `uid=${uid}`],
+    [0x4, gid !== undefined, `gid=${gid}`],
+    [atime === 'now' ? 0x90 : 0x10, atime !== undefined, `atime=${time(atime)}`],
+    [mtime === 'now' ? 0x120 : 0x20, mtime !== undefined, `mtime=${time(mtime)}`],
+    [0x8, size !== undefined, `size=${size}`],
+    [0x40, handle !== undefined, ''],
+    [0x800, killSuidGid === true, ''],
+  ];
+  const set = members.filter(([, isSet]) => isSet);
+  const bits = set.reduce((sum, [bit]) => sum | bit, 0);
+  const values = set.map(([, , value]) => value).filter((value) => value !== '');
+  return `[${handle ?? 0}],0x${hex(bits)},[${values.join(',')}]`;
 }
 
 function attributes(attr: FuseAttr): string {
   const { mode, nlink, uid, gid, atime, mtime, ctime, size } = attr;
-  return `(${formatIno(attr.ino)},[${symbolic(mode)}:0${mode.toString(8)},${nlink},${uid},${gid},${atime},${mtime},${ctime},${size}])`;
+  return `(${formatIno(attr.ino)},[${symbolic(mode)}:0${mode.toString(8).padStart(6, '0')},${nlink},${uid},${gid},${atime},${mtime},${ctime},${size}])`;
 }
 
 /** `-rw-r--r--` */
@@ -138,13 +172,25 @@ export function symbolic(mode: number): string {
 }
 
 /** Remembers what was answered, for the log line. */
-function recording(reply: Reply, seen: (result: string, code: number) => void): Reply {
+function recording(
+  reply: Reply,
+  seen: (result: string, code: number) => void,
+  printData: (data: Buffer) => string = (data) => String(data.length),
+): Reply {
+  let listed = 0;
+  const counted = (taken: boolean): boolean => {
+    if (taken) listed++;
+    return taken;
+  };
   const on = (result: string, send: () => void, code = 0): void => {
     send();
     seen(result, code);
   };
   return {
-    sink: reply.sink,
+    sink: {
+      add: (...entry) => counted(reply.sink.add(...entry)),
+      addPlus: (...entry) => counted(reply.sink.addPlus(...entry)),
+    },
     get answered() {
       return reply.answered;
     },
@@ -155,19 +201,38 @@ function recording(reply: Reply, seen: (result: string, code: number) => void): 
     attr: (attr, timeout) => on(`: ${attributes(attr)}`, () => reply.attr(attr, timeout)),
     opened: (opened) => on(` [fh:${opened.handle}]`, () => reply.opened(opened)),
     created: (entry, opened) => on(`: ${attributes(entry.attr)} [fh:${opened.handle}]`, () => reply.created(entry, opened)),
-    data: (data) => on(`: (${data.length})`, () => reply.data(data)),
+    data: (data) => on(`: (${printData(data)})`, () => reply.data(data)),
     dataParts: (parts) => on(`: (${parts.reduce((sum, part) => sum + part.length, 0)})`, () => reply.dataParts(parts)),
     lock: (lock) => on('', () => reply.lock(lock)),
     written: (bytes) => on('', () => reply.written(bytes)),
     statfs: (value) =>
-      on(`: (${value.blocks * value.bsize},${value.bavail * value.bsize},${value.files - value.ffree},${value.ffree})`, () =>
-        reply.statfs(value),
+      on(
+        `: (${(value.blocks - value.bavail) * value.bsize},${value.bavail * value.bsize},${value.files - value.ffree},${value.ffree})`,
+        () => reply.statfs(value),
       ),
     xattrSize: (bytes) => on(`: (${bytes})`, () => reply.xattrSize(bytes)),
     lseek: (offset) => on(`: (${offset})`, () => reply.lseek(offset)),
-    directory: () => on('', () => reply.directory()),
+    directory: () => on(`: (${listed})`, () => reply.directory()),
   };
 }
+
+/** What stands where a failed operation would have told its result. */
+const noResult: Readonly<Partial<Record<Operation, string>>> = {
+  lookup: ':',
+  getattr: ':',
+  setattr: ':',
+  mknod: ':',
+  mkdir: ':',
+  symlink: ':',
+  link: ':',
+  create: ': [fh:0]',
+  opendir: ' [fh:0]',
+  readdir: ': (0)',
+  read: ': (0)',
+  readlink: ': ()',
+  getxattr: ': (0)',
+  listxattr: ': (0)',
+};
 
 /** What C's strerror says of the commonest errors; the official tools print it after the dash. */
 const texts: Readonly<Record<number, string>> = {
@@ -194,7 +259,7 @@ export function observed(inner: FileSystem, stats: OperationStats, log: AccessLo
   for (const key of Object.keys(operations) as Operation[]) {
     const method = inner[key] as ((request: FuseRequest, reply: Reply, ...args: unknown[]) => void | Promise<void>) | undefined;
     if (!method) continue;
-    const { name, print } = operations[key];
+    const { name, print, data } = operations[key];
     const call = method.bind(inner);
     outer[key] = (request: FuseRequest, reply: Reply, ...args: unknown[]): void | Promise<void> => {
       const begin = performance.now();
@@ -203,15 +268,11 @@ export function observed(inner: FileSystem, stats: OperationStats, log: AccessLo
         // The arguments may be views of a buffer that is reused: print them now.
         const operation = `${name} (${print(args)})`;
         const caller = { uid: request.uid, gid: request.gid, pid: request.pid };
-        answered = recording(reply, (result, code) => {
-          log.write(
-            caller,
-            operation,
-            result,
-            code === 0 ? 'OK' : (texts[code] ?? errnoName(code)),
-            (performance.now() - begin) / 1000,
-          );
-        });
+        const seen = (result: string, code: number): void => {
+          const outcome = code === 0 ? 'OK' : (texts[code] ?? errnoName(code));
+          log.write(caller, operation, code === 0 ? result : (noResult[key] ?? ''), outcome, (performance.now() - begin) / 1000);
+        };
+        answered = recording(reply, seen, data);
       }
       const fail = (error: unknown): void => {
         const code = toErrno(error);

@@ -1,7 +1,8 @@
 /**
  * The file system of one volume as the kernel calls it: names and attributes from the metadata (names.ts, directories.ts,
  * xattrs.ts), bytes through writer and reader, virtual files beside them. Open files are here. Invariants:
- * - close-to-open: OPEN takes its attributes from the database, FLUSH and FSYNC answer when the data is committed;
+ * - close-to-open: OPEN takes its attributes from the database, and has the kernel ask for them where it holds others; FLUSH and
+ *   FSYNC answer when the data is committed;
  * - the kernel checks permissions (default_permissions), nobody checks them again here;
  * - a handle can be used by a client that never opened it (handles.ts), so a session survives its client.
  */
@@ -11,16 +12,17 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
-import { type Attr, type Meta, SYSTEM } from '../meta/types.ts';
+import type { Meta } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { type BufferPool, createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
-import { type OpenFile, OpenFiles } from './files.ts';
+import { OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
-import { type Journal, JournalFull, readJournal } from './journal.ts';
+import { type Journal, JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
 import { context, type NodeOptions, Nodes } from './nodes.ts';
+import { recover, type Recovered } from './recovery.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import { VirtualFiles } from './virtual.ts';
 import { type FileWriter, tellFailure } from './writer.ts';
@@ -140,57 +142,10 @@ export class Vfs implements FileSystem {
     }
   }
 
-  /**
-   * Takes over what a dead client left: its open handles (the metadata counts them again) and the written data that it had
-   * not committed, which is durable when this resolves.
-   */
-  async recover(journalFolder: string | undefined): Promise<{ readonly handles: number; readonly writes: number }> {
-    let handles = 0;
-    for (const handle of this.#handles.all()) {
-      if (handle.kind !== 'file') continue;
-      handles++;
-      const { moment } = this.#nodes;
-      // What was allowed when the handle was opened stays allowed: it is counted, not asked for.
-      const attr = await this.#unlessGone(this.#meta.open(SYSTEM, handle.ino, 0));
-      if (attr) this.#files.opened(handle.ino, attr, moment);
-    }
-    const writes = journalFolder === undefined ? 0 : await this.#repeatWrites(journalFolder);
-    await this.#meta.resumed();
-    return { handles, writes };
-  }
-
-  /** Writes again what the journal of a dead client holds, and removes it when all of that is durable. */
-  async #repeatWrites(folder: string): Promise<number> {
-    const left = readJournal(folder);
-    const files = new Map<Ino, OpenFile | undefined>();
-    let writes = 0;
-    for (const { ino, offset, data, timeNs } of left.writes()) {
-      if (!files.has(ino)) {
-        const { moment } = this.#nodes;
-        const attr = this.#files.get(ino) ? undefined : await this.#unlessGone(this.#meta.getattr(SYSTEM, ino));
-        files.set(ino, attr ? this.#files.adopted(ino, attr, moment) : this.#files.get(ino));
-      }
-      const file = files.get(ino);
-      if (!file) continue;
-      const writer = this.#files.writer(file);
-      for (let wait = this.#room(writer); wait; wait = this.#room(writer)) await wait;
-      writer.repeat(offset, data, timeNs);
-      writes++;
-    }
-    for (const file of files.values()) await file?.writer?.flush();
-    for (const ino of files.keys()) this.#files.forget(ino);
-    left.forget();
-    return writes;
-  }
-
-  /** The attributes of a file, or undefined where others have removed it; its handles then answer EBADF. */
-  async #unlessGone(asked: Promise<Attr>): Promise<Attr | undefined> {
-    try {
-      return await asked;
-    } catch (error) {
-      if (error instanceof FsError && error.code === 'ENOENT') return undefined;
-      throw error;
-    }
+  /** See recovery.ts. */
+  recover(journalFolder: string | undefined): Promise<Recovered> {
+    const room = (writer: FileWriter): Promise<void> | undefined => this.#room(writer);
+    return recover({ meta: this.#meta, files: this.#files, handles: this.#handles, room }, journalFolder);
   }
 
   /** What a write has to wait for; undefined where nothing. */
@@ -229,6 +184,7 @@ export class Vfs implements FileSystem {
     }
     if (this.#options.readOnly && (flags & O_ACCMODE) !== 0) throw new FsError('EROFS');
     const { moment } = this.#nodes;
+    const before = this.#meta.lastSeen(ino);
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
     const file = this.#files.opened(ino, attr, moment);
@@ -237,6 +193,8 @@ export class Vfs implements FileSystem {
     reply.opened({
       handle: this.#handles.add(handle),
       keepCache,
+      // Or it would take a file for as long as it was when it last asked.
+      forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
       noFlush: (flags & O_ACCMODE) === 0,
     });
   }

@@ -241,7 +241,7 @@ export class FileWriter {
         });
       }
       this.#pending.shift();
-      if (slice.segments.length > 0) this.#forget(slice);
+      this.#forget(slice);
       if (this.#pending.length < MAX_PENDING) {
         this.#space?.resolve();
         this.#space = undefined;
