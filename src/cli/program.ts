@@ -195,6 +195,8 @@ export function program(quiet = false): Command {
 
 /** Parses the arguments and runs the command. Arguments that are wrong end the process with 1, as errors of a command do. */
 export async function main(argv: readonly string[]): Promise<void> {
+  // A reader that has seen enough (`| head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
   const json = argv.some((word, index) => word === '--output=json' || (word === '--output' && argv[index + 1] === 'json'));
   try {
     await program(json).parseAsync(argv);
