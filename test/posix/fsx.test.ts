@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { cannotMount, freshVolume } from '../mounted.ts';
 import { fsx, ToolMissing } from '../tools.ts';
 
@@ -19,30 +19,33 @@ close_open = 1
 invalidate = 1
 `;
 
-for (const engine of ['redis', 'sqlite'] as const) {
-  test(
-    `100 000 random operations on a file over ${engine} match the model`,
-    { skip: cannotMount, timeout: 900_000 },
-    async (t) => {
-      let binary: string;
-      try {
-        binary = await fsx();
-      } catch (error) {
-        if (error instanceof ToolMissing) return t.skip(error.message);
-        throw error;
-      }
-      await using volume = await freshVolume(engine);
-      const config = join(volume.work, 'fsx.toml');
-      writeFileSync(config, weights);
-      const result = await new Promise<{ ok: boolean; output: string }>((done) => {
-        execFile(
-          binary,
-          ['-N', '100000', '-S', '1', '-f', config, join(volume.folder, 'fsx')],
-          { maxBuffer: 1 << 26, timeout: 800_000 },
-          (error, stdout, stderr) => done({ ok: !error, output: `${stdout}\n${stderr}` }),
-        );
-      });
-      assert.ok(result.ok, result.output.slice(-4000));
-    },
-  );
-}
+// Each waits for the kernel and the database most of the time: side by side they take little longer than one.
+describe('100 000 random operations on a file', { concurrency: true }, () => {
+  for (const engine of ['redis', 'sqlite'] as const) {
+    test(
+      `100 000 random operations on a file over ${engine} match the model`,
+      { skip: cannotMount, timeout: 900_000 },
+      async (t) => {
+        let binary: string;
+        try {
+          binary = await fsx();
+        } catch (error) {
+          if (error instanceof ToolMissing) return t.skip(error.message);
+          throw error;
+        }
+        await using volume = await freshVolume(engine);
+        const config = join(volume.work, 'fsx.toml');
+        writeFileSync(config, weights);
+        const result = await new Promise<{ ok: boolean; output: string }>((done) => {
+          execFile(
+            binary,
+            ['-N', '100000', '-S', '1', '-f', config, join(volume.folder, 'fsx')],
+            { maxBuffer: 1 << 26, timeout: 800_000 },
+            (error, stdout, stderr) => done({ ok: !error, output: `${stdout}\n${stderr}` }),
+          );
+        });
+        assert.ok(result.ok, result.output.slice(-4000));
+      },
+    );
+  }
+});
