@@ -29,8 +29,13 @@ export async function checkStore(store: ObjectStore, random: Random = systemRand
   await store.delete(key);
 }
 
-/** The key of the first object of somebody else's, or undefined: test objects, folders and empty objects do not count. */
+/** True for an object that is somebody's data: test objects, folders and empty objects do not count. */
+export function isData(key: string, size: number): boolean {
+  return !key.startsWith('testing') && !key.endsWith('/') && size > 0;
+}
+
+/** The key of the first object that is somebody's data, or undefined. */
 export async function firstObject(store: ObjectStore): Promise<string | undefined> {
-  for await (const { key, size } of store.list('')) if (!key.startsWith('testing') && !key.endsWith('/') && size > 0) return key;
+  for await (const { key, size } of store.list('')) if (isData(key, size)) return key;
   return undefined;
 }

@@ -7,6 +7,7 @@ import type { DirSink, FuseRequest, Reply } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { isDots } from '../meta/names.ts';
 import { type Meta, SYSTEM } from '../meta/types.ts';
 import { direntType } from './attributes.ts';
 import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
@@ -19,9 +20,6 @@ const SMALLEST_PLUS = 160;
 
 /** How old a name may be that is told with attributes, milliseconds. */
 const FRESH_MS = 1000;
-
-const DOT = 0x2e;
-const isDots = (name: Buffer): boolean => name[0] === DOT && (name.length === 1 || (name.length === 2 && name[1] === DOT));
 
 export class DirectoryOperations {
   readonly #meta: Meta;

@@ -8,7 +8,8 @@ import type { Logger } from '../../lib/log.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import type { ObjectStore } from '../../object/store.ts';
-import { MARKER, on, type World } from './world.ts';
+import { MARKER } from '../../object/check.ts';
+import { on, type World } from './world.ts';
 
 const DELETERS = 16;
 /** Milliseconds of work in one reconcile; the next one goes on. */

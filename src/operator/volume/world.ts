@@ -13,6 +13,7 @@ import { checkVersion, type Format, parseFormat, serialiseFormat } from '../../m
 import { changedFormat, newFormat } from '../../meta/format-input.ts';
 import { decryptSecrets } from '../../meta/format-secrets.ts';
 import { type Attr, NodeType } from '../../meta/types.ts';
+import { isData, MARKER } from '../../object/check.ts';
 import { ObjectError, type ObjectStore } from '../../object/store.ts';
 import { type Backends, metadataFailure, storageFailure } from './backends.ts';
 import { type Conflict, holderOf } from './conflict.ts';
@@ -21,8 +22,6 @@ import type { Durability, Failure, MetadataObservation, Observation, StorageObse
 import type { SecretsOutcome } from './secrets.ts';
 import { metaUrl, type Target, targetOf } from './target.ts';
 
-/** The object that says whose blocks these are. */
-export const MARKER = 'juicefs_uuid';
 const TEST_BYTES = 100;
 
 /** A step failed; `failure` is what the conditions say of it. */
@@ -48,11 +47,6 @@ export interface WorldOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly signal: AbortSignal;
-}
-
-/** JuiceFS does not count these as somebody's data: probes and directories. */
-function counts(key: string, size: number): boolean {
-  return !key.startsWith('testing') && !key.endsWith('/') && size > 0;
 }
 
 function isMissingBucket(error: unknown): error is ObjectError {
@@ -164,7 +158,7 @@ export class World implements AsyncDisposable {
       if (marker === undefined)
         for await (const { key, size } of store.list('', { signal })) {
           if (!lookForObjects) break;
-          if (!counts(key, size)) continue;
+          if (!isData(key, size)) continue;
           firstObject = key;
           break;
         }
