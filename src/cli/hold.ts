@@ -1,7 +1,8 @@
 /** `juicepod hold`: the holder of a pod. Loads nothing that it does not need: it lives as long as the pod. */
 import { parseArgs } from 'node:util';
 import { runHolder } from '../client/hold.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { UserError } from '../lib/errors.ts';
+import { explain } from './report.ts';
 
 const HELP = `juicepod hold --socket PATH [--mount DIR]... [--no-guard]
 
@@ -25,7 +26,7 @@ export async function holdCommand(argv: readonly string[]): Promise<void> {
       throw new UserError('SocketMissing', '--socket is missing', { hint: 'juicepod hold --help' });
     process.exitCode = await runHolder({ socket: values.socket, targets: values.mount, guard: !values['no-guard'] });
   } catch (error) {
-    process.stderr.write(`juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`);
+    process.stderr.write(explain(error));
     process.exitCode = 1;
   }
 }

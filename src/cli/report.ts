@@ -8,6 +8,11 @@ export function print(output: Output, value: unknown, text: string): void {
   process.stdout.write(output === 'json' ? `${JSON.stringify(value, undefined, 2)}\n` : text.endsWith('\n') ? text : `${text}\n`);
 }
 
+/** What went wrong and, on a line of its own, the next step. */
+export function explain(error: unknown): string {
+  return `juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`;
+}
+
 /** Says what went wrong, and ends the process with 1. A defect of ours shows where it happened. */
 export function fail(error: unknown, output: Output = 'text'): never {
   const user = error instanceof UserError;
@@ -21,8 +26,7 @@ export function fail(error: unknown, output: Output = 'text'): never {
     };
     process.stderr.write(`${JSON.stringify(shown)}\n`);
   } else {
-    process.stderr.write(`juicepod: ${messageOf(error)}\n`);
-    if (user && error.hint) process.stderr.write(`  ${error.hint}\n`);
+    process.stderr.write(explain(error));
     if (!user && error instanceof Error && process.env['JUICEPOD_DEBUG']) process.stderr.write(`${error.stack ?? ''}\n`);
   }
   process.exit(1);

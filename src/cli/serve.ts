@@ -10,7 +10,8 @@ import { HolderLink } from '../client/handover.ts';
 import { plainLogger } from '../client/hold.ts';
 import { serveAll, type ServeOptions } from '../client/mount.ts';
 import { readPlan } from '../client/plan.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { UserError } from '../lib/errors.ts';
+import { explain } from './report.ts';
 import { type MountSettings, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
@@ -29,7 +30,7 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
     using link = new HolderLink(socket, log);
     process.exit(await serveAll(mounts, { link, kept: plan !== undefined, log }, ending.signal));
   } catch (error) {
-    process.stderr.write(`juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`);
+    process.stderr.write(explain(error));
     process.exit(1);
   }
 }

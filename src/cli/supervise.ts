@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Holder, plainLogger } from '../client/hold.ts';
 import { supervise } from '../client/hold-supervise.ts';
 import { systemClock } from '../lib/clock.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { explain } from './report.ts';
 
 export async function superviseCommand(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-hold-'));
@@ -18,7 +18,7 @@ export async function superviseCommand(): Promise<void> {
     const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), '--socket', socket];
     process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending.signal);
   } catch (error) {
-    process.stderr.write(`juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`);
+    process.stderr.write(explain(error));
     process.exitCode = 1;
   } finally {
     rmSync(folder, { recursive: true, force: true });
