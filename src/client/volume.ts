@@ -235,7 +235,7 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     compression: plain.compression || 'none',
     hashPrefix: plain.hashPrefix,
     uuid: plain.uuid,
-    disk: cache ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
     bufferBytes: options.bufferBytes,
     memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
     maxUploads: options.maxUploads,
