@@ -50,6 +50,8 @@ export interface ChunkStoreOptions {
   readonly disk?: DiskCacheSettings | undefined;
   /** Needs the disk cache. Undefined: a written block is uploaded before its slice is committed. */
   readonly writeback?: WritebackSettings | undefined;
+  /** Blocks that an earlier client has left staged in the disk cache's folder are uploaded, also without `writeback`. @default true */
+  readonly leftovers?: boolean;
   /** --buffer-size: bytes of written data in memory at which `throttle` makes writers wait. @default 300 MiB */
   readonly bufferBytes?: number;
   /** Bytes of clean blocks and of downloads under way in memory. @default 128 MiB */

@@ -33,7 +33,7 @@ export interface StagingOptions {
   readonly mode: number;
   /** The part of the disk that stays free; below it uploads do not wait for `delayMs`, below half of it nothing is staged. */
   readonly freeRatio: number;
-  /** Bytes staged at most. */
+  /** Bytes staged at most; 0: nothing is staged, only what earlier clients have left is uploaded. */
   readonly maxBytes: number;
   /** How long a block stays before it is uploaded, milliseconds. */
   readonly delayMs: number;

@@ -4,10 +4,12 @@
  * Bounds: written data by `bufferBytes` (writers that heed `throttle`), clean data and downloads by `memoryBytes`, blocks
  * on their way to the disk cache by 64 MiB, free buffers by 64 MiB.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../lib/clock.ts';
 import { nullLogger } from '../lib/log.ts';
 import type { ObjectStore } from '../object/store.ts';
+import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
 import { DiskCache } from './disk.ts';
 import { toFsError } from './errors.ts';
@@ -71,7 +73,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
         ...(random ? { random } : {}),
       });
       this.#disk.start();
-      if (options.writeback) this.#staging = this.#stageTo(this.#disk, disk, options.writeback);
+      const leftovers = options.leftovers !== false && existsSync(join(disk.folder, options.uuid, STAGING));
+      if (options.writeback || leftovers) this.#staging = this.#stageTo(this.#disk, disk, options.writeback ?? { maxBytes: 0 });
     }
     this.#reader = new SliceReader({
       objects: this.#objects,
