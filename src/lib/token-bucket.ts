@@ -62,7 +62,6 @@ export class TokenBucket {
     this.#fill();
     this.#rate = rate;
     this.#burst = burst;
-    this.#level = Math.min(this.#level, burst);
     this.#serve();
   }
 
