@@ -8,29 +8,19 @@
  * and staged, which is uploaded again with the same bytes. A staged file is deleted only when it is uploaded or its slice is removed.
  *
  * A block that cannot be staged (no room, a disk that fails or hangs, more than `maxBytes` staged) is uploaded directly: `stage`
- * says false. Bounds: `maxBytes` on the disk, `parallel` uploads, 16 files being written, one record in memory for each block.
+ * says false. Bounds: `maxBytes` on the disk, `parallel` uploads of `maxUploadBytes`, 16 files being written, one record in memory for each block.
  */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { blockFiles, type BlockFiles, linkBlock, writeBlock } from './block-file.ts';
-import { CacheFile, type ChecksumLevel, CorruptCacheFile } from './cache-file.ts';
-import { scanCache, STAGING } from './cache-folder.ts';
+import { CorruptCacheFile } from './cache-file.ts';
 import type { DiskCache } from './disk.ts';
-import { blockKey, type BlockGeometry } from './key.ts';
 import { Limiter } from './limiter.ts';
-import type { Block, BufferPool } from './pool.ts';
+import type { Block } from './pool.ts';
+import { StagingFolder, type StagingFolderOptions } from './staging-folder.ts';
 import { StagingGuard } from './staging-guard.ts';
 
-export interface StagingOptions {
-  /** `<cache-dir>/<UUID>`. */
-  readonly root: string;
-  readonly geometry: BlockGeometry;
-  readonly hashPrefix: boolean;
-  readonly level: ChecksumLevel;
-  readonly mode: number;
+export interface StagingOptions extends StagingFolderOptions {
   /** The part of the disk that stays free; below it uploads do not wait for `delayMs`, below half of it nothing is staged. */
   readonly freeRatio: number;
   /** Bytes staged at most; 0: nothing is staged, only what earlier clients have left is uploaded. */
@@ -39,17 +29,16 @@ export interface StagingOptions {
   readonly delayMs: number;
   /** Uploads of staged blocks at a time. */
   readonly parallel: number;
+  /** Bytes of blocks in memory while they are uploaded; a lone one is always uploaded. */
+  readonly maxUploadBytes: number;
   /** Serves what is staged, and what was. */
   readonly disk: DiskCache;
-  readonly pool: BufferPool;
   /** The block, where it is in memory; not retained. */
   readonly inMemory: (number: number) => Block | undefined;
   /** Makes the object; the block stays the caller's. Rejects when it could not, or when the signal aborts. */
   readonly upload: (number: number, block: Block, signal: AbortSignal) => Promise<void>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** @default the file system */
-  readonly files?: BlockFiles;
 }
 
 /** What is staged. */
@@ -90,7 +79,7 @@ const PRESSED = 0.9;
 
 export class Staging {
   readonly #options: StagingOptions;
-  readonly #files: BlockFiles;
+  readonly #folder: StagingFolder;
   readonly #guard: StagingGuard;
   readonly #blocks = new Map<number, Staged>();
   /** Those without an upload under way, oldest first. */
@@ -106,7 +95,7 @@ export class Staging {
   #bytes = 0;
   /** Of files that are being written, or are to be. */
   #writing = { blocks: 0, bytes: 0 };
-  #running = 0;
+  #running = { blocks: 0, bytes: 0 };
   #draining = false;
   #noUploadUntil = -Infinity;
   #uploadPause = 0;
@@ -118,7 +107,7 @@ export class Staging {
   /** Begins to look for what is staged, and to upload it. */
   constructor(options: StagingOptions) {
     this.#options = options;
-    this.#files = options.files ?? blockFiles;
+    this.#folder = new StagingFolder(options);
     this.#guard = new StagingGuard(options);
     this.ready = this.#scan();
   }
@@ -173,10 +162,11 @@ export class Staging {
     return (async () => {
       const { work } = entry;
       await work;
-      await this.#unlink(number, length);
+      const was = await this.#unlink(number, length);
       // It may have been given this name after the cache had dropped it.
-      if (work) await this.#files.unlink(this.#path(number, length, 'raw')).catch(() => undefined);
-      return !entry.untouched;
+      if (work) await this.#folder.uncache(number, length);
+      // Where the file was gone, another client over the same folder has uploaded it.
+      return !entry.untouched || !was;
     })();
   }
 
@@ -194,7 +184,7 @@ export class Staging {
     });
     await Promise.race([this.ready, aborted]);
     this.#pump();
-    while (!signal.aborted && this.#blocks.size + this.#writing.blocks + this.#running > 0) {
+    while (!signal.aborted && this.#blocks.size + this.#writing.blocks + this.#running.blocks > 0) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#changed.add(resolve);
       await Promise.race([promise, aborted]);
@@ -217,26 +207,14 @@ export class Staging {
   }
 
   async #scan(): Promise<void> {
-    const { root, geometry, clock, disk, delayMs, logger } = this.#options;
-    const found: { readonly number: number; readonly length: number; since: number }[] = [];
-    try {
-      await disk.ready;
-      await scanCache(join(root, STAGING), clock, this.#closed.signal, ({ id, index, length }) => {
-        if (index < geometry.blocksPerSlice && length <= geometry.blockSize)
-          found.push({ number: geometry.number(id, index), length, since: 0 });
-      });
-    } catch (error) {
+    const { root, clock, disk, delayMs, logger } = this.#options;
+    const failed = (error: unknown): void => {
       this.counters.errors++;
       logger.warn('the folder of staged blocks cannot be read', { root, error: messageOf(error) });
-    }
+    };
+    await disk.ready.catch(failed);
     // When they were staged matters only to those who wait.
-    if (delayMs > 0)
-      for (const block of found)
-        block.since = await stat(this.#path(block.number, block.length, STAGING)).then(
-          ({ mtimeMs }) => mtimeMs,
-          () => 0,
-        );
-    found.sort((a, b) => a.since - b.since || a.number - b.number);
+    const found = await this.#folder.scan(clock, this.#closed.signal, delayMs > 0, failed);
     const younger = this.#waiting;
     this.#waiting = new Set();
     for (const { number, length, since } of found)
@@ -265,13 +243,12 @@ export class Staging {
         if (attempt.abandoned) return false;
         await this.#options.disk.ready;
         if (!(await this.#guard.hasRoom())) return false;
-        const path = this.#path(number, length, STAGING);
-        await writeBlock(path, block, { level: this.#options.level, mode: this.#options.mode, files: this.#files });
+        await this.#folder.write(number, block);
         if (attempt.abandoned) {
           await this.#unlink(number, length);
           return false;
         }
-        await this.#cache(number, length);
+        await this.#folder.cache(number, length);
         // The look at what earlier clients have left may have found it.
         if (!this.#blocks.has(number)) this.#add(number, length, this.#options.clock.now(), true);
         this.counters.writeBytes += length;
@@ -309,7 +286,7 @@ export class Staging {
 
   /** Begins as many uploads as may be now, and sets a timer for the next one. */
   #pump(): void {
-    const { parallel, delayMs, clock } = this.#options;
+    const { parallel, maxUploadBytes, delayMs, clock } = this.#options;
     this.#cancelTimer();
     if (this.#closed.signal.aborted || !this.#scanned) return;
     const now = clock.monotonic();
@@ -321,7 +298,8 @@ export class Staging {
       this.#blocks.size > PRESSED * MOST_BLOCKS;
     let pause = Infinity;
     for (const entry of this.#waiting) {
-      if (this.#running >= parallel) return;
+      const { blocks, bytes } = this.#running;
+      if (blocks >= parallel || (blocks > 0 && bytes + entry.length > maxUploadBytes)) return;
       const wait = Math.max(entry.notBefore - now, hurried ? 0 : entry.since + delayMs - clock.now());
       if (wait <= 0) this.#start(entry);
       else pause = Math.min(pause, wait);
@@ -337,9 +315,9 @@ export class Staging {
 
   #start(entry: Staged): void {
     this.#waiting.delete(entry);
-    this.#running++;
+    this.#running = { blocks: this.#running.blocks + 1, bytes: this.#running.bytes + entry.length };
     entry.work = this.#upload(entry).finally(() => {
-      this.#running--;
+      this.#running = { blocks: this.#running.blocks - 1, bytes: this.#running.bytes - entry.length };
       entry.work = undefined;
       this.#pump();
       this.#tell();
@@ -353,7 +331,7 @@ export class Staging {
     const { clock, logger, inMemory, upload } = this.#options;
     let block: Block | undefined;
     try {
-      block = inMemory(number)?.retain() ?? (await this.#read(number, length));
+      block = inMemory(number)?.retain() ?? (await this.#folder.read(number, length));
       if (entry.removed || this.#closed.signal.aborted) return;
       entry.untouched = false;
       this.counters.delaySeconds += Math.max(0, clock.now() - entry.since) / 1000;
@@ -361,7 +339,7 @@ export class Staging {
       this.#uploadPause = 0;
       if (entry.removed) return;
       // It may be read meanwhile: the name in `raw` is there before the other one goes.
-      await this.#cache(number, length);
+      await this.#folder.cache(number, length);
       // Whoever removes it waits for us, and deletes both.
       if (entry.removed) return;
       this.#forget(entry, true);
@@ -371,7 +349,7 @@ export class Staging {
       if (!block && (error as NodeJS.ErrnoException).code === 'ENOENT') {
         // Another client over the same folder was faster, or somebody cleared it.
         this.#forget(entry, false);
-        return logger.warn('a staged block is gone from its folder', { path: this.#path(number, length, STAGING) });
+        return logger.warn('a staged block is gone from its folder', { path: this.#folder.path(number, length) });
       }
       this.#waiting.add(entry);
       if (this.#closed.signal.aborted) return;
@@ -380,7 +358,7 @@ export class Staging {
         this.counters.errors++;
         entry.notBefore = now + LONGEST_PAUSE_MS;
         logger.error(`a staged block ${error instanceof CorruptCacheFile ? 'is damaged' : 'cannot be read'}, so not uploaded`, {
-          path: this.#path(number, length, STAGING),
+          path: this.#folder.path(number, length),
           error: messageOf(error),
         });
         return;
@@ -402,43 +380,19 @@ export class Staging {
     }
   }
 
-  async #read(number: number, length: number): Promise<Block> {
-    const file = await CacheFile.open(this.#path(number, length, STAGING), length, this.#options.level);
-    const block = this.#options.pool.acquire(length);
-    try {
-      await file.read(0, block.data);
-      return block;
-    } catch (error) {
-      block.release();
-      throw error;
-    } finally {
-      file.close();
-    }
-  }
-
-  /** Gives a staged block its name as a cached one; without it the block is only not cached. */
-  async #cache(number: number, length: number): Promise<void> {
-    const from = this.#path(number, length, STAGING);
-    await linkBlock(from, this.#path(number, length, 'raw'), this.#options.mode, this.#files).catch(() => undefined);
-  }
-
-  async #unlink(number: number, length: number): Promise<void> {
-    await this.#files.unlink(this.#path(number, length, STAGING)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return;
+  /** False where there was no such file. Never rejects. */
+  #unlink(number: number, length: number): Promise<boolean> {
+    return this.#folder.remove(number, length).catch((error: unknown) => {
       this.counters.errors++;
       this.#options.logger.warn('a staged block cannot be deleted; the next client uploads it once more', {
-        path: this.#path(number, length, STAGING),
+        path: this.#folder.path(number, length),
         error: messageOf(error),
       });
+      return true;
     });
   }
 
   #tell(): void {
     for (const resolve of this.#changed) resolve();
-  }
-
-  #path(number: number, length: number, folder: string): string {
-    const { root, geometry, hashPrefix } = this.#options;
-    return `${root}/${folder}/${blockKey(geometry.id(number), geometry.index(number), length, hashPrefix)}`;
   }
 }

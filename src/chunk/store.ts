@@ -262,6 +262,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       maxBytes: writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30,
       delayMs: writeback.delayMs ?? 0,
       parallel: maxUploads,
+      maxUploadBytes: this.#bufferBytes / 2,
       disk,
       pool: this.pool,
       inMemory: (number) => this.#memory.get(number),
