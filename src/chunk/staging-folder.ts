@@ -97,7 +97,7 @@ export class StagingFolder {
         const info = await stat(this.path(block.number, block.length)).catch(() => undefined);
         if (info) found[at] = { ...block, since: info.mtimeMs };
       }
-    return found.sort((a, b) => a.since - b.since || a.number - b.number);
+    return found.toSorted((a, b) => a.since - b.since || a.number - b.number);
   }
 
   #path(folder: string, number: number, length: number): string {

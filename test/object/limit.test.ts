@@ -29,13 +29,7 @@ test('uploads go at the rate, in order; deletes and heads do not wait', async ()
   const { ended, watch } = watched(clock);
   for (const name of ['a', 'b', 'c']) watch(name, store.put(name, Buffer.alloc(50 * KIB)));
   await clock.advance(600);
-  assert.deepEqual(
-    ended,
-    [
-      ['a', 400],
-      ['b', 900],
-    ].slice(0, 1),
-  );
+  assert.deepEqual(ended, [['a', 400]]);
   await store.delete('a');
   assert.equal(await store.head('a'), undefined);
   assert.deepEqual(await objects.head('b'), undefined, 'b has not begun');
@@ -77,7 +71,6 @@ test('what is sent again is counted, and the attempt does not wait', async () =>
   const objects = new MemoryObjectStore(clock);
   let failures = 3;
   const flaky: ObjectStore = {
-    ...objects,
     description: objects.description,
     create: () => objects.create(),
     put: (key, body) => (failures-- > 0 ? Promise.reject(new ObjectError('Unavailable', 'reset')) : objects.put(key, body)),
