@@ -349,7 +349,9 @@ export class Staging {
       if (!block && (error as NodeJS.ErrnoException).code === 'ENOENT') {
         // Another client over the same folder was faster, or somebody cleared it.
         this.#forget(entry, false);
-        return logger.warn('a staged block is gone from its folder', { path: this.#folder.path(number, length) });
+        return logger.info('a staged block is gone: another client over the folder has uploaded it, or the folder was cleared', {
+          path: this.#folder.path(number, length),
+        });
       }
       this.#waiting.add(entry);
       if (this.#closed.signal.aborted) return;
