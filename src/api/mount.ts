@@ -32,8 +32,8 @@ export interface MountConfig {
   /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
   readonly metaUrl: string;
   readonly storage?: StorageOverride;
-  /** What the key of an encrypted volume is under. */
-  readonly encryption?: { readonly passphrase: string };
+  /** What the key of an encrypted volume is under; while that changes, `previous` is what it may still be under. */
+  readonly encryption?: { readonly passphrase: string; readonly previous?: string };
 }
 
 const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
@@ -77,16 +77,20 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
   const encryption = raw['encryption'];
   if (encryption !== undefined && (typeof encryption !== 'object' || encryption === null))
     fail('encryption in volume.json is not an object');
+  const passphrases = encryption as Readonly<Record<string, unknown>> | undefined;
   return {
     name: member(raw, 'name'),
     uuid: member(raw, 'uuid'),
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
-    ...(encryption === undefined
+    ...(passphrases === undefined
       ? {}
       : {
           encryption: {
-            passphrase: member(encryption as Readonly<Record<string, unknown>>, 'passphrase', 'encryption.passphrase'),
+            passphrase: member(passphrases, 'passphrase', 'encryption.passphrase'),
+            ...(passphrases['previous'] === undefined
+              ? {}
+              : { previous: member(passphrases, 'previous', 'encryption.previous') }),
           },
         }),
   };
@@ -103,6 +107,13 @@ export function formatMountConfig(config: MountConfig): string {
     uuid,
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
-    ...(encryption ? { encryption: { passphrase: encryption.passphrase } } : {}),
+    ...(encryption
+      ? {
+          encryption: {
+            passphrase: encryption.passphrase,
+            ...(encryption.previous === undefined ? {} : { previous: encryption.previous }),
+          },
+        }
+      : {}),
   });
 }

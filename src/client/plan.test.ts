@@ -9,11 +9,12 @@ import { readPlan } from './plan.ts';
 const folder = mkdtempSync(join(tmpdir(), 'juicepod-plan-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-test('each mount of a plan has the passphrase of its own volume, and one that is not encrypted has none', () => {
+test('each mount of a plan has the passphrases of its own volume, and one that is not encrypted has none', () => {
   const uuid = 'faa27c8f-edab-4791-a4e0-1620b732b343';
   const mounts = ['one', 'two', 'plain'].map((name, index) => {
     const config = join(folder, `${name}.json`);
-    const encryption = name === 'plain' ? {} : { encryption: { passphrase: `pass ${name}` } };
+    const previous = name === 'two' ? { previous: 'before' } : {};
+    const encryption = name === 'plain' ? {} : { encryption: { passphrase: `pass ${name}`, ...previous } };
     writeFileSync(config, formatMountConfig({ name, uuid, metaUrl: 'redis://h/1', ...encryption }));
     return { id: String(index), volume: `default/${name}`, config, target: `/mnt/${index}`, subPath: '', readOnly: false };
   });
@@ -35,7 +36,7 @@ test('each mount of a plan has the passphrase of its own volume, and one that is
     }),
   );
   assert.deepEqual(
-    readPlan(plan).mounts.map(({ volume }) => volume.passphrase),
-    ['pass one', 'pass two', undefined],
+    readPlan(plan).mounts.map(({ volume }) => volume.passphrases),
+    [['pass one'], ['pass two', 'before'], undefined],
   );
 });

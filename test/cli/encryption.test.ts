@@ -32,6 +32,7 @@ test('an encrypted volume is mounted with its passphrase, and goes on while that
       assert.match(made, new RegExp(`encrypted +${algorithm}; mount with its passphrase in JFS_RSA_PASSPHRASE`));
       const shown = [made, await succeeds(format, given(PASS)), await succeeds(['status', url, '--output', 'json'])];
 
+      assert.match(await succeeds(['status', url]), new RegExp(`encrypted +${algorithm}`));
       const target = join(folder, 'mnt');
       const options = (passphrase: string) => ({ mount: ['--log', join(folder, 'log')], ...given(passphrase) });
       const text = 'what nobody else may read; '.repeat(10_000);

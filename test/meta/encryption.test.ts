@@ -44,6 +44,13 @@ test('a key that does not open makes no format', () => {
   assert.throws(() => make({ key: 'golden-no-key' }), failsWith('EncryptionKeyInvalid'));
 });
 
+test('while a passphrase is rotated, either of two opens the volume, and none that is another', () => {
+  const format = make({ key: sealed, passphrase: PASS });
+  for (const passphrases of [[PASS], [PASS, 'next'], ['next', PASS]]) assert.ok(envelopeOf(format, passphrases));
+  assert.throws(() => envelopeOf(format, ['next', 'other']), failsWith('PassphraseWrong'));
+  for (const none of [[], undefined, '', ['']]) assert.throws(() => envelopeOf(format, none), failsWith('PassphraseMissing'));
+});
+
 test('encryption stays as it was made; the same key again is no change', () => {
   const old = decryptSecrets(make({ key: sealed, passphrase: PASS }));
   const again = (encryption: EncryptionInput) => changedFormat(old, { encryption, trashDays: 3 }, systemRandom);
