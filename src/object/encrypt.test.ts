@@ -4,11 +4,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
+import { crc32cPieces } from '../lib/crc32c.ts';
 import { UserError } from '../lib/errors.ts';
 import { encrypted } from './encrypt.ts';
 import { encryptionAlgorithms, Envelope, openEnvelope } from './envelope.ts';
 import { MemoryObjectStore } from './memory.ts';
-import { ObjectError } from './store.ts';
+import { CHECKSUM_PIECE, ObjectError, type ObjectStore } from './store.ts';
 
 const golden = join(import.meta.dirname, '../../test/golden');
 const key = readFileSync(join(golden, 'keys/rsa-pkcs1.pem'), 'utf8');
@@ -95,6 +96,33 @@ test('what is stored tells nothing of what was written', async () => {
     const objects = new MemoryObjectStore();
     await encrypted(objects, envelope).put('a', Buffer.alloc(100_000, 'tell-tale '));
     assert.ok(!(await objects.get('a')).includes('tell'));
+  }
+});
+
+test('checksums of what is stored are not given out as those of what was written', async () => {
+  for (const envelope of envelopes) {
+    const objects = new MemoryObjectStore();
+    const summing: ObjectStore = {
+      description: 'sums',
+      create: () => objects.create(),
+      put: (name, body) => objects.put(name, body),
+      async get(name, options = {}) {
+        const body = await objects.get(name, options);
+        options.onSums?.(crc32cPieces(body, CHECKSUM_PIECE));
+        return body;
+      },
+      head: (name) => objects.head(name),
+      delete: (name) => objects.delete(name),
+      list: (prefix) => objects.list(prefix),
+      close: () => objects.close(),
+    };
+    const store = encrypted(summing, envelope);
+    const plain = Buffer.alloc(100_000, 'sum ');
+    await store.put('a', plain);
+    const sums: Uint32Array[] = [];
+    for (const options of [{}, { into: Buffer.alloc(100_000) }, { offset: 1 }])
+      await store.get('a', { ...options, onSums: (each) => sums.push(each) });
+    for (const each of sums) assert.deepEqual(each, crc32cPieces(plain, CHECKSUM_PIECE));
   }
 });
 
