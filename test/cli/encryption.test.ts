@@ -104,8 +104,11 @@ test(
         await ended;
       };
       const client = async (): Promise<ChildProcess> => {
+        const serving = (): number => log.split('"serving"').length;
+        const before = serving();
         const child = start('mount', '--plan', path('plan.json'), '--socket', path('hold.sock'));
-        await until('the mount answers, or the client ends', () => existsSync(join(target, '.stats')) || child.exitCode !== null);
+        // Not by a look at the mount point: without a client it would stop this process.
+        await until('the client serves, or ends', () => serving() > before || child.exitCode !== null);
         return child;
       };
       try {
