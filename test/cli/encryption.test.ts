@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { formatMountConfig, type MountConfig } from '../../src/api/mount.ts';
@@ -207,5 +208,40 @@ test('encryption that cannot be is refused before anything is made', async () =>
     await succeeds(format());
     await refuses(format('--encrypt-rsa-key', clear), /is there already, and it is not encrypted/, given());
     await refusesInJson(format('--encrypt-rsa-key', clear), 'EncryptionFixed', given());
+  });
+});
+
+test('a program that reads a file whose objects were tampered with is told EIO', { skip: cannotMount }, async () => {
+  await inScratch(async (folder) => {
+    const url = `sqlite3://${join(folder, 'meta.db')}`;
+    const objects = join(folder, 'objects');
+    await succeeds(
+      ['format', url, 'vol-a', '--bucket', objects, '--encrypt-rsa-key', sealed, '--block-size', '64K'],
+      given(PASS),
+    );
+    const options = { mount: ['--cache-dir', 'memory'], ...given(PASS) };
+    const content = Buffer.alloc(200_000, 'content ');
+    {
+      await using mounted = await startMount(url, join(folder, 'mnt'), folder, options);
+      for (const name of ['whole', 'changed']) writeFileSync(join(mounted.folder, name), content);
+    }
+    const blocks = readdirSync(join(objects, 'vol-a/chunks/0/0')).toSorted();
+    assert.equal(blocks.length, 8);
+    // The third block of the second file.
+    const block = join(objects, 'vol-a/chunks/0/0', blocks.findLast((name) => name.includes('_2_')) ?? '');
+    const bytes = readFileSync(block);
+    bytes[bytes.length - 100]! ^= 1;
+    writeFileSync(block, bytes);
+    await using mounted = await startMount(url, join(folder, 'mnt'), folder, options);
+    assert.ok((await readFile(join(mounted.folder, 'whole'))).equals(content));
+    const file = await open(join(mounted.folder, 'changed'));
+    // A read that begins before the block may end there; one in it has nothing to give.
+    for (const offset of [131_072, 196_607])
+      await assert.rejects(file.read(Buffer.alloc(100), 0, 100, offset), { code: 'EIO' }, `at ${offset}`);
+    for (const offset of [70_000, 197_000]) {
+      const { buffer } = await file.read(Buffer.alloc(1000), 0, 1000, offset);
+      assert.ok(buffer.equals(content.subarray(offset, offset + 1000)), 'the blocks beside it are still read');
+    }
+    await file.close();
   });
 });
