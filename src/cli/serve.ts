@@ -13,7 +13,7 @@ import { serveAll, type ServeOptions } from '../client/mount.ts';
 import { readPlan } from '../client/plan.ts';
 import { UserError } from '../lib/errors.ts';
 import { explain } from './report.ts';
-import { type MountSettings, readSettings, sourceOf } from './settings.ts';
+import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
   const ending = new AbortController();
@@ -60,12 +60,21 @@ function alone(
     nonEmpty: true,
     ...(allowOther ? { allowOther } : {}),
   };
+  const passphrase = process.env[PASSPHRASE_VARIABLE];
   return {
     log: plainLogger(),
     mounts: [
       {
         mount,
-        volume: { ...options, expect: { name: volume, uuid }, storage, journalFolder, limits, ...(cache ? { cache } : {}) },
+        volume: {
+          ...options,
+          expect: { name: volume, uuid },
+          storage,
+          ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
+          journalFolder,
+          limits,
+          ...(cache ? { cache } : {}),
+        },
       },
     ],
   };
