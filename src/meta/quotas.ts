@@ -154,7 +154,7 @@ async function compareOwners(
 ): Promise<{ readonly record: QuotaRecord; readonly counted: QuotaUsage; readonly recorded: boolean }[]> {
   const none = { space: 0, inodes: 0 };
   const records = await recordsOf(engine, kind);
-  const known = new Set(records.map(({ quota }) => quota.id as number));
+  const known = new Set<number>(records.map(({ quota }) => quota.id));
   const missing = [...counted.keys()].filter((id) => !known.has(id));
   return [
     ...records.map((record) => ({ record, counted: counted.get(record.quota.id) ?? none, recorded: true })),
