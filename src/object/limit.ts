@@ -59,6 +59,7 @@ export function withLimit(store: ObjectStore, { upload, download }: TransferLimi
   };
   return {
     description: store.description,
+    ...(store.wholeReads ? { wholeReads: true } : {}),
     create: (signal) => store.create(signal),
     put(key, body, signal) {
       const wait = upload.take(body.length, 0, signal);
