@@ -11,6 +11,7 @@ import { systemClock } from '../lib/clock.ts';
 import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { systemRandom } from '../lib/random.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
@@ -18,27 +19,20 @@ import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
 import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
 import { redactUrl } from '../meta/url.ts';
-import { openObjectStore } from '../object/open.ts';
+import { openSingleAttempts } from '../object/open.ts';
+import { withRetry } from '../object/retry.ts';
+import type { ObjectStore } from '../object/store.ts';
+import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
 const RETRY_WARNING_MS = 10_000;
-
-/** How the store is reached where not as the volume's setting says. */
-export interface StorageChange {
-  readonly storage?: string;
-  readonly bucket?: string;
-  readonly accessKey?: string;
-  readonly secretKey?: string;
-  readonly sessionToken?: string;
-  /** More for the store's environment (region, addressing). */
-  readonly environment?: Readonly<Record<string, string>>;
-}
 
 export interface VolumeOptions {
   readonly metaUrl: string;
@@ -46,6 +40,10 @@ export interface VolumeOptions {
   /** The volume that must be found there; another is refused. */
   readonly expect?: { readonly name: string; readonly uuid: string };
   readonly storage?: StorageChange;
+  /** The volume.json that these came from; what it says later is taken into use while the volume is mounted. */
+  readonly configFile?: string;
+  /** Names the credentials above, for those who look at sessions. */
+  readonly generation?: string;
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
   readonly readOnly: boolean;
@@ -98,9 +96,14 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const engine = await openEngine(options.metaUrl, { logger, existing: true });
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const onRefused = (): void => background.renewal?.lookAtFile();
+  const engine = await openEngine(options.metaUrl, {
+    logger,
+    existing: true,
+    ...(options.configFile === undefined ? {} : { onRefused }),
+  });
   const lost = Promise.withResolvers<string>();
-  const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
   let meta: VolumeMeta | undefined;
   let chunks: ChunkStore | undefined;
   try {
@@ -110,7 +113,10 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         hint: 'Make one with juicepod format.',
       });
     checkExpected(format, options);
-    chunks = openChunks(format, options, logger);
+    const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
+      background.renewal?.refused(refusal, signal),
+    );
+    chunks = openChunks(format, options, store, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       readOnly: options.readOnly,
@@ -121,10 +127,28 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index),
         lost: (reason) => lost.resolve(reason),
+        formatChanged: () => void background.renewal?.settingsChanged(current.format),
       },
+    });
+    const current = meta;
+    background.renewal = new Renewal({
+      ...options,
+      engine,
+      store,
+      openStore,
+      format,
+      storage: options.storage,
+      onSwitch: (generation) =>
+        void current.describeSession(generation).catch((error: unknown) => {
+          logger.warn('the session could not be told of the new credentials', { error: messageOf(error) });
+        }),
+      clock: systemClock,
+      random: systemRandom,
+      logger,
     });
     return await serveVolume(meta, chunks, format, options, lost.promise, background, logger);
   } catch (error) {
+    await background.renewal?.close();
     await chunks?.close();
     await (meta ? meta.close() : engine.close()).catch(() => {});
     throw error;
@@ -137,11 +161,12 @@ async function serveVolume(
   format: Format,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor },
+  background: { compactor?: Compactor; renewal?: Renewal },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume } = options;
-  const sid = await meta.newSession(options.mountPoint, resume);
+  const { renewal } = background;
+  const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
   const stats = new OperationStats();
@@ -162,10 +187,12 @@ async function serveVolume(
       ...stats.figures(),
       ...chunks.stats(),
       ...processFigures(),
+      credentials_switches: renewal?.report.Switches ?? 0,
+      credentials_refused: renewal?.report.Problem ? 1 : 0,
       fuse_open_handlers: vfs.openHandles,
       uptime: (performance.now() - started) / 1000,
     }),
-    config: () => configOf(format, options, sid),
+    config: () => ({ ...configOf(format, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
     dirEntryTimeout: options.dirEntryTimeout,
@@ -193,6 +220,7 @@ async function serveVolume(
       await vfs.flushAll();
       vfs.close();
       await compactor.close();
+      await renewal?.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
       if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });
@@ -215,10 +243,10 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
     });
 }
 
-function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
+/** The store as settings and options say, making single attempts. */
+function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
   const plain = decryptSecrets(format);
-  const { storage: change, cache } = options;
-  const objects = openObjectStore({
+  return openSingleAttempts({
     storage: change?.storage ?? plain.storage,
     bucket: change?.bucket ?? plain.bucket,
     accessKey: change?.accessKey ?? plain.accessKey,
@@ -227,14 +255,21 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
-    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
+  });
+}
+
+function openChunks(format: Format, options: VolumeOptions, store: ObjectStore, logger: Logger): ChunkStore {
+  const { cache } = options;
+  const objects = withRetry(store, {
+    ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
+    onRetry: retryWarnings(logger),
   });
   return openChunkStore({
     objects,
-    blockSize: plain.blockSize * 1024,
-    compression: plain.compression || 'none',
-    hashPrefix: plain.hashPrefix,
-    uuid: plain.uuid,
+    blockSize: format.blockSize * 1024,
+    compression: format.compression || 'none',
+    hashPrefix: format.hashPrefix,
+    uuid: format.uuid,
     disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
     bufferBytes: options.bufferBytes,
     memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
@@ -295,7 +330,7 @@ function processFigures(): Record<string, number> {
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
-function configOf(format: Format, options: VolumeOptions, sid: number): unknown {
+function configOf(format: Format, options: VolumeOptions, sid: number): object {
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {

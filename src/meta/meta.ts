@@ -99,9 +99,13 @@ export class VolumeMeta implements Meta {
     return this.#volume.format;
   }
 
-  async newSession(mountPoint: string, resume?: number): Promise<number> {
+  describeSession(generation: string | undefined): Promise<void> {
+    return this.#session.describe(generation);
+  }
+
+  async newSession(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
-    const sid = await this.#session.start(mountPoint, resume);
+    const sid = await this.#session.start(mountPoint, resume, generation);
     await volume.stats.used();
     if (await volume.engine.hasQuotas())
       volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {

@@ -17,7 +17,9 @@ import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import { type Attr, NodeType } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseSliceField } from './keys.ts';
+import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
+import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import { scanHash, scanKeys, scanMembers } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
@@ -279,12 +281,12 @@ export class RedisEngine implements MetaEngine {
     return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
   }
 
-  async putSession(sid: number, expire: number, info: string): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
     await this.#commitRaw(
       [],
       [
         [this.#keys.sessions, 'ZADD', expire, sid],
-        [this.#keys.sessionInfos, 'HSETNX', sid, info],
+        [this.#keys.sessionInfos, replace ? 'HSET' : 'HSETNX', sid, info],
       ],
     );
   }
@@ -321,6 +323,10 @@ export class RedisEngine implements MetaEngine {
         [this.#keys.sessions, 'ZREM', sid],
       ],
     );
+  }
+
+  renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    return proveRedis(this.#connection, this.#keys, parseMetaUrl(url, options.environment), options.writing);
   }
 
   async reset(): Promise<void> {
