@@ -37,6 +37,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         configFile: mount.config,
         ...(config.generation === undefined ? {} : { generation: config.generation }),
         subPath: mount.subPath,
+        ...(mount.directory ? { directory: mount.directory } : {}),
         readOnly,
         xattr: true,
         hideInternal: true,

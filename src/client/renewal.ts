@@ -172,7 +172,8 @@ export class Renewal {
         if (error instanceof ObjectError && error.code === 'NotFound') return undefined;
         throw error;
       });
-      if (marker && marker.toString().trim() !== format.uuid)
+      // That of an encrypted volume is encrypted, too: that it can be read must do.
+      if (marker && format.encryptKey === '' && marker.toString().trim() !== format.uuid)
         throw new UserError(
           'OtherVolume',
           `${store.description} holds another volume (${marker.toString().trim().slice(0, 64)})`,

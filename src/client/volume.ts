@@ -8,8 +8,7 @@ import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
-import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
-import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
@@ -17,7 +16,6 @@ import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
-import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
 import { redactUrl } from '../meta/url.ts';
 import { openSingleAttempts } from '../object/open.ts';
 import { withRetry } from '../object/retry.ts';
@@ -28,6 +26,7 @@ import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { findRoot } from './root.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
@@ -46,6 +45,8 @@ export interface VolumeOptions {
   readonly generation?: string;
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
+  /** How `subPath` is made where it is missing. @default for everybody to write into, as JuiceFS does */
+  readonly directory?: { readonly uid: number; readonly gid: number; readonly mode: number };
   readonly readOnly: boolean;
   readonly xattr: boolean;
   readonly hideInternal: boolean;
@@ -174,7 +175,7 @@ async function serveVolume(
   const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
-  const root = await findRoot(meta, options.subPath, options.readOnly);
+  const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
     meta,
@@ -301,26 +302,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
     });
     return undefined;
   }
-}
-
-/** The inode of the directory that is the root of the mount; made where it is missing, unless the mount is read-only. */
-async function findRoot(meta: Meta, subPath: string, readOnly: boolean): Promise<Ino> {
-  let ino: Ino = ROOT_INO;
-  let walked = '';
-  for (const name of subPath.split('/').filter((part) => part !== '')) {
-    walked += `/${name}`;
-    const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
-      // As JuiceFS and Kubernetes do: the directory is made. Whoever may use it decides its owner and mode from then on.
-      if (!readOnly && toErrno(error) === errno.ENOENT) return meta.mkdir(SYSTEM, ino, Buffer.from(name), 0o777, 0);
-      throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
-        hint: 'The mount is read-only, so it cannot be made. Make it first, or correct the path.',
-      });
-    });
-    if (entry.attr.type !== NodeType.Directory)
-      throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
-    ino = entry.ino;
-  }
-  return ino;
 }
 
 function processFigures(): Record<string, number> {
