@@ -12,7 +12,7 @@ import type { Random } from '../../lib/random.ts';
 import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import { type Attr, NodeType } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
@@ -21,7 +21,7 @@ import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
-import { scanHash, scanKeys, scanMembers } from './scan.ts';
+import { scanFields, scanHash, scanKeys, scanMembers } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -146,9 +146,15 @@ export class RedisEngine implements MetaEngine {
     return { encoded, reply };
   }
 
-  async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]> {
-    for await (const fields of scanHash(this.#connection, this.#keys.directory(ino), batch))
-      yield fields.map(([name, value]) => ({ name, value: decodeEntry(value) }));
+  async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]> {
+    for await (const fields of scanFields(this.#connection, this.#keys.directory(ino), batch)) {
+      const entries: NamedEntry[] = [];
+      for (let at = 0; at + 1 < fields.length; at += 2) {
+        const { type, ino: child } = decodeEntry(fields[at + 1]!);
+        entries.push({ name: fields[at]!, type, ino: child });
+      }
+      yield entries;
+    }
   }
 
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
