@@ -226,7 +226,7 @@ export class Renewal {
       } catch {
         return;
       }
-      await this.#watched.check();
+      await this.look();
     }
   }
 
