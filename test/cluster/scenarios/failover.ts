@@ -15,7 +15,7 @@ export async function startAppending(world: World, name: string, volumes = 'data
   return await startPod({ name, namespace, image: environment.image, volumes, command });
 }
 
-const lines = async (pod: Pod): Promise<number> => Number(await shell(pod, 'cat /tmp/lines'));
+const lines = async (pod: Pod): Promise<number> => Number(await shell(pod, 'cat /tmp/lines 2> /dev/null || echo 0'));
 
 /** Waits until the application has written `count` lines more than it has now. */
 export async function goesOn(pod: Pod, count: number): Promise<void> {

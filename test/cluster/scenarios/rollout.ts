@@ -23,8 +23,8 @@ async function rolloutOf({ namespace }: World): Promise<Rollout | undefined> {
   return status?.rollout;
 }
 
-async function want({ namespace }: World, image: string): Promise<void> {
-  const patch = { spec: { client: { image, rollout: { strategy: 'PodByPod' } } } };
+async function want({ namespace }: World, image: string, timeout: string): Promise<void> {
+  const patch = { spec: { client: { image, rollout: { strategy: 'PodByPod', timeout } } } };
   await kubectl(['patch', 'juicevolume', volume, `--namespace=${namespace}`, '--type=merge', `--patch=${JSON.stringify(patch)}`]);
 }
 
@@ -44,7 +44,7 @@ export const rollout: readonly Scenario[] = [
       for (const pod of pods) await goesOn(pod, 20);
       const before = await Promise.all(pods.map((pod) => statusOf(pod, clientContainer)));
 
-      await want(world, environment.nextImage);
+      await want(world, environment.nextImage, '2m');
       let most = 0;
       await until('the roll-out is complete', 180, async () => {
         most = Math.max(most, await restarting(pods));
@@ -60,7 +60,8 @@ export const rollout: readonly Scenario[] = [
       }
 
       const nowhere = 'localhost/juicepod:not-there';
-      await want(world, nowhere);
+      // While an image cannot be pulled, the kubelet's status says only that the former container has ended: the time decides.
+      await want(world, nowhere, '20s');
       const failed = await until('the roll-out has stopped', 180, async () => {
         const seen = await rolloutOf(world);
         return seen?.state === 'Failed' && seen.image === nowhere && seen;
