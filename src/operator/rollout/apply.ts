@@ -7,6 +7,7 @@ import { isInvalid, isNotFound } from '../../kube/errors.ts';
 import { keyOf, Pods, refOf } from '../../kube/resources.ts';
 import type { KubeClient } from '../../kube/types.ts';
 import type { Step } from './decide.ts';
+import { withPull } from './pulls.ts';
 import { chooseImage, imagePatch, observePod, type PodObject, type RolloutPod, volumesOf } from './pod.ts';
 
 /** Steps under way at once. */
@@ -53,7 +54,7 @@ export async function observe(options: ObserveOptions): Promise<RolloutPods> {
       );
       for (const pod of found.map((each) => each && observePod(each))) {
         if (!pod) continue;
-        if (pod.namespace === home || allowed) pods.push(pod);
+        if (pod.namespace === home || allowed) pods.push(await withPull(client, pod, signal));
         else refused++;
       }
     }
