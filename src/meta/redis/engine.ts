@@ -21,7 +21,8 @@ import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
-import { scanFields, scanHash, scanKeys, scanMembers } from './scan.ts';
+import type { ListingConnection, Page } from './listing.ts';
+import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -37,14 +38,16 @@ export class RedisEngine implements MetaEngine {
   readonly usageCounters = 'inline';
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
+  readonly #listing: ListingConnection | undefined;
   readonly #logger: Logger;
   readonly #marks: string;
   readonly #freeSlots: number[] = Array.from({ length: SLOTS }, (_, index) => index);
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
-  /** Over a connection that is open. */
-  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger) {
+  /** Over a connection that is open. With `listing`, directories are listed over that. */
+  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger, listing?: ListingConnection) {
+    this.#listing = listing;
     this.description = connection.description;
     this.#connection = connection;
     this.#keys = keys;
@@ -147,14 +150,18 @@ export class RedisEngine implements MetaEngine {
   }
 
   async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]> {
-    for await (const fields of scanFields(this.#connection, this.#keys.directory(ino), batch)) {
-      const entries: NamedEntry[] = [];
-      for (let at = 0; at + 1 < fields.length; at += 2) {
-        const { type, ino: child } = decodeEntry(fields[at + 1]!);
-        entries.push({ name: fields[at]!, type, ino: child });
-      }
-      yield entries;
-    }
+    const key = this.#keys.directory(ino);
+    let cursor = '0';
+    do {
+      const page = (await this.#listing?.page(key, cursor, batch)) ?? (await this.#page(key, cursor, batch));
+      if (page.entries.length > 0) yield page.entries;
+      cursor = page.cursor;
+    } while (cursor !== '0');
+  }
+
+  async #page(key: string, cursor: string, count: number): Promise<Page> {
+    const [next, fields] = await scanPage(this.#connection, 'HSCAN', [key], cursor, ['COUNT', count]);
+    return { cursor: next, entries: pairs(fields).map(([name, value]) => ({ name, ...decodeEntry(value) })) };
   }
 
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
@@ -341,6 +348,7 @@ export class RedisEngine implements MetaEngine {
   }
 
   close(): Promise<void> {
+    this.#listing?.close();
     this.#connection.close();
     return Promise.resolve();
   }
