@@ -119,8 +119,13 @@ async function startWorld() {
     await admin.call('ACL', 'DELUSER', `user-${generation}`);
     await s3.deleteKey(`key-${generation}`);
   };
+  /** Users that are connected to the volume's database. */
+  const users = async (): Promise<readonly string[]> => {
+    const list = String(await admin.call('CLIENT', 'LIST'));
+    return [...new Set([...list.matchAll(/ db=1 .* user=(\S+)/g)].map(([, user]) => user ?? ''))].toSorted();
+  };
   const held = cleanup.move();
-  return { redis, s3, credentials, configOf, revoke, [Symbol.asyncDispose]: () => held.disposeAsync() };
+  return { redis, s3, users, credentials, configOf, revoke, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }
 
 test(
@@ -136,6 +141,8 @@ test(
 
     pod.project(await world.credentials('two'));
     await until('the second generation is in use', () => pod.config().Credentials.Generation === 'two');
+    assert.ok(readdirSync(join(target, 'work')).includes('lines'));
+    assert.deepEqual(await world.users(), ['user-two']);
     await world.revoke('one');
     await writer.goesOn();
 

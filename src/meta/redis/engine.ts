@@ -338,8 +338,13 @@ export class RedisEngine implements MetaEngine {
     );
   }
 
-  renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
-    return proveRedis(this.#connection, this.#keys, parseMetaUrl(url, options.environment), options.writing);
+  async renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    const parsed = parseMetaUrl(url, options.environment);
+    const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
+    return async () => {
+      if (parsed.kind === 'redis') this.#listing?.adopt(parsed);
+      await take();
+    };
   }
 
   async reset(): Promise<void> {
