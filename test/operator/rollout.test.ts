@@ -172,6 +172,12 @@ test('it stops at the first pod whose client does not come back, which gets its 
     world.events.map(({ reason, type }) => `${type} ${reason}`),
     ['Warning RolloutFailed'],
   );
+  // Neither that pod's end nor time make it go on to the others.
+  world.server.delete(Pods, { namespace: 'data', name: 'a' });
+  for (let round = 0; round < 3; round++) await world.reconcile();
+  assert.deepEqual(world.images(), { b: OLD });
+  assert.equal(world.volume()?.status?.rollout?.state, 'Failed');
+  assert.deepEqual(world.volume()?.status?.rollout?.failed, ['data/a']);
   // Another image is another roll-out.
   await world.changeClient({ ...podByPod, image: 'ghcr.io/x/juicepod:3' });
   for (let round = 0; round < 6; round++) {

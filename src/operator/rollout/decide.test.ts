@@ -116,6 +116,19 @@ const cases: readonly {
     message: /no such image/,
   },
   {
+    name: 'it stays stopped where the pod that failed is gone',
+    input: input([pod('b')], { stopped: 'pod a failed' }),
+    steps: [],
+    state: 'Failed',
+    message: /pod a failed/,
+  },
+  {
+    name: 'nothing left to do is no failure',
+    input: input([updated('b')], { stopped: 'pod a failed' }),
+    steps: [],
+    state: 'Complete',
+  },
+  {
     name: 'another image begins anew',
     input: input([failed('a'), pod('b')], { image: 'juicepod:3' }),
     steps: ['update a'],

@@ -2,7 +2,7 @@
  * What to do next in a roll-out, from how the pods are. Pure: pods, image and limits in, steps and a report out.
  *
  * Never more than `maxUnavailable` clients are restarting. A pod whose client does not serve again in time, or cannot be started,
- * gets the image back that it had, and no further pod is begun with until that pod is gone or another image is wanted.
+ * gets the image back that it had, and no further pod is begun with until another image is wanted.
  */
 import type { RolloutPod } from './pod.ts';
 
@@ -12,6 +12,8 @@ export interface RolloutInput {
   readonly maxUnavailable: number;
   readonly timeoutMs: number;
   readonly paused: boolean;
+  /** Why the roll-out of this image was stopped before, where it was: the pod that failed may be gone. */
+  readonly stopped?: string | undefined;
   /** Pods that failed are begun with again. @default false */
   readonly retry?: boolean;
   /** Milliseconds since the epoch. */
@@ -103,10 +105,11 @@ export function decide(input: RolloutInput): RolloutDecision {
       steps: reverts,
       report: report(
         'Failed',
-        `${done}; stopped at pod ${failure.key}, which has its former image again: ${failure.why}. It goes on when that pod is gone, or another image is wanted`,
+        `${done}; stopped at pod ${failure.key}, which has its former image again: ${failure.why}. It goes on with another image`,
       ),
     };
   if (paused && outdated.length > 0) return { steps: [], report: report('Paused', `${done}; paused`) };
+  if (input.stopped !== undefined && outdated.length > 0) return { steps: [], report: report('Failed', input.stopped) };
   const steps = outdated.slice(0, Math.max(0, maxUnavailable - updating.length)).map((pod): Step => ({ do: 'update', pod }));
   if (outdated.length === 0 && updating.length === 0)
     return { steps, report: report('Complete', total === 0 ? 'no pod runs' : `all ${total} clients have the image`) };

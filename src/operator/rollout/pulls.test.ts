@@ -18,6 +18,7 @@ const backOff = event('BackOff', `Back-off pulling image "${image}"`);
 test('a pull that failed and is backed off from is told with its reason', () => {
   assert.equal(failedPull([failure, backOff], image, at), `Failed to pull image "${image}": not found`);
   assert.match(failedPull([backOff], image, at) ?? '', /cannot be pulled/);
+  assert.match(failedPull([{ ...failure, deprecatedCount: 2 }], image, at) ?? '', /not found/);
 });
 
 test('one failure, another image, an earlier try and a container that crashes are no failed pull', () => {

@@ -13,6 +13,7 @@ interface Event extends KubeObject {
   readonly note?: string;
   readonly eventTime?: string | null;
   readonly deprecatedLastTimestamp?: string | null;
+  readonly deprecatedCount?: number;
 }
 
 /** The node's clock may differ from ours by so much, milliseconds. */
@@ -25,9 +26,12 @@ export function failedPull(events: readonly Event[], image: string, at: number):
     const time = Date.parse(deprecatedLastTimestamp ?? eventTime ?? '');
     return note.includes(`"${image}"`) && time >= at - SKEW_MS;
   });
-  // One failure may be chance; the kubelet backs off after it.
-  if (!about.some(({ reason, note = '' }) => reason === 'BackOff' && note.startsWith('Back-off pulling'))) return undefined;
-  return about.find(({ reason }) => reason === 'Failed')?.note ?? `the image ${image} cannot be pulled`;
+  // One failure may be chance; after the second the kubelet waits longer and longer.
+  const again = about.some(
+    ({ reason, note = '', deprecatedCount = 1 }) =>
+      (reason === 'BackOff' && note.startsWith('Back-off pulling')) || (reason === 'Failed' && deprecatedCount >= 2),
+  );
+  return again ? (about.find(({ reason }) => reason === 'Failed')?.note ?? `the image ${image} cannot be pulled`) : undefined;
 }
 
 /** The pod, and why its client does not start, where events say so. */

@@ -81,7 +81,17 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
       const { pods, refused } = await observe({ client, volume, find, standardImage, image, allowedImages, signal });
       const { maxUnavailable, paused } = rollout;
       const timeoutMs = parseDuration(rollout.timeout);
-      const { steps, report } = decide({ image, pods, maxUnavailable, paused, timeoutMs, now: clock.now() });
+      const before = volume.status?.rollout;
+      const stopped = before?.state === 'Failed' && before.image === image ? before : undefined;
+      const { steps, report } = decide({
+        image,
+        pods,
+        maxUnavailable,
+        paused,
+        timeoutMs,
+        stopped: stopped?.message,
+        now: clock.now(),
+      });
       for (const step of steps)
         log.info('roll-out', { volume: key, step: step.do, pod: `${step.pod.namespace}/${step.pod.name}`, image });
       await apply(client, steps, image, clock.now(), signal);
@@ -90,12 +100,10 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
         refused === 0
           ? ''
           : `; ${refused} pods of other namespaces are left alone, for which this image is not allowed (--allow-image)`;
-      await write(
-        volume,
-        { state, image, total, updated, failed: failed.slice(0, MOST_NAMED), message: `${message}${left}` },
-        signal,
-      );
-      return after(state === 'Complete' ? COMPLETE_MS : state === 'Progressing' || steps.length > 0 ? MOVING_MS : STOPPED_MS);
+      const named = failed.length === 0 && state === 'Failed' ? (stopped?.failed ?? []) : failed.slice(0, MOST_NAMED);
+      const told = message.endsWith(left) ? message : `${message}${left}`;
+      await write(volume, { state, image, total, updated, failed: named, message: told }, signal);
+      return after(state === 'Complete' ? COMPLETE_MS : state === 'Progressing' || steps.length + report.updating.length > 0 ? MOVING_MS : STOPPED_MS);
     } catch (error) {
       if (!isForbidden(error)) throw error;
       await write(

@@ -60,9 +60,9 @@ export const rollout: readonly Scenario[] = [
       }
 
       const nowhere = 'localhost/juicepod:not-there';
-      // While an image cannot be pulled, the kubelet's status says only that the former container has ended: the time decides.
-      await want(world, nowhere, '20s');
-      const failed = await until('the roll-out has stopped', 180, async () => {
+      await want(world, nowhere, '3m');
+      // Told by events, long before the time is over.
+      const failed = await until('the roll-out has stopped', 100, async () => {
         const seen = await rolloutOf(world);
         return seen?.state === 'Failed' && seen.image === nowhere && seen;
       });
@@ -74,6 +74,9 @@ export const rollout: readonly Scenario[] = [
         await goesOn(pod, 20);
         for (const container of ['app', holderContainer]) assert.equal((await statusOf(pod, container)).restartCount, 0);
       }
+      // New pods are to start, too.
+      await want(world, environment.nextImage, '2m');
+      await until('the roll-out is complete again', 60, async () => (await rolloutOf(world))?.state === 'Complete');
       for (const pod of pods) {
         const { errors, longest, lines } = await everyLineIsThere(world, pod, volumes);
         process.stderr.write(
