@@ -103,7 +103,13 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
       const named = failed.length === 0 && state === 'Failed' ? (stopped?.failed ?? []) : failed.slice(0, MOST_NAMED);
       const told = message.endsWith(left) ? message : `${message}${left}`;
       await write(volume, { state, image, total, updated, failed: named, message: told }, signal);
-      return after(state === 'Complete' ? COMPLETE_MS : state === 'Progressing' || steps.length + report.updating.length > 0 ? MOVING_MS : STOPPED_MS);
+      return after(
+        state === 'Complete'
+          ? COMPLETE_MS
+          : state === 'Progressing' || steps.length + report.updating.length > 0
+            ? MOVING_MS
+            : STOPPED_MS,
+      );
     } catch (error) {
       if (!isForbidden(error)) throw error;
       await write(
