@@ -1,7 +1,7 @@
 /** What a pod's plan says, as options of the client: one entry per mount. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { parseMountConfig, storeEnvironment } from '../api/mount.ts';
+import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
 import { parsePlan, type Plan } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { ServeOptions } from './mount.ts';
@@ -17,6 +17,9 @@ function read(path: string, what: string): string {
     });
   }
 }
+
+const passphrasesOf = ({ passphrase, previous }: NonNullable<MountConfig['encryption']>): readonly string[] =>
+  previous === undefined ? [passphrase] : [passphrase, previous];
 
 /** Reads a plan and the volume.json of each mount. Throws UserError. */
 export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
@@ -36,6 +39,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         storage: { ...override, environment: storeEnvironment(override) },
         configFile: mount.config,
         ...(config.generation === undefined ? {} : { generation: config.generation }),
+        ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),
         subPath: mount.subPath,
         ...(mount.directory ? { directory: mount.directory } : {}),
         readOnly,

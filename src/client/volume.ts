@@ -11,12 +11,14 @@ import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
+import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
 import { redactUrl } from '../meta/url.ts';
+import { encrypted } from '../object/encrypt.ts';
 import { openSingleAttempts } from '../object/open.ts';
 import { withRetry } from '../object/retry.ts';
 import type { ObjectStore } from '../object/store.ts';
@@ -43,6 +45,8 @@ export interface VolumeOptions {
   readonly configFile?: string;
   /** Names the credentials above, for those who look at sessions. */
   readonly generation?: string;
+  /** What the key of an encrypted volume is under; the first that opens it counts. */
+  readonly passphrases?: readonly string[];
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
   /** How `subPath` is made where it is missing. @default for everybody to write into, as JuiceFS does */
@@ -238,10 +242,6 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
         hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
       },
     );
-  if (format.encryptKey !== '')
-    throw new UserError('Encrypted', `the volume "${format.name}" is encrypted, which this version cannot read`, {
-      hint: 'Use the official juicefs client for this volume.',
-    });
 }
 
 /** The store as settings and options say, making single attempts. */
@@ -261,10 +261,11 @@ function openStore(format: Format, change: StorageChange | undefined): ObjectSto
 
 function openChunks(format: Format, options: VolumeOptions, store: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
-  const objects = withRetry(store, {
+  const patient = withRetry(store, {
     ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
     onRetry: retryWarnings(logger),
   });
+  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,

@@ -1,5 +1,7 @@
-/** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry, as JuiceFS orders them. */
+/** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry → encryption, as JuiceFS orders them. */
 import type { Clock } from '../lib/clock.ts';
+import { encrypted } from './encrypt.ts';
+import type { Envelope } from './envelope.ts';
 import { FileObjectStore } from './file.ts';
 import { withPrefix } from './prefix.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
@@ -20,6 +22,8 @@ export interface ObjectStoreOptions {
   readonly name: string;
   /** Buckets that the keys are spread over. @default 0, no sharding */
   readonly shards?: number | undefined;
+  /** What its objects are encrypted with. @default they are not */
+  readonly encryption?: Envelope | undefined;
   /** One request, milliseconds. @default 60000 */
   readonly timeoutMs?: number;
   readonly retry?: RetryOptions;
@@ -48,7 +52,7 @@ function openBucket(options: ObjectStoreOptions, bucket: string): ObjectStore {
   });
 }
 
-/** A volume's store that makes single attempts. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
+/** A volume's store that makes single attempts and does not decrypt. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
 export function openSingleAttempts(options: ObjectStoreOptions): ObjectStore {
   const { bucket, shards = 0, name } = options;
   let raw: ObjectStore;
@@ -63,5 +67,5 @@ export function openSingleAttempts(options: ObjectStoreOptions): ObjectStore {
 /** Opens a volume's store. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
 export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
   const retry = { ...(options.clock ? { clock: options.clock } : {}), ...options.retry };
-  return withRetry(openSingleAttempts(options), retry);
+  return encrypted(withRetry(openSingleAttempts(options), retry), options.encryption);
 }
