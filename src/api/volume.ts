@@ -17,6 +17,7 @@ import {
   text,
 } from './schema.ts';
 import { parseDuration, parseQuantity } from './units.ts';
+import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
 
 /** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
 export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
@@ -173,6 +174,7 @@ const client = object('The client in the pods.', {
     limits: resourceMap('What the container may use at most.'),
   }).optional(),
   logLevel: choice('How much the client logs.', ['debug', 'info', 'warn', 'error']).default('info'),
+  rollout: rolloutSpec.prefault({}),
 });
 
 export const volumeSpec = object(
@@ -220,6 +222,7 @@ export const volumeStatus = object('What was observed.', {
   mountSecrets: object('Secrets with what a client needs.', {
     namespaces: z.int().min(0).describe('How many namespaces have one.'),
   }).optional(),
+  rollout: rolloutStatus.optional(),
   lastHandledReconcileAt: text('The value of the annotation juicepod.io/reconcile-at that was last acted on.', {
     max: 256,
   }).optional(),
