@@ -3,10 +3,13 @@
 export const HOLDER = 'juicepod-holder';
 export const CLIENT = 'juicepod-client';
 
+export const SYNC = 'juicepod-sync';
+
 export const MOUNT_VOLUME = 'juicepod-mnt';
 export const RUN_VOLUME = 'juicepod-run';
 export const CACHE_VOLUME = 'juicepod-cache';
 export const PLAN_VOLUME = 'juicepod-plan';
+export const syncVolume = (id: string): string => `juicepod-sync-${id}`;
 export const secretVolume = (index: number): string => `juicepod-secret-${index}`;
 
 /** Paths in the containers of Juicepod. */
@@ -14,6 +17,11 @@ export const MOUNT_ROOT = '/juicepod/mnt';
 export const RUN_ROOT = '/juicepod/run';
 export const SOCKET = `${RUN_ROOT}/hold.sock`;
 export const CACHE_ROOT = '/juicepod/cache';
+export const SYNC_ROOT = '/juicepod/sync';
+/** Below the volume of a mount in sync mode: what the application sees, and beside it what it does not. */
+export const SYNC_TREE = 'tree';
+/** Where the application's files of a mount lie in the container of the sync sidecar. */
+export const syncTarget = (id: string): string => `${SYNC_ROOT}/${id}/${SYNC_TREE}`;
 export const PLAN_ROOT = '/etc/juicepod/pod';
 export const PLAN_FILE = 'plan.json';
 export const secretRoot = (index: number): string => `/etc/juicepod/volumes/${index}`;
@@ -23,5 +31,5 @@ export const ORIGINAL_GRACE = 'juicepod.io/original-termination-grace-period-sec
 
 /** True for the names of our containers, which nobody else may use. */
 export function isOurContainer(name: string): boolean {
-  return name === HOLDER || name === CLIENT;
+  return name === HOLDER || name === CLIENT || name === SYNC;
 }

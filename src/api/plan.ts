@@ -16,7 +16,32 @@ export interface PlanMount {
   /** Directory inside the volume that is mounted; empty for the whole volume. No leading slash. */
   readonly subPath: string;
   readonly readOnly: boolean;
+  /** How the application gets the files. @default 'fuse' */
+  readonly mode?: 'fuse' | 'sync';
+  /** Only with mode `sync`; what is absent has its default. */
+  readonly sync?: SyncPlan;
 }
+
+/** What the sync sidecar is told of one mount (docs/sync.md). */
+export interface SyncPlan {
+  /** Globs of what is hydrated, relative to the mounted directory. Absent: everything. */
+  readonly include?: readonly string[];
+  /** Globs of what is not, though it is included. */
+  readonly exclude?: readonly string[];
+  /** The most that may lie on the pod's disk, MiB. Absent: what is free there. */
+  readonly limitMiB?: number;
+  /** Seconds for the last write-back when the pod ends. @default 50 */
+  readonly flushSeconds?: number;
+  /** Seconds between two comparisons of both trees; 0: only events are written back. @default 60 */
+  readonly scanSeconds?: number;
+  /** Seconds after which a file that stays open for writing is written back all the same. @default 60 */
+  readonly writerSeconds?: number;
+  /** Who else must be able to write what is hydrated: nobody (same user), the group of the pod's files, everybody. @default 'none' */
+  readonly share?: 'none' | 'group' | 'all';
+}
+
+/** Globs in one list. */
+const MAX_GLOBS = 64;
 
 export interface Plan {
   readonly version: 1;
@@ -75,10 +100,39 @@ export function isSubPath(path: string): boolean {
   return INSIDE.test(path);
 }
 
+function globs(value: unknown, where: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_GLOBS)
+    fail(where, `a list of 1 to ${MAX_GLOBS} globs`, value);
+  return value.map((glob, index) => string(glob, `${where}[${index}]`, /^[^/\0][^\0]*$/, 'a relative glob'));
+}
+
+function syncOf(value: unknown, where: string): SyncPlan {
+  const raw = object(value, where);
+  const include = globs(raw['include'], `${where}.include`);
+  const exclude = globs(raw['exclude'], `${where}.exclude`);
+  const share = raw['share'];
+  if (share !== undefined && share !== 'none' && share !== 'group' && share !== 'all')
+    fail(`${where}.share`, 'none, group or all', share);
+  const seconds = (name: 'flushSeconds' | 'scanSeconds' | 'writerSeconds', min: number): Partial<SyncPlan> =>
+    raw[name] === undefined ? {} : { [name]: number(raw[name], `${where}.${name}`, min, 86_400, 0) };
+  return {
+    ...(include ? { include } : {}),
+    ...(exclude ? { exclude } : {}),
+    ...(raw['limitMiB'] === undefined ? {} : { limitMiB: number(raw['limitMiB'], `${where}.limitMiB`, 1, 2 ** 26, 0) }),
+    ...seconds('flushSeconds', 1),
+    ...seconds('scanSeconds', 0),
+    ...seconds('writerSeconds', 1),
+    ...(share === undefined ? {} : { share }),
+  };
+}
+
 function mount(value: unknown, where: string): PlanMount {
   const raw = object(value, where);
   if (raw['readOnly'] !== undefined && typeof raw['readOnly'] !== 'boolean')
     fail(`${where}.readOnly`, 'true or false', raw['readOnly']);
+  const mode = raw['mode'];
+  if (mode !== undefined && mode !== 'fuse' && mode !== 'sync') fail(`${where}.mode`, 'fuse or sync', mode);
   return {
     id: string(raw['id'], `${where}.id`, /^[0-9a-z-]{1,16}$/, 'a short name'),
     volume: string(raw['volume'], `${where}.volume`, /^[^/]+\/[^/]+$/, 'namespace/name'),
@@ -86,6 +140,8 @@ function mount(value: unknown, where: string): PlanMount {
     target: string(raw['target'], `${where}.target`, ABSOLUTE, 'an absolute path'),
     subPath: string(raw['subPath'] ?? '', `${where}.subPath`, INSIDE, 'a relative path without . and ..'),
     readOnly: raw['readOnly'] === true,
+    ...(mode === undefined ? {} : { mode }),
+    ...(raw['sync'] === undefined ? {} : { sync: syncOf(raw['sync'], `${where}.sync`) }),
   };
 }
 

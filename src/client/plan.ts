@@ -23,42 +23,45 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
   const plan = parsePlan(read(path, 'the plan'));
   const cache = plan.cache;
   const shares = plan.mounts.length;
-  const mounts = plan.mounts.map((mount): ServeOptions => {
-    const folder = dirname(mount.config);
-    const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
-    const override = config.storage ?? {};
-    return {
-      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
-      volume: {
-        metaUrl: config.metaUrl,
-        expect: { name: config.name, uuid: config.uuid },
-        storage: { ...override, environment: storeEnvironment(override) },
-        subPath: mount.subPath,
-        readOnly: mount.readOnly,
-        xattr: true,
-        hideInternal: true,
-        attrTimeout: plan.attrTTL,
-        entryTimeout: plan.entryTTL,
-        dirEntryTimeout: plan.dirEntryTTL,
-        negativeTimeout: plan.negativeTTL,
-        ...(cache
-          ? {
-              cache: {
-                folder: cache.directory,
-                bytes: Math.floor((cache.sizeMiB * MIB) / shares),
-                freeRatio: cache.freeSpaceRatio,
-              },
-            }
-          : {}),
-        bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
-        readaheadBytes: plan.readaheadMiB * MIB,
-        maxUploads: plan.maxUploads,
-        maxDownloads: plan.maxDownloads,
-        heartbeatMs: 12_000,
-        backgroundJobs: true,
-        ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
-      },
-    };
-  });
+  // The others are the sync sidecar's.
+  const mounts = plan.mounts
+    .filter(({ mode }) => mode !== 'sync')
+    .map((mount): ServeOptions => {
+      const folder = dirname(mount.config);
+      const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
+      const override = config.storage ?? {};
+      return {
+        mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
+        volume: {
+          metaUrl: config.metaUrl,
+          expect: { name: config.name, uuid: config.uuid },
+          storage: { ...override, environment: storeEnvironment(override) },
+          subPath: mount.subPath,
+          readOnly: mount.readOnly,
+          xattr: true,
+          hideInternal: true,
+          attrTimeout: plan.attrTTL,
+          entryTimeout: plan.entryTTL,
+          dirEntryTimeout: plan.dirEntryTTL,
+          negativeTimeout: plan.negativeTTL,
+          ...(cache
+            ? {
+                cache: {
+                  folder: cache.directory,
+                  bytes: Math.floor((cache.sizeMiB * MIB) / shares),
+                  freeRatio: cache.freeSpaceRatio,
+                },
+              }
+            : {}),
+          bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
+          readaheadBytes: plan.readaheadMiB * MIB,
+          maxUploads: plan.maxUploads,
+          maxDownloads: plan.maxDownloads,
+          heartbeatMs: 12_000,
+          backgroundJobs: true,
+          ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
+        },
+      };
+    });
   return { plan, mounts };
 }
