@@ -26,10 +26,20 @@ export const PLAN_ROOT = '/etc/juicepod/pod';
 export const PLAN_FILE = 'plan.json';
 export const secretRoot = (index: number): string => `/etc/juicepod/volumes/${index}`;
 
+/** Says on which platform the pod runs: annotation of a pod, label of a namespace. */
+export const PLATFORM_KEY = 'juicepod.io/platform';
+/** Annotation: how the pod gets at its volumes, and why; for people and `juicepod analyze`. */
+export const MODE_REASON = 'juicepod.io/mode-reason';
+
 /** Remembers what `terminationGracePeriodSeconds` was before it was raised. */
 export const ORIGINAL_GRACE = 'juicepod.io/original-termination-grace-period-seconds';
 
 /** True for the names of our containers, which nobody else may use. */
 export function isOurContainer(name: string): boolean {
   return name === HOLDER || name === CLIENT || name === SYNC;
+}
+
+/** True for the volumes through which applications see files. */
+export function isOurVolume(name: string): boolean {
+  return name === MOUNT_VOLUME || name.startsWith(syncVolume(''));
 }
