@@ -1,9 +1,8 @@
 /** Names and paths of what is added to a pod. The client and the holder are started with them; nothing else knows them. */
 
-export const HOLDER = 'juicepod-holder';
-export const CLIENT = 'juicepod-client';
+import { sidecars } from '../api/group.ts';
 
-export const SYNC = 'juicepod-sync';
+export const { holder: HOLDER, client: CLIENT, sync: SYNC } = sidecars;
 
 export const MOUNT_VOLUME = 'juicepod-mnt';
 export const RUN_VOLUME = 'juicepod-run';
