@@ -41,7 +41,7 @@ export function addSweep(manager: Manager, namespaces: Reflector): void {
   const events = manager.events('juicepod.io/sweep');
   const found = new Map<string, Found>();
   const labelNames = ['namespace', 'reason'] as const;
-  new Gauge({
+  void new Gauge({
     name: 'juicepod_pods_without_volume',
     help: 'Pods that ask for volumes and run without what serves them',
     labelNames,
