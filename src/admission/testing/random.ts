@@ -330,7 +330,7 @@ export function checkCase({ body, world: index, settings, isDamaged }: Case): 'i
     assert.deepEqual(operations, []);
     return action;
   }
-  for (const { op } of operations) assert.ok(op === 'add' || op === 'replace', op);
+  for (const { op } of operations) assert.ok(op === 'add' || op === 'replace' || op === 'move', op);
   const { request } = body as { request: Json };
   const object = request['object'];
   const result = structuredClone(object);
