@@ -57,7 +57,8 @@ export const workloads: readonly Scenario[] = [
       await kubectl(['create', 'job', 'tonight', '--from=cronjob/nightly', `--namespace=${namespace}`]);
       await kubectl(['wait', '--for=condition=Complete', 'job/tonight', `--namespace=${namespace}`, '--timeout=90s']);
       assert.equal(await kubectl(['logs', 'job/tonight', '--container=app', `--namespace=${namespace}`]), '42\n');
-      await kubectl(['delete', 'cronjob/nightly', 'job/tonight', `--namespace=${namespace}`]);
+      // Its Job and that one's pod belong to it.
+      await kubectl(['delete', 'cronjob/nightly', `--namespace=${namespace}`]);
       const reader = {
         name: 'report',
         namespace,
