@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS node (
 CREATE INDEX IF NOT EXISTS node_lino ON node (lino);
 CREATE INDEX IF NOT EXISTS node_rino ON node (rino);
 CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS sent (rino INTEGER PRIMARY KEY, local BLOB NOT NULL, remote BLOB NOT NULL, digest BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS held (name TEXT PRIMARY KEY, path BLOB NOT NULL, print BLOB NOT NULL) STRICT;
 `;
 
@@ -110,7 +111,7 @@ export class Base implements Disposable {
   /** Forgets everything. */
   clear(): void {
     this.commit();
-    this.#database.exec('DELETE FROM node; DELETE FROM state; DELETE FROM held');
+    this.#database.exec('DELETE FROM node; DELETE FROM state; DELETE FROM held; DELETE FROM sent');
     this.#paths.clear();
   }
 
@@ -239,6 +240,27 @@ export class Base implements Disposable {
     if (this.#paths.size >= MAX_PATHS) this.#paths.clear();
     this.#paths.set(id, path);
     return path;
+  }
+
+  /**
+   * A file of the volume that is about to get its name: should the process die before that is noted as a row, the next one knows that it is
+   * the pod's own.
+   */
+  sending(rino: number, local: Print, remote: Print, digest: Buffer): void {
+    this.#sql('INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?)').run(rino, encodePrint(local), encodePrint(remote), digest);
+  }
+
+  sent(rino: number): { readonly local: Print; readonly remote: Print; readonly digest: Buffer } | undefined {
+    const raw = this.#sql('SELECT * FROM sent WHERE rino = ?').get(rino);
+    return (
+      raw && { local: decodePrint(bytes(raw['local'])), remote: decodePrint(bytes(raw['remote'])), digest: bytes(raw['digest']) }
+    );
+  }
+
+  /** Without a number: all. */
+  forgetSent(rino?: number): void {
+    if (rino === undefined) this.#database.exec('DELETE FROM sent');
+    else this.#sql('DELETE FROM sent WHERE rino = ?').run(rino);
   }
 
   /** A file taken out of the tree, kept until nobody can be writing to it any more. */

@@ -109,12 +109,20 @@ export class Reconciler {
     options: RoundOptions,
     entry: VolumeEntry | undefined,
   ): Promise<'changed' | void> {
-    const { changes, journal, selection } = this.#with;
+    const { base, changes, journal, selection } = this.#with;
     const look = await this.#look(folder, name, path, entry);
     const { row, local, remote } = look;
     if (local?.kind === Kind.Other || remote?.kind === Kind.Other) return journal.skipped(path);
     if (!row && !local && remote && !this.#selected(selection, path, remote)) return;
     const [lc, rc] = [await changes.local(path, row, local, options.signal), await changes.remote(row, remote)];
+    const own = rc === 'data' && remote ? base.sent(remote.print.ino) : undefined;
+    if (own && remote && sameContent(own.remote, remote.print)) {
+      // Sent by an earlier process of this sidecar, which died before it could note it.
+      const print = { ...remote.print, slices: own.remote.slices };
+      base.put({ parent: folder.row, name, kind: Kind.File, local: own.local, remote: print, digest: own.digest });
+      base.forgetSent(remote.print.ino);
+      return 'changed';
+    }
     const action = decide(row !== undefined, lc, rc);
     if (action === 'nothing') return;
     if (local?.kind === Kind.File && local.nlink > 1 && (action === 'push' || action === 'compare'))

@@ -25,7 +25,7 @@ import { openToRead, settled } from './changes.ts';
 import { type Contents, type Progress, Torn } from './content.ts';
 import { look, setMtime } from './local.ts';
 import { below } from './names.ts';
-import { Kind, type Print, same, sameContent, type Seen, seenLocally, timeOf } from './print.ts';
+import { Kind, type Print, same, sameContent, type Seen, seenInVolume, seenLocally, timeOf } from './print.ts';
 import type { Tree } from './tree.ts';
 import type { VolumeEntry, VolumeSide } from './volume-side.ts';
 
@@ -263,16 +263,21 @@ export class Transfer {
       if (before.kind !== Kind.File) throw new Torn('another file has taken the name');
       let digest = Buffer.alloc(0);
       let slices = 0;
+      let made: Ino | undefined;
       const size = before.print.size;
-      const placed = await volume.place(folder.ino, name, remote, async (parent, temporary) => {
-        const { ino } = await volume.meta.mknod(SYSTEM, parent, temporary, NodeType.File, 0o600, 0, 0);
-        digest = (await contents.upload(fd, size, ino, signal, this.#with.progress)) as Buffer<ArrayBuffer>;
-        const after = look(tree.absolute(path));
-        if (!force && !(after && same(after.print, before.print))) throw new Torn('the file changed while it was read');
-        if (remote && remote.kind === Kind.File) await this.#copyAttributes(remote.ino, ino);
-        slices = await contents.slices(ino, size);
-        await volume.meta.setattr(SYSTEM, ino, { ...dressing, mtime: timeOf(before.print.mtimeNs) });
-      });
+      const placed = await volume
+        .place(folder.ino, name, remote, async (parent, temporary) => {
+          const { ino } = await volume.meta.mknod(SYSTEM, parent, temporary, NodeType.File, 0o600, 0, 0);
+          digest = (await contents.upload(fd, size, ino, signal, this.#with.progress)) as Buffer<ArrayBuffer>;
+          const after = look(tree.absolute(path));
+          if (!force && !(after && same(after.print, before.print))) throw new Torn('the file changed while it was read');
+          if (remote && remote.kind === Kind.File) await this.#copyAttributes(remote.ino, ino);
+          slices = await contents.slices(ino, size);
+          const attr = await volume.meta.setattr(SYSTEM, ino, { ...dressing, mtime: timeOf(before.print.mtimeNs) });
+          made = ino;
+          base.sending(ino, before.print, seenInVolume(ino, attr, slices).print, digest);
+        })
+        .finally(() => base.forgetSent(made ?? 0));
       if (placed === 'changed') return placed;
       return base.put({
         parent: folder.row,

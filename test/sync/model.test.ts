@@ -48,7 +48,14 @@ async function run(seed: number): Promise<{ readonly conflicts: number; readonly
   const random = generator(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   await using world = await World.make({ trashDays: random() < 0.3 ? 1 : 0 });
-  const path = (): string => Array.from({ length: 1 + Math.floor(random() * 3) }, () => pick(names)).join('/');
+  // Both sides meet at the same names often: there the rules are.
+  let recent: string[] = [];
+  const path = (): string => {
+    const fresh = Array.from({ length: 1 + Math.floor(random() * 3) }, () => pick(names)).join('/');
+    const chosen = random() < 0.4 && recent.length > 0 ? pick(recent) : fresh;
+    recent.push(chosen);
+    return chosen;
+  };
   let serial = 0;
   const content = (side: string): string => `${side}${++serial}`.padEnd(random() < 0.2 ? 90_000 : 8, '.');
   const trace: string[] = [];
@@ -120,6 +127,7 @@ async function run(seed: number): Promise<{ readonly conflicts: number; readonly
   };
 
   for (let round = 0; round < 8; round++) {
+    recent = [];
     const agreed = new Set(texts(world.pod()).values());
     for (let change = Math.floor(random() * 5); change > 0; change--) localChange();
     for (let change = Math.floor(random() * 5); change > 0; change--) await remoteChange();
