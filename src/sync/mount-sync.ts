@@ -311,6 +311,7 @@ export class MountSync implements AsyncDisposable {
     this.status.waiting = left.length;
     this.status.problem = left.length > 0 ? this.status.unsent(left) : undefined;
     if (!signal.aborted) await this.#volume.sweep(Math.floor(this.#clock.now() / 1000)).catch(() => {});
+    if (left.length === 0) this.#base.forgetSent();
     this.status.phase = left.length > 0 ? 'failed' : 'ended';
     return left;
   }

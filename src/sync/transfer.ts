@@ -265,28 +265,31 @@ export class Transfer {
       let slices = 0;
       let made: Ino | undefined;
       const size = before.print.size;
-      const placed = await volume
-        .place(folder.ino, name, remote, async (parent, temporary) => {
-          const { ino } = await volume.meta.mknod(SYSTEM, parent, temporary, NodeType.File, 0o600, 0, 0);
-          digest = (await contents.upload(fd, size, ino, signal, this.#with.progress)) as Buffer<ArrayBuffer>;
-          const after = look(tree.absolute(path));
-          if (!force && !(after && same(after.print, before.print))) throw new Torn('the file changed while it was read');
-          if (remote && remote.kind === Kind.File) await this.#copyAttributes(remote.ino, ino);
-          slices = await contents.slices(ino, size);
-          const attr = await volume.meta.setattr(SYSTEM, ino, { ...dressing, mtime: timeOf(before.print.mtimeNs) });
-          made = ino;
-          base.sending(ino, before.print, seenInVolume(ino, attr, slices).print, digest);
-        })
-        .finally(() => base.forgetSent(made ?? 0));
-      if (placed === 'changed') return placed;
-      return base.put({
-        parent: folder.row,
-        name,
-        kind: Kind.File,
-        local: before.print,
-        remote: { ...placed.print, slices },
-        digest,
+      const placed = await volume.place(folder.ino, name, remote, async (parent, temporary) => {
+        const { ino } = await volume.meta.mknod(SYSTEM, parent, temporary, NodeType.File, 0o600, 0, 0);
+        digest = (await contents.upload(fd, size, ino, signal, this.#with.progress)) as Buffer<ArrayBuffer>;
+        const after = look(tree.absolute(path));
+        if (!force && !(after && same(after.print, before.print))) throw new Torn('the file changed while it was read');
+        if (remote && remote.kind === Kind.File) await this.#copyAttributes(remote.ino, ino);
+        slices = await contents.slices(ino, size);
+        const attr = await volume.meta.setattr(SYSTEM, ino, { ...dressing, mtime: timeOf(before.print.mtimeNs) });
+        made = ino;
+        base.sending(ino, before.print, seenInVolume(ino, attr, slices).print, digest);
       });
+      // Where it failed it stays noted: the answer may be lost, and the file in its place all the same.
+      const id =
+        placed === 'changed'
+          ? placed
+          : base.put({
+              parent: folder.row,
+              name,
+              kind: Kind.File,
+              local: before.print,
+              remote: { ...placed.print, slices },
+              digest,
+            });
+      if (made !== undefined) base.forgetSent(made);
+      return id;
     } finally {
       closeSync(fd);
     }
