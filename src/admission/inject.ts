@@ -10,11 +10,13 @@ import { Document, isAlias, isMap, isScalar, isSeq, parseAllDocuments, visit } f
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
 import { API_VERSION } from '../api/group.ts';
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../api/kinds.ts';
+import type { Plan } from '../api/plan.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { UserError } from '../lib/errors.ts';
 import { unifiedDiff } from './diff.ts';
+import { limitRangeOf } from './limits.ts';
 import { type Operation, patchPod } from './patch.ts';
-import { planPod } from './plan.ts';
+import { type Explanation, planPod } from './plan.ts';
 import { type Json, listOf, mapOf, textOf } from './pod.ts';
 import { type Cluster, defaultSettings, type Settings } from './settings.ts';
 
@@ -45,6 +47,10 @@ export interface InjectReason {
   readonly reason: string;
   readonly message: string;
   readonly warnings: readonly string[];
+  /** Of an injected pod: on which platform it runs, by what that was told, how it gets each volume and why. */
+  readonly explanation?: Explanation;
+  /** Of an injected pod: what its client is to do. */
+  readonly plan?: Plan;
 }
 
 export interface InjectResult {
@@ -119,6 +125,12 @@ function clusterOf(resources: readonly Json[], options: InjectOptions): Cluster 
     volume: (namespace, name) => find(allVolumes, namespace, name),
     policy: (namespace, name) => find(allPolicies, namespace, name),
     namespaceLabels: (name) => namespaces.get(name) ?? {},
+    limitRanges: (namespace) =>
+      resources
+        .filter(
+          (object) => object['kind'] === 'LimitRange' && (textOf(mapOf(object['metadata'])['namespace']) ?? home) === namespace,
+        )
+        .map(limitRangeOf),
     volumeNames: (namespace) =>
       allVolumes.filter(({ metadata }) => (metadata.namespace ?? home) === namespace).map(({ metadata }) => metadata.name),
   };
@@ -252,7 +264,8 @@ export function injectFile(yamlText: string, options: InjectOptions = {}): Injec
       const mounts = decision.injection.plan.mounts.map(({ volume }) => volume).join(', ');
       const [reason, message] =
         patch.length > 0 ? ['Injected', `mounts ${mounts}`] : ['AlreadyInjected', `has what it needs to mount ${mounts}`];
-      reasons.push({ ...about, reason, message, warnings: decision.warnings });
+      const { warnings, explanation } = decision;
+      reasons.push({ ...about, reason, message, warnings, explanation, plan: decision.injection.plan });
     }
     const value = values[index] ?? {};
     return { ...rewrite(document, value, operations, style), isChanged: operations.length > 0 };

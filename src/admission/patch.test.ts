@@ -61,11 +61,11 @@ test('absent, null and empty lists all get what they need', () => {
 
 test('our init containers come first, and the init containers of the application see the volume', () => {
   const result = patched(
-    pod('datasets=/data:ro', { initContainers: [{ name: 'fetch' }, { name: 'istio-proxy', restartPolicy: 'Always' }] }),
+    pod('datasets=/data:ro', { initContainers: [{ name: 'fetch' }, { name: 'log', restartPolicy: 'Always' }] }),
   );
   assert.deepEqual(
     listOf(get(result, 'spec', 'initContainers')).map((one) => mapOf(one)['name']),
-    ['juicepod-holder', 'juicepod-client', 'fetch', 'istio-proxy'],
+    ['juicepod-holder', 'juicepod-client', 'fetch', 'log'],
   );
   for (const index of [2, 3]) assert.deepEqual(get(result, 'spec', 'initContainers', index, 'volumeMounts', 0, 'readOnly'), true);
 });

@@ -25,6 +25,7 @@ import {
   SOCKET,
 } from './names.ts';
 import type { Json } from './pod.ts';
+import { roomFor } from './disk.ts';
 import { binaryQuantity } from './resources.ts';
 import type { Settings } from './settings.ts';
 
@@ -38,6 +39,9 @@ export interface SidecarInput {
   readonly secrets: readonly string[];
   readonly memoryCache: boolean;
   readonly clientResources: Json;
+  readonly holderResources: Json;
+  /** The group of the client's traffic; @default that of root */
+  readonly group?: number;
 }
 
 // The pod's own securityContext (runAsNonRoot, runAsUser) must not apply to who opens /dev/fuse and mounts.
@@ -56,14 +60,14 @@ const shared: readonly Json[] = [
 ];
 
 /** Keeps the FUSE descriptors, guards the mount points, unmounts at the end. */
-export function holderContainer({ settings, image, plan }: SidecarInput): Json {
+export function holderContainer({ settings, image, plan, holderResources }: SidecarInput): Json {
   return {
     name: HOLDER,
     image,
     imagePullPolicy: settings.imagePullPolicy,
     restartPolicy: 'Always',
     args: ['hold', '--socket', SOCKET, ...plan.mounts.flatMap((mount) => ['--mount', mount.target])],
-    resources: settings.holderResources,
+    resources: holderResources,
     securityContext,
     startupProbe: probe(`test -S ${SOCKET}`, 60),
     terminationMessagePolicy: 'FallbackToLogsOnError',
@@ -72,7 +76,7 @@ export function holderContainer({ settings, image, plan }: SidecarInput): Json {
 }
 
 /** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
-export function clientContainer({ settings, image, plan, secrets, clientResources }: SidecarInput): Json {
+export function clientContainer({ settings, image, plan, secrets, clientResources, group }: SidecarInput): Json {
   const targets = plan.mounts.map((mount) => mount.target).join(' ');
   return {
     name: CLIENT,
@@ -81,7 +85,7 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
     restartPolicy: 'Always',
     args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
     resources: clientResources,
-    securityContext,
+    securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
     startupProbe: probe(`for m in ${targets}; do read -r line < $m/.stats || exit 1; done`, settings.startSeconds),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
@@ -97,7 +101,7 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
 export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
   // The kubelet evicts a pod whose emptyDir outgrows its limit: the client may overshoot while it evicts blocks, and the
   // journal of written data lies there too, also in a pod without a cache.
-  const limit = binaryQuantity(Math.ceil((plan.cache?.sizeMiB ?? 0) * 1.1 + plan.bufferMiB + 128) * MIB);
+  const limit = binaryQuantity(roomFor(plan.cache?.sizeMiB ?? 0, plan.bufferMiB) * MIB);
   return [
     { name: MOUNT_VOLUME, emptyDir: {} },
     { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },

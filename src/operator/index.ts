@@ -20,6 +20,7 @@ import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies, policyKeys } from './cachepolicy/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
+import { addSweep } from './sweep/reconcile.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
 import { type SecretObject, secretNames } from './volume/secrets.ts';
 
@@ -126,6 +127,7 @@ export function addControllers(
     }),
     sources: [forKind(policies, generationChanged), watches(volumes, policyKeys, generationChanged)],
   });
+  addSweep(manager, namespaces);
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
