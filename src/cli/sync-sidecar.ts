@@ -5,7 +5,7 @@ import { UserError } from '../lib/errors.ts';
 import { runSidecar } from '../sync/run.ts';
 import { explain } from './report.ts';
 
-const HELP = `juicepod sync-sidecar --plan FILE --ready FILE [--pod NAME] [--termination FILE]
+const HELP = `juicepod sync-sidecar --plan FILE --ready FILE [--pod NAME] [--share none|group|all] [--termination FILE]
 
 Copies the volumes of the plan's mounts of mode sync into their directories, makes the --ready file, then writes changes back (and brings
 those of others) until SIGTERM; then writes back the rest, within the time the plan gives it.
@@ -21,6 +21,7 @@ export async function syncSidecarCommand(argv: readonly string[]): Promise<void>
         plan: { type: 'string' },
         ready: { type: 'string' },
         pod: { type: 'string' },
+        share: { type: 'string', default: 'none' },
         termination: { type: 'string', default: '/dev/termination-log' },
         help: { type: 'boolean', short: 'h' },
       },
@@ -31,9 +32,12 @@ export async function syncSidecarCommand(argv: readonly string[]): Promise<void>
       throw new UserError('ArgumentMissing', `--${plan === undefined ? 'plan' : 'ready'} is missing`, {
         hint: 'juicepod sync-sidecar --help',
       });
+    const { share } = values;
+    if (share !== 'none' && share !== 'group' && share !== 'all')
+      throw new UserError('ArgumentInvalid', '--share must be none, group or all');
     const log = plainLogger({ component: 'sync' });
     process.exit(
-      await runSidecar({ plan, ready, termination, log, signal: ending.signal, ...(pod === undefined ? {} : { pod }) }),
+      await runSidecar({ plan, ready, termination, log, share, signal: ending.signal, ...(pod === undefined ? {} : { pod }) }),
     );
   } catch (error) {
     process.stderr.write(explain(error));

@@ -4,6 +4,7 @@
  */
 import { rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import type { SyncPlan } from '../api/plan.ts';
 import { EXIT_GONE } from '../client/hold-supervise.ts';
 import { readPlan } from '../client/plan.ts';
 import { type OpenVolume, openVolume } from '../client/volume.ts';
@@ -30,6 +31,8 @@ export interface SidecarOptions {
   /** Where what went wrong is written for Kubernetes. */
   readonly termination?: string;
   readonly log: Logger;
+  /** For whom hydrated files are opened up, where the plan does not say. @default 'none' */
+  readonly share?: NonNullable<SyncPlan['share']>;
   /** @default the host's name, which is the pod's */
   readonly pod?: string;
   readonly signal: AbortSignal;
@@ -70,7 +73,12 @@ export async function runSidecar(options: SidecarOptions): Promise<0 | 1 | typeo
         log.error('the volume is lost', { volume: mount.volume, reason });
         end();
       });
-      const sync = new MountSync({ plan: mount, volume, pod: options.pod ?? hostname(), log });
+      const sync = new MountSync({
+        plan: { ...mount, sync: { share: options.share ?? 'none', ...mount.sync } },
+        volume,
+        pod: options.pod ?? hostname(),
+        log,
+      });
       opened.push({ volume, sync, flushSeconds: mount.sync?.flushSeconds ?? FLUSH_SECONDS });
     }
     if (!opened.every(({ sync }) => sync.hydrated)) rmSync(ready, { force: true });
