@@ -6,7 +6,7 @@
  * writer has closed its file nor that events were lost, the two things that matter most here.
  *
  * Bounds: names waiting to be handled are at most MAX_DIRTY, files known to be written MAX_WRITING; beyond, and where the kernel says that
- * its queue overflowed or that the user may have no more watches, `lost` is set: only a comparison of the trees is sure then.
+ * its queue overflowed, `lost` is set: only a comparison of the trees is sure then. Where the user may have no more watches, `exhausted` says so.
  */
 import { closeSync } from 'node:fs';
 import { koffi, lastErrno, program, read, SystemError } from '../fuse/libc.ts';
@@ -65,6 +65,7 @@ export class Inotify implements Disposable {
   readonly #writing = new Map<string, number>();
   readonly #wake: () => void;
   #lost = false;
+  #exhausted = false;
 
   /** `wake` is called when there is something to take. Throws SystemError where the user may have no more instances. */
   constructor(root: Buffer, wake: () => void) {
@@ -80,6 +81,11 @@ export class Inotify implements Disposable {
     closeSync(this.#fd);
   }
 
+  /** Some directories are not watched: the user may have no more watches. */
+  get exhausted(): boolean {
+    return this.#exhausted;
+  }
+
   get watches(): number {
     return this.#watches.size;
   }
@@ -91,7 +97,7 @@ export class Inotify implements Disposable {
     const absolute = Buffer.concat([below(this.#root, path), Buffer.of(0)]);
     const id = addCall(this.#fd, absolute, WATCHED) as number;
     if (id < 0) {
-      if (koffi.errno() === errno.ENOSPC || koffi.errno() === errno.ENOMEM) this.#lose();
+      if (koffi.errno() === errno.ENOSPC || koffi.errno() === errno.ENOMEM) this.#exhausted = true;
       return false;
     }
     // The kernel knows directories, not paths: one that was moved keeps its watch, under its new path from here on.

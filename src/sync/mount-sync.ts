@@ -161,7 +161,8 @@ export class MountSync implements AsyncDisposable {
     const writer = (this.#options.plan.sync?.writerSeconds ?? 60) * 1000;
     if (this.#events) {
       const since = this.#events.writingSince(path);
-      return since !== undefined && performance.now() - since < writer;
+      if (since !== undefined) return performance.now() - since < writer;
+      if (!this.#events.exhausted) return false;
     }
     const age = this.#clock.now() - Number(local.print.mtimeNs / 1_000_000n);
     return age >= 0 && age < YOUNG_MS;
@@ -216,6 +217,11 @@ export class MountSync implements AsyncDisposable {
           this.#urgent = undefined;
           const took = this.#clock.monotonic() - now;
           next = this.#clock.monotonic() + (first && scan > 0 ? Math.min(scan, 1000) : Math.max(scan || 60_000, took * REST));
+          if (first && this.#events?.exhausted)
+            log.warn('the user may have no more inotify watches: some changes are found by comparison alone', {
+              volume: plan.volume,
+              watched: this.#events.watches,
+            });
           first = false;
           if (this.#tree.tend(this.#clock.now()).length > 0) this.#again = true;
         }
