@@ -20,6 +20,8 @@ export const MAX_VOLUMES = 16;
 export const MAX_PATH_BYTES = 1024;
 /** The most container names in one entry. */
 export const MAX_CONTAINERS = 64;
+/** The most globs of one list. */
+export const MAX_GLOBS = 64;
 // A list of maps with one list inside is three deep. The YAML parser recurses, and compares each key of a map with all
 // others, so depth and number of tokens are limited before it sees the text.
 const MAX_DEPTH = 16;
@@ -29,7 +31,7 @@ const MAX_TOKENS = 4096;
 
 const EXAMPLE = 'datasets=/data:ro,checkpoints=/ckpt';
 const FORM = `Accepted: name=/path or name=/path:ro, separated by commas (${EXAMPLE}), or a YAML list of {name, mountPath}`;
-const FIELDS = ['name', 'mountPath', 'subPath', 'readOnly', 'containers', 'cachePolicy', 'mode'] as const;
+const FIELDS = ['name', 'mountPath', 'subPath', 'readOnly', 'containers', 'cachePolicy', 'mode', 'include', 'exclude'] as const;
 /** How a volume may be asked for. */
 export const MODES = ['auto', 'fuse', 'sync'] as const;
 export type RequestedMode = (typeof MODES)[number];
@@ -49,6 +51,10 @@ export interface VolumeRequest {
   /** Name of a JuiceCachePolicy in the pod's namespace. */
   readonly cachePolicy: string | undefined;
   readonly mode: RequestedMode;
+  /** Globs of what is copied in sync mode; undefined: everything. */
+  readonly include?: readonly string[];
+  /** Globs of what is not, though it is included. */
+  readonly exclude?: readonly string[];
 }
 
 /** The annotation cannot be understood; the message quotes the part at fault and gives the accepted form. */
@@ -229,6 +235,18 @@ function containersOf(value: unknown, where: string): readonly string[] | undefi
   return names;
 }
 
+function globsOf(value: unknown, field: string, where: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_GLOBS)
+    return fail(where, `${field} must be a list of 1 to ${MAX_GLOBS} globs such as ["train/**/*.png"]; found ${kindOf(value)}`);
+  return value.map((glob: unknown) => {
+    if (typeof glob !== 'string' || glob === '') return fail(where, `${field} must hold globs; found ${kindOf(glob)}`);
+    checkPath(glob, field, where);
+    if (glob.startsWith('/')) fail(where, `${field} ${quote(glob)} must be relative to what is mounted; leave out the first "/"`);
+    return glob;
+  });
+}
+
 function listEntry(value: unknown, where: string): VolumeRequest {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return fail(where, `a map with name and mountPath is wanted; found ${kindOf(value)}`);
@@ -255,7 +273,19 @@ function listEntry(value: unknown, where: string): VolumeRequest {
   const mode = text('mode') ?? 'auto';
   const known = MODES.find((one) => one === mode);
   if (known === undefined) return fail(at, `mode ${quote(mode)} is unknown; accepted are ${MODES.join(', ')}`);
-  return { ...volume, mountPath, subPath, readOnly, containers: containersOf(entry['containers'], at), cachePolicy, mode: known };
+  const include = globsOf(entry['include'], 'include', at);
+  const exclude = globsOf(entry['exclude'], 'exclude', at);
+  return {
+    ...volume,
+    mountPath,
+    subPath,
+    readOnly,
+    containers: containersOf(entry['containers'], at),
+    cachePolicy,
+    mode: known,
+    ...(include ? { include } : {}),
+    ...(exclude ? { exclude } : {}),
+  };
 }
 
 function checkEffort(text: string): void {

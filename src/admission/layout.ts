@@ -103,12 +103,19 @@ export function layOut(resolved: readonly Resolved[], namespace: string) {
   const wanted: WantedMount[] = [];
   for (const { request, volume, targets, mode } of resolved) {
     const reference = `${homeOf(volume)}/${volume.metadata.name}`;
+    const { include, exclude } = request;
     let secret = secretOf.get(reference);
     if (secret === undefined) {
       secret = secrets.push(mountSecretName(homeOf(volume), volume.metadata.name, namespace)) - 1;
       secretOf.set(reference, secret);
     }
-    const key = JSON.stringify([reference, request.subPath, request.readOnly, mode]);
+    const key = JSON.stringify([
+      reference,
+      request.subPath,
+      request.readOnly,
+      mode,
+      ...(mode === 'sync' ? [include, exclude] : []),
+    ]);
     let mount = mountOf.get(key);
     if (mount === undefined) {
       const id = String(mountOf.size);
@@ -119,7 +126,7 @@ export function layOut(resolved: readonly Resolved[], namespace: string) {
         target: mode === 'sync' ? syncTarget(id) : `${MOUNT_ROOT}/${id}`,
         subPath: request.subPath,
         readOnly: request.readOnly,
-        ...(mode === 'sync' ? { mode } : {}),
+        ...(mode === 'sync' ? { mode, sync: { ...(include ? { include } : {}), ...(exclude ? { exclude } : {}) } } : {}),
       };
       mountOf.set(key, mount);
     }

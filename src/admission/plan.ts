@@ -210,7 +210,7 @@ export function planPod(input: PlanInput): Decision {
   );
   const sync = { limitMiB: disk.syncMiB, flushSeconds: Math.max(1, grace.seconds - 10) };
   const plan = planOf(
-    mounts.map((mount) => (mount.mode === 'sync' ? { ...mount, sync } : mount)),
+    mounts.map((mount) => (mount.mode === 'sync' ? { ...mount, sync: { ...mount.sync, ...sync } } : mount)),
     policy,
     resolved,
     disk.cacheMiB,

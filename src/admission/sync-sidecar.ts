@@ -92,7 +92,14 @@ export function syncContainer({ settings, image, plan, secrets, resources, ident
     image,
     imagePullPolicy: settings.imagePullPolicy,
     restartPolicy: 'Always',
-    args: ['sync-sidecar', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--ready', SYNC_READY],
+    args: [
+      'sync-sidecar',
+      '--plan',
+      `${PLAN_ROOT}/${PLAN_FILE}`,
+      '--ready',
+      SYNC_READY,
+      ...(identity.share === 'none' ? [] : ['--share', identity.share]),
+    ],
     resources,
     securityContext: {
       allowPrivilegeEscalation: false,

@@ -197,6 +197,13 @@ export function program(quiet = false): Command {
     .option('--mount <path...>', 'mount points to guard')
     .action(() => {});
 
+  juicepod
+    .command('sync-sidecar')
+    .summary('copy volumes into a pod that may not mount, and write changes back (used by the sidecar)')
+    .option('--plan <file>', 'plan of the pod')
+    .option('--ready <file>', 'made when all files are there')
+    .action(() => {});
+
   return juicepod;
 }
 

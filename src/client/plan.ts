@@ -18,50 +18,54 @@ function read(path: string, what: string): string {
   }
 }
 
-/** Reads a plan and the volume.json of each mount. Throws UserError. */
-export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
+/** Reads a plan and the volume.json of each mount of one mode: those of the other are another sidecar's. Throws UserError. */
+export function readPlan(
+  path: string,
+  mode: 'fuse' | 'sync' = 'fuse',
+): {
+  readonly plan: Plan;
+  readonly mounts: readonly ServeOptions[];
+} {
   const plan = parsePlan(read(path, 'the plan'));
   const cache = plan.cache;
   const shares = plan.mounts.length;
-  // The others are the sync sidecar's.
-  const mounts = plan.mounts
-    .filter(({ mode }) => mode !== 'sync')
-    .map((mount): ServeOptions => {
-      const folder = dirname(mount.config);
-      const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
-      const override = config.storage ?? {};
-      return {
-        mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
-        volume: {
-          metaUrl: config.metaUrl,
-          expect: { name: config.name, uuid: config.uuid },
-          storage: { ...override, environment: storeEnvironment(override) },
-          subPath: mount.subPath,
-          readOnly: mount.readOnly,
-          xattr: true,
-          hideInternal: true,
-          attrTimeout: plan.attrTTL,
-          entryTimeout: plan.entryTTL,
-          dirEntryTimeout: plan.dirEntryTTL,
-          negativeTimeout: plan.negativeTTL,
-          ...(cache
-            ? {
-                cache: {
-                  folder: cache.directory,
-                  bytes: Math.floor((cache.sizeMiB * MIB) / shares),
-                  freeRatio: cache.freeSpaceRatio,
-                },
-              }
-            : {}),
-          bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
-          readaheadBytes: plan.readaheadMiB * MIB,
-          maxUploads: plan.maxUploads,
-          maxDownloads: plan.maxDownloads,
-          heartbeatMs: 12_000,
-          backgroundJobs: true,
-          ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
-        },
-      };
-    });
+  const served = plan.mounts.filter((mount) => (mount.mode ?? 'fuse') === mode);
+  const mounts = served.map((mount): ServeOptions => {
+    const folder = dirname(mount.config);
+    const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
+    const override = config.storage ?? {};
+    return {
+      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
+      volume: {
+        metaUrl: config.metaUrl,
+        expect: { name: config.name, uuid: config.uuid },
+        storage: { ...override, environment: storeEnvironment(override) },
+        subPath: mount.subPath,
+        readOnly: mount.readOnly,
+        xattr: true,
+        hideInternal: true,
+        attrTimeout: plan.attrTTL,
+        entryTimeout: plan.entryTTL,
+        dirEntryTimeout: plan.dirEntryTTL,
+        negativeTimeout: plan.negativeTTL,
+        ...(cache
+          ? {
+              cache: {
+                folder: cache.directory,
+                bytes: Math.floor((cache.sizeMiB * MIB) / shares),
+                freeRatio: cache.freeSpaceRatio,
+              },
+            }
+          : {}),
+        bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
+        readaheadBytes: plan.readaheadMiB * MIB,
+        maxUploads: plan.maxUploads,
+        maxDownloads: plan.maxDownloads,
+        heartbeatMs: 12_000,
+        backgroundJobs: true,
+        ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
+      },
+    };
+  });
   return { plan, mounts };
 }
