@@ -355,12 +355,8 @@ test('volumes of both modes stand in one pod, each with its sidecar, volume and 
 test('a pod in sync mode alone has nothing privileged, no cache and no guard', () => {
   const { injection: given } = injection(pod('datasets=/data:sync'));
   assert.doesNotMatch(JSON.stringify(given.sidecars), /"privileged":true|Bidirectional/);
-  assert.deepEqual(given.volumes.map((one) => one['name']).toSorted(), [
-    'juicepod-plan',
-    'juicepod-run',
-    'juicepod-secret-0',
-    'juicepod-sync-0',
-  ]);
+  const names = new Set(given.volumes.map((one) => one['name']));
+  assert.deepEqual(names, new Set(['juicepod-plan', 'juicepod-run', 'juicepod-secret-0', 'juicepod-sync-0']));
   assert.equal(given.plan.cache, undefined);
   assert.equal(given.plan.journal, undefined);
 });
