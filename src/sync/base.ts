@@ -75,6 +75,8 @@ export class Base implements Disposable {
     // Safe over a crash of the process; the disk of a pod does not outlive the machine's.
     this.#database.exec('PRAGMA synchronous = NORMAL');
     this.#database.exec(`PRAGMA cache_size = -${CACHE_KIB}`);
+    // The container's root file system may be read-only: nothing is spilled elsewhere.
+    this.#database.exec('PRAGMA temp_store = MEMORY');
     this.#database.exec(schema);
   }
 

@@ -8,6 +8,7 @@ import type { SyncPlan } from '../api/plan.ts';
 import { EXIT_GONE } from '../client/hold-supervise.ts';
 import { readPlan } from '../client/plan.ts';
 import { type OpenVolume, openVolume } from '../client/volume.ts';
+import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { MountSync } from './mount-sync.ts';
@@ -19,6 +20,8 @@ const FLUSH_SECONDS = 50;
 const FIRST_PAUSE = 1000;
 const LAST_PAUSE = 15_000;
 const OPEN_TRIES = 8;
+/** What a round may take to end when it is told to, ms. */
+const WEDGED_MS = 3000;
 /** What closing may take; the session of a database that does not answer is left to expire, ms. */
 const CLOSE_MS = 3000;
 /** Kubernetes keeps so much of a termination message, bytes. */
@@ -86,7 +89,7 @@ export async function runSidecar(options: SidecarOptions): Promise<0 | 1 | typeo
     for (const { sync } of opened) await sync.hydrate(ending.signal);
     writeFileSync(ready, '');
     log.info('the application may start');
-    await Promise.all(opened.map(({ sync }) => sync.run(ending.signal)));
+    await Promise.race([Promise.all(opened.map(({ sync }) => sync.run(ending.signal))), wedged(ending.signal)]);
     if (lost !== undefined) {
       tell(options, `the volume is lost: ${lost}; what was not written back is still on the pod's disk`);
       return EXIT_GONE;
@@ -128,9 +131,18 @@ async function patiently<T>(run: () => Promise<T>, log: Logger, signal: AbortSig
     } catch (error) {
       if (signal.aborted || attempt === OPEN_TRIES || (error instanceof UserError && !error.retryable)) throw error;
       log.warn('the volume could not be opened, trying again', { error: messageOf(error), attempt });
-      await new Promise((done) => setTimeout(done, pause));
+      await systemClock.sleep(pause, signal);
     }
   }
+}
+
+/** Resolves some time after the end was asked for: a round that waits for a database that is away is not waited for. */
+function wedged(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const begin = (): void => void setTimeout(resolve, WEDGED_MS).unref();
+    if (signal.aborted) begin();
+    else signal.addEventListener('abort', begin, { once: true });
+  });
 }
 
 function tell({ termination, log }: SidecarOptions, message: string): void {

@@ -105,6 +105,8 @@ export class VolumeSide {
       }
       return entryOf(moved.ino, moved.attr);
     } catch (error) {
+      // Our directory may be gone: somebody took it for abandoned.
+      this.#folder = undefined;
       if (isCode(error, expected ? 'ENOENT' : 'EEXIST')) return 'changed';
       throw error;
     } finally {
@@ -160,7 +162,8 @@ export class VolumeSide {
     try {
       ({ moved } = await this.meta.rename(SYSTEM, parent, name, folder, temporary, RenameFlag.NoReplace));
     } catch (error) {
-      if (isCode(error, 'ENOENT')) return 'removed';
+      this.#folder = undefined;
+      if (isCode(error, 'ENOENT')) return (await this.look(parent, name)) ? 'changed' : 'removed';
       throw error;
     }
     if (this.#isExpected(expected, moved.attr, moved.ino)) {

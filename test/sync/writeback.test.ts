@@ -299,6 +299,28 @@ test('C9: a file that gives way while a program writes to it loses nothing', asy
   assert.equal(volume['a'], '644 of the volume, and longer');
 });
 
+test('P1: two pods of one volume: each finds what the other did; where both changed a file, both versions are in both', async () => {
+  await using world = await World.make();
+  await world.put('shared', 'one');
+  const targets = ['first', 'second'].map((pod) => join(world.folder, pod, 'tree'));
+  const syncs = await Promise.all(targets.map((target, index) => world.sidecar({ target, pod: `pod-${index}` })));
+  for (const sync of syncs) await sync.hydrate();
+  for (const [index, target] of targets.entries()) {
+    writeFileSync(join(target, `own-${index}`), `of ${index}`);
+    writeFileSync(join(target, 'shared'), `changed by ${index}`);
+  }
+  for (let round = 0; round < 2; round++) for (const sync of syncs) await sync.compare();
+  const volume = await world.volume();
+  for (const target of targets) assert.deepEqual(world.pod(target), volume);
+  assert.equal(volume['shared'], '644 changed by 0');
+  assert.deepEqual(
+    conflicts(volume).map((name) => volume[name]),
+    ['644 changed by 1'],
+  );
+  assert.equal(volume['own-0'], '644 of 0');
+  assert.equal(volume['own-1'], '644 of 1');
+});
+
 test('R1: what was done but not noted before a crash is no conflict', async () => {
   const { world, sync, at } = await begun();
   await using _ = world;
