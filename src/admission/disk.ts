@@ -31,6 +31,7 @@ export const roomFor = (mib: number, fixedMib = 0): number => Math.ceil(mib * OV
 
 export interface DiskInput {
   readonly policy: CachePolicySpec;
+  /** What lies beside the cache: written data, and what waits for its upload. */
   readonly bufferMiB: number;
   readonly hasFuse: boolean;
   /** How many volumes are in sync mode. */

@@ -4,8 +4,8 @@ import { admit, cluster, pod, policy, volume } from './testing/fixtures.ts';
 
 const ORIGINAL = 'juicepod.io/original-termination-grace-period-seconds';
 
-function given(annotation: string, seconds?: number, buffer = '300Mi'): readonly unknown[] {
-  const home = cluster([volume('a', { cachePolicyRef: { name: 'p' } })], [policy('p', { buffer: { size: buffer } })]);
+function given(annotation: string, seconds?: number, buffer = '300Mi', more: object = {}): readonly unknown[] {
+  const home = cluster([volume('a', { cachePolicyRef: { name: 'p' } })], [policy('p', { buffer: { size: buffer }, ...more })]);
   const { decision } = admit(pod(annotation, seconds === undefined ? {} : { terminationGracePeriodSeconds: seconds }), home);
   assert.ok(decision.action === 'inject');
   return [decision.injection.terminationGracePeriodSeconds, decision.injection.annotations[ORIGINAL]];
@@ -22,6 +22,11 @@ test('a large buffer is given the time to be written to a slow store, up to a qu
   assert.deepEqual(given('a=/a', 60, '2Gi'), [220, '60']);
   assert.deepEqual(given('a=/a', 60, '64Gi'), [900, '60']);
   assert.deepEqual(given('a=/a', 1200, '64Gi'), [undefined, undefined]);
+});
+
+test('an upload limit and write-back count too', () => {
+  assert.deepEqual(given('a=/a', 60, '300Mi', { io: { uploadLimit: '1Mi' } }), [315, '60']);
+  assert.deepEqual(given('a=/a', 60, '300Mi', { writeback: { enabled: true, drainTimeout: '45s' } }), [105, '60']);
 });
 
 test('a pod that only reads keeps its grace period', () => {

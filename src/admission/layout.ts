@@ -65,6 +65,11 @@ export function bufferOf(policy: CachePolicySpec): number {
   return Math.max(1, Math.floor(parseQuantity(policy.buffer.size) / MIB));
 }
 
+/** What may wait on the disk to be uploaded, MiB; 0 without write-back. */
+export function stagingOf({ writeback }: CachePolicySpec): number {
+  return writeback.enabled ? Math.max(1, Math.floor(parseQuantity(writeback.maxStaging) / MIB)) : 0;
+}
+
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
 export function planOf(
@@ -74,7 +79,8 @@ export function planOf(
   cacheMiB: number | undefined,
 ): Plan {
   const seconds = (duration: string): number => parseDuration(duration) / 1000;
-  const { local, metadata, io, readahead } = policy;
+  const { local, metadata, io, readahead, writeback } = policy;
+  const isMounted = resolved.some(({ mode }) => mode === 'fuse');
   const levels = resolved.map(({ volume }) => LEVELS.indexOf(volume.spec.client.logLevel));
   return {
     version: 1,
@@ -82,7 +88,16 @@ export function planOf(
     ...(cacheMiB === undefined
       ? {}
       : { cache: { directory: CACHE_ROOT, sizeMiB: cacheMiB, freeSpaceRatio: local.freeSpacePercent / 100 } }),
-    ...(resolved.some(({ mode }) => mode === 'fuse') ? { journal: CACHE_ROOT } : {}),
+    ...(writeback.enabled && isMounted
+      ? {
+          writeback: {
+            maxStagingMiB: stagingOf(policy),
+            uploadDelay: seconds(writeback.uploadDelay),
+            drainTimeout: seconds(writeback.drainTimeout),
+          },
+        }
+      : {}),
+    ...(isMounted ? { journal: CACHE_ROOT } : {}),
     bufferMiB: bufferOf(policy),
     readaheadMiB: Math.floor(parseQuantity(readahead.max) / MIB),
     attrTTL: seconds(metadata.attrTTL),
@@ -91,6 +106,9 @@ export function planOf(
     negativeTTL: seconds(metadata.negativeTTL),
     maxUploads: io.maxUploads,
     maxDownloads: io.maxDownloads,
+    ...(io.uploadLimit === undefined ? {} : { uploadLimit: parseQuantity(io.uploadLimit) }),
+    ...(io.downloadLimit === undefined ? {} : { downloadLimit: parseQuantity(io.downloadLimit) }),
+    ...(metadata.maxOpsPerSecond === undefined ? {} : { maxMetadataOps: metadata.maxOpsPerSecond }),
     logLevel: LEVELS[Math.min(...levels)] ?? 'info',
   };
 }

@@ -6,11 +6,21 @@
  */
 import { annotations } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
-import { parseQuantity } from '../api/units.ts';
+import { parseDuration, parseQuantity } from '../api/units.ts';
 import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
 import { sizeDisk } from './disk.ts';
 import { graceOf } from './grace.ts';
-import { bufferOf, chooseImage, choosePolicy, layOut, planOf, type Resolved, resourcesOf, type WantedMount } from './layout.ts';
+import {
+  bufferOf,
+  chooseImage,
+  choosePolicy,
+  layOut,
+  planOf,
+  type Resolved,
+  resourcesOf,
+  stagingOf,
+  type WantedMount,
+} from './layout.ts';
 import { containersOf } from './limits.ts';
 import { chooseMode, enforcedLevel } from './mode.ts';
 import { CLIENT, isOurContainer, isOurVolume, MODE_REASON, ORIGINAL_GRACE } from './names.ts';
@@ -194,7 +204,7 @@ export function planPod(input: PlanInput): Decision {
   const syncs = mounts.filter(({ mode }) => mode === 'sync').length;
   const disk = sizeDisk({
     policy,
-    bufferMiB,
+    bufferMiB: bufferMiB + stagingOf(policy),
     hasFuse: mounts.length > syncs,
     syncs,
     platform: found.platform,
@@ -205,7 +215,12 @@ export function planPod(input: PlanInput): Decision {
   warnings.push(...disk.warnings);
   const grace = graceOf(
     pod,
-    { floor: settings.minGraceSeconds, bufferMiB },
+    {
+      floor: settings.minGraceSeconds,
+      bufferMiB,
+      uploadLimit: policy.io.uploadLimit === undefined ? undefined : parseQuantity(policy.io.uploadLimit),
+      drainSeconds: policy.writeback.enabled ? parseDuration(policy.writeback.drainTimeout) / 1000 : 0,
+    },
     resolved.some(({ request }) => !request.readOnly),
   );
   const sync = { limitMiB: disk.syncMiB, flushSeconds: Math.max(1, grace.seconds - 10) };

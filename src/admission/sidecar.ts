@@ -112,7 +112,7 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
 export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
   // The kubelet evicts a pod whose emptyDir outgrows its limit: the client may overshoot while it evicts blocks, and the
   // journal of written data lies there too, also in a pod without a cache.
-  const limit = binaryQuantity(roomFor(plan.cache?.sizeMiB ?? 0, plan.bufferMiB) * MIB);
+  const limit = binaryQuantity(roomFor(plan.cache?.sizeMiB ?? 0, plan.bufferMiB + (plan.writeback?.maxStagingMiB ?? 0)) * MIB);
   return [
     { name: MOUNT_VOLUME, emptyDir: {} },
     { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },
