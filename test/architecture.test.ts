@@ -24,13 +24,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   api: bottom,
   kube: bottom,
   client: [...files, 'api'],
+  sync: ['client', ...files, 'api'],
   cachegroup: files,
   gateway: files,
   mirror: [...files, ...kubernetes],
   admission: [...kubernetes, ...bottom],
   operator: [...kubernetes, ...middle],
   dashboard: [...kubernetes, ...files],
-  cli: ['operator', 'admission', 'client', 'gateway', 'dashboard', 'mirror', 'cachegroup', ...kubernetes, ...files],
+  cli: ['operator', 'admission', 'sync', 'client', 'gateway', 'dashboard', 'mirror', 'cachegroup', ...kubernetes, ...files],
   'main.ts': ['cli', ...bottom],
 };
 

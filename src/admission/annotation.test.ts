@@ -15,13 +15,26 @@ function refusalOf(text: string): string {
   return assert.fail(`${text} was accepted`);
 }
 
-const request = { namespace: undefined, subPath: '', readOnly: false, containers: undefined, cachePolicy: undefined };
+const request = {
+  namespace: undefined,
+  subPath: '',
+  readOnly: false,
+  containers: undefined,
+  cachePolicy: undefined,
+  mode: 'auto',
+};
 
 test('the compact form gives name, path and whether it is read-only', () => {
   assert.deepEqual(parseVolumes('datasets=/data:ro,checkpoints=/ckpt'), [
     { ...request, name: 'datasets', mountPath: '/data', readOnly: true },
     { ...request, name: 'checkpoints', mountPath: '/ckpt' },
   ]);
+});
+
+test('the compact form takes access and mode in either order', () => {
+  for (const text of ['a=/a:ro:sync', 'a=/a:sync:ro'])
+    assert.deepEqual(parseVolumes(text), [{ ...request, name: 'a', mountPath: '/a', readOnly: true, mode: 'sync' }]);
+  assert.deepEqual(parseVolumes('a=/a:fuse'), [{ ...request, name: 'a', mountPath: '/a', mode: 'fuse' }]);
 });
 
 test('the compact form takes a namespace, blanks, line ends and a last comma', () => {
@@ -40,6 +53,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
   readOnly: true
   containers: [train, eval]
   cachePolicy: large
+  mode: sync
 - {name: scratch, mountPath: /scratch}
 `;
   const json = JSON.stringify([
@@ -50,6 +64,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
       readOnly: true,
       containers: ['train', 'eval'],
       cachePolicy: 'large',
+      mode: 'sync',
     },
     { name: 'scratch', mountPath: '/scratch' },
   ]);
@@ -62,6 +77,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
     readOnly: true,
     containers: ['train', 'eval'],
     cachePolicy: 'large',
+    mode: 'sync',
   });
 });
 
@@ -81,8 +97,11 @@ test('each mistake is refused with the part at fault', () => {
     ['=/a', /no volume name before "="/],
     ['a=', /no path after "="/],
     ['a=data', /the mount path "data" is not absolute/],
-    ['a=/data:rx', /":rx" after the path "\/data" is unknown; accepted are ":ro" and ":rw"/],
-    ['a=/da:ta:ro', /holds ":"/],
+    ['a=/data:rx', /":rx" after the path "\/data" is unknown; accepted are ":ro", ":rw", ":fuse", ":sync" and ":auto"/],
+    ['a=/da:ta:ro', /":ta" after the path "\/da" is unknown/],
+    ['a=/data:ro:rw', /":ro" and ":rw" after the path "\/data" exclude each other/],
+    ['a=/data:sync:fuse', /":sync" and ":fuse" after the path "\/data" exclude each other/],
+    ['[{name: a, mountPath: /a, mode: nfs}]', /mode "nfs" is unknown; accepted are auto, fuse, sync/],
     ['a=/', /the mount path "\/" is reserved/],
     ['a=/proc/self', /"\/proc\/self" is reserved/],
     ['a=/var/run', /"\/var\/run" is reserved/],
@@ -171,6 +190,7 @@ test('what is written in the list form is read back', () => {
       readOnly: fc.boolean(),
       containers: fc.option(fc.uniqueArray(label, { minLength: 1, maxLength: 3 }), { nil: undefined }),
       cachePolicy: fc.constantFrom(undefined, 'fast'),
+      mode: fc.constantFrom('auto' as const, 'fuse' as const, 'sync' as const),
     },
     { noNullPrototype: true },
   );

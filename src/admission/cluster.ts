@@ -6,9 +6,10 @@ import { GROUP, VERSION } from '../api/group.ts';
 import { cachePolicyKind, type Kind, volumeKind } from '../api/kinds.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { isAlreadyExists, isConflict } from '../kube/errors.ts';
-import { MutatingWebhookConfigurations, Namespaces, Secrets } from '../kube/resources.ts';
+import { LimitRanges, MutatingWebhookConfigurations, Namespaces, Secrets } from '../kube/resources.ts';
 import type { KubeClient, KubeObject, Manager, Resource } from '../kube/types.ts';
 import type { BundlePublisher, SecretStore } from './certs.ts';
+import { limitRangeOf } from './limits.ts';
 import type { Cluster } from './settings.ts';
 
 const resourceOf = (kind: Kind): Resource => ({
@@ -26,6 +27,7 @@ const byNamespace = (object: KubeObject): readonly string[] => [object.metadata.
 export function watchCluster(manager: Manager): Cluster {
   const volumes = manager.reflector(resourceOf(volumeKind), { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const policies = manager.reflector(resourceOf(cachePolicyKind)).store;
+  const limitRanges = manager.reflector(LimitRanges, { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true }).store;
   // The API server has checked them against the schemas and filled in the defaults.
   return {
@@ -35,6 +37,7 @@ export function watchCluster(manager: Manager): Cluster {
       const found = namespaces.get(name);
       return found && (found.metadata.labels ?? {});
     },
+    limitRanges: (namespace) => limitRanges.byIndex(BY_NAMESPACE, namespace).map(limitRangeOf),
     volumeNames: (namespace) => volumes.byIndex(BY_NAMESPACE, namespace).map((volume) => volume.metadata.name),
   };
 }

@@ -17,6 +17,7 @@ import { defaultSettings, type Settings } from './settings.ts';
 
 export { AnnotationError, parseVolumes } from './annotation.ts';
 export { type InjectOptions, type InjectReason, type InjectResult, injectFile } from './inject.ts';
+export { platformNames } from './platforms/index.ts';
 export { defaultSettings, type Settings } from './settings.ts';
 
 export interface WebhookOptions {

@@ -35,6 +35,9 @@ export const labels = {
   partOf: 'app.kubernetes.io/part-of',
 } as const;
 
+/** Names of the containers that pods get. */
+export const sidecars = { holder: 'juicepod-holder', client: 'juicepod-client', sync: 'juicepod-sync' } as const;
+
 /** The value of `labels.managedBy` on what the operator makes. */
 export const MANAGED_BY = 'juicepod-operator';
 

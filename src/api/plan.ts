@@ -18,6 +18,10 @@ export interface PlanMount {
   /** How the directory `subPath` is made where it is missing. Absent: for everybody to write into. */
   readonly directory?: PlanDirectory;
   readonly readOnly: boolean;
+  /** How the application gets the files. @default 'fuse' */
+  readonly mode?: 'fuse' | 'sync';
+  /** Only with mode `sync`; what is absent has its default. */
+  readonly sync?: SyncPlan;
 }
 
 /** Owner and mode of a directory that is made. */
@@ -27,6 +31,27 @@ export interface PlanDirectory {
   /** Permission bits, at most 0o7777. */
   readonly mode: number;
 }
+
+/** What the sync sidecar is told of one mount (docs/sync.md). */
+export interface SyncPlan {
+  /** Globs of what is hydrated, relative to the mounted directory. Absent: everything. */
+  readonly include?: readonly string[];
+  /** Globs of what is not, though it is included. */
+  readonly exclude?: readonly string[];
+  /** The most that may lie on the pod's disk, MiB. Absent: what is free there. */
+  readonly limitMiB?: number;
+  /** Seconds for the last write-back when the pod ends. @default 50 */
+  readonly flushSeconds?: number;
+  /** Seconds between two comparisons of both trees; 0: only events are written back. @default 60 */
+  readonly scanSeconds?: number;
+  /** Seconds after which a file that stays open for writing is written back all the same. @default 60 */
+  readonly writerSeconds?: number;
+  /** Who else must be able to write what is hydrated: nobody (same user), the group of the pod's files, everybody. @default 'none' */
+  readonly share?: 'none' | 'group' | 'all';
+}
+
+/** Globs in one list. */
+const MAX_GLOBS = 64;
 
 export interface Plan {
   readonly version: 1;
@@ -110,10 +135,39 @@ function directoryOf(value: unknown, where: string): PlanDirectory {
   return { uid: whole('uid', 2 ** 32 - 2), gid: whole('gid', 2 ** 32 - 2), mode: whole('mode', 0o7777) };
 }
 
+function globs(value: unknown, where: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_GLOBS)
+    fail(where, `a list of 1 to ${MAX_GLOBS} globs`, value);
+  return value.map((glob, index) => string(glob, `${where}[${index}]`, /^[^/\0][^\0]*$/, 'a relative glob'));
+}
+
+function syncOf(value: unknown, where: string): SyncPlan {
+  const raw = object(value, where);
+  const include = globs(raw['include'], `${where}.include`);
+  const exclude = globs(raw['exclude'], `${where}.exclude`);
+  const share = raw['share'];
+  if (share !== undefined && share !== 'none' && share !== 'group' && share !== 'all')
+    fail(`${where}.share`, 'none, group or all', share);
+  const seconds = (name: 'flushSeconds' | 'scanSeconds' | 'writerSeconds', min: number): Partial<SyncPlan> =>
+    raw[name] === undefined ? {} : { [name]: number(raw[name], `${where}.${name}`, min, 86_400, 0) };
+  return {
+    ...(include ? { include } : {}),
+    ...(exclude ? { exclude } : {}),
+    ...(raw['limitMiB'] === undefined ? {} : { limitMiB: number(raw['limitMiB'], `${where}.limitMiB`, 1, 2 ** 26, 0) }),
+    ...seconds('flushSeconds', 1),
+    ...seconds('scanSeconds', 0),
+    ...seconds('writerSeconds', 1),
+    ...(share === undefined ? {} : { share }),
+  };
+}
+
 function mount(value: unknown, where: string): PlanMount {
   const raw = object(value, where);
   if (raw['readOnly'] !== undefined && typeof raw['readOnly'] !== 'boolean')
     fail(`${where}.readOnly`, 'true or false', raw['readOnly']);
+  const mode = raw['mode'];
+  if (mode !== undefined && mode !== 'fuse' && mode !== 'sync') fail(`${where}.mode`, 'fuse or sync', mode);
   return {
     id: string(raw['id'], `${where}.id`, /^[0-9a-z-]{1,16}$/, 'a short name'),
     volume: string(raw['volume'], `${where}.volume`, /^[^/]+\/[^/]+$/, 'namespace/name'),
@@ -122,6 +176,8 @@ function mount(value: unknown, where: string): PlanMount {
     subPath: string(raw['subPath'] ?? '', `${where}.subPath`, INSIDE, 'a relative path without . and ..'),
     ...(raw['directory'] === undefined ? {} : { directory: directoryOf(raw['directory'], `${where}.directory`) }),
     readOnly: raw['readOnly'] === true,
+    ...(mode === undefined ? {} : { mode }),
+    ...(raw['sync'] === undefined ? {} : { sync: syncOf(raw['sync'], `${where}.sync`) }),
   };
 }
 

@@ -228,8 +228,13 @@ export function program(quiet = false): Command {
     )
     .requiredOption('-f, --filename <file...>', 'YAML files; - is standard input')
     .option('--image <image>', 'image of the sidecars')
-    .option('--diff', 'print what was added instead of the whole')
-    .addOption(output())
+    .option('--namespace <name>', 'namespace of what names none', 'default')
+    .option('--platform <name>', 'where the pods are to run, unless they say otherwise: generic, eks-fargate, gke-autopilot, …')
+    .addOption(
+      new Option('-o, --output <format>', 'the whole as yaml or json (with plan and reasons), or only what is added')
+        .choices(['yaml', 'json', 'diff'])
+        .default('yaml'),
+    )
     .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
 
   juicepod
@@ -288,7 +293,9 @@ export function program(quiet = false): Command {
       '--allow-image <prefix...>',
       'images that volumes of other namespaces may choose for the client start with one of these',
     )
+    .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
+    .option('--no-storage-requests', 'do not request the disk that caches may take')
     .option('--tls-cert <file>', 'certificate, instead of own ones')
     .option('--tls-key <file>', 'key of the certificate')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
@@ -299,6 +306,13 @@ export function program(quiet = false): Command {
     .summary('keep the mounts of a pod while its client is restarted (used by the sidecar)')
     .option('--socket <path>', 'where the client comes')
     .option('--mount <path...>', 'mount points to guard')
+    .action(() => {});
+
+  juicepod
+    .command('sync-sidecar')
+    .summary('copy volumes into a pod that may not mount, and write changes back (used by the sidecar)')
+    .option('--plan <file>', 'plan of the pod')
+    .option('--ready <file>', 'made when all files are there')
     .action(() => {});
 
   return juicepod;

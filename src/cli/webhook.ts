@@ -1,5 +1,5 @@
 /** `juicepod webhook`: runs the admission webhook until it is told to end. */
-import { runWebhook, type Settings } from '../admission/index.ts';
+import { platformNames, runWebhook, type Settings } from '../admission/index.ts';
 import { connect } from '../kube/client.ts';
 import { UserError } from '../lib/errors.ts';
 import type { LogLevel } from '../lib/log.ts';
@@ -12,11 +12,20 @@ interface WebhookCommand {
   readonly image?: string;
   readonly imagePullPolicy?: Settings['imagePullPolicy'];
   readonly allowImage?: readonly string[];
+  readonly platform?: string;
   readonly podSecurityCheck: boolean;
+  readonly storageRequests: boolean;
   readonly port: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly logLevel: LogLevel;
+}
+
+/** A platform's name; a wrong one would refuse every pod. */
+function platformOf(name: string): string {
+  if (!platformNames.includes(name))
+    throw new UserError('PlatformUnknown', `--platform ${name} is unknown; known are ${platformNames.join(', ')}`);
+  return name;
 }
 
 export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
@@ -32,7 +41,9 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
       settings: {
         ...(options.image ? { image: options.image } : {}),
         ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
+        ...(options.platform ? { platform: platformOf(options.platform) } : {}),
         checkPodSecurity: options.podSecurityCheck,
+        requestDisk: options.storageRequests,
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },
       ...(options.tlsCert && options.tlsKey ? { files: { cert: options.tlsCert, key: options.tlsKey } } : {}),

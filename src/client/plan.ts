@@ -22,13 +22,20 @@ function read(path: string, what: string): string {
 const passphrasesOf = ({ passphrase, previous }: NonNullable<MountConfig['encryption']>): readonly string[] =>
   previous === undefined ? [passphrase] : [passphrase, previous];
 
-/** Reads a plan and the volume.json of each mount. Throws UserError. */
-export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
+/** Reads a plan and the volume.json of each mount of one mode: those of the other are another sidecar's. Throws UserError. */
+export function readPlan(
+  path: string,
+  mode: 'fuse' | 'sync' = 'fuse',
+): {
+  readonly plan: Plan;
+  readonly mounts: readonly ServeOptions[];
+} {
   const plan = parsePlan(read(path, 'the plan'));
   const cache = plan.cache;
   const shares = plan.mounts.length;
+  const served = plan.mounts.filter((mount) => (mount.mode ?? 'fuse') === mode);
   const limits = clientLimits(plan);
-  const mounts = plan.mounts.map((mount): ServeOptions => {
+  const mounts = served.map((mount): ServeOptions => {
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
     const override = config.storage ?? {};

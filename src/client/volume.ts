@@ -90,6 +90,8 @@ export interface OpenVolume {
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
+  /** What the file system is made of, for who moves whole files. */
+  readonly parts: { readonly meta: Meta; readonly chunks: ChunkStore; readonly root: Ino };
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
@@ -230,6 +232,7 @@ async function serveVolume(
     uuid: format.uuid,
     sid,
     fileSystem: observed(vfs, stats, accessLog),
+    parts: { meta, chunks, root },
     recovered,
     lost,
     openHandles: () => vfs.openHandles,

@@ -9,6 +9,7 @@ export const Secrets = kind('', 'v1', 'Secret', 'secrets');
 export const ConfigMaps = kind('', 'v1', 'ConfigMap', 'configmaps');
 export const Services = kind('', 'v1', 'Service', 'services');
 export const Namespaces = kind('', 'v1', 'Namespace', 'namespaces', false);
+export const LimitRanges = kind('', 'v1', 'LimitRange', 'limitranges');
 export const Nodes = kind('', 'v1', 'Node', 'nodes', false);
 export const Deployments = kind('apps', 'v1', 'Deployment', 'deployments');
 export const StatefulSets = kind('apps', 'v1', 'StatefulSet', 'statefulsets');

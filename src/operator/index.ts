@@ -21,6 +21,7 @@ import { type Random, systemRandom } from '../lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies, policyKeys } from './cachepolicy/reconcile.ts';
 import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
+import { addSweep } from './sweep/reconcile.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
 import { type SecretObject, secretNames } from './volume/secrets.ts';
 
@@ -151,6 +152,7 @@ export function addControllers(
     }),
     sources: [forKind(volumes, meant)],
   });
+  addSweep(manager, namespaces);
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 

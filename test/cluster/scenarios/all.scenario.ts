@@ -8,6 +8,8 @@ import { failover } from './failover.ts';
 import { rollout } from './rollout.ts';
 import { rotation } from './rotation.ts';
 import { sharing } from './sharing.ts';
+import { syncing } from './syncing.ts';
+import { workloads } from './workloads.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World | undefined;
@@ -26,7 +28,7 @@ before(
 
 after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...failover, ...rotation, ...rollout])
+for (const scenario of [...sharing, ...admission, ...workloads, ...syncing, ...failover, ...rotation, ...rollout])
   test(scenario.name, { timeout: 600_000 }, async () => {
     if (!world) throw new Error('there is no cluster to run on');
     try {
