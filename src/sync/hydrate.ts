@@ -262,8 +262,7 @@ export class Hydration {
         remove(path);
         symlinkSync(digest, path);
       } else {
-        remove(path);
-        const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+        const fd = create(path);
         try {
           const content = await contents.download(remote.ino as Ino, remote.size, fd, this.#signal, (bytes) =>
             report.bytes(bytes),
@@ -341,6 +340,18 @@ function remove(path: Buffer): void {
     unlinkSync(path);
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error;
+  }
+}
+
+/** A new file; what a process that died left in its place goes. */
+function create(path: Buffer): number {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  try {
+    return openSync(path, flags, 0o600);
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error;
+    remove(path);
+    return openSync(path, flags, 0o600);
   }
 }
 
