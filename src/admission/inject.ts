@@ -143,13 +143,19 @@ const tokensOf = (path: string): readonly string[] =>
     .map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~'));
 
 /** Applies an operation to a YAML document in place, so that comments and styles of all else stay. */
-function applyToDocument(document: Document, { path, value }: Operation): void {
+function applyToDocument(document: Document, operation: Operation): void {
+  const { path } = operation;
   const tokens = tokensOf(path);
   const parentPath = tokens.slice(0, -1);
   const last = tokens.at(-1) ?? '';
   const parent = parentPath.length === 0 ? document.contents : document.getIn(parentPath, true);
   // Equal parts are written out: manifests with anchors are hard to read and to merge.
-  const node = document.createNode(value, { aliasDuplicateObjects: false });
+  if (operation.op === 'move') {
+    if (!isSeq(parent)) throw new TypeError(`no list at ${path}`);
+    parent.items.splice(Number(last), 0, ...parent.items.splice(Number(tokensOf(operation.from).at(-1)), 1));
+    return;
+  }
+  const node = document.createNode(operation.value, { aliasDuplicateObjects: false });
   if (isSeq(parent)) {
     // An empty list is written [], and would stay in that style.
     if (parent.items.length === 0) parent.flow = false;

@@ -68,8 +68,24 @@ test('other proxies that are ordinary containers earn a warning that says what t
   assert.match(warnings, /"linkerd-proxy" of Linkerd .* ends before .*config\.linkerd\.io\/proxy-enable-native-sidecar/);
 });
 
-test('a proxy that another webhook puts behind ours earns a warning', () => {
+test('a proxy that another webhook puts behind ours gets before them at the next call', () => {
   const first = admit(pod('datasets=/data'), home).result as { spec: { initContainers: Json[] } };
+  first.spec.initContainers.push({ name: 'linkerd-init' }, native('linkerd-proxy'), { name: 'last' });
+  const { decision, operations, result } = admit(first, home);
+  assert.ok(decision.action === 'inject');
+  assert.deepEqual(names(viewPod(result)), ['linkerd-init', 'linkerd-proxy', 'juicepod-holder', 'juicepod-client', 'last']);
+  assert.deepEqual(
+    operations.filter(({ op }) => op === 'move').map(({ path }) => path),
+    ['/spec/initContainers/3', '/spec/initContainers/3'],
+  );
+  assert.deepEqual(decision.warnings, []);
+  assert.deepEqual(admit(result, home).operations, []);
+});
+
+test('where an init container in between has the volume already nothing is moved, and the user is told', () => {
+  const first = admit(pod('datasets=/data', { initContainers: [{ name: 'fetch' }] }), home).result as {
+    spec: { initContainers: Json[] };
+  };
   first.spec.initContainers.push({ name: 'linkerd-init' }, native('linkerd-proxy'));
   const { decision, operations } = admit(first, home);
   assert.ok(decision.action === 'inject');

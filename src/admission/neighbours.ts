@@ -13,6 +13,7 @@
  * linkerd/linkerd2 charts/patch/templates/patch.json; hashicorp/vault-k8s agent-inject/agent; Kubernetes, "Sidecar Containers".
  */
 import { quote } from './annotation.ts';
+import { isOurContainer, isOurVolume } from './names.ts';
 import { type Container, type Pod } from './pod.ts';
 
 interface Neighbour {
@@ -70,6 +71,28 @@ export function placeOfOurs(pod: Pod): number {
   return pod.initContainers.findLastIndex((container) => known(container.name)?.proxy === true && isNative(container)) + 1;
 }
 
+/** Where our containers are to be moved: as many as `count`, one after the other, from place `from` to behind place `behind`. */
+export interface Reorder {
+  readonly from: number;
+  readonly count: number;
+  readonly behind: number;
+}
+
+/**
+ * How ours get behind a native proxy that another webhook put behind them. Undefined where none did, where ours do not stand
+ * together, or where a container in between already mounts a volume of ours: it would then run before it is there.
+ */
+export function reorderOf(pod: Pod): Reorder | undefined {
+  const all = pod.initContainers;
+  const from = all.findIndex(({ name }) => isOurContainer(name));
+  const last = all.findLastIndex(({ name }) => isOurContainer(name));
+  const behind = placeOfOurs(pod) - 1;
+  if (from < 0 || behind < last || !all.slice(from, last + 1).every(({ name }) => isOurContainer(name))) return undefined;
+  const between = all.slice(last + 1, behind + 1);
+  if (between.some(({ mounts }) => mounts.some(({ volume }) => isOurVolume(volume)))) return undefined;
+  return { from, count: last - from + 1, behind };
+}
+
 /** What the mesh of a pod means for our client. */
 export interface Surroundings {
   /** The group our client runs in. */
@@ -91,9 +114,9 @@ export function surroundings(pod: Pod, ours: number): Surroundings {
           : `${quote(late.name)} of ${about.product} is an ordinary container, so Juicepod's traffic goes past it (group ${group}); ${about.exclude} makes it a native sidecar`,
     };
   }
-  const behind = pod.initContainers.find(
-    (container) => ours >= 0 && container.index > ours && known(container.name)?.proxy === true && isNative(container),
-  );
+  const isAfter = ({ name, index }: Container): boolean => index > ours && known(name)?.proxy === true;
+  const behind =
+    ours < 0 || reorderOf(pod) ? undefined : pod.initContainers.find((container) => isAfter(container) && isNative(container));
   return {
     group: undefined,
     warning: behind

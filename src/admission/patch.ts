@@ -1,7 +1,7 @@
 /**
  * From an injection to JSON Patch operations (RFC 6902) on the raw pod. Pure.
  *
- * Invariants: only `add` and `replace`, and only of what is Juicepod's own, so no field of the pod, known or not, can get
+ * Invariants: only `add` and `replace`, and `move` of a sidecar behind a mesh's proxy; only of what is Juicepod's own, so no field of the pod, known or not, can get
  * lost; what is already there is not written again, so patching a patched pod is no patch at all; what another webhook took
  * away from our containers (a lost restartPolicy) is put back in place. The API server fills in defaults between webhooks,
  * hence "already there" means that what we want is contained in what is found, and amounts are compared as amounts. An
@@ -13,11 +13,10 @@ import { type Json, listOf, mapOf, type Pod } from './pod.ts';
 import type { Injection } from './plan.ts';
 import { sameQuantity } from './resources.ts';
 
-export interface Operation {
-  readonly op: 'add' | 'replace';
-  readonly path: string;
-  readonly value: unknown;
-}
+export type Operation =
+  | { readonly op: 'add' | 'replace'; readonly path: string; readonly value: unknown }
+  /** Of our own init containers only, from one place in the list to another. */
+  | { readonly op: 'move'; readonly from: string; readonly path: string };
 
 const escape = (key: string): string => key.replaceAll('~', '~0').replaceAll('/', '~1');
 
@@ -102,7 +101,12 @@ function applicationMounts(operations: Operation[], root: string, pod: Pod, { mo
   }
 }
 
-function sidecars(operations: Operation[], root: string, pod: Pod, { sidecars: all, place }: Injection): readonly Operation[] {
+function sidecars(
+  operations: Operation[],
+  root: string,
+  pod: Pod,
+  { sidecars: all, place, reorder }: Injection,
+): readonly Operation[] {
   const path = `${root}/spec/initContainers`;
   const indexes = all.map((wanted) => {
     const found = pod.initContainers.find(({ name }) => name === wanted['name']);
@@ -112,6 +116,12 @@ function sidecars(operations: Operation[], root: string, pod: Pod, { sidecars: a
     return found.index;
   });
   if (!Array.isArray(pod.spec['initContainers'])) return [{ op: 'add', path, value: all }];
+  if (reorder && indexes.every((index) => index !== undefined))
+    return Array.from({ length: reorder.count }, () => ({
+      op: 'move' as const,
+      from: `${path}/${reorder.from}`,
+      path: `${path}/${reorder.behind}`,
+    }));
   // A missing one goes behind its predecessor, else before its successor. From the last to the first, so that positions hold.
   const inserted: Operation[] = [];
   for (const [at, value] of [...all.entries()].toReversed()) {

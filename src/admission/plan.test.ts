@@ -319,3 +319,61 @@ test('nothing secret is in the pod', () => {
   const { result } = admit(pod('datasets=/data,checkpoints=/ckpt'), home);
   assert.doesNotMatch(JSON.stringify(result), /redis|s3\.storage|bytes|"env/);
 });
+
+test('volumes of both modes stand in one pod, each with its sidecar, volume and mount', () => {
+  const { injection: given, explanation } = injection(pod('datasets=/data,checkpoints=/ckpt:sync'));
+  assert.deepEqual(
+    given.sidecars.map((one) => one['name']),
+    ['juicepod-holder', 'juicepod-client', 'juicepod-sync'],
+  );
+  assert.deepEqual(
+    given.plan.mounts.map(({ id, target, mode }) => [id, target, mode]),
+    [
+      ['0', '/juicepod/mnt/0', undefined],
+      ['1', '/juicepod/sync/1/tree', 'sync'],
+    ],
+  );
+  assert.deepEqual(
+    given.mounts.map(({ mount }) => [mount['mountPath'], mount['name']]),
+    [
+      ['/data', 'juicepod-mnt'],
+      ['/ckpt', 'juicepod-sync-1'],
+    ],
+  );
+  // The holder guards what is mounted, and nothing else.
+  assert.deepEqual(given.sidecars[0]?.['args'], ['hold', '--socket', '/juicepod/run/hold.sock', '--mount', '/juicepod/mnt/0']);
+  assert.deepEqual(
+    explanation.volumes.map(({ volume: name, mode }) => [name, mode]),
+    [
+      ['datasets', 'fuse'],
+      ['checkpoints', 'sync'],
+    ],
+  );
+  assert.equal(given.annotations['juicepod.io/mode-reason'], 'sync: mode: sync was asked for');
+});
+
+test('a pod in sync mode alone has nothing privileged, no cache and no guard', () => {
+  const { injection: given } = injection(pod('datasets=/data:sync'));
+  assert.doesNotMatch(JSON.stringify(given.sidecars), /"privileged":true|Bidirectional/);
+  const names = new Set(given.volumes.map((one) => one['name']));
+  assert.deepEqual(names, new Set(['juicepod-plan', 'juicepod-run', 'juicepod-secret-0', 'juicepod-sync-0']));
+  assert.equal(given.plan.cache, undefined);
+  assert.equal(given.plan.journal, undefined);
+});
+
+test('what sync mode gives up is told where auto chose it, and not where it was asked for', () => {
+  const forced = pod('datasets=/data', { hostUsers: false });
+  assert.match(injection(forced).warnings.join('\n'), /"datasets" is in sync mode: .*hostUsers: false[\s\S]*no lock is shared/);
+  assert.deepEqual(injection(pod('datasets=/data:sync')).warnings, []);
+});
+
+test('a platform that nobody knows is refused, and so is a mode that changes under an injected pod', () => {
+  const odd = { annotations: { 'juicepod.io/volumes': 'datasets=/data', 'juicepod.io/platform': 'moon' } };
+  assert.match(refusal(pod(undefined, {}, odd)), /^PlatformUnknown: the annotation .*"moon"; known are eks-fargate, /);
+  const injected = admit(pod('datasets=/data'), home).result as { spec: Json };
+  const moved = { ...injected, spec: { ...injected.spec, schedulerName: 'fargate-scheduler' } };
+  assert.match(refusal(moved), /^ModeChanged: the pod was injected for mode fuse, .*the label juicepod\.io\/platform/);
+  const synced = admit(pod('datasets=/data:sync'), home).result as { metadata: Json };
+  const annotations = { ...(synced.metadata['annotations'] as Json), 'juicepod.io/volumes': 'datasets=/data:fuse' };
+  assert.match(refusal({ ...synced, metadata: { ...synced.metadata, annotations } }), /^ModeChanged: .*for mode sync/);
+});

@@ -14,7 +14,7 @@ import { bufferOf, chooseImage, choosePolicy, layOut, planOf, type Resolved, res
 import { containersOf } from './limits.ts';
 import { chooseMode, enforcedLevel } from './mode.ts';
 import { CLIENT, isOurContainer, isOurVolume, MODE_REASON, ORIGINAL_GRACE } from './names.ts';
-import { isNeighbour, placeOfOurs, surroundings } from './neighbours.ts';
+import { isNeighbour, placeOfOurs, type Reorder, reorderOf, surroundings } from './neighbours.ts';
 import { findPlatform, platformNames } from './platforms/index.ts';
 import { type Container, type Json, mapOf, type Pod, textOf, viewPod } from './pod.ts';
 import { leaveAlone, modeChanged, nested, refuseClient, refusePod, refuseRequest, type RequestInput } from './policies.ts';
@@ -29,6 +29,8 @@ export interface Injection {
   readonly sidecars: readonly Json[];
   /** Where in `initContainers` they go where none is there yet. */
   readonly place: number;
+  /** Where they are moved, because a proxy was put behind them. */
+  readonly reorder: Reorder | undefined;
   readonly volumes: readonly Json[];
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
@@ -147,7 +149,8 @@ export function planPod(input: PlanInput): Decision {
 
   const ours = pod.initContainers.findLastIndex(({ name }) => isOurContainer(name));
   const place = placeOfOurs(pod);
-  const start = ours < 0 ? place : ours + 1;
+  const reorder = reorderOf(pod);
+  const start = reorder ? reorder.behind + 1 : ours < 0 ? place : ours + 1;
   const around = surroundings(pod, ours);
   const warnings: string[] = [];
   const resolved: Resolved[] = [];
@@ -251,6 +254,7 @@ export function planPod(input: PlanInput): Decision {
       plan,
       sidecars: built.sidecars,
       place,
+      reorder,
       volumes: built.volumes,
       mounts: wanted,
       annotations: {

@@ -47,12 +47,23 @@ export interface SidecarInput {
 // The pod's own securityContext (runAsNonRoot, runAsUser) must not apply to who opens /dev/fuse and mounts.
 const securityContext = { privileged: true, runAsUser: 0, runAsGroup: 0, runAsNonRoot: false };
 
-const probe = (script: string, seconds: number): Json => ({
-  exec: { command: ['sh', '-c', script] },
-  periodSeconds: 1,
-  timeoutSeconds: 5,
-  failureThreshold: seconds,
-});
+/** How long one probe waits, seconds; the kubelet asks again. */
+const PROBE_SECONDS = 15;
+const STEP_SECONDS = 0.05;
+
+/**
+ * Has started when all `conditions` (commands of sh) have held, one after the other. The probe itself waits, in small steps: the
+ * kubelet asks at most once a second, and the application would start that much later.
+ */
+const probe = (conditions: readonly string[], seconds: number): Json => {
+  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || exit 1; sleep ${STEP_SECONDS}`;
+  return {
+    exec: { command: ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`] },
+    periodSeconds: 1,
+    timeoutSeconds: 2 * PROBE_SECONDS,
+    failureThreshold: Math.ceil(seconds / PROBE_SECONDS),
+  };
+};
 
 const shared: readonly Json[] = [
   { name: MOUNT_VOLUME, mountPath: MOUNT_ROOT, mountPropagation: 'Bidirectional' },
@@ -69,7 +80,7 @@ export function holderContainer({ settings, image, plan, holderResources }: Side
     args: ['hold', '--socket', SOCKET, ...plan.mounts.flatMap((mount) => ['--mount', mount.target])],
     resources: holderResources,
     securityContext,
-    startupProbe: probe(`test -S ${SOCKET}`, 60),
+    startupProbe: probe([`test -S ${SOCKET}`], 60),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: shared,
   };
@@ -77,7 +88,7 @@ export function holderContainer({ settings, image, plan, holderResources }: Side
 
 /** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
 export function clientContainer({ settings, image, plan, secrets, clientResources, group }: SidecarInput): Json {
-  const targets = plan.mounts.map((mount) => mount.target).join(' ');
+  const reads = plan.mounts.map(({ target }) => `read -r line 2> /dev/null < ${target}/.stats`);
   return {
     name: CLIENT,
     image,
@@ -86,7 +97,7 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
     args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
     resources: clientResources,
     securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
-    startupProbe: probe(`for m in ${targets}; do read -r line < $m/.stats || exit 1; done`, settings.startSeconds),
+    startupProbe: probe(reads, settings.startSeconds),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       ...shared,

@@ -7,6 +7,7 @@ import { admission } from './admission.ts';
 import { failover } from './failover.ts';
 import { sharing } from './sharing.ts';
 import { syncing } from './syncing.ts';
+import { workloads } from './workloads.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World | undefined;
@@ -25,7 +26,7 @@ before(
 
 after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...syncing, ...failover])
+for (const scenario of [...sharing, ...admission, ...workloads, ...syncing, ...failover])
   test(scenario.name, { timeout: 600_000 }, async () => {
     if (!world) throw new Error('there is no cluster to run on');
     try {
