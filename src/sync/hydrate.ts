@@ -13,7 +13,7 @@ import {
   ftruncateSync,
   linkSync,
   mkdirSync,
-  openSync,
+  open as openCallback,
   readdirSync,
   rmSync,
   statfsSync,
@@ -21,6 +21,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import type { SyncPlan } from '../api/plan.ts';
 import { isErrno } from '../fuse/libc.ts';
 import { UserError } from '../lib/errors.ts';
@@ -35,6 +36,8 @@ import { Kind, type Print } from './print.ts';
 import type { Selection } from './selection.ts';
 import { dress, localMode } from './transfer.ts';
 import { entryOf, type VolumeSide } from './volume-side.ts';
+
+const open = promisify(openCallback);
 
 const MIB = 2 ** 20;
 /** What the disk allots a file of at least one byte. */
@@ -262,8 +265,7 @@ export class Hydration {
         remove(path);
         symlinkSync(digest, path);
       } else {
-        remove(path);
-        const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+        const fd = await create(path);
         try {
           const content = await contents.download(remote.ino as Ino, remote.size, fd, this.#signal, (bytes) =>
             report.bytes(bytes),
@@ -341,6 +343,21 @@ function remove(path: Buffer): void {
     unlinkSync(path);
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error;
+  }
+}
+
+/**
+ * A new file; what a process that died left in its place goes. Made in another thread: on a busy disk it is the one call of a small file that
+ * waits (measured: a quarter of a hydration), and meanwhile others can be fetched.
+ */
+async function create(path: Buffer): Promise<number> {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  try {
+    return await open(path, flags, 0o600);
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error;
+    remove(path);
+    return await open(path, flags, 0o600);
   }
 }
 

@@ -58,7 +58,15 @@ export async function runSidecar(options: SidecarOptions): Promise<0 | 1 | typeo
     for (const [index, mount] of planned.entries()) {
       const wanted = mounts[index];
       if (!wanted) throw new Error('the plan was read twice and differs');
-      const { journalFolder: _journal, cache: _cache, ...settings } = wanted.volume;
+      // No cache, and nothing is staged in it: what is written back counts only when it is in the store.
+      const {
+        journalFolder: _journal,
+        cache: _cache,
+        writeback: _writeback,
+        ...settings
+      } = wanted.volume as typeof wanted.volume & {
+        readonly writeback?: unknown;
+      };
       const volume = await patiently(
         () =>
           openVolume({
