@@ -32,7 +32,13 @@ export interface MountConfig {
   /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
   readonly metaUrl: string;
   readonly storage?: StorageOverride;
+  /** Names this content, so that everybody can say which one is in use: letters, digits, `.`, `_`, `-`, at most 64. No secret. */
+  readonly generation?: string;
+  /** Clients may only read, whatever the plan of the pod says. */
+  readonly readOnly?: boolean;
 }
+
+const GENERATION = /^[A-Za-z0-9._-]{1,64}$/;
 
 const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
 
@@ -72,19 +78,33 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
   const override = Object.fromEntries(
     overrides.filter((name) => given[name] !== undefined).map((name) => [name, member(given, name, `storage.${name}`)]),
   ) as StorageOverride;
+  const generation = raw['generation'];
+  if (generation !== undefined && (typeof generation !== 'string' || !GENERATION.test(generation)))
+    fail('generation in volume.json is not a short name');
+  const readOnly = raw['readOnly'];
+  if (readOnly !== undefined && typeof readOnly !== 'boolean') fail('readOnly in volume.json is neither true nor false');
   return {
     name: member(raw, 'name'),
     uuid: member(raw, 'uuid'),
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(typeof generation === 'string' ? { generation } : {}),
+    ...(readOnly === true ? { readOnly } : {}),
   };
 }
 
 /** The text of volume.json; equal configurations are equal texts. */
 export function formatMountConfig(config: MountConfig): string {
-  const { name, uuid, metaUrl, storage } = config;
+  const { name, uuid, metaUrl, storage, generation, readOnly } = config;
   const override = Object.fromEntries(
     overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
   );
-  return JSON.stringify({ name, uuid, metaUrl, ...(Object.keys(override).length > 0 ? { storage: override } : {}) });
+  return JSON.stringify({
+    name,
+    uuid,
+    metaUrl,
+    ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(readOnly ? { readOnly } : {}),
+    ...(generation === undefined ? {} : { generation }),
+  });
 }

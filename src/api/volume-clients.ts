@@ -16,8 +16,8 @@ export const sessionsStatus = object(
       .array(
         object('One session.', {
           id: count('Number of the session.'),
-          host: text('Name of the host; in a pod, that of the pod.', { max: 253 }),
-          pod: text('Namespace and name of the pod, where the client says so.', { max: 320 }).optional(),
+          host: text('Name of the host.', { max: 253 }),
+          pod: text('Name of the pod, where the client is its sidecar.', { max: 253 }).optional(),
           version: text('Version of the client.', { max: 128 }),
           mountPoint: text('Where it is mounted.', { max: 1024 }),
           generation: text('Generation of the credentials it uses; absent where the client does not say.', {

@@ -36,7 +36,7 @@ export const encryptionSpec = object(
       'The cipher of the objects: AES-256-GCM or ChaCha20-Poly1305. Immutable.',
       ['AES256GCM', 'ChaCha20Poly1305'],
       [immutable],
-    ).default('AES256GCM'),
+    ),
     keySecretRef: object(
       'An RSA private key of yours, in PEM and encrypted with the passphrase. Without it a key of 2048 bits is generated, and a copy (encrypted) kept in a Secret. Only read while the volume is formatted, and when the passphrase changes.',
       {

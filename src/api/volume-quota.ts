@@ -111,7 +111,7 @@ export const capacityStatus = object('The limits of the whole volume, as they ar
   bytes: count('Bytes at most; absent without a limit.').optional(),
   inodes: count('Files and directories at most; absent without a limit.').optional(),
   managed: z
-    .array(z.enum(['capacity', 'inodes']))
+    .array(z.enum(['capacity', 'inodes']).describe('A limit.'))
     .max(2)
     .meta({
       description: 'Which of them the spec set: these go when the spec no longer has them.',

@@ -57,6 +57,7 @@ export function parseSession(sid: number, expire: number, text: string | undefin
     mountPoint: string('MountPoint'),
     mountTime: string('MountTime'),
     processId: typeof info['ProcessID'] === 'number' ? info['ProcessID'] : 0,
+    generation: string('CredentialsGeneration'),
   };
 }
 

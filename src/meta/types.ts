@@ -109,6 +109,8 @@ export interface SessionInfo {
   readonly mountPoint: string;
   readonly mountTime: string;
   readonly processId: number;
+  /** Which credentials the client uses, where the operator numbers them; else empty. Ours alone: others do not say. */
+  readonly generation: string;
 }
 
 /** What the owner of a Meta does on its behalf; given at construction. */
