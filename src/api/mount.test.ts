@@ -13,6 +13,8 @@ test('parseMountConfig() reads what formatMountConfig() wrote', () => {
   assert.deepEqual(parseMountConfig(formatMountConfig(config)), config);
   const { storage: _, ...plain } = config;
   assert.deepEqual(parseMountConfig(formatMountConfig(plain)), plain);
+  const encrypted = { ...config, encryption: { passphrase: 'open "sesame"' } };
+  assert.deepEqual(parseMountConfig(formatMountConfig(encrypted)), encrypted);
 });
 
 test('an authority’s certificate beside volume.json is found from its folder', () => {
@@ -33,6 +35,8 @@ test('parseMountConfig() names what is missing and never shows a value', () => {
     ['{"name":"secret","uuid":"secret"}', /lacks metaUrl/],
     [JSON.stringify({ ...config, storage: { secretKey: 5, accessKey: 'secret' } }), /storage\.secretKey/],
     [JSON.stringify({ ...config, storage: 'secret' }), /storage/],
+    [JSON.stringify({ ...config, encryption: 'secret' }), /encryption/],
+    [JSON.stringify({ ...config, encryption: { passphrase: ['secret'] } }), /encryption\.passphrase/],
   ];
   for (const [text, message] of cases)
     assert.throws(

@@ -36,6 +36,8 @@ export interface MountConfig {
   readonly generation?: string;
   /** Clients may only read, whatever the plan of the pod says. */
   readonly readOnly?: boolean;
+  /** What the key of an encrypted volume is under; while that changes, `previous` is what it may still be under. */
+  readonly encryption?: { readonly passphrase: string; readonly previous?: string };
 }
 
 const GENERATION = /^[A-Za-z0-9._-]{1,64}$/;
@@ -83,6 +85,10 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
     fail('generation in volume.json is not a short name');
   const readOnly = raw['readOnly'];
   if (readOnly !== undefined && typeof readOnly !== 'boolean') fail('readOnly in volume.json is neither true nor false');
+  const encryption = raw['encryption'];
+  if (encryption !== undefined && (typeof encryption !== 'object' || encryption === null))
+    fail('encryption in volume.json is not an object');
+  const passphrases = encryption as Readonly<Record<string, unknown>> | undefined;
   return {
     name: member(raw, 'name'),
     uuid: member(raw, 'uuid'),
@@ -90,12 +96,22 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
     ...(typeof generation === 'string' ? { generation } : {}),
     ...(readOnly === true ? { readOnly } : {}),
+    ...(passphrases === undefined
+      ? {}
+      : {
+          encryption: {
+            passphrase: member(passphrases, 'passphrase', 'encryption.passphrase'),
+            ...(passphrases['previous'] === undefined
+              ? {}
+              : { previous: member(passphrases, 'previous', 'encryption.previous') }),
+          },
+        }),
   };
 }
 
 /** The text of volume.json; equal configurations are equal texts. */
 export function formatMountConfig(config: MountConfig): string {
-  const { name, uuid, metaUrl, storage, generation, readOnly } = config;
+  const { name, uuid, metaUrl, storage, generation, readOnly, encryption } = config;
   const override = Object.fromEntries(
     overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
   );
@@ -105,6 +121,14 @@ export function formatMountConfig(config: MountConfig): string {
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
     ...(readOnly ? { readOnly } : {}),
+    ...(encryption
+      ? {
+          encryption: {
+            passphrase: encryption.passphrase,
+            ...(encryption.previous === undefined ? {} : { previous: encryption.previous }),
+          },
+        }
+      : {}),
     ...(generation === undefined ? {} : { generation }),
   });
 }

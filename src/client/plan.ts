@@ -33,6 +33,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },
         storage: { ...override, environment: storeEnvironment(override) },
+        ...(config.encryption ? { passphrase: config.encryption.passphrase } : {}),
         subPath: mount.subPath,
         readOnly: mount.readOnly,
         xattr: true,

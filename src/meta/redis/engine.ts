@@ -245,6 +245,11 @@ export class RedisEngine implements MetaEngine {
     return this.#commitRaw(checks, commands);
   }
 
+  replaceSetting(expected: string, text: string): Promise<boolean> {
+    const { setting } = this.#keys;
+    return this.#commitRaw([[setting, 'n', expected]], [[setting, 'SET', text]]);
+  }
+
   /** A transaction in the terms of the script. False where a check failed. */
   async #commitRaw(
     checks: readonly (readonly [key: string, ...args: Argument[]])[],
