@@ -4,6 +4,9 @@
  */
 import type { Block } from './pool.ts';
 
+/** Blocks kept after a stream has passed them. */
+const SPENT_BLOCKS = 2;
+
 interface Waiter {
   readonly bytes: number;
   readonly resolve: () => void;
@@ -12,6 +15,8 @@ interface Waiter {
 export class MemoryCache {
   readonly #maxBytes: number;
   readonly #blocks = new Map<number, Block>();
+  /** Those that a stream has read to their end, in that order. */
+  readonly #spent = new Set<number>();
   /** FIFO; as long as the demand reads that wait, which the kernel bounds. */
   readonly #waiters: Waiter[] = [];
   #residentBytes = 0;
@@ -58,6 +63,7 @@ export class MemoryCache {
     const block = this.#blocks.get(key);
     if (!block) return;
     this.#blocks.delete(key);
+    this.#spent.delete(key);
     this.#residentBytes -= block.capacity;
     block.release();
   }
@@ -83,6 +89,19 @@ export class MemoryCache {
       this.#take(first.bytes);
       first.resolve();
     }
+  }
+
+  /**
+   * The block has served a stream. The kernel keeps its bytes now; here only the last few such blocks stay, so that the
+   * buffers that the stream's next blocks go into are still in the processor's cache.
+   */
+  spend(key: number): void {
+    if (!this.#blocks.has(key)) return;
+    this.#spent.delete(key);
+    this.#spent.add(key);
+    if (this.#spent.size <= SPENT_BLOCKS) return;
+    const [first] = this.#spent;
+    if (first !== undefined) this.delete(first);
   }
 
   clear(): void {

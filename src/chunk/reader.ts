@@ -31,6 +31,8 @@ export interface ReaderParts {
 }
 
 const CORRUPT_PAUSE_MS = 100;
+/** Reads from this size on are a stream's (the kernel reads ahead for those). */
+const STREAM_READ = 128 * 1024;
 
 export class SliceReader {
   readonly #parts: ReaderParts;
@@ -67,9 +69,37 @@ export class SliceReader {
         done += part;
       }
     }
-    this.counters.hits++;
-    this.counters.hitBytes += target.length;
+    this.#count(true, target.length);
     return true;
+  }
+
+  /** See ChunkStore.peek. */
+  peek(slice: SliceId, offset: number, length: number): Buffer | undefined {
+    const { geometry, memory } = this.#parts;
+    const within = offset % geometry.blockSize;
+    const number = geometry.number(slice.id, Math.floor(offset / geometry.blockSize));
+    const block = memory.get(number);
+    if (!block || within + length > block.length) return undefined;
+    this.#noteStream(number, block, within, length);
+    this.#count(true, length);
+    return block.buffer.subarray(within, within + length);
+  }
+
+  /** See ChunkStore.arriving. */
+  arriving(
+    slice: SliceId,
+    offset: number,
+    length: number,
+    use: (bytes: Buffer) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<void> | undefined {
+    const { geometry } = this.#parts;
+    const index = Math.floor(offset / geometry.blockSize);
+    const within = offset % geometry.blockSize;
+    if (!this.#inFlight.has(geometry.number(slice.id, index))) return undefined;
+    if (within + length > geometry.length(slice.size, index)) return undefined;
+    this.#count(this.#parts.disk?.has(geometry.number(slice.id, index)) === true, length);
+    return this.#lend(slice, index, within, length, use, signal);
   }
 
   async read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void> {
@@ -83,8 +113,7 @@ export class SliceReader {
       const index = Math.floor(at / blockSize);
       const part = target.subarray(done, done + length);
       if (this.#partSync(slice, index, at % blockSize, part)) {
-        this.counters.hits++;
-        this.counters.hitBytes += length;
+        this.#count(true, length);
       } else waiting.push(this.#part(slice, index, at % blockSize, part, signal));
       done += length;
     }
@@ -102,10 +131,11 @@ export class SliceReader {
   }
 
   prefetch(slice: SliceId, offset: number, length: number): void {
-    const { geometry, readAheadBytes } = this.#parts;
+    const { geometry, memory, readAheadBytes } = this.#parts;
     const end = Math.min(offset + length, slice.size);
     for (let index = Math.floor(offset / geometry.blockSize); index * geometry.blockSize < end; index++) {
-      if (this.#near(slice, index)) continue;
+      const number = geometry.number(slice.id, index);
+      if (memory.has(number) || this.#inFlight.has(number)) continue;
       const bytes = geometry.length(slice.size, index);
       if (this.#readAheadBytes > 0 && this.#readAheadBytes + bytes > readAheadBytes) return;
       const fetching = this.#fetch(slice, index, false);
@@ -151,31 +181,62 @@ export class SliceReader {
     const number = geometry.number(slice.id, index);
     const length = geometry.length(slice.size, index);
     if (disk && !this.#inFlight.has(number) && (await disk.read(number, length, within, target))) {
-      this.counters.hits++;
-      this.counters.hitBytes += target.length;
+      this.#count(true, target.length);
       return;
     }
     signal?.throwIfAborted();
-    this.counters.misses++;
-    this.counters.missBytes += target.length;
+    this.#count(false, target.length);
     if (!codec && !objects.wholeReads && within > 0 && target.length <= length / 4 && !this.#inFlight.has(number)) {
       const block = await abandonable(this.#range(slice, index, within, target.length), signal);
       block.buffer.copy(target, 0, 0, target.length);
       this.#fetchBehind(slice, index);
       return;
     }
+    await this.#lend(slice, index, within, target.length, (bytes) => bytes.copy(target), signal);
+  }
+
+  /** Waits for a whole block and shows `use` a part of it. */
+  async #lend(
+    slice: SliceId,
+    index: number,
+    within: number,
+    length: number,
+    use: (bytes: Buffer) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const fetching = this.#fetch(slice, index, true);
     if (!fetching) throw new Error('a read that waits for memory was turned away');
-    const release = (block: Block): void => block.release();
-    let copied = false;
+    let block: Block;
     try {
-      const block = await abandonable(fetching, signal);
-      copied = true;
-      block.buffer.copy(target, 0, within, within + target.length);
-      block.release();
-    } finally {
-      if (!copied) fetching.then(release, () => undefined);
+      block = await abandonable(fetching, signal);
+    } catch (error) {
+      fetching.then(
+        (late) => late.release(),
+        () => undefined,
+      );
+      throw toFsError(error);
     }
+    try {
+      this.#noteStream(this.#parts.geometry.number(slice.id, index), block, within, length);
+      use(block.buffer.subarray(within, within + length));
+    } finally {
+      block.release();
+    }
+  }
+
+  #count(hit: boolean, bytes: number): void {
+    if (hit) {
+      this.counters.hits++;
+      this.counters.hitBytes += bytes;
+    } else {
+      this.counters.misses++;
+      this.counters.missBytes += bytes;
+    }
+  }
+
+  /** A stream that comes to the end of a block will not come back soon. */
+  #noteStream(number: number, block: Block, within: number, length: number): void {
+    if (length >= STREAM_READ && within + length === block.length) this.#parts.memory.spend(number);
   }
 
   /** A range, shared by equal reads. The block is not pooled: it is dropped with its last reader. */
@@ -244,10 +305,22 @@ export class SliceReader {
   async #download(slice: SliceId, index: number, length: number, bytes: number, room: Promise<void> | undefined): Promise<Block> {
     if (room) await room;
     try {
-      return await this.#whole(() => this.#getBlock(this.#key(slice, index), length));
+      return (
+        (await this.#fromDisk(this.#parts.geometry.number(slice.id, index), length)) ??
+        (await this.#whole(() => this.#getBlock(this.#key(slice, index), length)))
+      );
     } finally {
       this.#parts.memory.unreserve(bytes);
     }
+  }
+
+  async #fromDisk(number: number, length: number): Promise<Block | undefined> {
+    const { disk, pool } = this.#parts;
+    if (!disk?.has(number)) return undefined;
+    const block = pool.acquire(length);
+    if (await disk.read(number, length, 0, block.data)) return block;
+    block.release();
+    return undefined;
   }
 
   #keep(number: number, length: number, block: Block): void {

@@ -102,6 +102,20 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     return this.#reader.read(slice, offset, target, signal);
   }
 
+  peek(slice: SliceId, offset: number, length: number): Buffer | undefined {
+    return this.#reader.peek(slice, offset, length);
+  }
+
+  arriving(
+    slice: SliceId,
+    offset: number,
+    length: number,
+    use: (bytes: Buffer) => void,
+    signal?: AbortSignal,
+  ): Promise<void> | undefined {
+    return this.#reader.arriving(slice, offset, length, use, signal);
+  }
+
   prefetch(slice: SliceId, offset: number, length: number): void {
     this.#reader.prefetch(slice, offset, length);
   }

@@ -35,6 +35,22 @@ export interface ChunkStore {
    * one download. Fails with FsError: ENOENT where a block is gone (the caller re-reads its slice list and tries again).
    */
   read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void>;
+  /**
+   * The bytes [offset, offset+length) of the slice, where they lie in one block in memory. They stay the store's: use them
+   * before the next await.
+   */
+  peek(slice: SliceId, offset: number, length: number): Buffer | undefined;
+  /**
+   * The same of a block that is on its way: `use` gets the bytes, which are its own until it returns. Undefined where
+   * nothing is on its way. Fails as `read` does.
+   */
+  arriving(
+    slice: SliceId,
+    offset: number,
+    length: number,
+    use: (bytes: Buffer) => void,
+    signal?: AbortSignal,
+  ): Promise<void> | undefined;
   /** Asks for the blocks that hold [offset, offset+length) to be brought near, bounded by the read-ahead budget. */
   prefetch(slice: SliceId, offset: number, length: number): void;
   newSlice(): SliceWriter;

@@ -103,10 +103,6 @@ export class VolumeMeta implements Meta {
     const volume = this.#volume;
     const sid = await this.#session.start(mountPoint, resume);
     await volume.stats.used();
-    if (await volume.engine.hasQuotas())
-      volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
-        volume: volume.format.name,
-      });
     if (volume.format.enableAcl)
       volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
         volume: volume.format.name,

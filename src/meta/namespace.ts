@@ -69,7 +69,7 @@ export async function readlink(volume: Volume, ctx: Context, ino: Ino): Promise<
 }
 
 /** Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. */
-class Listed {
+export class Listed {
   readonly #names = new Set<string>();
 
   isNew(name: Buffer): boolean {

@@ -92,7 +92,7 @@ function removeDirectory(volume: Volume, view: View, where: Name, attr: Attr, wa
       { kind: 'putEntry', parent: trash, name: trashName(parent, ino, name), value: entry },
     );
   }
-  writes.push({ kind: 'removeDirStat', ino }, { kind: 'removeDirQuota', ino });
+  writes.push({ kind: 'removeDirStat', ino }, { kind: 'removeQuota', quota: { kind: 'directory', id: ino } });
   return { writes, ino, before: attr, after, trash, sustained: false };
 }
 

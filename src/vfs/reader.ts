@@ -9,18 +9,20 @@ import type { Clock } from '../lib/clock.ts';
 import { errno, FsError, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import { CHUNK_SIZE, type Meta, type Piece } from '../meta/types.ts';
+import type { BufferPool } from './buffers.ts';
 import { interruptible } from './interruptible.ts';
 
 /** Tries of one read, the first included; before try n it waits (n-1) × 300 ms. */
 const TRIES = 11;
 const WAIT_MS = 300;
 /** Read-ahead begins with this many bytes once a handle reads in sequence, and doubles. */
-const FIRST_WINDOW = 1024 * 1024;
+const FIRST_WINDOW = 4 * 1024 * 1024;
 
 export interface ReaderDependencies {
   readonly meta: Meta;
   readonly chunks: ChunkStore;
   readonly clock: Clock;
+  readonly buffers: BufferPool;
   /** Bytes that a handle may have read ahead of its reader. */
   readonly maxReadahead: number;
 }
@@ -96,11 +98,71 @@ async function settleAll(waits: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(waits)) if (result.status === 'rejected') throw result.reason;
 }
 
+/** The part of a slice that holds the whole range, if there is such a one. */
+function onlyPiece(pieces: readonly Piece[], from: number, length: number): Piece | undefined {
+  const piece = pieces[firstPiece(pieces, from)];
+  return piece && piece.id !== 0 && piece.pos <= from && from + length <= piece.pos + piece.len ? piece : undefined;
+}
+
+/**
+ * Shows `deliver` the file's `length` bytes from `offset` (the caller has clipped them to the file's length), once, before it
+ * resolves; they are gone when `deliver` returns. Where they lie together in memory, or in a block on its way there, they are
+ * not copied. `signal` is asked for only where the read has to wait.
+ */
+export async function readFile(
+  inode: Ino,
+  offset: number,
+  length: number,
+  dependencies: ReaderDependencies,
+  signal: () => AbortSignal,
+  deliver: (bytes: Buffer) => void,
+): Promise<void> {
+  const { meta, chunks, clock, buffers } = dependencies;
+  const index = Math.floor(offset / CHUNK_SIZE);
+  const from = offset - index * CHUNK_SIZE;
+  if (from + length <= CHUNK_SIZE) {
+    const piece = onlyPiece(await meta.readChunk(inode, index), from, length);
+    if (piece) {
+      const at = piece.off + from - piece.pos;
+      const bytes = chunks.peek(piece, at, length);
+      if (bytes) return deliver(bytes);
+      let delivered = false;
+      const wait = chunks.arriving(piece, at, length, (arrived) => {
+        // The caller may have given up: then nobody waits for this.
+        if (delivered) return;
+        delivered = true;
+        deliver(arrived);
+      });
+      if (wait) {
+        try {
+          return await interruptible(wait, signal, clock);
+        } catch (error) {
+          if (delivered || toErrno(error) !== errno.ENOENT) {
+            delivered = true;
+            throw error;
+          }
+        }
+      }
+    }
+  }
+  const buffer = buffers.take(length);
+  const target = buffer.length === length ? buffer : buffer.subarray(0, length);
+  try {
+    await copyFile(inode, offset, target, dependencies, signal);
+    deliver(target);
+  } catch (error) {
+    // Of a read that was given up, something may still be on its way into the buffer: that one is not used again.
+    if (toErrno(error) !== errno.EINTR) buffers.give(buffer);
+    throw error;
+  }
+  buffers.give(buffer);
+}
+
 /**
  * Fills `target` with the file's bytes from `offset` (the caller has clipped it to the file's length). `signal` is asked
  * for only where the read has to wait.
  */
-export async function readFile(
+async function copyFile(
   inode: Ino,
   offset: number,
   target: Buffer,

@@ -9,12 +9,12 @@
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { errno, FsError, toErrno } from '../lib/errors.ts';
+import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import type { Meta } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
-import { type BufferPool, createBufferPool } from './buffers.ts';
+import { createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
 import { OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
@@ -69,7 +69,6 @@ export class Vfs implements FileSystem {
   readonly #virtual: VirtualFiles;
   readonly #nodes: Nodes;
   readonly #reader: ReaderDependencies;
-  readonly #buffers: BufferPool = createBufferPool();
   // Operations that live in files of their own
   readonly lookup: FileSystem['lookup'];
   readonly getattr: FileSystem['getattr'];
@@ -107,7 +106,13 @@ export class Vfs implements FileSystem {
     });
     this.#handles = new Handles(options.handles);
     this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
-    this.#reader = { meta: options.meta, chunks: options.chunks, clock: this.#clock, maxReadahead: options.maxReadahead };
+    this.#reader = {
+      meta: options.meta,
+      chunks: options.chunks,
+      clock: this.#clock,
+      buffers: createBufferPool(),
+      maxReadahead: options.maxReadahead,
+    };
     this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual);
     const names = new NameOperations(options.meta, this.#nodes, this.#clock);
     this.lookup = names.lookup.bind(names);
@@ -306,17 +311,14 @@ export class Vfs implements FileSystem {
     const bytes = Math.min(size, length - offset);
     if (bytes <= 0) return reply.data(Buffer.alloc(0));
     readAhead(handle.ino, handle.position, offset, bytes, length, this.#reader);
-    const buffer = this.#buffers.take(bytes);
-    try {
-      const target = buffer.length === bytes ? buffer : buffer.subarray(0, bytes);
-      await readFile(handle.ino, offset, target, this.#reader, () => request.signal);
-      reply.data(target);
-    } catch (error) {
-      // Of a read that was given up, something may still be on its way into the buffer: that one is not used again.
-      if (toErrno(error) !== errno.EINTR) this.#buffers.give(buffer);
-      throw error;
-    }
-    this.#buffers.give(buffer);
+    await readFile(
+      handle.ino,
+      offset,
+      bytes,
+      this.#reader,
+      () => request.signal,
+      (data) => reply.data(data),
+    );
   }
 
   /** Commits a file's data for somebody who waits, and who may be ended meanwhile. */
