@@ -24,7 +24,8 @@ export const conditionTypes = {
   Formatted: 'The database holds this volume, and its format is what the spec says.',
   EncryptionReady: 'The key of the volume is there, and the passphrase opens it. Absent without spec.encryption.',
   QuotasApplied: 'The limits of the spec are those of the volume. Absent without spec.quota. Does not make the volume unusable.',
-  QuotaExceeded: 'A limit of the volume, or one of the spec, is reached: writing fails. Absent otherwise.',
+  QuotaExceeded:
+    'A limit of the volume, or one of the spec, is reached or nearly (99 %): writing fails, or soon will. Absent otherwise.',
   CredentialsCurrent:
     'Every client that says which credentials it uses has the newest. False while a rotation is on its way into the pods; a warning only.',
   CachePolicyResolved: 'The JuiceCachePolicy that the spec names exists. Absent where none is named; a warning only.',
@@ -68,7 +69,7 @@ export const reasons = {
   Rotating: 'The passphrase is being changed: clients are given both, then the key is encrypted with the new one.',
   QuotaPending: 'Limits wait for a directory that does not exist.',
   QuotaFailed: 'The database did not take a limit; tried again by itself.',
-  LimitReached: 'What is used has reached a limit.',
+  LimitReached: 'At least 99 % of a limit is used.',
   ClientsOutdated: 'Clients still use earlier credentials; they read the new ones within two minutes.',
   PolicyNotFound: 'The JuiceCachePolicy does not exist; pods get the defaults until it does.',
   Conflict: 'Another JuiceVolume already uses this database, or this bucket and name.',

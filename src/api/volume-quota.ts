@@ -27,7 +27,7 @@ const limits = {
   inodes: inodes('Files and directories at most. Default: no limit.'),
 };
 
-const id = (description: string) => z.int().min(0).max(MAX_ID).describe(description);
+const id = (description: string, min: number) => z.int().min(min).max(MAX_ID).describe(description);
 
 function entries<T extends z.ZodType>(schema: T, description: string, key: string) {
   return z
@@ -68,12 +68,14 @@ export const quotaSpec = object(
       'path',
     ),
     users: entries(
-      object('Limits of what one user owns.', { uid: id('Number of the user.'), ...limits }, [someLimit]),
+      object('Limits of what one user owns.', { uid: id('Number of the user; root cannot be limited.', 1), ...limits }, [
+        someLimit,
+      ]),
       'Limits of users.',
       'uid',
     ),
     groups: entries(
-      object('Limits of what one group owns.', { gid: id('Number of the group.'), ...limits }, [someLimit]),
+      object('Limits of what one group owns.', { gid: id('Number of the group.', 0), ...limits }, [someLimit]),
       'Limits of groups.',
       'gid',
     ),

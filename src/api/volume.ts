@@ -173,7 +173,7 @@ const adopt = object('A JuiceFS volume that exists already and that this object 
     pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
   }),
   settings: choice(
-    'What happens where its settings (trash, limits, address and keys of the bucket) are not those of the spec. Match: it is not adopted, and a condition says what differs. Overwrite: they are changed. What is fixed in a format must always agree.',
+    'What happens where its settings (trash, limits, keys of the bucket) are not those of the spec. Match: it is not adopted, and a condition says what differs. Overwrite: they are changed. What is fixed in a format must always agree.',
     ['Match', 'Overwrite'],
   ).default('Match'),
 });

@@ -40,6 +40,7 @@ describe('a new volume', () => {
         'MetadataDurable=True',
         'StorageReachable=True',
         'Formatted=True',
+        'CredentialsCurrent=True',
       ],
     );
     assert.deepEqual([volume?.status?.usage?.bytes, volume?.status?.usage?.inodes, volume?.status?.sessions?.active], [0, 0, 0]);
@@ -47,7 +48,7 @@ describe('a new volume', () => {
     assert.equal(secret?.metadata.name, 'juicepod-mount-datasets');
     assert.equal(secret?.metadata.ownerReferences?.[0]?.uid, volume?.metadata.uid);
     const url = `redis://127.0.0.1:${redis.port}/${database.options.db}`;
-    assert.deepEqual(mountConfig(harness), { name: 'datasets', uuid: format.uuid, metaUrl: url });
+    assert.deepEqual(mountConfig(harness), { name: 'datasets', uuid: format.uuid, metaUrl: url, generation: '1' });
     assert.deepEqual(
       harness.events.map(({ type, reason }) => `${type} ${reason}`),
       ['Normal Formatted', 'Normal Configured', 'Normal Succeeded'],

@@ -6,18 +6,12 @@ import { MAX_LISTED_CLIENTS } from '../../api/volume-clients.ts';
 import type { VolumeStatus } from '../../api/volume.ts';
 import { timestamp } from '../../kube/conditions.ts';
 import type { SessionInfo } from '../../meta/types.ts';
-import type { Verdict } from './decide.ts';
+import type { Verdict } from './verdict.ts';
 
 /** Where the client of a pod mounts: who is mounted there is a sidecar, and its host name the name of its pod. */
 const SIDECAR_MOUNTS = /^\/juicepod\/mnt\//;
 /** Pods that a message names. */
 const NAMED = 10;
-
-/** What is said to exist without being of use; numbers are cut at the limit of the look. */
-export interface LeaksSeen {
-  readonly deletedFiles: number;
-  readonly unreferencedSlices: number;
-}
 
 const cut = (text: string, length: number): string => (text.length > length ? text.slice(0, length) : text);
 

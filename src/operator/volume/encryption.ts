@@ -14,24 +14,9 @@
  */
 import { keySecretName, passphraseSecretName } from '../../api/names.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
-import type { Verdict } from './decide.ts';
-import { type KeysOutcome, makesKey, makesPassphrase } from './keys.ts';
-import type { MetadataObservation } from './observation.ts';
-
-/** What the keys are worth, tried out. */
-export interface EncryptionSeen {
-  readonly keys: KeysOutcome;
-  /** Why the PEM in the Secret is no key for a new volume; undefined where it is one, or there is none. */
-  readonly pemProblem: string | undefined;
-  /** What opens the key in the volume's settings; undefined where there is no volume with a key. */
-  readonly opens: 'passphrase' | 'earlier' | 'nothing' | undefined;
-  /** The earlier passphrase that does. */
-  readonly earlier: string | undefined;
-  /** SHA-256 of the public key. */
-  readonly fingerprint: string | undefined;
-  /** Clients have been given both passphrases, long enough ago. */
-  readonly rewrapDue: boolean;
-}
+import type { Verdict } from './verdict.ts';
+import { makesKey, makesPassphrase } from './keys.ts';
+import type { EncryptionSeen, MetadataObservation } from './observation.ts';
 
 export type KeyStep =
   | { readonly do: 'makePassphrase' }
@@ -100,8 +85,7 @@ function withVolume(volume: JuiceVolume, pem: string, seen: EncryptionSeen): Key
   // The copy first: what ends a rotation forgets the passphrase that an old copy is under.
   if (makesKey(volume) && material.pem !== pem) return yes(ready, { do: 'copyKey', pem });
   if (material.passphraseSecret?.data?.['previous'] !== undefined) return yes(ready, { do: 'endRotation' });
-  if (makesPassphrase(volume) && wanted > material.generation)
-    return yes(ready, { do: 'renewPassphrase', generation: wanted });
+  if (makesPassphrase(volume) && wanted > material.generation) return yes(ready, { do: 'renewPassphrase', generation: wanted });
   return yes(ready);
 }
 
@@ -132,8 +116,5 @@ export function isRotating(decision: KeyDecision | undefined): boolean {
 /** Names of the Secrets that the operator keeps for the volume. */
 export function ownKeySecrets(volume: JuiceVolume): readonly string[] {
   const { name } = volume.metadata;
-  return [
-    ...(makesPassphrase(volume) ? [passphraseSecretName(name)] : []),
-    ...(makesKey(volume) ? [keySecretName(name)] : []),
-  ];
+  return [...(makesPassphrase(volume) ? [passphraseSecretName(name)] : []), ...(makesKey(volume) ? [keySecretName(name)] : [])];
 }

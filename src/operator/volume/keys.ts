@@ -54,7 +54,8 @@ export function makesKey({ spec }: JuiceVolume): boolean {
 /** Ours for this volume, by what it says of itself; one of an earlier object of the same name counts, its data may be here. */
 function isOurs(secret: SecretObject, volume: JuiceVolume): boolean {
   return (
-    secret.metadata.labels?.[labels.managedBy] === MANAGED_BY && secret.metadata.annotations?.[annotations.volume] === keyOf(volume)
+    secret.metadata.labels?.[labels.managedBy] === MANAGED_BY &&
+    secret.metadata.annotations?.[annotations.volume] === keyOf(volume)
   );
 }
 
@@ -78,7 +79,10 @@ export async function readKeys(
         ok: false,
         message: `Secret ${secret.metadata.name} exists and was not made for this volume; delete or rename it, or name your own in spec.encryption`,
       };
-  const passphrase = makesPassphrase(volume) ? decode(passphraseSecret, 'passphrase') : given.secrets.passphrase;
+  // A line break at the end of a file does not belong to a passphrase.
+  const passphrase = makesPassphrase(volume)
+    ? decode(passphraseSecret, 'passphrase')
+    : given.secrets.passphrase?.replace(/\r?\n$/, '');
   const previous = decode(passphraseSecret, 'previous');
   return {
     ok: true,
@@ -98,7 +102,8 @@ export function newPassphrase(random: Random): string {
   return random.bytes(PASSPHRASE_BYTES).toString('base64url');
 }
 
-function secret(volume: JuiceVolume, name: string, data: Readonly<Record<string, string>>): Intent {
+/** A Secret of ours. It belongs to the data, not to the object: nobody owns it. */
+export function keptSecret(volume: JuiceVolume, name: string, data: Readonly<Record<string, string>>): Intent {
   return {
     apiVersion: 'v1',
     kind: 'Secret',
@@ -113,14 +118,6 @@ function secret(volume: JuiceVolume, name: string, data: Readonly<Record<string,
   };
 }
 
-export function passphraseSecretIntent(volume: JuiceVolume, passphrase: string, generation: number): Intent {
-  return secret(volume, passphraseSecretName(volume.metadata.name), { passphrase, generation: String(generation) });
-}
-
-export function keySecretIntent(volume: JuiceVolume, pem: string): Intent {
-  return secret(volume, keySecretName(volume.metadata.name), { 'key.pem': pem });
-}
-
 /** Changes members of a Secret as it was read, and only as it was; undefined removes one. */
 export function changeSecret(
   secret: SecretObject,
@@ -131,5 +128,9 @@ export function changeSecret(
     if (value !== undefined) return [{ op: 'add', path, value: encode(value) }];
     return secret.data?.[key] === undefined ? [] : [{ op: 'remove', path }];
   });
-  return [{ op: 'test', path: '/metadata/resourceVersion', value: secret.metadata.resourceVersion }, ...operations];
+  return [
+    { op: 'test', path: '/metadata/resourceVersion', value: secret.metadata.resourceVersion },
+    ...(secret.data === undefined ? [{ op: 'add', path: '/data', value: {} } as const] : []),
+    ...operations,
+  ];
 }
