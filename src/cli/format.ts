@@ -68,7 +68,10 @@ async function makeVolumeIn(
       });
     if (!update) return { format: plainFormat(found), made: false };
     const changed = changedFormat(plainFormat(found), input, systemRandom);
-    await engine.writeSetting(serialiseFormat(changed));
+    if (!(await engine.replaceSetting(text, serialiseFormat(changed))))
+      throw new UserError('ChangedMeanwhile', `the volume in ${redactUrl(url)} was changed by somebody else just now`, {
+        hint: 'Nothing was changed by this command. Try again.',
+      });
     return { format: plainFormat(changed), made: false };
   }
   const format = newFormat({ ...input, bucket: input.bucket ?? defaultBucket() }, systemRandom);

@@ -68,7 +68,7 @@ function alone(
           ...options,
           expect: { name: volume, uuid },
           storage,
-          ...(passphrase === undefined ? {} : { passphrase }),
+          ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
           journalFolder,
           ...(cache ? { cache } : {}),
         },

@@ -47,8 +47,8 @@ export interface VolumeOptions {
   /** The volume that must be found there; another is refused. */
   readonly expect?: { readonly name: string; readonly uuid: string };
   readonly storage?: StorageChange;
-  /** What the key of an encrypted volume is under. */
-  readonly passphrase?: string;
+  /** What the key of an encrypted volume is under; the first that opens it counts. */
+  readonly passphrases?: readonly string[];
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
   readonly readOnly: boolean;
@@ -225,7 +225,7 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     sessionToken: change?.sessionToken ?? plain.sessionToken,
     name: plain.name,
     shards: plain.shards,
-    encryption: envelopeOf(plain, options.passphrase),
+    encryption: envelopeOf(plain, options.passphrases),
     environment: { ...process.env, ...change?.environment },
     retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
   });

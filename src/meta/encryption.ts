@@ -13,12 +13,15 @@ import { decryptSecrets, encryptSecrets } from './format-secrets.ts';
 
 /**
  * What the objects of a volume are sealed with; undefined where they are not. Secrets of the format as stored or in plain text.
+ * Of several passphrases the first that opens the key counts: while it is rotated, nobody knows which of the two it is under.
  * Throws UserError: `PassphraseMissing`, `PassphraseWrong`, `EncryptionKeyInvalid`, `UnsupportedEncryption`, and as `decryptSecrets`.
  */
-export function envelopeOf(format: Format, passphrase: string | undefined): Envelope | undefined {
+export function envelopeOf(format: Format, passphrases: string | readonly string[] | undefined): Envelope | undefined {
   if (format.encryptKey === '') return undefined;
-  const plain = decryptSecrets(format);
-  return openEnvelope({ key: plain.encryptKey, passphrase, algorithm: plain.encryptAlgo });
+  const { encryptKey: key, encryptAlgo: algorithm } = decryptSecrets(format);
+  const candidates = typeof passphrases === 'string' ? [passphrases] : (passphrases ?? []);
+  const opening = candidates.find((passphrase) => opens(key, passphrase));
+  return openEnvelope({ key, passphrase: opening ?? candidates[0], algorithm });
 }
 
 export interface PassphraseRotation {

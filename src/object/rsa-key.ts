@@ -57,8 +57,8 @@ export function isPassphraseProtected(pem: string): boolean {
 }
 
 /**
- * The key of a volume that is there. Throws UserError: `PassphraseMissing`, `PassphraseWrong` (a damaged key cannot be told
- * from a wrong passphrase), `EncryptionKeyInvalid`.
+ * The key of a volume that is there. Throws UserError: `PassphraseMissing`, `PassphraseWrong` (what a wrong passphrase
+ * leaves cannot be told from a damaged key), `EncryptionKeyInvalid`.
  */
 export function openEncryptionKey(pem: string, passphrase: string | undefined): KeyObject {
   const { sealed, text } = readPem(pem);
@@ -70,13 +70,10 @@ export function openEncryptionKey(pem: string, passphrase: string | undefined): 
   try {
     key = createPrivateKey(sealed ? { key: text, passphrase: passphrase ?? '' } : text);
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? '';
-    if (!sealed) throw invalid(`this one cannot be read (${code})`);
-    // An algorithm that this OpenSSL does not have is no fault of the passphrase.
-    if (/UNSUPPORTED/.test(code)) throw invalid(`this one is encrypted in a way that is not supported here (${code})`);
+    if (!sealed) throw invalid(`this one cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'no reason is told'})`);
     throw new UserError('PassphraseWrong', 'the encryption key does not open with the passphrase that was given', {
       cause,
-      hint: 'Check the passphrase; one that was rotated meanwhile is replaced by the new one. If it is right, the key in the metadata is damaged: restore it from a dump.',
+      hint: 'Check the passphrase; after a rotation only the new one counts. If it is right, the key is damaged or encrypted in an unusual way: try openssl rsa -check on its file.',
     });
   }
   if (key.asymmetricKeyType !== 'rsa') throw invalid(`this one is of type ${key.asymmetricKeyType ?? 'unknown'}`);

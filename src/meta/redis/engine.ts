@@ -264,9 +264,10 @@ export class RedisEngine implements MetaEngine {
     return this.#commitRaw(checks, commands);
   }
 
-  replaceSetting(expected: string, text: string): Promise<boolean> {
+  async replaceSetting(expected: string, text: string): Promise<boolean> {
     const { setting } = this.#keys;
-    return this.#commitRaw([[setting, 'n', expected]], [[setting, 'SET', text]]);
+    // To the script, the empty text means that there is none.
+    return expected !== '' && this.#commitRaw([[setting, 'n', expected]], [[setting, 'SET', text]]);
   }
 
   /** A transaction in the terms of the script. False where a check failed. */
