@@ -1,8 +1,14 @@
 /** Paths of a volume: from a path to its directory, and from a directory to its path. Over an engine, for administration. */
-import { UserError } from '../lib/errors.ts';
+import { systemClock } from '../lib/clock.ts';
+import { FsError, UserError } from '../lib/errors.ts';
 import { type Ino, isTrash, ROOT_INO } from '../lib/int64.ts';
+import { nullLogger } from '../lib/log.ts';
+import { systemRandom } from '../lib/random.ts';
+import { makeNode } from './create.ts';
 import type { MetaEngine } from './engine.ts';
-import { NodeType } from './types.ts';
+import { readSetting, requireNoChangeLog } from './setting.ts';
+import { NodeType, SYSTEM } from './types.ts';
+import { Volume } from './volume.ts';
 
 /** Deeper than any path an application can name. */
 const MAX_DEPTH = 4096;
@@ -49,4 +55,36 @@ export async function pathOf(engine: MetaEngine, ino: Ino): Promise<string | und
     directory = attr.parent;
   }
   return `/${names.join('/')}`;
+}
+
+/** Makes the directories of a path that are not there, root's with mode 755, and counts them for the quotas they lie under. */
+export async function makeDirectories(engine: MetaEngine, path: string): Promise<void> {
+  const { format } = await readSetting(engine);
+  requireNoChangeLog(format);
+  const [clock, random, logger] = [systemClock, systemRandom, nullLogger];
+  const volume = new Volume(engine, format, { clock, random, logger, readOnly: false, callbacks: {} });
+  const node = { type: NodeType.Directory, mode: 0o755, umask: 0, rdev: 0 };
+  let directory: Ino = ROOT_INO;
+  let made = false;
+  for (const name of namesOf(path)) {
+    let found = await engine.lookup(directory, name);
+    if (!found) {
+      if (!made) await volume.reload();
+      try {
+        directory = (await makeNode(volume, SYSTEM, directory, name, node)).ino;
+        made = true;
+        continue;
+      } catch (error) {
+        // Somebody else has just made it.
+        if (!(error instanceof FsError && error.code === 'EEXIST')) throw error;
+        found = await engine.lookup(directory, name);
+      }
+    }
+    if (found?.value.type !== NodeType.Directory)
+      throw new UserError('NotADirectory', `${path} cannot be made: ${name.toString()} is no directory`);
+    directory = found.value.ino;
+  }
+  if (!made) return;
+  await volume.stats.flushAll();
+  await volume.limits.accounts.flush();
 }

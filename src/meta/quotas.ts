@@ -11,7 +11,7 @@ import { FsError, UserError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
-import { pathOf, resolvePath } from './paths.ts';
+import { makeDirectories, pathOf, resolvePath } from './paths.ts';
 import { NO_LIMITS, type QuotaKey, type QuotaLimits, type QuotaRecord, type QuotaUsage } from './quota.ts';
 import { changeSetting, readSetting, requireNoChangeLog } from './setting.ts';
 import { ownerUsage, treeUsage } from './usage.ts';
@@ -50,12 +50,14 @@ export interface QuotaCheck {
 }
 
 export interface SetQuotaOptions {
+  /** Makes the directories of the path that are missing (root's, mode 755). @default false */
+  readonly create?: boolean;
   /** Counts files instead of trusting the statistics of directories. @default false */
   readonly strict?: boolean;
   readonly signal?: AbortSignal;
 }
 
-export interface CheckQuotasOptions extends SetQuotaOptions {
+export interface CheckQuotasOptions extends Omit<SetQuotaOptions, 'create'> {
   /** Only this one. @default all quotas of directories, and all users and groups where these are counted */
   readonly owner?: QuotaOwner;
   /** Writes what was counted. @default false */
@@ -154,7 +156,7 @@ async function compareOwners(
 ): Promise<{ readonly record: QuotaRecord; readonly counted: QuotaUsage; readonly recorded: boolean }[]> {
   const none = { space: 0, inodes: 0 };
   const records = await recordsOf(engine, kind);
-  const known = new Set(records.map(({ quota }) => quota.id as number));
+  const known = new Set<number>(records.map(({ quota }) => quota.id));
   const missing = [...counted.keys()].filter((id) => !known.has(id));
   return [
     ...records.map((record) => ({ record, counted: counted.get(record.quota.id) ?? none, recorded: true })),
@@ -192,6 +194,7 @@ export async function setQuota(
   options: SetQuotaOptions = {},
 ): Promise<Quota> {
   requireLimits(limits);
+  if (options.create && owner.kind === 'directory') await makeDirectories(engine, owner.path);
   const quota = await keyOf(engine, owner);
   const counts = quota.kind === 'directory' ? ('dirStats' as const) : ('userGroupQuota' as const);
   const { before, after } = await changeSetting(engine, (format) => (format[counts] ? format : { ...format, [counts]: true }));

@@ -47,6 +47,7 @@ function setUp(journal?: Journal) {
   let commitError: Error | undefined;
   const meta = {
     newSliceId: async () => ++id,
+    room: () => ({ extend: () => undefined, settle: () => {}, end: () => {} }),
     async writeSlice(_context, _ino, index, position, slice) {
       await Promise.resolve();
       if (commitError) throw commitError;
