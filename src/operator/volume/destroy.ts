@@ -83,6 +83,8 @@ export async function destroy(
     readonly logger: Logger;
     readonly signal: AbortSignal;
     readonly kind: 'redis' | 'sqlite';
+    /** What is of no use without the data, and would be forgotten with the marker. */
+    readonly beforeMarker: () => Promise<void>;
   },
 ): Promise<boolean> {
   const { clock, signal, logger, kind, prove } = options;
@@ -91,6 +93,7 @@ export async function destroy(
   await on('metadata', async () =>
     kind === 'redis' ? emptyRedis(world.url, clock, logger, prove) : (await world.engine()).reset(),
   );
+  await options.beforeMarker();
   await on('storage', () => store.delete(MARKER, signal));
   return true;
 }

@@ -160,6 +160,13 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     return {};
   }
 
+  /** As long as there is data, there is its key; and no longer. */
+  async function removeKeys(volume: JuiceVolume, outcome: SecretsOutcome | undefined, signal: AbortSignal): Promise<void> {
+    const keys = await readKeys(volume, outcome ?? { ok: true, secrets: {} }, [], reader(volume, signal));
+    const { passphraseSecret, keySecret } = keys?.ok ? keys.material : {};
+    for (const secret of [passphraseSecret, keySecret]) if (secret) await removeSecret(secrets, secret, signal);
+  }
+
   async function reconcileDeleted(volume: JuiceVolume, context: ReconcileContext): Promise<ReconcileResult> {
     const { signal, log } = context;
     if (!hasFinalizer(volume, VOLUME_FINALIZER)) return {};
@@ -183,17 +190,14 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
       volume = await writeStatus(volume, { verdicts, uuid, seen, secretNamespaces: 0 }, signal);
       const kind = volume.spec.metadata.sqlite ? 'sqlite' : 'redis';
       try {
-        if (!(await destroy(world, { clock, logger: log, signal, kind, prove }))) return { requeueAfterMs: 1 };
+        const beforeMarker = () => removeKeys(volume, outcome, signal);
+        if (!(await destroy(world, { clock, logger: log, signal, kind, prove, beforeMarker }))) return { requeueAfterMs: 1 };
       } catch (error) {
         if (!(error instanceof StepError)) throw error;
         const failed = summary({ ...error.failure, status: 'False' });
         await writeStatus(volume, { verdicts: failed, uuid, seen, secretNamespaces: 0, keep: isAspect }, signal);
         return after(RETRY_MS);
       }
-      // Last of all: as long as there is data, there is its key.
-      const keys = await readKeys(volume, outcome ?? { ok: true, secrets: {} }, [], reader(volume, signal));
-      const { passphraseSecret, keySecret } = keys?.ok ? keys.material : {};
-      for (const secret of [passphraseSecret, keySecret]) if (secret) await removeSecret(secrets, secret, signal);
       tell(volume, 'Normal', 'Deleted', 'Destroy', `the data of the volume with UUID ${uuid} was deleted`);
     } else {
       const kept = ownKeySecrets(volume);

@@ -245,9 +245,10 @@ export class World implements AsyncDisposable {
 
   /** The store lets us write, read back and delete, as every client will have to. */
   async #tryStore(): Promise<void> {
-    const { random, signal } = this.#options;
+    const { random, signal, volume } = this.#options;
     const store = this.store();
-    const key = `testing/${random.bytes(5).toString('hex')}`;
+    // Always the same: whoever comes after one that was stopped here takes away what it left.
+    const key = `testing/${volume.metadata.uid ?? random.bytes(5).toString('hex')}`;
     const body = random.bytes(TEST_BYTES);
     await store.create(signal);
     await store.put(key, body, signal);
