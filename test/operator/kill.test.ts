@@ -53,6 +53,8 @@ async function fill(): Promise<void> {
   await meta.close();
 }
 
+const byText = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
 const data = (secret: SecretObject | undefined, key: string): string | undefined => {
   const value = secret?.data?.[key];
   return value === undefined ? undefined : Buffer.from(value, 'base64').toString();
@@ -97,7 +99,7 @@ async function outcome(harness: Harness): Promise<unknown> {
   const secrets = (harness.server.objects(Secrets) as SecretObject[]).map(({ metadata, data: held }) => [
     metadata.namespace,
     metadata.name,
-    Object.keys(held ?? {}).toSorted(),
+    Object.keys(held ?? {}).toSorted(byText),
     data({ metadata, data: held } as SecretObject, 'generation'),
   ]);
   const { status } = volume ?? {};
@@ -105,7 +107,7 @@ async function outcome(harness: Harness): Promise<unknown> {
     finalizers: volume?.metadata.finalizers,
     status: status && {
       ...status,
-      conditions: status.conditions?.map(({ type, status: is, reason }) => `${type} ${is} ${reason}`).toSorted(),
+      conditions: status.conditions?.map(({ type, status: is, reason }) => `${type} ${is} ${reason}`).sort(),
       usage: [status.usage?.bytes, status.usage?.inodes],
       credentials: undefined,
       leaks: undefined,
@@ -113,8 +115,8 @@ async function outcome(harness: Harness): Promise<unknown> {
     },
     format: format && { ...format, encryptKey: format.encryptKey === '' ? '' : 'key' },
     quotas,
-    secrets: secrets.toSorted(),
-    objects: readdirSync(folder, { recursive: true }).toSorted(),
+    secrets: secrets.toSorted((a, b) => byText(JSON.stringify(a), JSON.stringify(b))),
+    objects: readdirSync(folder, { recursive: true, encoding: 'utf8' }).toSorted(byText),
   };
   return JSON.parse(JSON.stringify(world).replaceAll(volume?.metadata.uid ?? format?.uuid ?? 'no uid', 'UID')) as unknown;
 }
