@@ -3,13 +3,13 @@
  * as JuiceFS does. Limits that are in no list here and that somebody else set are shown in the status and left alone.
  */
 import { z } from 'zod';
-import { object, quantity, type Rule, text } from './schema.ts';
+import { object, type Rule, text } from './schema.ts';
 
 const MAX_ID = 4_294_967_295;
 const MAX_ENTRIES = 256;
 
 interface Limits {
-  readonly capacity?: string | number | undefined;
+  readonly capacity?: string | undefined;
   readonly inodes?: number | undefined;
 }
 
@@ -19,7 +19,10 @@ const someLimit: Rule<Limits> = {
   holds: (value) => value.capacity !== undefined || value.inodes !== undefined,
 };
 
-const capacity = (description: string) => quantity(description, '1Mi', '4Pi').optional();
+/** From 1M to 7999Ti. A pattern, for a rule on each of hundreds of entries would cost more than the API server allows. */
+const CAPACITY = '^([1-9][0-9]{0,5}(M|Mi|G|Gi)|([1-9][0-9]{0,2}|[1-7][0-9]{3})(T|Ti))$';
+const capacity = (description: string) =>
+  text(`${description} A whole number with M, Mi, G, Gi, T or Ti.`, { max: 8, pattern: CAPACITY }).optional();
 const inodes = (description: string) => z.int().min(1).max(Number.MAX_SAFE_INTEGER).describe(description).optional();
 
 const limits = {

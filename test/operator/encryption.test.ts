@@ -13,7 +13,7 @@ const KEY = 'juicepod-key-datasets';
 const AES = { algorithm: 'AES256GCM' };
 
 function secretOf(harness: Harness, name: string): SecretObject | undefined {
-  return harness.server.peek(Secrets, { namespace: 'data', name }) as SecretObject | undefined;
+  return harness.server.peek(Secrets, { namespace: 'data', name });
 }
 
 function value(harness: Harness, name: string, key: string): string {

@@ -77,7 +77,7 @@ async function invariants(harness: Harness, uuids: Set<string>): Promise<void> {
         return false;
       }
     });
-  const kept = harness.server.peek(Secrets, { namespace: 'data', name: PASSPHRASE }) as SecretObject | undefined;
+  const kept = harness.server.peek(Secrets, { namespace: 'data', name: PASSPHRASE });
   if (harness.volume()) assert.ok(opens([data(kept, 'passphrase'), data(kept, 'previous')]), 'the passphrase of the key is lost');
   for (const secret of harness.secrets()) {
     const { encryption } = configOf(secret) ?? {};
@@ -107,7 +107,7 @@ async function outcome(harness: Harness): Promise<unknown> {
     finalizers: volume?.metadata.finalizers,
     status: status && {
       ...status,
-      conditions: status.conditions?.map(({ type, status: is, reason }) => `${type} ${is} ${reason}`).sort(),
+      conditions: status.conditions?.map(({ type, status: is, reason }) => `${type} ${is} ${reason}`).toSorted(byText),
       usage: [status.usage?.bytes, status.usage?.inodes],
       credentials: undefined,
       leaks: undefined,

@@ -51,7 +51,7 @@ export function nameOf(owner: QuotaOwner): QuotaName {
 }
 
 export function wantedQuotas({ quota }: VolumeSpec): readonly WantedQuota[] {
-  const limits = (entry: { readonly capacity?: string | number | undefined; readonly inodes?: number | undefined }) => ({
+  const limits = (entry: { readonly capacity?: string | undefined; readonly inodes?: number | undefined }) => ({
     capacity: entry.capacity === undefined ? 0 : parseQuantity(entry.capacity),
     inodes: entry.inodes ?? 0,
   });
