@@ -219,7 +219,7 @@ export const volumeSpec = object(
 );
 
 export const volumeStatus = object('What was observed.', {
-  observedGeneration: z.int().min(0).describe('The metadata.generation that was last acted on.').optional(),
+  observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),
   conditions: conditionsSchema('Ready, and what it rests on.').optional(),
   volumeName: text('Name of the JuiceFS volume.', { max: 63 }).optional(),
   uuid: text('UUID of the volume, as its database has it. Once known, a volume with another UUID is never touched.', {

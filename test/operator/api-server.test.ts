@@ -322,6 +322,16 @@ test('a volume becomes ready with the rights of config/rbac alone, is shown by k
   await assert.rejects(kubectl('get', 'secret', 'juicepod-mount-datasets'), /NotFound/);
 });
 
+test('an object that nobody has looked at yet says so, or kstatus would take it for finished', async (t) => {
+  const cluster = server(t);
+  if (!cluster) return;
+  const policy = { apiVersion: 'juicepod.io/v1alpha1', kind: 'JuiceCachePolicy', metadata: { name: 'new', namespace }, spec: {} };
+  for (const object of [volume('new'), policy]) {
+    const made = await cluster.kubectl(['create', '--dry-run=server', '-o', 'json', '-f', '-'], JSON.stringify(object));
+    assert.deepEqual((JSON.parse(made) as { status: unknown }).status, { observedGeneration: -1 });
+  }
+});
+
 test('a Git tool sees no drift: applied again, nothing changes, and a comparison shows nothing', async (t) => {
   const cluster = server(t);
   if (!cluster) return;

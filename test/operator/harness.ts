@@ -4,7 +4,7 @@
  */
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
 import type { JuiceCachePolicy } from '../../src/api/cachepolicy.ts';
-import type { JuiceVolume } from '../../src/api/volume.ts';
+import type { JuiceVolume, VolumeStatus } from '../../src/api/volume.ts';
 import { createClient } from '../../src/kube/client.ts';
 import { keyOf, Namespaces, Secrets } from '../../src/kube/resources.ts';
 import { FakeApiServer } from '../../src/kube/testing/fake-apiserver.ts';
@@ -51,7 +51,7 @@ export interface Harness {
   readonly client: KubeClient;
   readonly events: EventInput[];
   /** Creates a JuiceVolume; defaults are filled in as the API server would. */
-  createVolume(spec: Record<string, unknown>, metadata?: Record<string, unknown>): Promise<void>;
+  createVolume(spec: Record<string, unknown>, metadata?: Record<string, unknown>, status?: VolumeStatus): Promise<void>;
   createPolicy(name: string, spec: Record<string, unknown>): Promise<void>;
   createSecret(name: string, data: Readonly<Record<string, string>>, namespace?: string): Promise<void>;
   createNamespace(name: string, labels?: Readonly<Record<string, string>>): Promise<void>;
@@ -124,14 +124,17 @@ export function createHarness(options: HarnessOptions = {}): Harness {
     frontend,
     client,
     events,
-    async createVolume(spec, metadata = {}) {
+    async createVolume(spec, metadata = {}, status) {
       const object = {
         apiVersion: 'juicepod.io/v1alpha1',
         kind: 'JuiceVolume',
         metadata: { name: NAME, namespace: NAMESPACE, ...metadata },
         spec,
       };
-      await volumes.create(parseJuiceVolume(object) as unknown as Parameters<typeof volumes.create>[0]);
+      const { metadata: made } = await volumes.create(
+        parseJuiceVolume(object) as unknown as Parameters<typeof volumes.create>[0],
+      );
+      if (status) await volumes.applyStatus({ metadata: made, status });
     },
     async createPolicy(name, spec) {
       const object = {
