@@ -176,6 +176,7 @@ export function quotasApplied(volume: JuiceVolume, metadata: MetadataObservation
     };
   if (quotaActions(volume, metadata.quotas).length > 0)
     return { status: 'False', reason: 'Progressing', message: 'limits are about to be set' };
+  if (!volume.spec.quota) return undefined;
   return { status: 'True', reason: 'Succeeded', message: 'the limits of the spec are those of the volume' };
 }
 
