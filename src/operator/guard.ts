@@ -21,7 +21,7 @@ const reads: ReadonlySet<string> = new Set([
   'constructor',
 ]);
 
-/** `before` gets the name of the call, such as `database writeSetting`; what it throws, the call throws. */
+/** All that is guarded answers promises. `before` gets the name of the call, such as `database writeSetting`; what it throws, the call throws. */
 function guard<T extends object>(of: 'database' | 'store', target: T, before: (what: string) => void): T {
   return new Proxy(target, {
     get(object, name) {
@@ -29,7 +29,7 @@ function guard<T extends object>(of: 'database' | 'store', target: T, before: (w
       if (typeof value !== 'function' || typeof name !== 'string') return value;
       const call = value as (...args: readonly unknown[]) => unknown;
       if (reads.has(name) || name.startsWith('scan')) return call.bind(object);
-      return (...args: readonly unknown[]): unknown => {
+      return async (...args: readonly unknown[]): Promise<unknown> => {
         before(`${of} ${name}`);
         return call.apply(object, [...args]);
       };
