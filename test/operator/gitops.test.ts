@@ -40,7 +40,7 @@ function literal(value: unknown): string {
       .join(',')}}`;
   if (typeof value === 'string')
     return `"${[...Buffer.from(value)].map((byte) => `\\${String(byte).padStart(3, '0')}`).join('')}"`;
-  return value === null || value === undefined ? 'nil' : String(value);
+  return typeof value === 'number' || typeof value === 'boolean' ? `${value}` : 'nil';
 }
 
 /** What the rule says of an object, asked of Lua itself. */
