@@ -403,6 +403,8 @@ test('everything of config/default and config/samples is accepted by the API ser
   const manifests = await cluster.kubectl(['kustomize', join(root, 'config', 'default')]);
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '--dry-run=server', '-f', '-'], manifests);
   for (const kind of ['operator', 'webhook']) assert.match(manifests, new RegExp(`name: juicepod-${kind}$`, 'm'));
-  const samples = await cluster.kubectl(['kustomize', join(root, 'config', 'samples')]);
-  await cluster.kubectl(['apply', '--server-side', '--dry-run=server', '-f', '-'], samples);
+  for (const folder of ['samples', 'samples/features']) {
+    const samples = await cluster.kubectl(['kustomize', join(root, 'config', folder)]);
+    await cluster.kubectl(['apply', '--server-side', '--dry-run=server', '-f', '-'], samples);
+  }
 });
