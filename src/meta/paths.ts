@@ -38,7 +38,7 @@ export async function resolvePath(engine: MetaEngine, path: string): Promise<Ino
 /** The name of a node in its directory, undefined where it has none there. */
 async function nameIn(engine: MetaEngine, parent: Ino, ino: Ino): Promise<string | undefined> {
   for await (const batch of engine.scanEntries(parent, ENTRIES_PER_READ))
-    for (const { name, value } of batch) if (value.ino === ino) return name.toString();
+    for (const { name, ino: child } of batch) if (child === ino) return name.toString();
   return undefined;
 }
 

@@ -23,9 +23,9 @@ async function* entriesOf(
   const listed = new Listed();
   for await (const batch of engine.scanEntries(directory, ENTRIES_PER_READ)) {
     signal?.throwIfAborted();
-    const fresh = batch.filter(({ name }) => listed.isNew(name));
-    const attrs = await engine.nodes(fresh.map((entry) => entry.value.ino));
-    for (const [at, attr] of attrs.entries()) if (attr) yield { ino: fresh[at]?.value.ino as Ino, attr };
+    const fresh = listed.fresh(batch);
+    const attrs = await engine.nodes(fresh.map((entry) => entry.ino));
+    for (const [at, attr] of attrs.entries()) if (attr) yield { ino: fresh[at]?.ino as Ino, attr };
   }
 }
 
@@ -73,7 +73,7 @@ export async function treeUsage(
       if (links <= 2) continue;
       const listed = new Listed();
       for await (const batch of engine.scanEntries(directory, ENTRIES_PER_READ))
-        for (const { name, value } of batch) if (value.type === NodeType.Directory && listed.isNew(name)) waiting.push(value.ino);
+        for (const { ino, type } of listed.fresh(batch)) if (type === NodeType.Directory) waiting.push(ino);
     }
   }
   return { space, inodes };

@@ -5,7 +5,19 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { inScratch, refuses, refusesInJson, run, succeeds } from './command.ts';
 
-const COMMANDS = ['format', 'mount', 'umount', 'status', 'info', 'inject', 'play', 'operator', 'webhook', 'hold'] as const;
+const COMMANDS = [
+  'format',
+  'config',
+  'mount',
+  'umount',
+  'status',
+  'info',
+  'inject',
+  'play',
+  'operator',
+  'webhook',
+  'hold',
+] as const;
 
 test('--help names every command, and each command explains itself', async () => {
   const all = await succeeds(['--help']);
