@@ -73,6 +73,10 @@ test('a secret that JuiceFS encrypted is read (golden vector), and one of ours i
 test('a removed or foreign secret is refused by name and not shown', () => {
   const base = { ...newFormat({ name: 'abc', bucket: '/b' }, random), keyEncrypted: true };
   assert.throws(() => decryptSecrets({ ...base, secretKey: 'removed' }), failsWith('SecretRemoved', /SecretKey/));
+  assert.throws(
+    () => decryptSecrets({ ...base, encryptKey: 'removed' }),
+    (error) => failsWith('SecretRemoved', /EncryptKey/)(error) && /keep-secret-key/.test((error as UserError).hint ?? ''),
+  );
   const other = encryptSecrets({ ...base, keyEncrypted: false, uuid: 'other', secretKey: 'x' }, random);
   assert.throws(() => decryptSecrets({ ...other, uuid: base.uuid }), failsWith('SecretUnreadable', /SecretKey/));
   assert.throws(() => decryptSecrets({ ...base, secretKey: 'AAAA' }), failsWith('SecretUnreadable', /SecretKey/));

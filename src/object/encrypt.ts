@@ -35,8 +35,9 @@ class Scratch {
   }
 }
 
-/** The store with what is in its objects encrypted. Closing it closes the store. */
-export function encrypted(store: ObjectStore, envelope: Envelope): ObjectStore {
+/** The store with what is in its objects encrypted; without an envelope, the store itself. Closing it closes the store. */
+export function encrypted(store: ObjectStore, envelope: Envelope | undefined): ObjectStore {
+  if (!envelope) return store;
   const scratch = new Scratch();
 
   /** Decrypts an object into `into`, or into a new buffer. */

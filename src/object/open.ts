@@ -62,6 +62,5 @@ export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
     raw = sharded(Array.from({ length: shards }, (_, index) => openBucket(options, bucket.replace('%d', String(index)))));
   } else raw = openBucket(options, bucket);
   const retry = { ...(options.clock ? { clock: options.clock } : {}), ...options.retry };
-  const store = withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry);
-  return options.encryption ? encrypted(store, options.encryption) : store;
+  return encrypted(withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry), options.encryption);
 }

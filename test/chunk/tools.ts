@@ -36,7 +36,7 @@ export function open(
 ): ChunkStore {
   const reached = withRetry(withFaults(objects, plan), { retries: 4, baseMs: 1, maxMs: 20 });
   return openChunkStore({
-    objects: encryption ? encrypted(reached, encryption) : reached,
+    objects: encrypted(reached, encryption),
     blockSize: BLOCK,
     uuid: UUID,
     clock: hasty,

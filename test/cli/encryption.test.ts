@@ -1,10 +1,13 @@
 /** Encrypted volumes on the command line: made, mounted, rotated, refused; and no passphrase or key is ever shown. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { formatMountConfig, type MountConfig } from '../../src/api/mount.ts';
 import { cannotMount, fuseMounts, startMount } from '../mounted.ts';
-import { commandLines, inScratch, refuses, refusesInJson, run, succeeds } from './command.ts';
+import { bin, commandLines, inScratch, refuses, refusesInJson, run, succeeds, until } from './command.ts';
 
 const keys = join(import.meta.dirname, '../golden/keys');
 const sealed = join(keys, 'rsa-pkcs8-aes256.pem');
@@ -62,6 +65,79 @@ test('an encrypted volume is mounted with its passphrase, and goes on while that
         assert.doesNotMatch(output, /golden-pass|n3xt-s3cr3t|PRIVATE KEY/, `output ${index}`);
     });
 });
+
+test(
+  'the client of a pod takes the passphrase from volume.json, and while it is rotated tries both',
+  { skip: cannotMount },
+  async () => {
+    await inScratch(async (folder) => {
+      const path = (name: string): string => join(folder, name);
+      const url = `sqlite3://${path('meta.db')}`;
+      const { format } = JSON.parse(
+        await succeeds(
+          ['format', url, 'vol-a', '--bucket', path('objects'), '--encrypt-rsa-key', sealed, '--output', 'json'],
+          given(PASS),
+        ),
+      ) as { format: { UUID: string } };
+      const target = path('mnt');
+      const configure = (encryption?: MountConfig['encryption']): void =>
+        writeFileSync(
+          path('volume.json'),
+          formatMountConfig({ name: 'vol-a', uuid: format.UUID, metaUrl: url, ...(encryption ? { encryption } : {}) }),
+        );
+      const mounts = [{ id: '0', volume: 'default/vol-a', config: path('volume.json'), target, subPath: '', readOnly: false }];
+      const times = { attrTTL: 1, entryTTL: 1, dirEntryTTL: 1, negativeTTL: 0 };
+      const limits = { bufferMiB: 300, readaheadMiB: 32, maxUploads: 20, maxDownloads: 200 };
+      writeFileSync(path('plan.json'), JSON.stringify({ version: 1, mounts, ...times, ...limits, logLevel: 'info' }));
+
+      let log = '';
+      const processes: ChildProcess[] = [];
+      const start = (...args: string[]): ChildProcess => {
+        const child = spawn(bin, args, { env: { ...process.env, JFS_RSA_PASSPHRASE: PASS }, stdio: ['ignore', 'pipe', 'pipe'] });
+        processes.push(child);
+        for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => (log += data.toString()));
+        return child;
+      };
+      const end = async (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        const ended = new Promise((done) => child.once('exit', done));
+        child.kill(signal);
+        await ended;
+      };
+      const client = async (): Promise<ChildProcess> => {
+        const serving = (): number => log.split('"serving"').length;
+        const before = serving();
+        const child = start('mount', '--plan', path('plan.json'), '--socket', path('hold.sock'));
+        // Not by a look at the mount point: without a client it would stop this process.
+        await until('the client serves, or ends', () => serving() > before || child.exitCode !== null);
+        return child;
+      };
+      try {
+        start('hold', '--socket', path('hold.sock'), '--mount', target);
+        await until('the holder is there', () => existsSync(path('hold.sock')));
+        // A pod's volumes have a passphrase each: what lies in the environment is none of theirs.
+        configure();
+        assert.equal((await client()).exitCode, 1);
+        assert.match(log, /under a passphrase, and none was given/);
+        configure({ passphrase: NEXT });
+        assert.equal((await client()).exitCode, 1);
+        configure({ passphrase: NEXT, previous: PASS });
+        const first = await client();
+        writeFileSync(join(target, 'file'), 'written before');
+        await succeeds(['rotate-passphrase', url], given(PASS, NEXT));
+        await end(first, 'SIGKILL');
+        await client();
+        assert.equal(readFileSync(join(target, 'file'), 'utf8'), 'written before');
+        writeFileSync(join(target, 'file'), 'written after');
+        assert.equal(readFileSync(join(target, 'file'), 'utf8'), 'written after');
+      } finally {
+        for (const child of processes.toReversed()) await end(child, 'SIGTERM');
+      }
+      assert.deepEqual(fuseMounts(folder), []);
+      assert.doesNotMatch(log, /golden-pass|n3xt-s3cr3t|PRIVATE KEY/);
+    });
+  },
+);
 
 test('a passphrase is rotated from a file or the environment; once it is, there is nothing to do', async () => {
   await inScratch(async (folder) => {
@@ -132,5 +208,40 @@ test('encryption that cannot be is refused before anything is made', async () =>
     await succeeds(format());
     await refuses(format('--encrypt-rsa-key', clear), /is there already, and it is not encrypted/, given());
     await refusesInJson(format('--encrypt-rsa-key', clear), 'EncryptionFixed', given());
+  });
+});
+
+test('a program that reads a file whose objects were tampered with is told EIO', { skip: cannotMount }, async () => {
+  await inScratch(async (folder) => {
+    const url = `sqlite3://${join(folder, 'meta.db')}`;
+    const objects = join(folder, 'objects');
+    await succeeds(
+      ['format', url, 'vol-a', '--bucket', objects, '--encrypt-rsa-key', sealed, '--block-size', '64K'],
+      given(PASS),
+    );
+    const options = { mount: ['--cache-dir', 'memory'], ...given(PASS) };
+    const content = Buffer.alloc(200_000, 'content ');
+    {
+      await using mounted = await startMount(url, join(folder, 'mnt'), folder, options);
+      for (const name of ['whole', 'changed']) writeFileSync(join(mounted.folder, name), content);
+    }
+    const blocks = readdirSync(join(objects, 'vol-a/chunks/0/0')).toSorted();
+    assert.equal(blocks.length, 8);
+    // The third block of the second file.
+    const block = join(objects, 'vol-a/chunks/0/0', blocks.findLast((name) => name.includes('_2_')) ?? '');
+    const bytes = readFileSync(block);
+    bytes[bytes.length - 100]! ^= 1;
+    writeFileSync(block, bytes);
+    await using mounted = await startMount(url, join(folder, 'mnt'), folder, options);
+    assert.ok((await readFile(join(mounted.folder, 'whole'))).equals(content));
+    const file = await open(join(mounted.folder, 'changed'));
+    // A read that begins before the block may end there; one in it has nothing to give.
+    for (const offset of [131_072, 196_607])
+      await assert.rejects(file.read(Buffer.alloc(100), 0, 100, offset), { code: 'EIO' }, `at ${offset}`);
+    for (const offset of [70_000, 197_000]) {
+      const { buffer } = await file.read(Buffer.alloc(1000), 0, 1000, offset);
+      assert.ok(buffer.equals(content.subarray(offset, offset + 1000)), 'the blocks beside it are still read');
+    }
+    await file.close();
   });
 });
