@@ -77,8 +77,9 @@ test('whatever the spec was before, and wherever it was stopped, the volume ends
           ['Directory /theirs', 77],
         ]);
         let status: VolumeStatus | undefined;
-        for (const [spec, stop] of history) {
-          status = reconcile(volume(spec, status), world, stop).status;
+        // Stopped again and again, the spec changing meanwhile; then once not.
+        for (const [spec, stop] of history) status = reconcile(volume(spec, status), world, stop).status;
+        for (const spec of [history.at(-1)?.[0], undefined]) {
           const settled = reconcile(volume(spec, status), world);
           status = settled.status;
           const wanted = wantedQuotas(settled.spec).filter(({ name }) => name !== '/gone');
