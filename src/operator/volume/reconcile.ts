@@ -39,7 +39,7 @@ import { allowedNamespaces, type NamespaceInfo } from './namespaces.ts';
 import type { Observation } from './observation.ts';
 import { claims } from './quotas.ts';
 import { resolveSecrets, type SecretObject, type SecretsOutcome } from './secrets.ts';
-import { nextStatus, sameStatus, type StatusInput, transitions } from './status.ts';
+import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
 
@@ -97,7 +97,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
   async function applyStatus(volume: JuiceVolume, status: VolumeStatus, signal: AbortSignal): Promise<JuiceVolume> {
     const { name, namespace = 'default', uid } = volume.metadata;
     const metadata = { name, namespace, ...(uid === undefined ? {} : { uid }) };
-    return volumes.applyStatus({ metadata, status }, { fieldManager: fieldManagers.volume, signal });
+    return withOwnStatus(await volumes.applyStatus({ metadata, status }, { fieldManager: fieldManagers.volume, signal }));
   }
 
   async function writeStatus(volume: JuiceVolume, input: StatusInput, signal: AbortSignal): Promise<JuiceVolume> {
@@ -290,8 +290,9 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const { signal } = context;
     const conflict = conflictOf(found);
     // The finalizer comes before anything is written outside the cluster.
-    const kept = conflict ? found : await addFinalizer(volumes, found, VOLUME_FINALIZER, signal);
-    if (!kept) return undefined;
+    const finalized = conflict ? found : await addFinalizer(volumes, found, VOLUME_FINALIZER, signal);
+    if (!finalized) return undefined;
+    const kept = withOwnStatus(finalized);
     const claimed = conflict ? undefined : claims(kept);
     const volume = claimed ? await applyStatus(kept, claimed, signal) : kept;
     const outcome = conflict ? undefined : await resolveSecrets(volume.spec, reader(volume, signal));
@@ -355,8 +356,9 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
 
   return async (key, context) => {
     // Read live: deciding on an old status could format twice.
-    const volume = await volumes.find(refFromKey(key), context.signal);
-    if (!volume) return undefined;
+    const found = await volumes.find(refFromKey(key), context.signal);
+    if (!found) return undefined;
+    const volume = withOwnStatus(found);
     const scoped = { ...context, log: context.log.child({ volume: keyOf(volume) }) };
     if (volume.spec.suspend) return reconcileSuspended(volume, context.signal);
     try {

@@ -1,7 +1,7 @@
 /** The status of a JuiceVolume from what was seen, and the events that its changes are worth. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { annotations } from '../../api/group.ts';
-import type { Condition } from '../../api/conditions.ts';
+import type { Condition, ConditionType } from '../../api/conditions.ts';
 import { keySecretName, passphraseSecretName } from '../../api/names.ts';
 import { formatBytes } from '../../api/units.ts';
 import { type JuiceVolume, type VolumeStatus, volumeNameOf } from '../../api/volume.ts';
@@ -15,6 +15,49 @@ import { managedCapacity } from './target.ts';
 
 /** Usage that did not change is written again after so long, so that `observedAt` says something. */
 const USAGE_REFRESH_MS = 10 * 60_000;
+
+/** What this controller writes of a volume's status; other controllers write other members and conditions. */
+const members = [
+  'observedGeneration',
+  'volumeName',
+  'uuid',
+  'storage',
+  'usage',
+  'capacity',
+  'quotas',
+  'encryption',
+  'sessions',
+  'credentials',
+  'leaks',
+  'mountSecrets',
+  'lastHandledReconcileAt',
+] as const satisfies readonly (keyof VolumeStatus)[];
+const conditionTypes: ReadonlySet<string> = new Set<ConditionType>([
+  'Ready',
+  'SecretsResolved',
+  'MetadataReachable',
+  'MetadataDurable',
+  'StorageReachable',
+  'Formatted',
+  'EncryptionReady',
+  'QuotasApplied',
+  'QuotaExceeded',
+  'CredentialsCurrent',
+  'CachePolicyResolved',
+  'Suspended',
+  'DeletionUnconfirmed',
+  'Reconciling',
+  'Stalled',
+]);
+
+/** The volume with that part of its status which is this controller's: what it compares, and what it writes again. */
+export function withOwnStatus(volume: JuiceVolume): JuiceVolume {
+  const { status } = volume;
+  if (!status) return volume;
+  const conditions = status.conditions?.filter(({ type }) => conditionTypes.has(type));
+  const own = Object.fromEntries(members.filter((each) => status[each] !== undefined).map((each) => [each, status[each]]));
+  return { ...volume, status: { ...own, ...(conditions ? { conditions } : {}) } as VolumeStatus };
+}
 
 export interface StatusInput {
   readonly verdicts: readonly (Verdict & { readonly type: string })[];
