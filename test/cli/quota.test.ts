@@ -67,10 +67,17 @@ test('the settings of a volume are shown, and changed where they are named', asy
     const shown = await succeeds(['config', url]);
     assert.equal((JSON.parse(shown) as { SecretKey: string }).SecretKey, 'removed');
     const changed = await json<{ changed: string[]; format: Record<string, unknown> }>([
-      ...['config', url, '--capacity', '2T', '--inodes', '5000', '--trash-days', '3'],
-      ...['--upload-limit', '200', '--download-limit', '1.5G', '--user-group-quota', '--dir-stats=true'],
+      'config',
+      url,
+      '--capacity=2T',
+      '--inodes=5000',
+      '--trash-days=3',
+      '--upload-limit=200',
+      '--download-limit=1.5G',
+      '--user-group-quota',
+      '--dir-stats=true',
     ]);
-    assert.deepEqual(changed.changed, [...['Capacity', 'Inodes', 'UploadLimit', 'DownloadLimit', 'TrashDays', 'UserGroupQuota']]);
+    assert.deepEqual(changed.changed, ['Capacity', 'Inodes', 'UploadLimit', 'DownloadLimit', 'TrashDays', 'UserGroupQuota']);
     const { Capacity, Inodes, TrashDays, UploadLimit, DownloadLimit, UserGroupQuota } = changed.format;
     assert.deepEqual(
       [Capacity, Inodes, TrashDays, UploadLimit, DownloadLimit, UserGroupQuota],
@@ -151,8 +158,7 @@ test(
         });
         await succeeds(['config', url, '--capacity', '3M']);
         await succeeds(['quota', 'delete', url, '--path', '/a']);
-        let refused: string | undefined;
-        await until('the quota is gone and the volume is full', () => (refused = fill()) === 'ENOSPC');
+        await until('the quota is gone and the volume is full', () => fill() === 'ENOSPC');
         assert.equal(written, 3 * 1024 * 1024 - 64 * 1024);
         truncateSync(path, 0);
         assert.equal(

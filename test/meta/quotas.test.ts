@@ -7,9 +7,11 @@ import { test, type TestContext } from 'node:test';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import type { QuotaKey } from '../../src/meta/quota.ts';
 import { checkQuotas, getQuota, listQuotas, removeQuota, setQuota, setVolumeLimits } from '../../src/meta/quotas.ts';
+import { readFormat } from '../../src/meta/open.ts';
+import { VolumeMeta } from '../../src/meta/meta.ts';
 import { changeSetting } from '../../src/meta/setting.ts';
 import { CHUNK_SIZE, type Meta, RenameFlag, SYSTEM } from '../../src/meta/types.ts';
-import { type Database, describeEngines } from './engines.ts';
+import { type Database, describeEngines, openUrl } from './engines.ts';
 import { fails, name, openVolume, ROOT_USER, type TestVolume, user } from './volume.ts';
 
 const BLOCK = 4096;
@@ -484,6 +486,53 @@ describeEngines('limits and quotas', (database: Database) => {
     const { after } = await changeSetting(engine, (format) => format);
     assert.equal(after.inodes, 10);
     assert.ok(after.trashDays > 0);
+  });
+
+  test('quotas cost no round trip, but for the first look up the tree', async (t) => {
+    const { volume, a } = await volumeWith(t);
+    /** The calls to the engine that each operation of a client makes when it knows the tree. */
+    const costs = async (names: readonly string[]): Promise<readonly string[]> => {
+      const calls: string[] = [];
+      const counted = new Proxy(await openUrl(volume.url), {
+        get(target, key) {
+          const member: unknown = Reflect.get(target, key, target);
+          if (typeof member !== 'function') return member;
+          return (...args: unknown[]): unknown => {
+            calls.push(String(key));
+            return (member as (...all: unknown[]) => unknown).apply(target, args);
+          };
+        },
+      });
+      const format = await readFormat(counted);
+      assert.ok(format);
+      const meta = new VolumeMeta(counted, format, { ...SLOW, backgroundJobs: false });
+      await meta.newSession('/mnt');
+      let found: string[] = [];
+      for (const round of names) {
+        let file = ROOT_INO;
+        const work: readonly (() => Promise<unknown>)[] = [
+          async () => (file = await create(meta, a, round)),
+          () => meta.writeSlice(SYSTEM, file, 0, 0, { id: Number(round) + 1000, size: 3 * BLOCK }, 1n),
+          () => meta.truncate(ROOT_USER, file, 8 * BLOCK),
+          () => meta.rename(ROOT_USER, a, name(round), ROOT_INO, name(round), 0),
+          () => meta.link(ROOT_USER, file, a, name(`${round} again`)),
+        ];
+        found = [];
+        for (const each of work) {
+          calls.length = 0;
+          await each();
+          found.push(calls.join(' '));
+        }
+      }
+      await meta.close();
+      return found;
+    };
+    const without = await costs(['1', '2']);
+    assert.deepEqual(without, ['commit', 'commit', 'commit', 'commit', 'commit']);
+    await setQuota(volume.engine, directory('/a'), { inodes: 100 });
+    await setQuota(volume.engine, directory('/'), { inodes: 100 });
+    await setQuota(volume.engine, { kind: 'user', uid: 7 }, { inodes: 100 });
+    assert.deepEqual(await costs(['3', '4']), without);
   });
 
   test('a large file in one chunk after the other is charged as it grows', async (t) => {
