@@ -131,6 +131,18 @@ export function program(quiet = false): Command {
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
     .option('--max-downloads <count>', 'downloads at once', '200')
+    .option(
+      '--writeback',
+      'write to the cache directory first and upload afterwards; others cannot read what is not uploaded yet',
+    )
+    .option('--upload-delay <time>', 'with --writeback: how long data stays in the cache directory before it is uploaded', '0s')
+    .option(
+      '--staging-size <size>',
+      'with --writeback: bytes that may wait there; more is uploaded directly (default: the cache size)',
+    )
+    .option('--upload-limit <Mbps>', 'uploads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--download-limit <Mbps>', 'downloads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
@@ -142,9 +154,11 @@ export function program(quiet = false): Command {
   juicepod
     .command('umount')
     .summary('unmount a volume')
-    .description('Unmounts a volume after everything written is stored.')
+    .description(
+      'Unmounts a volume after everything written is stored, or with --writeback in the cache directory, where the next mount finds it.',
+    )
     .argument('<MOUNTPOINT>')
-    .option('-f, --flush', 'wait until the client has ended')
+    .option('-f, --flush', 'with --writeback: first wait until everything is uploaded')
     .option('--force', 'unmount although files are open; programs that use them get errors')
     .addOption(output())
     .action(run(async (options, mountPoint = '') => (await import('./umount.ts')).umountCommand(mountPoint, options)));
