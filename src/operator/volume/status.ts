@@ -56,7 +56,7 @@ export function withOwnStatus(volume: JuiceVolume): JuiceVolume {
   if (!status) return volume;
   const conditions = status.conditions?.filter(({ type }) => conditionTypes.has(type));
   const own = Object.fromEntries(members.filter((each) => status[each] !== undefined).map((each) => [each, status[each]]));
-  return { ...volume, status: { ...own, ...(conditions ? { conditions } : {}) } as VolumeStatus };
+  return { ...volume, status: { ...own, ...(conditions ? { conditions } : {}) } };
 }
 
 export interface StatusInput {
