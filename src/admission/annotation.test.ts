@@ -114,6 +114,12 @@ test('each mistake is refused with the part at fault', () => {
     ['[{name: a, mountPath: /a, containers: [x, x]}]', /containers names "x" twice/],
     ['[{name: a, mountPath: /a, containers: [X]}]', /must hold container names; found "X"/],
     ['[{name: a, mountPath: /a, subPath: /x}]', /subPath "\/x" must be relative to the volume's root; write "x"/],
+    ['[{name: a, mountPath: /a, owner: "1:1"}]', /owner is of the directory that subPath names/],
+    ['[{name: a, mountPath: /a, subPath: x, readOnly: true, permissions: "0700"}]', /a read-only mount never does/],
+    ['[{name: a, mountPath: /a, subPath: x, owner: root}]', /owner "root" is not "user:group" in numbers/],
+    ['[{name: a, mountPath: /a, subPath: x, owner: "1:4294967295"}]', /write for example "1000:1000"/],
+    ['[{name: a, mountPath: /a, subPath: x, permissions: "0888"}]', /"0888" are not octal/],
+    ['[{name: a, mountPath: /a, subPath: x, permissions: 0770}]', /permissions must be a string/],
     ['[{name: a, mountPath: /a, subPath: ../x}]', /must not contain "\.\."/],
     ['[{name: a, mountPath: /a, subPath: x//y}]', /write "x\/y"/],
     ['[{name: a, mountPath: /a, cachePolicy: X}]', /cachePolicy "X" is not a resource name/],
@@ -203,4 +209,13 @@ test('any text is either read or refused with an AnnotationError', () => {
     }),
     { numRuns: 3000 },
   );
+});
+
+test('owner and permissions of a directory become numbers; one of them brings the other', () => {
+  const directoryOf = (members: string): unknown =>
+    parseVolumes(`[{name: a, mountPath: /a, subPath: x, ${members}}]`)[0]?.directory;
+  assert.deepEqual(directoryOf('owner: "1000:2000", permissions: "0770"'), { uid: 1000, gid: 2000, mode: 0o770 });
+  assert.deepEqual(directoryOf('owner: "1000:2000"'), { uid: 1000, gid: 2000, mode: 0o755 });
+  assert.deepEqual(directoryOf('permissions: "2775"'), { uid: 0, gid: 0, mode: 0o2775 });
+  assert.equal(directoryOf('readOnly: true'), undefined);
 });

@@ -10,7 +10,9 @@
  */
 import { Buffer } from 'node:buffer';
 import { parseDocument } from 'yaml';
+import type { PlanDirectory } from '../api/plan.ts';
 import { UserError } from '../lib/errors.ts';
+import { directoryOf } from './directory.ts';
 
 /** The longest annotation that is parsed, bytes of UTF-8. (The API server allows 256 KiB for all annotations of an object.) */
 export const MAX_ANNOTATION_BYTES = 64 * 1024;
@@ -27,7 +29,7 @@ const MAX_TOKENS = 4096;
 
 const EXAMPLE = 'datasets=/data:ro,checkpoints=/ckpt';
 const FORM = `Accepted: name=/path or name=/path:ro, separated by commas (${EXAMPLE}), or a YAML list of {name, mountPath}`;
-const FIELDS = ['name', 'mountPath', 'subPath', 'readOnly', 'containers', 'cachePolicy'] as const;
+const FIELDS = ['name', 'mountPath', 'subPath', 'readOnly', 'containers', 'cachePolicy', 'owner', 'permissions'] as const;
 
 /** One volume that a pod asks for. */
 export interface VolumeRequest {
@@ -39,6 +41,8 @@ export interface VolumeRequest {
   /** Directory inside the volume, without leading slash; '' is the volume's root. */
   readonly subPath: string;
   readonly readOnly: boolean;
+  /** How the directory `subPath` is made where it is missing. */
+  readonly directory?: PlanDirectory;
   /** Names of containers or init containers; undefined: all. */
   readonly containers: readonly string[] | undefined;
   /** Name of a JuiceCachePolicy in the pod's namespace. */
@@ -225,7 +229,17 @@ function listEntry(value: unknown, where: string): VolumeRequest {
   if (typeof readOnly !== 'boolean') return fail(at, `readOnly must be true or false; found ${kindOf(readOnly)}`);
   const cachePolicy = text('cachePolicy');
   if (cachePolicy !== undefined) checkResourceName(cachePolicy, 'cachePolicy', at);
-  return { ...volume, mountPath, subPath, readOnly, containers: containersOf(entry['containers'], at), cachePolicy };
+  const made = { owner: text('owner'), permissions: text('permissions'), subPath, readOnly };
+  const directory = directoryOf(made, (what) => fail(at, what));
+  return {
+    ...volume,
+    mountPath,
+    subPath,
+    readOnly,
+    ...(directory ? { directory } : {}),
+    containers: containersOf(entry['containers'], at),
+    cachePolicy,
+  };
 }
 
 function checkEffort(text: string): void {

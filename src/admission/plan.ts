@@ -191,7 +191,7 @@ function layOut(resolved: readonly Resolved[], namespace: string) {
       secret = secrets.push(mountSecretName(homeOf(volume), volume.metadata.name, namespace)) - 1;
       secretOf.set(reference, secret);
     }
-    const key = JSON.stringify([reference, request.subPath, request.readOnly]);
+    const key = JSON.stringify([reference, request.subPath, request.readOnly, request.directory]);
     let mount = mountOf.get(key);
     if (mount === undefined) {
       const id = String(mountOf.size);
@@ -201,6 +201,7 @@ function layOut(resolved: readonly Resolved[], namespace: string) {
         config: `${secretRoot(secret)}/volume.json`,
         target: `${MOUNT_ROOT}/${id}`,
         subPath: request.subPath,
+        ...(request.directory ? { directory: request.directory } : {}),
         readOnly: request.readOnly,
       };
       mountOf.set(key, mount);

@@ -23,7 +23,7 @@ test('parseJuiceVolume() fills in every default', () => {
     storage: file,
     format: { blockSize: '4Mi', compression: 'None', trashRetention: '24h' },
     access: { allowedNamespaces: { from: 'Same' }, readOnly: false },
-    client: { logLevel: 'info' },
+    client: { logLevel: 'info', rollout: { strategy: 'OnNewPods', maxUnavailable: 1, timeout: '5m', paused: false } },
     reclaimPolicy: 'Retain',
     suspend: false,
   });

@@ -20,6 +20,7 @@ const plan: Plan = {
       config: '/etc/juicepod/volumes/1/volume.json',
       target: '/juicepod/mnt/1',
       subPath: 'a/b',
+      directory: { uid: 1000, gid: 1000, mode: 0o770 },
       readOnly: false,
     },
   ],
@@ -70,6 +71,17 @@ const bad: readonly [string, unknown, RegExp][] = [
     { ...plan, mounts: [plan.mounts[0], { ...plan.mounts[1], target: '/juicepod/mnt/0' }] },
     /mounts\[\]\.target/,
   ],
+  [
+    'an owner that is none',
+    { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: -1, gid: 0, mode: 0 } }] },
+    /directory\.uid/,
+  ],
+  [
+    'a mode that is none',
+    { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: 1, gid: 1, mode: 0o10000 } }] },
+    /directory\.mode/,
+  ],
+  ['half an owner', { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: 1, mode: 0o700 } }] }, /directory\.gid/],
   ['a way out of the volume', { ...plan, mounts: [{ ...plan.mounts[0], subPath: 'a/../..' }] }, /mounts\[0\]\.subPath/],
   [
     'a relative target',

@@ -15,7 +15,17 @@ export interface PlanMount {
   readonly target: string;
   /** Directory inside the volume that is mounted; empty for the whole volume. No leading slash. */
   readonly subPath: string;
+  /** How the directory `subPath` is made where it is missing. Absent: for everybody to write into. */
+  readonly directory?: PlanDirectory;
   readonly readOnly: boolean;
+}
+
+/** Owner and mode of a directory that is made. */
+export interface PlanDirectory {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits, at most 0o7777. */
+  readonly mode: number;
 }
 
 export interface Plan {
@@ -89,6 +99,17 @@ export function isSubPath(path: string): boolean {
   return INSIDE.test(path);
 }
 
+function directoryOf(value: unknown, where: string): PlanDirectory {
+  const raw = object(value, where);
+  const whole = (name: string, max: number): number => {
+    const found = raw[name];
+    return Number.isInteger(found)
+      ? number(found, `${where}.${name}`, 0, max, 0)
+      : fail(`${where}.${name}`, 'a whole number', found);
+  };
+  return { uid: whole('uid', 2 ** 32 - 2), gid: whole('gid', 2 ** 32 - 2), mode: whole('mode', 0o7777) };
+}
+
 function mount(value: unknown, where: string): PlanMount {
   const raw = object(value, where);
   if (raw['readOnly'] !== undefined && typeof raw['readOnly'] !== 'boolean')
@@ -99,6 +120,7 @@ function mount(value: unknown, where: string): PlanMount {
     config: string(raw['config'], `${where}.config`, ABSOLUTE, 'an absolute path'),
     target: string(raw['target'], `${where}.target`, ABSOLUTE, 'an absolute path'),
     subPath: string(raw['subPath'] ?? '', `${where}.subPath`, INSIDE, 'a relative path without . and ..'),
+    ...(raw['directory'] === undefined ? {} : { directory: directoryOf(raw['directory'], `${where}.directory`) }),
     readOnly: raw['readOnly'] === true,
   };
 }

@@ -20,6 +20,7 @@ import { parseDuration, parseQuantity } from './units.ts';
 import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients.ts';
 import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
 import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
+import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
 
 /** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
 export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
@@ -188,6 +189,7 @@ const client = object('The client in the pods.', {
     limits: resourceMap('What the container may use at most.'),
   }).optional(),
   logLevel: choice('How much the client logs.', ['debug', 'info', 'warn', 'error']).default('info'),
+  rollout: rolloutSpec.prefault({}),
 });
 
 export const volumeSpec = object(
@@ -241,6 +243,7 @@ export const volumeStatus = object('What was observed.', {
   mountSecrets: object('Secrets with what a client needs.', {
     namespaces: z.int().min(0).describe('How many namespaces have one.'),
   }).optional(),
+  rollout: rolloutStatus.optional(),
   lastHandledReconcileAt: text('The value of the annotation juicepod.io/reconcile-at that was last acted on.', {
     max: 256,
   }).optional(),

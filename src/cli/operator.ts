@@ -11,12 +11,16 @@ export async function operatorCommand(raw: Readonly<Record<string, unknown>>): P
     readonly namespace: string;
     readonly metricsPort: string;
     readonly logLevel: LogLevel;
+    readonly clientImage?: string;
+    readonly allowImage?: readonly string[];
   };
   await runOperator({
     client: connect({ fieldManager: 'juicepod-operator', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
     namespace: options.namespace,
     port: portOf(options.metricsPort, '--metrics-port'),
     log: createLogger({ level: options.logLevel, json: true }),
+    ...(options.clientImage ? { clientImage: options.clientImage } : {}),
+    ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
     signal: endingSignal(),
   });
 }

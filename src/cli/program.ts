@@ -233,6 +233,27 @@ export function program(quiet = false): Command {
     .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
 
   juicepod
+    .command('upgrade')
+    .summary('bring an image of the client into running pods, one after the other')
+    .description(
+      'Changes the image of the client in the running pods of JuiceVolumes and waits for each until it serves again; programs see a pause and no error. Stops at the first pod whose client does not come back, and gives that one its former image again.',
+    )
+    .argument('[VOLUME...]', 'JuiceVolumes of the namespace (default: all)')
+    .option('--image <image>', 'the image (default: what the volume says in spec.client.image)')
+    .option('-n, --namespace <name>', 'namespace of the volumes (default: that of the kubeconfig)')
+    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, or the pod’s own account)')
+    .option('--max-unavailable <count>', 'clients that may be restarting at the same time', '1')
+    .option('--timeout <duration>', 'how long a client may take until it serves again', '5m')
+    .option('--retry', 'begin again with pods that failed')
+    .option('--dry-run', 'show what would be done')
+    .addOption(output())
+    .action(
+      run(async (options, volumes) =>
+        (await import('./upgrade.ts')).upgradeCommand(volumes as unknown as readonly string[], options),
+      ),
+    );
+
+  juicepod
     .command('play')
     .summary('run an annotated pod on this machine, without a cluster')
     .description(
@@ -248,6 +269,8 @@ export function program(quiet = false): Command {
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
+    .option('--client-image <image>', 'image that the webhook gives to clients, for roll-outs where a volume names none')
+    .option('--allow-image <prefix...>', 'as that of the webhook, for roll-outs into pods of other namespaces')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./operator.ts')).operatorCommand(options)));
 

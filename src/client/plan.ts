@@ -32,15 +32,19 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
     const override = config.storage ?? {};
+    const readOnly = mount.readOnly || config.readOnly === true;
     return {
-      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
+      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly, nonEmpty: true, onTop: true },
       volume: {
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },
         storage: { ...override, environment: storeEnvironment(override) },
+        configFile: mount.config,
+        ...(config.generation === undefined ? {} : { generation: config.generation }),
         ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),
         subPath: mount.subPath,
-        readOnly: mount.readOnly,
+        ...(mount.directory ? { directory: mount.directory } : {}),
+        readOnly,
         xattr: true,
         hideInternal: true,
         attrTimeout: plan.attrTTL,

@@ -8,18 +8,21 @@ import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
-import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
-import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
-import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
 import { redactUrl } from '../meta/url.ts';
-import { openObjectStore } from '../object/open.ts';
+import { encrypted } from '../object/encrypt.ts';
+import { openSingleAttempts } from '../object/open.ts';
+import { withRetry } from '../object/retry.ts';
+import type { ObjectStore } from '../object/store.ts';
+import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
@@ -27,21 +30,12 @@ import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
+import { findRoot } from './root.ts';
+import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
 const RETRY_WARNING_MS = 10_000;
-
-/** How the store is reached where not as the volume's setting says. */
-export interface StorageChange {
-  readonly storage?: string;
-  readonly bucket?: string;
-  readonly accessKey?: string;
-  readonly secretKey?: string;
-  readonly sessionToken?: string;
-  /** More for the store's environment (region, addressing). */
-  readonly environment?: Readonly<Record<string, string>>;
-}
 
 export interface VolumeOptions {
   readonly metaUrl: string;
@@ -49,10 +43,16 @@ export interface VolumeOptions {
   /** The volume that must be found there; another is refused. */
   readonly expect?: { readonly name: string; readonly uuid: string };
   readonly storage?: StorageChange;
+  /** The volume.json that these came from; what it says later is taken into use while the volume is mounted. */
+  readonly configFile?: string;
+  /** Names the credentials above, for those who look at sessions. */
+  readonly generation?: string;
   /** What the key of an encrypted volume is under; the first that opens it counts. */
   readonly passphrases?: readonly string[];
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
+  /** How `subPath` is made where it is missing. @default for everybody to write into, as JuiceFS does */
+  readonly directory?: { readonly uid: number; readonly gid: number; readonly mode: number };
   readonly readOnly: boolean;
   readonly xattr: boolean;
   readonly hideInternal: boolean;
@@ -109,9 +109,14 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const engine = await openEngine(options.metaUrl, { logger, existing: true });
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const onRefused = (): void => background.renewal?.lookAtFile();
+  const engine = await openEngine(options.metaUrl, {
+    logger,
+    existing: true,
+    ...(options.configFile === undefined ? {} : { onRefused }),
+  });
   const lost = Promise.withResolvers<string>();
-  const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
   let meta: VolumeMeta | undefined;
   let chunks: ChunkStore | undefined;
   try {
@@ -122,7 +127,10 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       });
     checkExpected(format, options);
     const limits = new VolumeLimits(options.limits, format);
-    chunks = openChunks(format, options, limits, logger);
+    const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
+      background.renewal?.refused(refusal, signal),
+    );
+    chunks = openChunks(format, options, limits, store, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       readOnly: options.readOnly,
@@ -133,11 +141,31 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index),
         lost: (reason) => lost.resolve(reason),
-        formatChanged: () => meta && limits.follow(meta.format),
+        formatChanged: () => {
+          limits.follow(current.format);
+          background.renewal?.settingsChanged(current.format);
+        },
       },
+    });
+    const current = meta;
+    background.renewal = new Renewal({
+      ...options,
+      engine,
+      store,
+      openStore,
+      format,
+      storage: options.storage,
+      onSwitch: (generation) =>
+        void current.describeSession(generation).catch((error: unknown) => {
+          logger.warn('the session could not be told of the new credentials', { error: messageOf(error) });
+        }),
+      clock: systemClock,
+      random: systemRandom,
+      logger,
     });
     return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
   } catch (error) {
+    await background.renewal?.close();
     await chunks?.close();
     await (meta ? meta.close() : engine.close()).catch(() => {});
     throw error;
@@ -151,11 +179,12 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor },
+  background: { compactor?: Compactor; renewal?: Renewal },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume } = options;
-  const sid = await meta.newSession(options.mountPoint, resume);
+  const { renewal } = background;
+  const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
   await chunks.ready;
@@ -164,7 +193,7 @@ async function serveVolume(
   const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
-  const root = await findRoot(meta, options.subPath, options.readOnly);
+  const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
     meta: limits.overMeta(meta),
@@ -177,10 +206,12 @@ async function serveVolume(
       ...stats.figures(),
       ...chunks.stats(),
       ...processFigures(),
+      credentials_switches: renewal?.report.Switches ?? 0,
+      credentials_refused: renewal?.report.Problem ? 1 : 0,
       fuse_open_handlers: vfs.openHandles,
       uptime: (performance.now() - started) / 1000,
     }),
-    config: () => configOf(format, limits, options, sid),
+    config: () => ({ ...configOf(format, limits, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
     dirEntryTimeout: options.dirEntryTimeout,
@@ -209,6 +240,7 @@ async function serveVolume(
       await vfs.flushAll();
       vfs.close();
       await compactor.close();
+      await renewal?.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
       if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });
@@ -227,10 +259,10 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
     );
 }
 
-function openChunks(format: Format, options: VolumeOptions, limits: VolumeLimits, logger: Logger): ChunkStore {
+/** The store as settings and options say, making single attempts. */
+function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
   const plain = decryptSecrets(format);
-  const { storage: change, cache } = options;
-  const objects = openObjectStore({
+  return openSingleAttempts({
     storage: change?.storage ?? plain.storage,
     bucket: change?.bucket ?? plain.bucket,
     accessKey: change?.accessKey ?? plain.accessKey,
@@ -238,16 +270,29 @@ function openChunks(format: Format, options: VolumeOptions, limits: VolumeLimits
     sessionToken: change?.sessionToken ?? plain.sessionToken,
     name: plain.name,
     shards: plain.shards,
-    encryption: envelopeOf(plain, options.passphrases),
     environment: { ...process.env, ...change?.environment },
-    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger, limits) },
   });
+}
+
+function openChunks(
+  format: Format,
+  options: VolumeOptions,
+  limits: VolumeLimits,
+  store: ObjectStore,
+  logger: Logger,
+): ChunkStore {
+  const { cache } = options;
+  const patient = withRetry(store, {
+    ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
+    onRetry: retryWarnings(logger, limits),
+  });
+  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
   return openChunkStore({
     objects: limits.overStore(objects),
-    blockSize: plain.blockSize * 1024,
-    compression: plain.compression || 'none',
-    hashPrefix: plain.hashPrefix,
-    uuid: plain.uuid,
+    blockSize: format.blockSize * 1024,
+    compression: format.compression || 'none',
+    hashPrefix: format.hashPrefix,
+    uuid: format.uuid,
     disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
@@ -284,26 +329,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
   }
 }
 
-/** The inode of the directory that is the root of the mount; made where it is missing, unless the mount is read-only. */
-async function findRoot(meta: Meta, subPath: string, readOnly: boolean): Promise<Ino> {
-  let ino: Ino = ROOT_INO;
-  let walked = '';
-  for (const name of subPath.split('/').filter((part) => part !== '')) {
-    walked += `/${name}`;
-    const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
-      // As JuiceFS and Kubernetes do: the directory is made. Whoever may use it decides its owner and mode from then on.
-      if (!readOnly && toErrno(error) === errno.ENOENT) return meta.mkdir(SYSTEM, ino, Buffer.from(name), 0o777, 0);
-      throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
-        hint: 'The mount is read-only, so it cannot be made. Make it first, or correct the path.',
-      });
-    });
-    if (entry.attr.type !== NodeType.Directory)
-      throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
-    ino = entry.ino;
-  }
-  return ino;
-}
-
 function processFigures(): Record<string, number> {
   const { rss } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
@@ -311,7 +336,7 @@ function processFigures(): Record<string, number> {
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
-function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): unknown {
+function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {

@@ -219,12 +219,20 @@ export interface MetaEngine {
 
   /** A new session id (the counter only). */
   newSessionId(): Promise<number>;
-  /** Writes or renews the session; `info` is the JSON, written only where there is none. */
-  putSession(sid: number, expire: number, info: string): Promise<void>;
+  /** Writes or renews the session; `info` is the JSON, written only where there is none, or with `replace`. */
+  putSession(sid: number, expire: number, info: string, replace?: boolean): Promise<void>;
   sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]>;
   sustained(sid: number): Promise<readonly Ino[]>;
   /** Releases the locks of a session and removes its record (its sustained inodes must be gone). */
   removeSession(sid: number): Promise<void>;
+  /**
+   * Proves the credentials of a metadata URL (and of `environment`) for the same database, beside the connection in use; the
+   * answer makes the engine go on with them. Throws UserError. Absent where there are none.
+   */
+  renew?(
+    url: string,
+    options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
+  ): Promise<() => Promise<void>>;
   /** Deletes everything of the volume. Only `destroy` and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;

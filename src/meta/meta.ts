@@ -101,9 +101,13 @@ export class VolumeMeta implements Meta {
     return this.#volume.format;
   }
 
-  async newSession(mountPoint: string, resume?: number): Promise<number> {
+  describeSession(generation: string | undefined): Promise<void> {
+    return this.#session.describe(generation);
+  }
+
+  async newSession(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
-    const sid = await this.#session.start(mountPoint, resume);
+    const sid = await this.#session.start(mountPoint, resume, generation);
     await Promise.all([volume.stats.used(), volume.limits.load()]);
     if (volume.format.enableAcl)
       volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {

@@ -131,9 +131,11 @@ export interface Meta {
 
   /**
    * Registers this client (unless read-only) and starts heartbeat and background jobs. `resume` is the session of an earlier
-   * client of the same mount, whose open files and locks this one goes on with.
+   * client of the same mount, whose open files and locks this one goes on with. `generation` names the credentials in use.
    */
-  newSession(mountPoint: string, resume?: number): Promise<number>;
+  newSession(mountPoint: string, resume?: number, generation?: string): Promise<number>;
+  /** Tells others in the session which credentials are in use from now on. */
+  describeSession(generation: string | undefined): Promise<void>;
   /**
    * After a take-over, when every file that is still open has been opened again: the files without a name that the earlier client
    * kept are deleted with their last close, or now where nobody has them open.

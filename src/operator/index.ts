@@ -19,6 +19,7 @@ import type { Logger } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies } from './cachepolicy/reconcile.ts';
+import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
 import { policyKeys, volumeIndexes, YES } from './volume/indexes.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
@@ -35,6 +36,10 @@ export interface OperatorOptions {
   readonly port?: number;
   readonly log?: Logger;
   readonly backends?: Backends;
+  /** The image that the webhook gives to clients, for roll-outs where a volume names none. */
+  readonly clientImage?: string;
+  /** Prefixes of images that a volume may choose for pods of other namespaces. @default none */
+  readonly allowedImages?: readonly string[];
   readonly clock?: Clock;
   readonly random?: Random;
   /** Ends the operator: reconciles are finished, the Lease is released. */
@@ -71,8 +76,13 @@ function volumeMetrics(registry: Registry, volumes: () => Iterable<JuiceVolume>)
 /** Adds both controllers to a manager. */
 export function addControllers(
   manager: Manager,
-  { backends, clock, random }: { readonly backends: Backends; readonly clock: Clock; readonly random: Random },
+  options: Pick<OperatorOptions, 'clientImage' | 'allowedImages'> & {
+    readonly backends: Backends;
+    readonly clock: Clock;
+    readonly random: Random;
+  },
 ): void {
+  const { backends, clock, random } = options;
   const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes });
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true });
@@ -126,6 +136,21 @@ export function addControllers(
     }),
     sources: [forKind(policies, generationChanged), watches(volumes, policyKeys, generationChanged)],
   });
+  manager.controller({
+    name: 'rollout',
+    concurrency: 2,
+    reconcile: rolloutReconciler({
+      client: manager.client,
+      resource: JuiceVolumes,
+      volumes: volumes.store,
+      events: manager.events('juicepod.io/rollout'),
+      standardImage: options.clientImage,
+      allowedImages: options.allowedImages ?? [],
+      clock,
+      random,
+    }),
+    sources: [forKind(volumes, meant)],
+  });
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
@@ -160,7 +185,7 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
     metrics,
     ...(options.leaderElection === false ? {} : { leader: { namespace, name: LEASE, identity } }),
   });
-  addControllers(manager, { backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
+  addControllers(manager, { ...options, backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
   const server =
     options.port === undefined ? undefined : await serveHealth({ health: manager.health, metrics, port: options.port });
   log.info('operator starts', { server: client.server, namespace, identity });

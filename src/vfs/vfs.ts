@@ -261,6 +261,7 @@ export class Vfs implements FileSystem {
     }
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
+    if (this.#options.readOnly) throw new FsError('EROFS');
     const writer = this.#files.writer(file);
     const wait = this.#room(writer) ?? writer.admit(offset + data.length, file.length);
     if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, file, offset, data, killSuidGid, wait);

@@ -286,6 +286,11 @@ describeEngines('the engine seam', (database: Database) => {
         { sid: 2, expire: 200, info: '{}' },
       ],
     );
+    await engine.putSession(2, 400, '{"Version":"next"}', true);
+    assert.deepEqual(
+      (await engine.sessions()).find(({ sid }) => sid === 2),
+      { sid: 2, expire: 400, info: '{"Version":"next"}' },
+    );
     await engine.removeSession(1);
     assert.deepEqual(
       (await engine.sessions()).map(({ sid }) => sid),

@@ -19,7 +19,9 @@ import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseSliceField } from './keys.ts';
+import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
+import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
@@ -317,12 +319,12 @@ export class RedisEngine implements MetaEngine {
     return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
   }
 
-  async putSession(sid: number, expire: number, info: string): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
     await this.#commitRaw(
       [],
       [
         [this.#keys.sessions, 'ZADD', expire, sid],
-        [this.#keys.sessionInfos, 'HSETNX', sid, info],
+        [this.#keys.sessionInfos, replace ? 'HSET' : 'HSETNX', sid, info],
       ],
     );
   }
@@ -359,6 +361,15 @@ export class RedisEngine implements MetaEngine {
         [this.#keys.sessions, 'ZREM', sid],
       ],
     );
+  }
+
+  async renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    const parsed = parseMetaUrl(url, options.environment);
+    const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
+    return async () => {
+      if (parsed.kind === 'redis') this.#listing?.adopt(parsed);
+      await take();
+    };
   }
 
   async reset(): Promise<void> {

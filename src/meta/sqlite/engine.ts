@@ -259,9 +259,10 @@ class SqliteEngine implements MetaEngine {
     return numberAt(row, 0);
   }
 
-  async putSession(sid: number, expire: number, info: string): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
     const { connection, sql } = this.#tables;
-    await connection.whenFree(() => connection.transaction(() => connection.run(sql.putSession, sid, expire, Buffer.from(info))));
+    const statement = replace ? sql.replaceSession : sql.putSession;
+    await connection.whenFree(() => connection.transaction(() => connection.run(statement, sid, expire, Buffer.from(info))));
   }
 
   async sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]> {

@@ -132,6 +132,8 @@ export function statementsOf(prefix: string) {
     sustained: `SELECT ${ino('inode')} FROM ${t('sustained')} WHERE sid = ? ORDER BY id`,
     putSession: `INSERT INTO ${t('session2')} (sid, expire, info) VALUES (?,?,?)
       ON CONFLICT (sid) DO UPDATE SET expire = excluded.expire, info = COALESCE(info, excluded.info)`,
+    replaceSession: `INSERT INTO ${t('session2')} (sid, expire, info) VALUES (?,?,?)
+      ON CONFLICT (sid) DO UPDATE SET expire = excluded.expire, info = excluded.info`,
     sessions: `SELECT sid, expire, ${raw('info')} FROM ${t('session2')} ORDER BY sid`,
     removeSession: `DELETE FROM ${t('session2')} WHERE sid = ?`,
     removeFlocks: `DELETE FROM ${t('flock')} WHERE sid = ?`,

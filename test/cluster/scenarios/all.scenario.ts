@@ -5,6 +5,8 @@
 import { after, before, test } from 'node:test';
 import { admission } from './admission.ts';
 import { failover } from './failover.ts';
+import { rollout } from './rollout.ts';
+import { rotation } from './rotation.ts';
 import { sharing } from './sharing.ts';
 import { createWorld, type World } from './world.ts';
 
@@ -24,7 +26,7 @@ before(
 
 after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...failover])
+for (const scenario of [...sharing, ...admission, ...failover, ...rotation, ...rollout])
   test(scenario.name, { timeout: 600_000 }, async () => {
     if (!world) throw new Error('there is no cluster to run on');
     try {
