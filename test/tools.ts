@@ -56,6 +56,7 @@ const packages: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   iptables: 'iptables',
   busybox: 'busybox-static',
+  'lua5.4': 'lua5.4',
 };
 
 function aptInstall(names: readonly string[]): void {

@@ -72,7 +72,7 @@ export const cachePolicySpec = object('What the client keeps, and how far it rea
 ]);
 
 export const cachePolicyStatus = object('What was observed.', {
-  observedGeneration: z.int().min(0).describe('The metadata.generation that was last acted on.').optional(),
+  observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),
   conditions: conditionsSchema('Ready: the policy is accepted.').optional(),
   usedBy: z.int().min(0).describe('How many JuiceVolumes name this policy.').optional(),
 });

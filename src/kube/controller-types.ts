@@ -215,6 +215,8 @@ export interface ManagerOptions {
 export interface Manager {
   /** Writes through it check leadership first (where there is a leader). Reconcilers use this one. */
   readonly client: KubeClient;
+  /** Throws NotLeadingError unless this process is sure to lead: for writes outside the API server. */
+  assertLeading(): void;
   readonly metrics: Registry;
   /** A reflector that the manager runs, shared by those who ask with the same resource and selectors and no own options. */
   reflector<T extends KubeObject>(

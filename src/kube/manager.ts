@@ -114,6 +114,7 @@ export function createManager(options: ManagerOptions): Manager {
 
   const manager: Manager = {
     client,
+    assertLeading: () => leader?.assertLeading(),
     metrics,
     health,
     reflector<T extends KubeObject>(

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { Gauge, Registry } from 'prom-client';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
-import { labels, MANAGED_BY } from '../api/group.ts';
+import { annotations, labels, MANAGED_BY } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { connect } from '../kube/client.ts';
 import { findCondition } from '../kube/conditions.ts';
@@ -13,17 +13,18 @@ import { serveHealth } from '../kube/health.ts';
 import { createManager } from '../kube/manager.ts';
 import { keyOf, Namespaces, Secrets } from '../kube/resources.ts';
 import { annotationsChanged, anyOf, forKind, generationChanged, labelsChanged, watches } from '../kube/source.ts';
-import type { KubeClient, KubeObject, Manager } from '../kube/types.ts';
+import type { KubeClient, KubeObject, Manager, Predicate } from '../kube/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { cachePolicyReconciler, JuiceCachePolicies, policyKeys } from './cachepolicy/reconcile.ts';
+import { cachePolicyReconciler, JuiceCachePolicies } from './cachepolicy/reconcile.ts';
 import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
 import { addSweep } from './sweep/reconcile.ts';
+import { policyKeys, volumeIndexes, YES } from './volume/indexes.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
-import { type SecretObject, secretNames } from './volume/secrets.ts';
+import type { SecretObject } from './volume/secrets.ts';
 
 export interface OperatorOptions {
   /** @default the cluster this process runs in, else the kubeconfig */
@@ -83,17 +84,17 @@ export function addControllers(
   },
 ): void {
   const { backends, clock, random } = options;
-  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes);
+  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes });
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true });
   // Names only: what is in the Secrets of others is read live, when it is needed, and not kept.
   const secrets = manager.reflector(Secrets, { metadataOnly: true, transform: bare });
+  // The label is on mount Secrets alone: keys and passphrases that the operator made are not kept in memory either.
   const mountSecrets = manager.reflector<SecretObject>(Secrets, {
-    labelSelector: `${labels.managedBy}=${MANAGED_BY}`,
+    labelSelector: `${labels.managedBy}=${MANAGED_BY},${labels.volumeUid}`,
     indexes: { volumeUid: ({ metadata }) => [metadata.labels?.[labels.volumeUid] ?? ''] },
   });
-  const volumeKeys = (matches: (volume: JuiceVolume) => boolean): string[] =>
-    [...volumes.store.values()].filter(matches).map(keyOf);
+  const byIndex = (index: keyof typeof volumeIndexes, value: string): string[] => volumes.store.byIndex(index, value).map(keyOf);
   // Status alone does not count, or every write of ours would bring the next reconcile.
   const meant = anyOf(generationChanged, annotationsChanged);
 
@@ -102,28 +103,27 @@ export function addControllers(
     reconcile: volumeReconciler({
       client: manager.client,
       volumes: volumes.store,
+      policies: policies.store,
       namespaces: namespaces.store,
       mountSecrets: mountSecrets.store,
       events: manager.events('juicepod.io/volume'),
       backends,
+      prove: () => manager.assertLeading(),
       clock,
       random,
     }),
     sources: [
       forKind(volumes, meant),
       // A volume that goes away, or gets its UUID, may end somebody's conflict.
-      watches(
-        volumes,
-        (gone) => (gone.metadata.deletionTimestamp === undefined ? [] : volumeKeys(({ status }) => isConflict(status))),
-        meant,
-      ),
-      watches(secrets, ({ metadata }) =>
-        volumeKeys((volume) => volume.metadata.namespace === metadata.namespace && secretNames(volume.spec).has(metadata.name)),
-      ),
-      watches(mountSecrets, ({ metadata }) =>
-        volumeKeys((volume) => volume.metadata.uid === metadata.labels?.[labels.volumeUid]),
-      ),
-      watches(namespaces, () => volumeKeys(({ spec }) => spec.access.allowedNamespaces.from !== 'Same'), labelsChanged),
+      watches(volumes, (gone) => (gone.metadata.deletionTimestamp === undefined ? [] : byIndex('conflict', YES)), meant),
+      watches(secrets, (secret) => byIndex('secret', keyOf(secret))),
+      watches(mountSecrets, ({ metadata }) => {
+        const key = metadata.annotations?.[annotations.volume];
+        const volume = key === undefined ? undefined : volumes.store.get(key);
+        return volume && volume.metadata.uid === metadata.labels?.[labels.volumeUid] ? [keyOf(volume)] : [];
+      }),
+      watches(namespaces, () => byIndex('granting', YES), labelsChanged),
+      watches(policies, (policy) => byIndex('policy', keyOf(policy)), existenceChanged),
     ],
   });
   manager.controller({
@@ -156,9 +156,8 @@ export function addControllers(
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
-function isConflict(status: JuiceVolume['status']): boolean {
-  return findCondition(status?.conditions, 'Ready')?.reason === 'Conflict';
-}
+/** Passes additions and deletions. */
+const existenceChanged: Predicate<KubeObject> = ({ type }) => type !== 'updated';
 
 /** Keeps what tells that a Secret changed, and nothing else: there may be very many. */
 function bare(object: KubeObject): KubeObject {
