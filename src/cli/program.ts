@@ -159,6 +159,7 @@ export function program(quiet = false): Command {
     .summary('run the operator')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'look after these namespaces only, separated by commas (default: all)')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./operator.ts')).operatorCommand(options)));
@@ -168,6 +169,7 @@ export function program(quiet = false): Command {
     .summary('run the admission webhook')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'own namespace', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'know volumes of these namespaces only, separated by commas (default: all)')
     .option('--image <image>', 'image of the sidecars')
     .addOption(
       new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
@@ -178,7 +180,8 @@ export function program(quiet = false): Command {
       'images that volumes of other namespaces may choose for the client start with one of these',
     )
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
-    .option('--tls-cert <file>', 'certificate, instead of own ones')
+    .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
+    .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./webhook.ts')).webhookCommand(options)));

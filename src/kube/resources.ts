@@ -15,6 +15,7 @@ export const StatefulSets = kind('apps', 'v1', 'StatefulSet', 'statefulsets');
 export const Jobs = kind('batch', 'v1', 'Job', 'jobs');
 export const Leases = kind('coordination.k8s.io', 'v1', 'Lease', 'leases');
 export const Events = kind('events.k8s.io', 'v1', 'Event', 'events');
+export const SelfSubjectReviews = kind('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', false);
 export const CustomResourceDefinitions = kind(
   'apiextensions.k8s.io',
   'v1',
