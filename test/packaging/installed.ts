@@ -25,7 +25,7 @@ export interface Installed extends AsyncDisposable {
   /** A client as that account; closed with the rest. */
   clientOf(account: string): Promise<KubeClient>;
   /** Runs kubectl as the administrator; answers what it says, whatever comes of it. */
-  attempt(args: readonly string[], input?: string): Promise<{ readonly ok: boolean; readonly output: string }>;
+  readonly attempt: (args: readonly string[], input?: string) => Promise<{ readonly ok: boolean; readonly output: string }>;
 }
 
 /** Asks ten times a second, for half a minute. */
