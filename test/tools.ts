@@ -56,6 +56,8 @@ const packages: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   iptables: 'iptables',
   busybox: 'busybox-static',
+  zsh: 'zsh',
+  fish: 'fish',
 };
 
 function aptInstall(names: readonly string[]): void {
