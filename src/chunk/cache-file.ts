@@ -180,7 +180,18 @@ function trailerBytes(path: string, fd: number, length: number): number {
   return wanted;
 }
 
+/** One read of a disk is bound by its latency: long ones are made as several at once. */
+const SPLIT = 1024 * 1024;
+
 async function readFully(fd: number, target: Buffer, offset: number, what: string): Promise<void> {
+  if (target.length <= SPLIT) return readPart(fd, target, offset, what);
+  const parts: Promise<void>[] = [];
+  for (let at = 0; at < target.length; at += SPLIT) parts.push(readPart(fd, target.subarray(at, at + SPLIT), offset + at, what));
+  // All must have ended before the buffer is somebody else's.
+  for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
+}
+
+async function readPart(fd: number, target: Buffer, offset: number, what: string): Promise<void> {
   let done = 0;
   while (done < target.length) {
     const { bytesRead } = await readAsync(fd, target, done, target.length - done, offset + done);

@@ -20,6 +20,10 @@ export interface EntryValue {
   readonly ino: Ino;
 }
 
+export interface NamedEntry extends EntryValue {
+  readonly name: Buffer;
+}
+
 /**
  * How much of a node a decision rests on: everything; what tells who may do what (everything but times, link count,
  * length and rdev); or only that there is one.
@@ -170,7 +174,7 @@ export interface MetaEngine {
    * Names of a directory in batches of about `batch`; a name may come twice (Redis HSCAN; the caller sorts that out), none
    * is left out that is there from beginning to end. Memory does not grow with the directory.
    */
-  scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]>;
+  scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]>;
   nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]>;
   /** Chunk indexes of a file that have a list (only asked for where there are very many). */
   scanChunks(ino: Ino): AsyncIterable<number>;

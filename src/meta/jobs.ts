@@ -65,10 +65,10 @@ export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<
 export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = (volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR) * 1000;
   for await (const batch of volume.engine.scanEntries(TRASH_INO, 1000)) {
-    for (const { name, value } of batch) {
+    for (const { name, ino, type } of batch) {
       const hour = hourOf(name.toString());
-      if (hour === undefined || hour >= before || value.type !== NodeType.Directory) continue;
-      await empty(volume, SYSTEM, value.ino, signal);
+      if (hour === undefined || hour >= before || type !== NodeType.Directory) continue;
+      await empty(volume, SYSTEM, ino, signal);
       try {
         await rmdir(volume, SYSTEM, TRASH_INO, name, false);
       } catch (error) {

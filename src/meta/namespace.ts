@@ -1,7 +1,7 @@
 /** Finding, listing and opening nodes: lookup, getattr, readdir, open, release. */
 import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash, ROOT_INO, TRASH_INO } from '../lib/int64.ts';
-import type { EntryValue } from './engine.ts';
+import type { NamedEntry } from './engine.ts';
 import { isDots, isTrashName, MAX_NAME } from './names.ts';
 import { inTrash, MAY_EXECUTE, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
 import { deleteSustained } from './remove.ts';
@@ -68,16 +68,33 @@ export async function readlink(volume: Volume, ctx: Context, ino: Ino): Promise<
   throw new FsError('EINVAL', 'not a symbolic link');
 }
 
-/** Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. */
+/**
+ * Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. Within one batch no name comes
+ * twice, so the first batch (often the only one) is looked through when a second one comes.
+ */
 class Listed {
-  readonly #names = new Set<string>();
+  #first: readonly Named[] | undefined;
+  #names: Set<string> | undefined;
 
-  isNew(name: Buffer): boolean {
-    const key = name.toString('latin1');
-    if (this.#names.has(key)) return false;
-    if (this.#names.size < LIST_MEMORY) this.#names.add(key);
+  fresh<T extends Named>(batch: readonly T[]): readonly T[] {
+    if (!this.#first) {
+      this.#first = batch;
+      return batch;
+    }
+    this.#names ??= new Set(this.#first.map(({ name }) => name.toString('latin1')));
+    return batch.filter(({ name }) => this.#isNew(name.toString('latin1')));
+  }
+
+  #isNew(name: string): boolean {
+    const names = this.#names!;
+    if (names.has(name)) return false;
+    if (names.size < LIST_MEMORY) names.add(name);
     return true;
   }
+}
+
+interface Named {
+  readonly name: Buffer;
 }
 
 /** Attributes of several nodes in one round trip; undefined for those that are not there. */
@@ -87,34 +104,36 @@ export async function attributes(volume: Volume, inos: readonly Ino[]): Promise<
   return attrs;
 }
 
-async function withAttrs(
-  volume: Volume,
-  parent: Ino,
-  batch: readonly { readonly name: Buffer; readonly value: EntryValue }[],
-): Promise<DirEntry[]> {
-  const attrs = await volume.engine.nodes(batch.map((entry) => entry.value.ino));
-  return batch.map(({ name, value }, index) => {
+async function withAttrs(volume: Volume, parent: Ino, batch: readonly NamedEntry[]): Promise<DirEntry[]> {
+  const attrs = await volume.engine.nodes(batch.map((entry) => entry.ino));
+  return batch.map(({ name, ino, type }, index) => {
     const attr = attrs[index];
     if (attr) {
-      volume.seen(value.ino, attr);
-      volume.guesses.setEntry(parent, name, value);
+      volume.seen(ino, attr);
+      volume.guesses.setEntry(parent, name, { ino, type });
     }
-    return { name, ino: value.ino, type: value.type, attr };
+    return { name, ino, type, attr };
   });
 }
 
 export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
-  const directory = await getattr(volume, ctx, ino);
-  if (directory.type !== NodeType.Directory) throw new FsError('ENOTDIR');
-  requireAccess(ctx, directory, MAY_READ | (withAttr ? MAY_EXECUTE : 0));
-  const listed = new Listed();
-  for await (const batch of volume.engine.scanEntries(ino, LIST_BATCH)) {
-    ctx.signal?.throwIfAborted();
-    const fresh = batch.filter((entry) => listed.isNew(entry.name));
-    if (fresh.length === 0) continue;
-    yield withAttr
-      ? await withAttrs(volume, ino, fresh)
-      : fresh.map(({ name, value }) => ({ name, ino: value.ino, type: value.type, attr: undefined }));
+  const batches = volume.engine.scanEntries(ino, LIST_BATCH)[Symbol.asyncIterator]();
+  try {
+    // Both in one round trip.
+    const [directory, first] = await Promise.allSettled([getattr(volume, ctx, ino), batches.next()]);
+    if (directory.status === 'rejected') throw directory.reason;
+    if (directory.value.type !== NodeType.Directory) throw new FsError('ENOTDIR');
+    requireAccess(ctx, directory.value, MAY_READ | (withAttr ? MAY_EXECUTE : 0));
+    if (first.status === 'rejected') throw first.reason;
+    const listed = new Listed();
+    for (let next = first.value; !next.done; next = await batches.next()) {
+      ctx.signal?.throwIfAborted();
+      const fresh = listed.fresh(next.value);
+      if (fresh.length === 0) continue;
+      yield withAttr ? await withAttrs(volume, ino, fresh) : fresh;
+    }
+  } finally {
+    await batches.return?.();
   }
 }
 

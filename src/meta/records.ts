@@ -17,7 +17,8 @@ export const NODE_OWNER_END = 11;
 export const NODE_PARENT_OFFSET = 63;
 
 const FIELDS = 71;
-const ENTRY = 9;
+/** Length of a directory entry's value. */
+export const ENTRY = 9;
 export const SLICE_RECORD = 24;
 const DELAYED_RECORD = 12;
 

@@ -185,11 +185,11 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
 /** Removes everything in a directory, for ever; for the contents of the trash. `signal` ends it between two names. */
 export async function empty(volume: Volume, ctx: Context, directory: Ino, signal?: AbortSignal): Promise<void> {
   for await (const batch of volume.engine.scanEntries(directory, 1000)) {
-    for (const { name, value } of batch) {
+    for (const { name, ino, type } of batch) {
       signal?.throwIfAborted();
       try {
-        if (value.type === NodeType.Directory) {
-          if (value.ino !== TRASH_INO) await empty(volume, ctx, value.ino, signal);
+        if (type === NodeType.Directory) {
+          if (ino !== TRASH_INO) await empty(volume, ctx, ino, signal);
           await rmdir(volume, ctx, directory, name, false);
         } else await unlink(volume, ctx, directory, name, false);
       } catch (error) {

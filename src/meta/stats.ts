@@ -162,7 +162,7 @@ export class Stats {
     if (attr?.type !== NodeType.Directory) return;
     let stat = zero;
     for await (const batch of this.#engine.scanEntries(ino, ENTRIES_PER_READ)) {
-      const attrs = await this.#engine.nodes(batch.map((entry) => entry.value.ino));
+      const attrs = await this.#engine.nodes(batch.map((entry) => entry.ino));
       for (const each of attrs) if (each) stat = sum(stat, statOf(each));
     }
     await this.#engine.commit({

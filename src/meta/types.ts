@@ -64,7 +64,7 @@ export interface DirEntry {
   readonly ino: Ino;
   readonly type: NodeType;
   /** Only from `readdir` with attributes; undefined also where the node is missing (a corrupt entry). */
-  readonly attr: Attr | undefined;
+  readonly attr?: Attr | undefined;
 }
 
 export interface SetAttr {

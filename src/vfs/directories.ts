@@ -8,9 +8,9 @@ import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { isDots } from '../meta/names.ts';
-import { type Meta, SYSTEM } from '../meta/types.ts';
+import { type DirEntry, type Meta, SYSTEM } from '../meta/types.ts';
 import { direntType } from './attributes.ts';
-import { DirectoryListing, dots, type ListedEntry } from './directory.ts';
+import { DirectoryListing, dots } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
 import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
 
@@ -53,10 +53,12 @@ export class DirectoryOperations {
     const open = this.#handles.get(handle);
     if (open?.kind !== 'directory') throw new FsError('EBADF');
     const listed = open.turn.then(async () => {
-      open.listing ??= new DirectoryListing(this.#meta, this.#nodes.inside(ino), await this.#firstEntries(ino), () => ({
-        moment: this.#nodes.moment,
-        time: this.#clock.monotonic(),
-      }));
+      open.listing ??= new DirectoryListing(
+        this.#meta,
+        this.#nodes.inside(ino),
+        () => this.#firstEntries(ino),
+        () => ({ moment: this.#nodes.moment, time: this.#clock.monotonic() }),
+      );
       let next = offset;
       const limit = Math.max(1, Math.floor(size / (plus ? SMALLEST_PLUS : SMALLEST)));
       for (;;) {
@@ -68,7 +70,7 @@ export class DirectoryOperations {
           !this.#nodes.files.changes.since(this.#nodes.inside(ino), asked.moment) &&
           this.#clock.monotonic() - asked.time <= FRESH_MS;
         if (entries.length === 0) break;
-        if (!this.#fill(reply.sink, isFresh ? await this.#withAttributes(entries) : entries, isFresh, moment)) break;
+        if (!this.#fill(reply.sink, isFresh ? await this.#withAttributes(entries) : entries, next, isFresh, moment)) break;
         next += entries.length;
       }
       reply.directory();
@@ -89,7 +91,7 @@ export class DirectoryOperations {
   }
 
   /** The entries with the attributes of those that the database knows; `.`, `..` and virtual files stay as they are. */
-  async #withAttributes(entries: readonly ListedEntry[]): Promise<readonly ListedEntry[]> {
+  async #withAttributes(entries: readonly DirEntry[]): Promise<readonly DirEntry[]> {
     const wanted = entries.filter(({ name, ino, attr }) => !attr && ino > 0 && !isDots(name));
     if (wanted.length === 0) return entries;
     const found = await this.#meta.attributes(wanted.map(({ ino }) => ino));
@@ -103,10 +105,12 @@ export class DirectoryOperations {
     return ino === ROOT_INO && !this.#hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
   }
 
-  /** False where the kernel's buffer is full. `plus`: with the attributes there are, asked for at `moment`. */
-  #fill(sink: DirSink, entries: readonly ListedEntry[], plus: boolean, moment: number): boolean {
+  /** False where the kernel's buffer is full. `first` is the number of the first entry. `plus`: with the attributes there are, asked for at `moment`. */
+  #fill(sink: DirSink, entries: readonly DirEntry[], first: number, plus: boolean, moment: number): boolean {
     const nodes = this.#nodes;
-    for (const { name, ino, type, attr, offset } of entries) {
+    let offset = first;
+    for (const { name, ino, type, attr } of entries) {
+      offset++;
       const virtual = nodes.virtual.get(ino);
       const taken =
         plus && attr && !nodes.files.changes.since(ino, moment)

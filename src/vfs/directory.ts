@@ -7,31 +7,34 @@
 import type { Ino } from '../lib/int64.ts';
 import { type Context, type DirEntry, type Meta, NodeType } from '../meta/types.ts';
 
-/** A directory entry with the offset at which the listing goes on behind it. */
-export interface ListedEntry extends DirEntry {
-  readonly offset: number;
-}
-
 /** When a batch was asked for: own changes (see Changes), and monotonic milliseconds. */
 export interface Asked {
   readonly moment: number;
   readonly time: number;
 }
 
+/** A batch that was asked for. */
+interface Coming {
+  readonly asked: Asked;
+  readonly batch: Promise<IteratorResult<readonly DirEntry[]>>;
+}
+
 export class DirectoryListing {
   readonly #meta: Meta;
   readonly #ino: Ino;
-  readonly #first: readonly DirEntry[];
+  readonly #first: () => Promise<readonly DirEntry[]>;
+  readonly #now: () => Asked;
   #batches: AsyncIterator<readonly DirEntry[]> | undefined;
+  /** The next batch: asked for while the one before it is told. */
+  #coming: Coming | undefined;
   /** Entries in memory, and the number of the first of them. */
   #buffer: readonly DirEntry[] = [];
   #start = 0;
   #ended = false;
-  readonly #now: () => Asked;
   #asked: Asked;
 
-  /** `first` are the entries that stand before those of the database (`.`, `..`, virtual files). */
-  constructor(meta: Meta, ino: Ino, first: readonly DirEntry[], now: () => Asked) {
+  /** `first` gives the entries that stand before those of the database (`.`, `..`, virtual files). */
+  constructor(meta: Meta, ino: Ino, first: () => Promise<readonly DirEntry[]>, now: () => Asked) {
     this.#now = now;
     this.#asked = now();
     this.#meta = meta;
@@ -40,11 +43,11 @@ export class DirectoryListing {
   }
 
   /** The entries in memory from `offset` on, at most `limit`, at least one unless the listing has ended. */
-  async from(ctx: Context, offset: number, limit: number): Promise<readonly ListedEntry[]> {
-    if (offset === 0 || offset < this.#start || !this.#batches) this.#restart(ctx);
+  async from(ctx: Context, offset: number, limit: number): Promise<readonly DirEntry[]> {
+    if (offset === 0 || offset < this.#start || !this.#batches) await this.#restart(ctx);
     while (offset >= this.#start + this.#buffer.length && !this.#ended) await this.#next();
     const skip = offset - this.#start;
-    return this.#buffer.slice(skip, skip + limit).map((entry, index) => ({ ...entry, offset: offset + index + 1 }));
+    return this.#buffer.slice(skip, skip + limit);
   }
 
   /** When the entries in memory were asked for. */
@@ -55,31 +58,42 @@ export class DirectoryListing {
   close(): void {
     void this.#batches?.return?.();
     this.#batches = undefined;
+    this.#coming = undefined;
   }
 
-  #restart(ctx: Context): void {
+  async #restart(ctx: Context): Promise<void> {
     this.close();
     this.#asked = this.#now();
-    this.#batches = this.#meta.readdir(ctx, this.#ino, false)[Symbol.asyncIterator]();
-    this.#buffer = this.#first;
+    const batches = this.#meta.readdir(ctx, this.#ino, false)[Symbol.asyncIterator]();
+    this.#batches = batches;
+    this.#ask(batches);
     this.#start = 0;
     this.#ended = false;
+    this.#buffer = [];
+    this.#buffer = await this.#first();
+  }
+
+  #ask(batches: AsyncIterator<readonly DirEntry[]>): void {
+    const batch = batches.next();
+    batch.catch(() => undefined);
+    this.#coming = { asked: this.#now(), batch };
   }
 
   async #next(): Promise<void> {
-    const asked = this.#now();
+    const { batch, asked } = this.#coming ?? {};
     let result: IteratorResult<readonly DirEntry[]> | undefined;
     try {
-      result = await this.#batches?.next();
+      result = await batch;
     } catch (error) {
       // An iteration that failed has ended: going on with it would look like the end of the directory.
       this.#batches = undefined;
       throw error;
     }
-    this.#asked = asked;
+    if (asked) this.#asked = asked;
     this.#start += this.#buffer.length;
     this.#buffer = result && !result.done ? result.value : [];
     this.#ended = !result || result.done === true;
+    if (this.#batches && !this.#ended) this.#ask(this.#batches);
   }
 }
 

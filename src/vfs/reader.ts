@@ -15,8 +15,9 @@ import { interruptible } from './interruptible.ts';
 /** Tries of one read, the first included; before try n it waits (n-1) × 300 ms. */
 const TRIES = 11;
 const WAIT_MS = 300;
-/** Read-ahead begins with this many bytes once a handle reads in sequence, and doubles. */
+/** Read-ahead begins with this many bytes once a handle reads in sequence, and grows by this factor as it goes on. */
 const FIRST_WINDOW = 4 * 1024 * 1024;
+const WINDOW_GROWTH = 4;
 
 export interface ReaderDependencies {
   readonly meta: Meta;
@@ -227,7 +228,7 @@ export function readAhead(
   if (position.ahead - position.next > position.window / 2 || wanted <= position.ahead) return;
   const from = Math.max(position.ahead, position.next);
   position.ahead = wanted;
-  position.window = Math.min(dependencies.maxReadahead, position.window * 2);
+  position.window = Math.min(dependencies.maxReadahead, position.window * WINDOW_GROWTH);
   void prefetch(inode, from, wanted, dependencies);
 }
 

@@ -195,7 +195,7 @@ describeEngines('the engine seam', (database: Database) => {
     const seen = new Map<string, number>();
     for await (const batch of engine.scanEntries(ROOT_INO, 100)) {
       assert.ok(batch.length <= 1000, `a batch of ${batch.length}`);
-      for (const { name, value } of batch) seen.set(name.toString(), value.ino);
+      for (const entry of batch) seen.set(entry.name.toString(), entry.ino);
       // What happens meanwhile to others does not disturb it.
       await engine.commit(
         write({

@@ -48,7 +48,7 @@ function readPem(path: string): Buffer {
   }
 }
 
-function tlsOptions(tls: NonNullable<RedisUrl['tls']>, host: string): object {
+export function tlsOptions(tls: NonNullable<RedisUrl['tls']>, host: string): object {
   return {
     servername: tls.serverName ?? host,
     rejectUnauthorized: !tls.insecureSkipVerify,

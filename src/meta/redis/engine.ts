@@ -12,14 +12,15 @@ import type { Random } from '../../lib/random.ts';
 import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import { type Attr, NodeType } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseSliceField } from './keys.ts';
 import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
 import { commitScript, lookupScript } from './scripts.ts';
-import { scanHash, scanKeys, scanMembers } from './scan.ts';
+import type { ListingConnection, Page } from './listing.ts';
+import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -35,14 +36,16 @@ export class RedisEngine implements MetaEngine {
   readonly usageCounters = 'inline';
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
+  readonly #listing: ListingConnection | undefined;
   readonly #logger: Logger;
   readonly #marks: string;
   readonly #freeSlots: number[] = Array.from({ length: SLOTS }, (_, index) => index);
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
-  /** Over a connection that is open. */
-  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger) {
+  /** Over a connection that is open. With `listing`, directories are listed over that. */
+  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger, listing?: ListingConnection) {
+    this.#listing = listing;
     this.description = connection.description;
     this.#connection = connection;
     this.#keys = keys;
@@ -144,9 +147,19 @@ export class RedisEngine implements MetaEngine {
     return { encoded, reply };
   }
 
-  async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly { readonly name: Buffer; readonly value: EntryValue }[]> {
-    for await (const fields of scanHash(this.#connection, this.#keys.directory(ino), batch))
-      yield fields.map(([name, value]) => ({ name, value: decodeEntry(value) }));
+  async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]> {
+    const key = this.#keys.directory(ino);
+    let cursor = '0';
+    do {
+      const page = (await this.#listing?.page(key, cursor, batch)) ?? (await this.#page(key, cursor, batch));
+      if (page.entries.length > 0) yield page.entries;
+      cursor = page.cursor;
+    } while (cursor !== '0');
+  }
+
+  async #page(key: string, cursor: string, count: number): Promise<Page> {
+    const [next, fields] = await scanPage(this.#connection, 'HSCAN', [key], cursor, ['COUNT', count]);
+    return { cursor: next, entries: pairs(fields).map(([name, value]) => ({ name, ...decodeEntry(value) })) };
   }
 
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
@@ -329,6 +342,7 @@ export class RedisEngine implements MetaEngine {
   }
 
   close(): Promise<void> {
+    this.#listing?.close();
     this.#connection.close();
     return Promise.resolve();
   }

@@ -6,6 +6,7 @@ import type { RedisUrl } from '../url.ts';
 import { RedisConnection } from './connection.ts';
 import { RedisEngine } from './engine.ts';
 import { Keys } from './keys.ts';
+import { ListingConnection } from './listing.ts';
 
 export interface RedisEngineOptions {
   /** @default systemClock */
@@ -23,13 +24,20 @@ export interface RedisEngineOptions {
 /** Connects and checks the server. Throws UserError where it does not answer within `patience`, or refuses us. */
 export async function openRedis(url: RedisUrl, options: RedisEngineOptions = {}): Promise<RedisEngine> {
   const logger = options.logger ?? nullLogger;
+  const clock = options.clock ?? systemClock;
   const connection = new RedisConnection(url, {
-    clock: options.clock ?? systemClock,
+    clock,
     logger,
     patience: options.patience ?? 30_000,
   });
   await connection.open();
-  const engine = new RedisEngine(connection, new Keys(), options.random ?? systemRandom, logger);
+  const engine = new RedisEngine(
+    connection,
+    new Keys(),
+    options.random ?? systemRandom,
+    logger,
+    new ListingConnection(url, clock),
+  );
   if (!options.readOnly) await engine.checkServer();
   return engine;
 }

@@ -1,7 +1,20 @@
 /** Walks over Redis collections of any size by cursor, a batch at a time. A member may come twice, none is left out. */
 import type { RedisConnection } from './connection.ts';
+import { pairs } from './reads.ts';
 
-type Page = readonly [cursor: Buffer, items: readonly Buffer[]];
+type Page = readonly [cursor: string, items: readonly Buffer[]];
+
+/** One step from `cursor`; the walk has ended where the next cursor is `0`. */
+export async function scanPage(
+  connection: RedisConnection,
+  command: string,
+  key: readonly string[],
+  cursor: string,
+  options: readonly (string | number)[],
+): Promise<Page> {
+  const [next, items] = (await connection.call(command, ...key, cursor, ...options)) as readonly [Buffer, readonly Buffer[]];
+  return [next.toString(), items];
+}
 
 async function* pages(
   connection: RedisConnection,
@@ -11,9 +24,9 @@ async function* pages(
 ): AsyncIterable<readonly Buffer[]> {
   let cursor = '0';
   do {
-    const [next, items] = (await connection.call(command, ...key, cursor, ...options)) as Page;
+    const [next, items] = await scanPage(connection, command, key, cursor, options);
     if (items.length > 0) yield items;
-    cursor = next.toString();
+    cursor = next;
   } while (cursor !== '0');
 }
 
@@ -23,11 +36,7 @@ export async function* scanHash(
   key: string,
   batch: number,
 ): AsyncIterable<readonly (readonly [field: Buffer, value: Buffer])[]> {
-  for await (const items of pages(connection, 'HSCAN', [key], ['COUNT', batch])) {
-    const fields: (readonly [Buffer, Buffer])[] = [];
-    for (let at = 0; at + 1 < items.length; at += 2) fields.push([items[at] as Buffer, items[at + 1] as Buffer]);
-    yield fields;
-  }
+  for await (const items of pages(connection, 'HSCAN', [key], ['COUNT', batch])) yield pairs(items);
 }
 
 /** Names of keys that match a glob pattern. */

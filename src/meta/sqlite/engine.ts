@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs';
 import { type Clock, systemClock } from '../../lib/clock.ts';
 import { FsError, UserError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, ValueOf, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, ValueOf, Values } from '../engine.ts';
 import { type Attr, NodeType } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
 import { readChunk, readCounter, readEntry, readNode, type Tables } from './commit.ts';
@@ -139,14 +139,14 @@ class SqliteEngine implements MetaEngine {
     return this.#group.commit(transaction, signal);
   }
 
-  async *scanEntries(ino: Ino, batch: number): AsyncGenerator<readonly { readonly name: Buffer; readonly value: EntryValue }[]> {
+  async *scanEntries(ino: Ino, batch: number): AsyncGenerator<readonly NamedEntry[]> {
     const { sql } = this.#tables;
     let last: Buffer | undefined;
     for (;;) {
       const rows = last
         ? await this.#all(sql.nextEntries, bindIno(ino), batch, last)
         : await this.#all(sql.firstEntries, bindIno(ino), batch);
-      const entries = rows.map((row) => ({ name: bytesAt(row, 0), value: entryAt(row, 1) }));
+      const entries = rows.map((row) => ({ name: bytesAt(row, 0), ...entryAt(row, 1) }));
       if (entries.length > 0) yield entries;
       if (entries.length < batch) return;
       last = entries.at(-1)?.name;
