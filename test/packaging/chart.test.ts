@@ -1,6 +1,7 @@
 /** The Helm chart installs what the kustomize overlays do, each value has its effect, and a value that is none is refused. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test, type TestContext } from 'node:test';
 import { parse } from 'yaml';
@@ -195,6 +196,15 @@ test('every value is described by the schema, and every field of the schema has 
     for (const name of names) compare((value as Record<string, unknown>)[name], of.properties[name] ?? {}, `${path}.${name}`);
   };
   compare(values, schema, 'values');
+});
+
+withHelm('a packed chart holds all it needs, and installs the same', async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'juicepod-chart-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const packed = await runHelm(['package', chart, '--destination', folder]);
+  assert.equal(packed.status, 0, packed.stderr);
+  const [archive = ''] = readdirSync(folder);
+  assert.deepEqual(await template({}, 'juicepod-system', join(folder, archive)), await template());
 });
 
 test('the chart takes its manifests from the folders that kustomize uses', () => {

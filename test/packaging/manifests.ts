@@ -53,8 +53,8 @@ export async function runHelm(args: readonly string[], input = ''): Promise<Ran>
 }
 
 /** What the chart installs with these values. Throws what helm says. */
-export async function template(values: object = {}, namespace = 'juicepod-system'): Promise<Manifest[]> {
-  const args = ['template', 'juicepod', chart, '--namespace', namespace, '--kube-version', kubernetesVersion()];
+export async function template(values: object = {}, namespace = 'juicepod-system', from = chart): Promise<Manifest[]> {
+  const args = ['template', 'juicepod', from, '--namespace', namespace, '--kube-version', kubernetesVersion()];
   const { status, stdout, stderr } = await runHelm([...args, '--values', '-'], JSON.stringify(values));
   if (status !== 0) throw new Error(stderr);
   return parseManifests(stdout);

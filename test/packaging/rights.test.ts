@@ -201,7 +201,10 @@ for (const [overlay, namespaces] of [
         return `${accountOf(call)} ${apiGroup}/${resource}${subresource ? `/${subresource}` : ''} ${call.verb}`;
       }),
     );
-    const idle = [...grantedRights(installed.manifests)].filter((right) => !used.has(right) && !(right in unseen));
+    // A Role gives no right to these, though the rule that it was made of names them.
+    const empty = (right: string): boolean => namespaces !== undefined && / \/namespaces (list|watch)$/.test(right);
+    const granted = [...grantedRights(installed.manifests)];
+    const idle = granted.filter((right) => !used.has(right) && !(right in unseen) && !empty(right));
     assert.deepEqual(idle, []);
     if (namespaces) {
       const outside = done.filter(({ objectRef, requestURI }) => {

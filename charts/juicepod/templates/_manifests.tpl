@@ -1,6 +1,6 @@
 {{/*
-The manifests of the project (manifests/, links to the folders that kustomize builds from), with the values laid over them: there
-is one source of what is installed. "juicepod.manifest" renders a file; the others change one parsed object in place.
+The manifests of the project (manifests/, links to the folders that kustomize builds from; config/default says which), with the
+values laid over them: there is one source of what is installed. "juicepod.manifest" renders a file; the others change one parsed object in place.
 */}}
 
 {{- define "juicepod.image" -}}
@@ -9,18 +9,51 @@ is one source of what is installed. "juicepod.manifest" renders a file; the othe
 {{- end -}}
 {{- end -}}
 
-{{- /* (root, file): the objects of a file, in the release's namespace, those left out that the values switch off. */ -}}
+{{- /* (root, folder, namespace?): the objects of a folder's kustomization. With a namespace: rights for that one only. */ -}}
+{{- define "juicepod.folder" -}}
+{{- $kustomization := .root.Files.Get (printf "%s/kustomization.yaml" .folder) | fromYaml -}}
+{{- range $kustomization.resources -}}
+{{- include "juicepod.manifest" (dict "root" $.root "file" (printf "%s/%s" $.folder .) "namespace" $.namespace) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* (root, file, namespace?): the objects of a file, in the release's namespace, those left out that the values switch off. */ -}}
 {{- define "juicepod.manifest" -}}
 {{- $root := .root -}}
 {{- $text := $root.Files.Get .file | replace "juicepod-system" $root.Release.Namespace -}}
+{{- if not $text }}{{ fail (printf "%s is not in the chart" .file) }}{{ end -}}
 {{- range $part := regexSplit "(?m)^---\\s*$" $text -1 -}}
 {{- $object := fromYaml $part -}}
 {{- if hasKey $object "Error" }}{{ fail (printf "%s: %s" $.file $object.Error) }}{{ end -}}
-{{- if and $object.kind (include "juicepod.wanted" (dict "root" $root "object" $object)) }}
+{{- if $object.kind -}}
+{{- $isTenant := eq (include "juicepod.isTenant" $object) "true" -}}
+{{- if $.namespace -}}
+{{- if $isTenant }}{{ include "juicepod.tenant" $object }}{{ end -}}
+{{- end -}}
+{{- $isWanted := eq (include "juicepod.wanted" (dict "root" $root "object" $object)) "true" -}}
+{{- if ternary $isTenant (and $isWanted (not (and $isTenant $root.Values.watchNamespaces))) (not (empty $.namespace)) }}
 {{- include "juicepod.adapt" (dict "root" $root "object" $object "namespace" ($.namespace | default $root.Release.Namespace)) }}
 ---
 {{ toYaml $object }}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Whether an object is a right in the whole cluster that can be given in namespaces instead. */ -}}
+{{- define "juicepod.isTenant" -}}
+{{- if and (hasPrefix "ClusterRole" .kind) (hasKey .metadata.labels "app.kubernetes.io/name") (ne .metadata.name "juicepod-webhook-certificates") -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- /* Turns such a right into one of a namespace. */ -}}
+{{- define "juicepod.tenant" -}}
+{{- $_ := set . "kind" (trimPrefix "Cluster" .kind) -}}
+{{- if .roleRef -}}
+{{- $_ := set .roleRef "kind" "Role" -}}
+{{- else if or (eq .metadata.name "juicepod-operator") (eq .metadata.name "juicepod-webhook") -}}
+{{- $_ := set . "rules" (append .rules (dict "apiGroups" (list "") "resources" (list "namespaces") "verbs" (list "get"))) -}}
 {{- end -}}
 {{- end -}}
 
@@ -28,10 +61,8 @@ is one source of what is installed. "juicepod.manifest" renders a file; the othe
 {{- $values := .root.Values -}}
 {{- $object := .object -}}
 {{- $name := $object.metadata.name -}}
-{{- $isClusterRight := or (eq $object.kind "ClusterRole") (eq $object.kind "ClusterRoleBinding") -}}
 {{- if and (eq $object.kind "NetworkPolicy") (not $values.networkPolicy.enabled) -}}
 {{- else if and (eq $object.kind "PodDisruptionBudget") (not (index $values (trimPrefix "juicepod-" $name)).podDisruptionBudget.enabled) -}}
-{{- else if and $values.watchNamespaces $isClusterRight (or (eq $name "juicepod-operator") (eq $name "juicepod-webhook")) -}}
 {{- else if and (ne $values.certificates.source "self") (eq $name "juicepod-webhook-certificates") -}}
 {{- else -}}
 true
@@ -45,7 +76,7 @@ true
 {{- $labels := dict "app.kubernetes.io/instance" $root.Release.Name "app.kubernetes.io/managed-by" $root.Release.Service -}}
 {{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
 {{- $_ := set $metadata "labels" (merge (deepCopy ($metadata.labels | default dict)) $labels) -}}
-{{- if not (has $object.kind (list "ClusterRole" "ClusterRoleBinding" "MutatingWebhookConfiguration" "PriorityClass")) -}}
+{{- if has $object.kind (list "ServiceAccount" "Role" "RoleBinding" "Deployment" "Service" "PodDisruptionBudget" "NetworkPolicy" "ConfigMap" "Issuer" "Certificate") -}}
 {{- $_ := set $metadata "namespace" .namespace -}}
 {{- end -}}
 {{- $component := trimPrefix "juicepod-" $metadata.name -}}
@@ -102,7 +133,8 @@ true
 {{- $_ := set $container "resources" $values.resources -}}
 {{- $args := list -}}
 {{- range $arg := $container.args -}}
-{{- $args = append $args (ternary (printf "--image=%s" $image) $arg (hasPrefix "--image=" $arg)) -}}
+{{- /* The image that is given to pods is that of the release, whatever the argument is called. */ -}}
+{{- $args = append $args (regexReplaceAll "^(--[a-z-]*image)=.*$" $arg (printf "${1}=%s" $image)) -}}
 {{- end -}}
 {{- if ne $values.logLevel "info" }}{{ $args = append $args (printf "--log-level=%s" $values.logLevel) }}{{ end -}}
 {{- if $isWebhook -}}
@@ -121,7 +153,7 @@ true
 {{- $_ := set $container "args" (concat $args $values.extraArgs) -}}
 {{- $replicas := int $values.replicas -}}
 {{- if $root.Values.highAvailability -}}
-{{- $more := $root.Files.Get (printf "manifests/high-availability/%s.yaml" .component) | fromYaml -}}
+{{- $more := $root.Files.Get (printf "manifests/config/high-availability/%s.yaml" .component) | fromYaml -}}
 {{- $_ := set $pod "priorityClassName" $more.spec.template.spec.priorityClassName -}}
 {{- $spread := list -}}
 {{- range $constraint := $more.spec.template.spec.topologySpreadConstraints -}}
