@@ -13,6 +13,10 @@ test('parseMountConfig() reads what formatMountConfig() wrote', () => {
   assert.deepEqual(parseMountConfig(formatMountConfig(config)), config);
   const { storage: _, ...plain } = config;
   assert.deepEqual(parseMountConfig(formatMountConfig(plain)), plain);
+  for (const encryption of [{ passphrase: 'open "sesame"' }, { passphrase: 'new', previous: 'old' }]) {
+    const encrypted = { ...config, encryption };
+    assert.deepEqual(parseMountConfig(formatMountConfig(encrypted)), encrypted);
+  }
 });
 
 test('an authority’s certificate beside volume.json is found from its folder', () => {
@@ -33,6 +37,9 @@ test('parseMountConfig() names what is missing and never shows a value', () => {
     ['{"name":"secret","uuid":"secret"}', /lacks metaUrl/],
     [JSON.stringify({ ...config, storage: { secretKey: 5, accessKey: 'secret' } }), /storage\.secretKey/],
     [JSON.stringify({ ...config, storage: 'secret' }), /storage/],
+    [JSON.stringify({ ...config, encryption: 'secret' }), /encryption/],
+    [JSON.stringify({ ...config, encryption: { passphrase: ['secret'] } }), /encryption\.passphrase/],
+    [JSON.stringify({ ...config, encryption: { passphrase: 'secret', previous: '' } }), /encryption\.previous/],
   ];
   for (const [text, message] of cases)
     assert.throws(

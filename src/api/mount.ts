@@ -32,6 +32,8 @@ export interface MountConfig {
   /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
   readonly metaUrl: string;
   readonly storage?: StorageOverride;
+  /** What the key of an encrypted volume is under; while that changes, `previous` is what it may still be under. */
+  readonly encryption?: { readonly passphrase: string; readonly previous?: string };
 }
 
 const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
@@ -72,19 +74,46 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
   const override = Object.fromEntries(
     overrides.filter((name) => given[name] !== undefined).map((name) => [name, member(given, name, `storage.${name}`)]),
   ) as StorageOverride;
+  const encryption = raw['encryption'];
+  if (encryption !== undefined && (typeof encryption !== 'object' || encryption === null))
+    fail('encryption in volume.json is not an object');
+  const passphrases = encryption as Readonly<Record<string, unknown>> | undefined;
   return {
     name: member(raw, 'name'),
     uuid: member(raw, 'uuid'),
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(passphrases === undefined
+      ? {}
+      : {
+          encryption: {
+            passphrase: member(passphrases, 'passphrase', 'encryption.passphrase'),
+            ...(passphrases['previous'] === undefined
+              ? {}
+              : { previous: member(passphrases, 'previous', 'encryption.previous') }),
+          },
+        }),
   };
 }
 
 /** The text of volume.json; equal configurations are equal texts. */
 export function formatMountConfig(config: MountConfig): string {
-  const { name, uuid, metaUrl, storage } = config;
+  const { name, uuid, metaUrl, storage, encryption } = config;
   const override = Object.fromEntries(
     overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
   );
-  return JSON.stringify({ name, uuid, metaUrl, ...(Object.keys(override).length > 0 ? { storage: override } : {}) });
+  return JSON.stringify({
+    name,
+    uuid,
+    metaUrl,
+    ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(encryption
+      ? {
+          encryption: {
+            passphrase: encryption.passphrase,
+            ...(encryption.previous === undefined ? {} : { previous: encryption.previous }),
+          },
+        }
+      : {}),
+  });
 }

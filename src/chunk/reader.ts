@@ -1,6 +1,6 @@
 /**
  * Bytes of slices: from memory, from the disk cache, or downloaded. A block is downloaded once however many ask for it;
- * small reads within a block of an uncompressed volume are read as ranges, with the whole block fetched behind them
+ * small reads within a block that is neither compressed nor encrypted are read as ranges, with the whole block fetched behind them
  * (source of the rule: the JuiceFS format, "Reader"). Downloads are bounded by the memory cache they end up in.
  */
 import type { Clock } from '../lib/clock.ts';
@@ -177,7 +177,7 @@ export class SliceReader {
   }
 
   async #part(slice: SliceId, index: number, within: number, target: Buffer, signal: AbortSignal | undefined): Promise<void> {
-    const { geometry, disk, codec } = this.#parts;
+    const { geometry, disk, codec, objects } = this.#parts;
     const number = geometry.number(slice.id, index);
     const length = geometry.length(slice.size, index);
     if (disk && !this.#inFlight.has(number) && (await disk.read(number, length, within, target))) {
@@ -186,7 +186,7 @@ export class SliceReader {
     }
     signal?.throwIfAborted();
     this.#count(false, target.length);
-    if (!codec && within > 0 && target.length <= length / 4 && !this.#inFlight.has(number)) {
+    if (!codec && !objects.wholeReads && within > 0 && target.length <= length / 4 && !this.#inFlight.has(number)) {
       const block = await abandonable(this.#range(slice, index, within, target.length), signal);
       block.buffer.copy(target, 0, 0, target.length);
       this.#fetchBehind(slice, index);

@@ -5,13 +5,17 @@ import { UserError } from '../lib/errors.ts';
 import { systemRandom } from '../lib/random.ts';
 import { parseSize } from '../lib/units.ts';
 import { type Format, parseFormat, redacted, serialiseFormat } from '../meta/format.ts';
-import { changedFormat, type FormatInput, newFormat } from '../meta/format-input.ts';
+import { envelopeOf } from '../meta/encryption.ts';
+import { changedFormat, type EncryptionInput, type FormatInput, newFormat } from '../meta/format-input.ts';
 import type { MetaEngine } from '../meta/engine.ts';
 import { formatVolume, openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { checkStore, firstObject, MARKER } from '../object/check.ts';
-import { wholeNumberOf } from './options.ts';
+import { encryptionAlgorithms } from '../object/envelope.ts';
+import { isPassphraseProtected } from '../object/rsa-key.ts';
+import { readText, wholeNumberOf } from './options.ts';
 import { type Output, print, table } from './report.ts';
+import { PASSPHRASE_VARIABLE } from './settings.ts';
 import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions, storeError, storeOf } from './volume.ts';
 
 interface FormatOptions extends StorageOptions {
@@ -19,6 +23,8 @@ interface FormatOptions extends StorageOptions {
   readonly compress: string;
   readonly trashDays?: string;
   readonly hashPrefix?: boolean;
+  readonly encryptRsaKey?: string;
+  readonly encryptAlgo?: string;
   readonly update: boolean;
   readonly output: Output;
 }
@@ -62,12 +68,15 @@ async function makeVolumeIn(
       });
     if (!update) return { format: plainFormat(found), made: false };
     const changed = changedFormat(plainFormat(found), input, systemRandom);
-    await engine.writeSetting(serialiseFormat(changed));
+    if (!(await engine.replaceSetting(text, serialiseFormat(changed))))
+      throw new UserError('ChangedMeanwhile', `the volume in ${redactUrl(url)} was changed by somebody else just now`, {
+        hint: 'Nothing was changed by this command. Try again.',
+      });
     return { format: plainFormat(changed), made: false };
   }
   const format = newFormat({ ...input, bucket: input.bucket ?? defaultBucket() }, systemRandom);
   const plain = plainFormat(format);
-  const store = storeOf(plain);
+  const store = storeOf(plain, envelopeOf(plain, input.encryption?.passphrase));
   try {
     await checkStore(store);
     const other = await firstObject(store);
@@ -92,11 +101,38 @@ async function makeVolumeIn(
   return { format: plain, made: true };
 }
 
+/** What the options say of encryption; the passphrase is in the environment, as for the official client. */
+function encryptionOf({ encryptRsaKey: path, encryptAlgo }: FormatOptions): EncryptionInput | undefined {
+  const algorithm = encryptionAlgorithms.find((each) => each === encryptAlgo);
+  if (encryptAlgo !== undefined && algorithm === undefined)
+    throw new UserError('InvalidOption', `--encrypt-algo ${encryptAlgo}: wanted ${encryptionAlgorithms.join(' or ')}`);
+  if (path === undefined) {
+    if (algorithm === undefined) return undefined;
+    throw new UserError('InvalidOption', '--encrypt-algo says how, but not with which key objects are to be encrypted', {
+      hint: 'Name a private RSA key, too: --encrypt-rsa-key FILE',
+    });
+  }
+  const passphrase = process.env[PASSPHRASE_VARIABLE];
+  const key = readText(path, '--encrypt-rsa-key');
+  return { key, ...(passphrase ? { passphrase } : {}), ...(algorithm ? { algorithm } : {}) };
+}
+
+/** One row for people: what objects are encrypted with, and whether their key is safe in the database. */
+function encryptionRow(format: Format): readonly (readonly [string, string])[] {
+  if (format.encryptKey === '') return [];
+  const key = isPassphraseProtected(format.encryptKey)
+    ? `mount with its passphrase in ${PASSPHRASE_VARIABLE}`
+    : 'its key has no passphrase: whoever reads the metadata can read the objects (juicepod rotate-passphrase gives it one)';
+  return [['encrypted', `${format.encryptAlgo}; ${key}`]];
+}
+
 export async function formatCommand(url: string, name: string, raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as unknown as FormatOptions;
   const trashDays = options.trashDays === undefined ? undefined : wholeNumberOf(options.trashDays, '--trash-days', 0, 36_500);
+  const encryption = encryptionOf(options);
   const given: Partial<FormatInput> = {
     ...storageOptions(options),
+    ...(encryption ? { encryption } : {}),
     ...(options.blockSize === BLOCK_DEFAULT ? {} : { blockSize: parseSize(options.blockSize, '--block-size', 'K') / 1024 }),
     ...(options.compress === 'none' ? {} : { compression: options.compress }),
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
@@ -112,6 +148,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
       ['metadata', redactUrl(url)],
       ['objects', `${format.storage} ${format.bucket}`],
       ['blocks', `${format.blockSize} KiB, compression ${format.compression || 'none'}`],
+      ...encryptionRow(format),
       ['trash', format.trashDays === 0 ? 'off' : `${format.trashDays} day${format.trashDays === 1 ? '' : 's'}`],
     ])}\nMount it with:  juicepod mount '${redactUrl(url)}' /mnt/${format.name}`,
   );

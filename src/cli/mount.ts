@@ -11,11 +11,12 @@ import { mountsAt } from '../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { parseDuration, parseSize } from '../lib/units.ts';
+import { envelopeOf } from '../meta/encryption.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
-import { type MountSettings, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
+import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
 import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from './volume.ts';
 
 interface MountCommand extends StorageOptions {
@@ -73,7 +74,10 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   if (folder !== 'memory') makeFolder(folder, '--cache-dir');
   const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
-    const { name, uuid } = await formatOf(engine, url);
+    const format = await formatOf(engine, url);
+    const { name, uuid } = format;
+    // Only whether the key opens: the process that serves the mount opens it again.
+    envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
     return {
       volume: name,
       uuid,

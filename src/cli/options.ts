@@ -1,5 +1,6 @@
 /** Values of options that several commands read. */
-import { UserError } from '../lib/errors.ts';
+import { readFileSync } from 'node:fs';
+import { messageOf, UserError } from '../lib/errors.ts';
 
 /** A number between bounds. Throws UserError `InvalidNumber` naming the option. */
 export function numberOf(text: string, option: string, min: number, max: number): number {
@@ -15,6 +16,15 @@ export function wholeNumberOf(text: string, option: string, min: number, max: nu
   if (!Number.isInteger(value))
     throw new UserError('InvalidNumber', `${option}: wanted a whole number, found ${JSON.stringify(text)}`);
   return value;
+}
+
+/** The text of a file that an option names; `-` is standard input. Throws UserError `FileUnreadable` naming the option. */
+export function readText(path: string, option: string): string {
+  try {
+    return readFileSync(path === '-' ? 0 : path, 'utf8');
+  } catch (error) {
+    throw new UserError('FileUnreadable', `${option}: ${path} cannot be read: ${messageOf(error)}`);
+  }
 }
 
 /** A TCP port; 0 takes a free one. */

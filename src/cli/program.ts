@@ -79,6 +79,8 @@ export function program(quiet = false): Command {
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
     .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
     .option('--hash-prefix', 'spread the names of objects by a hash prefix')
+    .option('--encrypt-rsa-key <file>', 'encrypt objects: PEM of a private RSA key, its passphrase in env JFS_RSA_PASSPHRASE')
+    .option('--encrypt-algo <algorithm>', 'aes256gcm-rsa or chacha20-rsa (default: aes256gcm-rsa)')
     .option('--no-update', 'leave a volume that is there as it is')
     .addOption(output())
     .action(run(async (options, url = '', name = '') => (await import('./format.ts')).formatCommand(url, name, options)));
@@ -133,6 +135,20 @@ export function program(quiet = false): Command {
     .argument('<META-URL>')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
+
+  juicepod
+    .command('rotate-passphrase')
+    .summary('put the key of an encrypted volume under another passphrase')
+    .description(
+      'Puts the RSA key of an encrypted volume under another passphrase; no object is written. The old passphrase is taken from JFS_RSA_PASSPHRASE. Clients that run go on, those that start later need the new one.',
+    )
+    .argument('<META-URL>')
+    .option(
+      '--new-passphrase-file <file>',
+      'file that holds the new passphrase, or - for standard input (or env JFS_RSA_NEW_PASSPHRASE)',
+    )
+    .addOption(output())
+    .action(run(async (options, url = '') => (await import('./rotate-passphrase.ts')).rotatePassphraseCommand(url, options)));
 
   juicepod
     .command('info')

@@ -12,7 +12,7 @@ import { serveAll, type ServeOptions } from '../client/mount.ts';
 import { readPlan } from '../client/plan.ts';
 import { UserError } from '../lib/errors.ts';
 import { explain } from './report.ts';
-import { type MountSettings, readSettings, sourceOf } from './settings.ts';
+import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
   const ending = new AbortController();
@@ -58,10 +58,21 @@ function alone(
     nonEmpty: true,
     ...(allowOther ? { allowOther } : {}),
   };
+  const passphrase = process.env[PASSPHRASE_VARIABLE];
   return {
     log: plainLogger(),
     mounts: [
-      { mount, volume: { ...options, expect: { name: volume, uuid }, storage, journalFolder, ...(cache ? { cache } : {}) } },
+      {
+        mount,
+        volume: {
+          ...options,
+          expect: { name: volume, uuid },
+          storage,
+          ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
+          journalFolder,
+          ...(cache ? { cache } : {}),
+        },
+      },
     ],
   };
 }

@@ -5,6 +5,9 @@ import type { StorageOptions } from './volume.ts';
 /** Only this user can read the environment of a process; arguments everybody can. */
 export const SETTINGS_VARIABLE = 'JUICEPOD_MOUNT';
 
+/** What the key of an encrypted volume is under, as the official client has it: inherited by the processes that serve the mount. */
+export const PASSPHRASE_VARIABLE = 'JFS_RSA_PASSPHRASE';
+
 type Passed =
   | 'metaUrl'
   | 'subPath'

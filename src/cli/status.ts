@@ -58,6 +58,7 @@ async function show(engine: MetaEngine, url: string, output: Output): Promise<vo
       ['uuid', format.uuid],
       ['metadata', redactUrl(url)],
       ['objects', `${format.storage} ${format.bucket}`],
+      ...(format.encryptKey === '' ? [] : [['encrypted', format.encryptAlgo || 'aes256gcm-rsa'] as const]),
       ['used', `${formatBytes(bytes)} in ${inodes} files and directories`],
       ['trash', format.trashDays === 0 ? 'off' : `${format.trashDays} day${format.trashDays === 1 ? '' : 's'}`],
     ])}sessions  ${sessions.length === 0 ? 'none' : ''}\n${lines.join('')}`,

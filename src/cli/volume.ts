@@ -1,4 +1,5 @@
 /** What several commands need of a volume that is named by its metadata URL. */
+import type { Envelope } from '../object/envelope.ts';
 import { ObjectError } from '../object/store.ts';
 import { openObjectStore } from '../object/open.ts';
 import type { ObjectStore } from '../object/store.ts';
@@ -48,6 +49,7 @@ export async function formatOf(engine: MetaEngine, url: string): Promise<Format>
 /** The store of a volume; what a store refuses becomes a sentence for people. */
 export function storeOf(
   input: Pick<FormatInput, 'name' | 'bucket'> & StorageOptions & { readonly shards?: number },
+  encryption?: Envelope,
 ): ObjectStore {
   try {
     const { name, bucket, storage, accessKey, secretKey, sessionToken, shards } = input;
@@ -59,6 +61,7 @@ export function storeOf(
       secretKey,
       sessionToken,
       shards,
+      encryption,
       retry: { retries: 1 },
     });
   } catch (error) {

@@ -1,7 +1,7 @@
 /** What a pod's plan says, as options of the client: one entry per mount. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { parseMountConfig, storeEnvironment } from '../api/mount.ts';
+import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
 import { parsePlan, type Plan } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { ServeOptions } from './mount.ts';
@@ -18,6 +18,9 @@ function read(path: string, what: string): string {
   }
 }
 
+const passphrasesOf = ({ passphrase, previous }: NonNullable<MountConfig['encryption']>): readonly string[] =>
+  previous === undefined ? [passphrase] : [passphrase, previous];
+
 /** Reads a plan and the volume.json of each mount. Throws UserError. */
 export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
   const plan = parsePlan(read(path, 'the plan'));
@@ -33,6 +36,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },
         storage: { ...override, environment: storeEnvironment(override) },
+        ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),
         subPath: mount.subPath,
         readOnly: mount.readOnly,
         xattr: true,

@@ -11,6 +11,7 @@ import { systemClock } from '../lib/clock.ts';
 import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
@@ -46,6 +47,8 @@ export interface VolumeOptions {
   /** The volume that must be found there; another is refused. */
   readonly expect?: { readonly name: string; readonly uuid: string };
   readonly storage?: StorageChange;
+  /** What the key of an encrypted volume is under; the first that opens it counts. */
+  readonly passphrases?: readonly string[];
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
   readonly readOnly: boolean;
@@ -209,10 +212,6 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
         hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
       },
     );
-  if (format.encryptKey !== '')
-    throw new UserError('Encrypted', `the volume "${format.name}" is encrypted, which this version cannot read`, {
-      hint: 'Use the official juicefs client for this volume.',
-    });
 }
 
 function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
@@ -226,6 +225,7 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     sessionToken: change?.sessionToken ?? plain.sessionToken,
     name: plain.name,
     shards: plain.shards,
+    encryption: envelopeOf(plain, options.passphrases),
     environment: { ...process.env, ...change?.environment },
     retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
   });

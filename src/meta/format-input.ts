@@ -7,8 +7,20 @@
 import { resolve } from 'node:path';
 import { UserError } from '../lib/errors.ts';
 import type { Random } from '../lib/random.ts';
+import { type EncryptionAlgorithm, encryptionAlgorithms } from '../object/envelope.ts';
+import { isSameKey, openEncryptionKey, storedEncryptionKey } from '../object/rsa-key.ts';
 import { type Format, jsonName, MAX_META_VERSION } from './format.ts';
 import { encryptSecrets } from './format-secrets.ts';
+
+/** How the objects of a volume are to be encrypted. */
+export interface EncryptionInput {
+  /** PEM of a private RSA key of 2048 bits or more. */
+  readonly key: string;
+  /** What the key is under. A key in the clear is put under it. Without one, a key in the clear is stored as it is. */
+  readonly passphrase?: string;
+  /** @default `aes256gcm-rsa` */
+  readonly algorithm?: EncryptionAlgorithm;
+}
 
 /** What may be given for a new volume; secrets in plain text. */
 export interface FormatInput {
@@ -35,10 +47,8 @@ export interface FormatInput {
   readonly inodes?: number;
   /** Days. @default 1 */
   readonly trashDays?: number;
-  /** PEM of an RSA key, with which objects are to be encrypted. */
-  readonly encryptKey?: string;
-  /** `aes256gcm-rsa`, `chacha20-rsa`. @default `aes256gcm-rsa` */
-  readonly encryptAlgo?: string;
+  /** With what objects are to be encrypted. @default they are not */
+  readonly encryption?: EncryptionInput;
   /** @default false */
   readonly enableAcl?: boolean;
 }
@@ -46,7 +56,7 @@ export interface FormatInput {
 const MIN_BLOCK = 64;
 const MAX_BLOCK = 16_384;
 const compressions = ['none', 'lz4', 'zstd'];
-const encryptions = ['aes256gcm-rsa', 'chacha20-rsa'];
+const DEFAULT_ENCRYPTION = 'aes256gcm-rsa';
 
 function invalid(field: string, wanted: string, found: unknown): UserError {
   return new UserError('InvalidFormat', `${field} should be ${wanted}, it is ${JSON.stringify(found)}.`);
@@ -79,7 +89,10 @@ function checkShards(shards: number, bucket: string): void {
     throw invalid('The bucket', `an address with %d for the number of the shard (there are ${shards} shards)`, bucket);
 }
 
-/** The format of a new volume, secrets encrypted. Throws UserError InvalidFormat, which names the field. */
+/**
+ * The format of a new volume, secrets encrypted. Throws UserError InvalidFormat, which names the field, and what is wrong with a
+ * key as `checkEncryptionKey` does.
+ */
 export function newFormat(input: FormatInput, random: Random): Format {
   if (!/^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(input.name))
     throw invalid('The volume name', '3 to 63 lower-case letters, digits and "-", with no "-" at the ends', input.name);
@@ -103,8 +116,9 @@ export function newFormat(input: FormatInput, random: Random): Format {
     hashPrefix: input.hashPrefix ?? false,
     capacity: wholeNumber('The capacity', input.capacity ?? 0),
     inodes: wholeNumber('The number of inodes', input.inodes ?? 0),
-    encryptKey: input.encryptKey ?? '',
-    encryptAlgo: oneOf('The encryption', input.encryptAlgo ?? 'aes256gcm-rsa', encryptions),
+    encryptKey: input.encryption ? storedEncryptionKey(input.encryption.key, input.encryption.passphrase) : '',
+    // JuiceFS writes it for volumes that are not encrypted, too.
+    encryptAlgo: oneOf('The encryption', input.encryption?.algorithm ?? DEFAULT_ENCRYPTION, encryptionAlgorithms),
     keyEncrypted: false,
     uploadLimit: 0,
     downloadLimit: 0,
@@ -149,6 +163,22 @@ export function fixedDifferences(found: Format, wanted: Partial<Pick<Format, Fix
 }
 
 /**
+ * Throws UserError EncryptionFixed where the encryption asked for is not the one that the volume has, and as `openEncryptionKey`
+ * where either key does not open. A volume stays as it was made: its objects are there.
+ */
+function checkEncryptionStays(old: Format, { key, passphrase, algorithm = DEFAULT_ENCRYPTION }: EncryptionInput): void {
+  const refuse = (sentence: string): UserError =>
+    new UserError('EncryptionFixed', `The volume "${old.name}" is there already, and ${sentence}.`, {
+      hint: 'Encryption is chosen when a volume is made. To change it, make another volume and copy the files. Another passphrase for the same key: juicepod rotate-passphrase.',
+    });
+  if (old.encryptKey === '') throw refuse('it is not encrypted');
+  const found = old.encryptAlgo || DEFAULT_ENCRYPTION;
+  if (found !== algorithm) throw refuse(`it is encrypted with ${found}, not ${algorithm}`);
+  if (old.encryptKey !== key && !isSameKey(openEncryptionKey(old.encryptKey, passphrase), openEncryptionKey(key, passphrase)))
+    throw refuse('it is encrypted with another key');
+}
+
+/**
  * The format after a second `format` of a volume: what is given is taken over, the UUID stays.
  * `old` must have its secrets in plain text (decryptSecrets); the answer has them encrypted.
  * Throws UserError FormatMismatch where something is to change that cannot, with wanted and found.
@@ -168,6 +198,7 @@ export function changedFormat(old: Format, changes: Partial<FormatInput>, random
         .join(', ')}.`,
       { hint: 'Leave these as they are, or format another volume with another database.' },
     );
+  if (changes.encryption) checkEncryptionStays(old, changes.encryption);
   const storage = changes.storage ?? old.storage;
   const bucket =
     changes.bucket === undefined && changes.storage === undefined ? old.bucket : bucketOf(storage, changes.bucket ?? old.bucket);

@@ -53,7 +53,10 @@ export function decryptSecrets(format: Format): Format {
   const decrypt = (value: string, name: string): string => {
     if (value === REMOVED)
       throw new UserError('SecretRemoved', `The ${name} of volume "${format.name}" was removed when it was dumped or printed.`, {
-        hint: 'Set it again with `juicefs config`.',
+        hint:
+          name === jsonName('encryptKey')
+            ? 'Without it no object can be read. Load a dump of the metadata that was made with --keep-secret-key.'
+            : 'Set it again with `juicefs config`.',
       });
     const sealed = Buffer.from(value, 'base64');
     try {

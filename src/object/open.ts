@@ -1,5 +1,7 @@
-/** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry, as JuiceFS orders them. */
+/** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry → encryption, as JuiceFS orders them. */
 import type { Clock } from '../lib/clock.ts';
+import { encrypted } from './encrypt.ts';
+import type { Envelope } from './envelope.ts';
 import { FileObjectStore } from './file.ts';
 import { withPrefix } from './prefix.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
@@ -20,6 +22,8 @@ export interface ObjectStoreOptions {
   readonly name: string;
   /** Buckets that the keys are spread over. @default 0, no sharding */
   readonly shards?: number | undefined;
+  /** What its objects are encrypted with. @default they are not */
+  readonly encryption?: Envelope | undefined;
   /** One request, milliseconds. @default 60000 */
   readonly timeoutMs?: number;
   readonly retry?: RetryOptions;
@@ -58,5 +62,5 @@ export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
     raw = sharded(Array.from({ length: shards }, (_, index) => openBucket(options, bucket.replace('%d', String(index)))));
   } else raw = openBucket(options, bucket);
   const retry = { ...(options.clock ? { clock: options.clock } : {}), ...options.retry };
-  return withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry);
+  return encrypted(withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry), options.encryption);
 }

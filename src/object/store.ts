@@ -35,6 +35,8 @@ export const CHECKSUM_PIECE = 32 * 1024;
 export interface ObjectStore {
   /** Where this is, for people: `s3://bucket at https://host`, `file:///var/jfs/`. Never a secret. */
   readonly description: string;
+  /** True where a range costs as much as the whole object. @default false */
+  readonly wholeReads?: boolean;
   /** Makes the bucket or directory where it is missing. */
   create(signal?: AbortSignal): Promise<void>;
   put(key: string, body: Buffer, signal?: AbortSignal): Promise<void>;

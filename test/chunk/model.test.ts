@@ -4,13 +4,14 @@
  * failing in passing. What is read is what was written; what was removed is gone; nothing stays dirty.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import * as fc from 'fast-check';
 import { MAX_SLICE } from '../../src/chunk/key.ts';
 import type { ChunkStore } from '../../src/chunk/types.ts';
+import { type EncryptionAlgorithm, encryptionAlgorithms, openEnvelope } from '../../src/object/envelope.ts';
 import type { FaultPlan } from '../../src/object/faults.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import { BLOCK, is, keysOf, open, pattern } from './tools.ts';
@@ -66,8 +67,17 @@ async function writeRandomly(store: ChunkStore, id: number, seed: number, length
   return model;
 }
 
-for (const compression of ['none', 'zstd'])
-  test(`any life of the block layer agrees with the model (${compression})`, async () => {
+const key = readFileSync(join(import.meta.dirname, '../golden/keys/rsa-pkcs8.pem'), 'utf8');
+const volumes: readonly { readonly compression: string; readonly algorithm?: EncryptionAlgorithm; readonly runs: number }[] = [
+  ...['none', 'zstd'].map((compression) => ({ compression, runs: 60 })),
+  ...encryptionAlgorithms.flatMap((algorithm) =>
+    ['none', 'lz4', 'zstd'].map((compression) => ({ compression, algorithm, runs: 20 })),
+  ),
+];
+
+for (const { compression, algorithm, runs } of volumes)
+  test(`any life of the block layer agrees with the model (${compression}${algorithm ? `, ${algorithm}` : ''})`, async () => {
+    const encryption = algorithm && openEnvelope({ key, passphrase: undefined, algorithm });
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
@@ -75,7 +85,7 @@ for (const compression of ['none', 'zstd'])
         fc.boolean(),
         fc.nat(),
         async (steps, withDisk, faultSeed) => {
-          const folder = join(root, `${compression}-${run++}`);
+          const folder = join(root, `${compression}-${algorithm ?? 'plain'}-${run++}`);
           const objects = new MemoryObjectStore();
           const plan: FaultPlan = (operation, _key, call) => {
             const roll = Math.imul(call ^ faultSeed, 2654435761) >>> 28;
@@ -95,6 +105,7 @@ for (const compression of ['none', 'zstd'])
                 ...(withDisk ? { disk: { folder, freeRatio: 0, maxBytes: 12 * BLOCK, largeWrites: faultSeed % 2 === 0 } } : {}),
               },
               plan,
+              encryption,
             );
           let store = start();
           const slices = new Map<number, Buffer>();
@@ -144,6 +155,6 @@ for (const compression of ['none', 'zstd'])
           rmSync(folder, { recursive: true, force: true });
         },
       ),
-      { numRuns: 60, endOnFailure: true },
+      { numRuns: runs, endOnFailure: true },
     );
   });

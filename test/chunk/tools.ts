@@ -4,6 +4,8 @@ import type { ChunkStoreOptions } from '../../src/chunk/options.ts';
 import { openChunkStore } from '../../src/chunk/store.ts';
 import type { ChunkStore, SliceId } from '../../src/chunk/types.ts';
 import { FsError } from '../../src/lib/errors.ts';
+import { encrypted } from '../../src/object/encrypt.ts';
+import type { Envelope } from '../../src/object/envelope.ts';
 import { type FaultPlan, withFaults } from '../../src/object/faults.ts';
 import { withRetry } from '../../src/object/retry.ts';
 import type { ObjectStore } from '../../src/object/store.ts';
@@ -30,9 +32,11 @@ export function open(
   objects: ObjectStore,
   options: Partial<ChunkStoreOptions> = {},
   plan: FaultPlan = () => undefined,
+  encryption?: Envelope,
 ): ChunkStore {
+  const reached = withRetry(withFaults(objects, plan), { retries: 4, baseMs: 1, maxMs: 20 });
   return openChunkStore({
-    objects: withRetry(withFaults(objects, plan), { retries: 4, baseMs: 1, maxMs: 20 }),
+    objects: encrypted(reached, encryption),
     blockSize: BLOCK,
     uuid: UUID,
     clock: hasty,

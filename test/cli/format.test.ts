@@ -78,7 +78,7 @@ test('a store on a read-only file system takes no volume', { skip: cannotMount }
   });
 });
 
-test('a volume for newer clients, or one that is encrypted, is refused by name and left alone', async () => {
+test('a volume for newer clients, or with a key that is none, is refused by name and left alone', async () => {
   await inScratch(async (folder) => {
     const path = join(folder, 'meta.db');
     const url = `sqlite3://${path}`;
@@ -87,7 +87,7 @@ test('a volume for newer clients, or one that is encrypted, is refused by name a
     for (const [change, wanted] of [
       [{ MetaVersion: 2 }, /layout version 2/],
       [{ MetaVersion: 1, MinClientVersion: '99.0.0' }, /99\.0\.0/],
-      [{ MinClientVersion: '1.1.0-A', EncryptKey: 'x' }, /encrypted/],
+      [{ MinClientVersion: '1.1.0-A', EncryptKey: 'x' }, /encryption key should be the PEM of a private RSA key/],
     ] as const) {
       changeSetting(path, (setting) => Object.assign(setting, change));
       await refuses(mount, wanted);

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { cannotInteroperate, fsck, gc } from './official.ts';
 import { type ClientName, type Compression, type EngineName, openPair, otherClient, type PairOptions } from './pair.ts';
@@ -20,18 +21,42 @@ const engines: readonly EngineName[] = ['redis', 'sqlite'];
 const compressions: readonly Compression[] = ['none', 'lz4', 'zstd'];
 const clients: readonly ClientName[] = ['official', 'ours'];
 
+const key = (form: string): string => join(import.meta.dirname, '../golden/keys', `rsa-${form}.pem`);
+process.env['JFS_RSA_PASSPHRASE'] = 'golden-pass';
+
 const pairs: readonly PairOptions[] = [
   ...engines.flatMap((engine) =>
     compressions.flatMap((compression) => clients.map((formattedBy) => ({ engine, compression, formattedBy }))),
   ),
   { engine: 'redis', compression: 'none', formattedBy: 'ours', storage: 's3' },
   { engine: 'sqlite', compression: 'lz4', formattedBy: 'official', storage: 's3', blockSize: 256, hashPrefix: true },
+  {
+    engine: 'redis',
+    compression: 'none',
+    formattedBy: 'ours',
+    encryption: { algorithm: 'aes256gcm-rsa', key: key('pkcs8-aes256') },
+  },
+  {
+    engine: 'sqlite',
+    compression: 'lz4',
+    formattedBy: 'official',
+    storage: 's3',
+    encryption: { algorithm: 'chacha20-rsa', key: key('pkcs1-aes256') },
+  },
+  {
+    engine: 'redis',
+    compression: 'zstd',
+    formattedBy: 'official',
+    blockSize: 256,
+    encryption: { algorithm: 'aes256gcm-rsa', key: key('pkcs1') },
+  },
 ];
 
 describe('a volume mounted by both clients', { skip: cannotInteroperate }, () => {
   for (const options of pairs) {
-    const { engine, compression = 'none', formattedBy = 'ours', storage = 'file' } = options;
-    test(`in ${engine} and ${storage}, compression ${compression}, formatted by ${formattedBy}`, async (t) => {
+    const { engine, compression = 'none', formattedBy = 'ours', storage = 'file', encryption } = options;
+    const how = `compression ${compression}${encryption ? `, ${encryption.algorithm}` : ''}`;
+    test(`in ${engine} and ${storage}, ${how}, formatted by ${formattedBy}`, async (t) => {
       await using pair = await openPair(options);
       const bytes = compression === 'zstd' ? incompressible : compressible;
       // Each scenario goes both ways in each engine and compression: one way here, the other on the volume that the other client made.
@@ -47,7 +72,8 @@ describe('a volume mounted by both clients', { skip: cannotInteroperate }, () =>
           });
         });
       }
-      const large = engine === 'redis' && compression === 'none' && storage === 'file' ? [otherClient(formattedBy)] : [];
+      const large =
+        engine === 'redis' && compression === 'none' && storage === 'file' && !encryption ? [otherClient(formattedBy)] : [];
       for (const by of large)
         await t.test(`a file of several chunks: ${by} first`, () =>
           largeFile({ writer: pair.folder(by), reader: pair.folder(otherClient(by)) }),

@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { EncryptionAlgorithm } from '../../src/object/envelope.ts';
 import { clearMounts, juicepod, type Mounted, startMount } from '../mounted.ts';
 import { startRedis, startS3 } from '../servers.ts';
 import { mountOfficial, type OfficialMount, run } from './official.ts';
@@ -27,6 +28,8 @@ export interface PairOptions {
   /** @default file */
   readonly storage?: 'file' | 's3';
   readonly hashPrefix?: boolean;
+  /** Algorithm, and PEM file of the key; its passphrase is in this process's JFS_RSA_PASSPHRASE, for both clients. */
+  readonly encryption?: { readonly algorithm: EncryptionAlgorithm; readonly key: string };
   /** The kernel's lifetimes are left as they are by default: a second. */
   readonly defaultLifetimes?: boolean;
   readonly mountOurs?: readonly string[];
@@ -72,6 +75,7 @@ export async function openPair(options: PairOptions): Promise<Pair> {
     const where = ['--storage', storage, '--bucket', bucket, ...keys];
     const how = ['--compress', compression, '--trash-days', String(trashDays), '--block-size', `${blockSize}K`];
     if (options.hashPrefix) how.push('--hash-prefix');
+    if (options.encryption) how.push('--encrypt-algo', options.encryption.algorithm, '--encrypt-rsa-key', options.encryption.key);
     const args = ['format', url, VOLUME, ...where, ...how];
     await (formattedBy === 'ours' ? juicepod(args) : run(args));
 

@@ -53,6 +53,21 @@ describeEngines('the engine seam', (database: Database) => {
     assert.deepEqual((await engine.nodes([ROOT_INO, TRASH_INO])).map(Boolean), [true, false]);
   });
 
+  test('a setting is replaced only where it is as it was read, by one of many', async (t) => {
+    const engine = await open(t);
+    assert.equal(await engine.replaceSetting('', '{}'), false, 'there is none');
+    assert.equal(await engine.readSetting(), undefined);
+    const text = '{"name":"käse \\u003c\n"}';
+    assert.ok(await engine.writeSetting(text, { trash: false, nowNs }));
+    assert.equal(await engine.replaceSetting('{}', '{"wrong":true}'), false);
+    const results = await Promise.all([1, 2, 3].map((n) => engine.replaceSetting(text, `{"n":${n}}`)));
+    assert.deepEqual(
+      results.map(Number).toSorted((a, b) => a - b),
+      [0, 0, 1],
+    );
+    assert.equal(await engine.readSetting(), `{"n":${results.indexOf(true) + 1}}`);
+  });
+
   test('random transactions do what the reference does, and a failed one does nothing', async (t) => {
     const url = database.newUrl();
     const engine = await open(t, url);

@@ -1,11 +1,13 @@
 /** Every object store keeps the same promises: memory, directory, S3 (a real server that checks signatures), sharded. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import * as fc from 'fast-check';
 import { crc32cPieces } from '../../src/lib/crc32c.ts';
+import { encrypted } from '../../src/object/encrypt.ts';
+import { openEnvelope } from '../../src/object/envelope.ts';
 import { FileObjectStore } from '../../src/object/file.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import { openObjectStore } from '../../src/object/open.ts';
@@ -36,6 +38,10 @@ function s3(bucket: string, options: { pageSize?: number; secretKey?: string } =
   });
 }
 
+const key = readFileSync(join(import.meta.dirname, '../golden/keys/rsa-pkcs1.pem'), 'utf8');
+const envelope = openEnvelope({ key, passphrase: undefined, algorithm: 'aes256gcm-rsa' });
+const chacha = openEnvelope({ key, passphrase: undefined, algorithm: 'chacha20-rsa' });
+
 const kinds: Readonly<Record<string, () => ObjectStore>> = {
   memory: () => new MemoryObjectStore(),
   file: () => new FileObjectStore(join(folder, 'file')),
@@ -43,6 +49,8 @@ const kinds: Readonly<Record<string, () => ObjectStore>> = {
   'memory under a prefix': () => withPrefix(new MemoryObjectStore(), 'vol/'),
   'S3 under a prefix': () => withPrefix(s3('prefixed', { pageSize: 7 }), 'vol/'),
   'three directories, sharded': () => sharded([0, 1, 2].map((index) => new FileObjectStore(join(folder, `shard-${index}`)))),
+  'directory, encrypted': () => encrypted(new FileObjectStore(join(folder, 'encrypted')), chacha),
+  'S3 under a prefix, encrypted': () => encrypted(withPrefix(s3('encrypted', { pageSize: 7 }), 'vol/'), envelope),
 };
 
 async function keys(store: ObjectStore, prefix: string, from?: string): Promise<string[]> {
@@ -54,6 +62,8 @@ async function keys(store: ObjectStore, prefix: string, from?: string): Promise<
 for (const [kind, make] of Object.entries(kinds)) {
   describe(`object store: ${kind}`, () => {
     let store: ObjectStore;
+    /** What an object is longer in the store than it was when it was given. */
+    const more = kind.includes('encrypted') ? envelope.overhead : 0;
     before(async () => {
       store = make();
       await store.create();
@@ -99,7 +109,7 @@ for (const [kind, make] of Object.entries(kinds)) {
       await store.put('heads/a', Buffer.from('abc'));
       const info = await store.head('heads/a');
       assert.equal(info?.key, 'heads/a');
-      assert.equal(info.size, 3);
+      assert.equal(info.size, 3 + more);
       assert.ok(Math.abs(info.modified - begun) < 60_000);
       assert.equal(await store.head('heads/none'), undefined);
       assert.equal(await store.head('heads/a/below'), undefined);
@@ -156,7 +166,7 @@ for (const [kind, make] of Object.entries(kinds)) {
 
     test('a listing tells sizes', async () => {
       await store.put('listed/x', Buffer.alloc(1234));
-      for await (const info of store.list('listed/')) assert.equal(info.size, 1234);
+      for await (const info of store.list('listed/')) assert.equal(info.size, 1234 + more);
     });
 
     test('a buffer that is too short is an error, not a short answer', async () => {
