@@ -22,6 +22,11 @@ const unseen: Readonly<Record<string, string>> = {
   'juicepod-operator /secrets create': 'asked when server-side apply makes a Secret that is not there',
   'juicepod-operator events.k8s.io/events patch': 'an event that repeats becomes a series',
   'juicepod-operator juicepod.io/juicecachepolicies get': 'read live only while a volume is decided on',
+  'juicepod-operator juicepod.io/juicevolumes replan': 'asked by the API server where a plan of a running pod is changed',
+  'juicepod-operator /pods get': 'of a pod that slipped past the webhook, or in a roll-out',
+  'juicepod-operator /pods list': 'in a roll-out',
+  'juicepod-operator /pods patch': 'in a roll-out',
+  'juicepod-operator events.k8s.io/events list': 'in a roll-out',
   'juicepod-webhook /secrets update': 'a step of the authority’s rotation, every eight months',
 };
 

@@ -256,6 +256,13 @@ const tried: Check = ({ trial, configuration, system }) => {
           message.replace(/^.*denied the request: /s, ''),
           'docs/admission.md explains each reason',
         );
+      // The API server's own check of what the webhook should have added (config/policies).
+      if (/ValidatingAdmissionPolicy 'juicepod-/.test(trial.message))
+        return error(
+          'NotInjected',
+          `nothing, or not enough, was added to a dry run of such a pod: ${message}`,
+          'the other findings say why; else another webhook removes the sidecars: kubectl get mutatingwebhookconfigurations',
+        );
       return warning(
         'RefusedByOthers',
         `a dry run of such a pod is refused, but not by Juicepod: ${message}`,
@@ -276,15 +283,17 @@ const planned: Check = (snapshot) => {
   const unreadable = [...volumes].flatMap(([key, volume]) => unread(`JuiceVolume ${key}`, volume));
   if (unreadable.length > 0) return unreadable;
   const valueOf = <T>(thing: Found<T> | undefined): T | undefined => (thing?.state === 'found' ? thing.value : undefined);
-  const cluster: Cluster = {
-    volume: (home, name) => valueOf(volumes.get(`${home}/${name}`)),
-    policy: (home, name) => valueOf(policies.get(`${home}/${name}`)),
-    namespaceLabels: (name) =>
+  const cluster = {
+    volume: (home: string, name: string) => valueOf(volumes.get(`${home}/${name}`)),
+    policy: (home: string, name: string) => valueOf(policies.get(`${home}/${name}`)),
+    namespaceLabels: (name: string) =>
       name === target.namespace && namespace.state === 'found'
         ? { ...labelsOf(namespace.value), 'kubernetes.io/metadata.name': name }
         : undefined,
-    volumeNames: (home) => volumeNames.get(home) ?? [],
-  };
+    volumeNames: (home: string) => volumeNames.get(home) ?? [],
+    // What limits of the namespace would refuse, the dry run tells.
+    limitRanges: () => [],
+  } satisfies Cluster & Record<string, unknown>;
   const decision = planPod({ pod: target.pod, namespace: target.namespace, cluster, settings: defaultSettings });
   if (decision.action === 'refuse') return error(decision.reason, decision.message, `do what it says, ${again}`);
   if (decision.action === 'ignore') return nothing;
