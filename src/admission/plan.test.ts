@@ -230,6 +230,21 @@ test('a policy without a cache leaves room for the journal of written data only'
   assert.deepEqual(room, { name: 'juicepod-cache', emptyDir: { sizeLimit: '428Mi' } });
 });
 
+test('write-back and limits of a policy come into the plan, with room on the disk and time to upload', () => {
+  const writeback = { enabled: true, maxStaging: '2Gi', uploadDelay: '1m30s', drainTimeout: '90s' };
+  const io = { uploadLimit: '10Mi', downloadLimit: 65_536 };
+  const slow = policy('slow', { local: { size: '1Gi' }, writeback, io, metadata: { maxOpsPerSecond: 50 } });
+  const inside = cluster([volume('datasets')], [slow]);
+  const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: slow}]'), inside);
+  const { plan } = given;
+  assert.deepEqual(plan.writeback, { maxStagingMiB: 2048, uploadDelay: 90, drainTimeout: 90 });
+  assert.deepEqual([plan.uploadLimit, plan.downloadLimit, plan.maxMetadataOps], [10 * 2 ** 20, 65_536, 50]);
+  assert.deepEqual(parsePlan(given.annotations[annotations.plan] ?? ''), plan);
+  const room = given.volumes.find((one) => one['name'] === 'juicepod-cache');
+  assert.deepEqual(room, { name: 'juicepod-cache', emptyDir: { sizeLimit: '3603Mi' } });
+  assert.equal(given.terminationGracePeriodSeconds, 150);
+});
+
 test('a cache in memory is an emptyDir in memory with room to overshoot and for the journal', () => {
   const inside = cluster([volume('datasets')], [policy('ram', { local: { medium: 'Memory', size: '1Gi' } })]);
   const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: ram}]'), inside);

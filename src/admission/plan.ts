@@ -145,7 +145,7 @@ const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 function planOf(mounts: readonly PlanMount[], policy: CachePolicySpec, resolved: readonly Resolved[]): Plan {
   const mib = (size: string | number): number => Math.max(1, Math.floor(parseQuantity(size) / MIB));
   const seconds = (duration: string): number => parseDuration(duration) / 1000;
-  const { local, metadata, io, buffer, readahead } = policy;
+  const { local, metadata, io, buffer, readahead, writeback } = policy;
   const levels = resolved.map(({ volume }) => LEVELS.indexOf(volume.spec.client.logLevel));
   return {
     version: 1,
@@ -153,6 +153,15 @@ function planOf(mounts: readonly PlanMount[], policy: CachePolicySpec, resolved:
     ...(local.medium === 'None'
       ? {}
       : { cache: { directory: CACHE_ROOT, sizeMiB: mib(local.size), freeSpaceRatio: local.freeSpacePercent / 100 } }),
+    ...(writeback.enabled
+      ? {
+          writeback: {
+            maxStagingMiB: mib(writeback.maxStaging),
+            uploadDelay: seconds(writeback.uploadDelay),
+            drainTimeout: seconds(writeback.drainTimeout),
+          },
+        }
+      : {}),
     journal: CACHE_ROOT,
     bufferMiB: mib(buffer.size),
     readaheadMiB: Math.floor(parseQuantity(readahead.max) / MIB),
@@ -162,6 +171,9 @@ function planOf(mounts: readonly PlanMount[], policy: CachePolicySpec, resolved:
     negativeTTL: seconds(metadata.negativeTTL),
     maxUploads: io.maxUploads,
     maxDownloads: io.maxDownloads,
+    ...(io.uploadLimit === undefined ? {} : { uploadLimit: parseQuantity(io.uploadLimit) }),
+    ...(io.downloadLimit === undefined ? {} : { downloadLimit: parseQuantity(io.downloadLimit) }),
+    ...(metadata.maxOpsPerSecond === undefined ? {} : { maxMetadataOps: metadata.maxOpsPerSecond }),
     logLevel: LEVELS[Math.min(...levels)] ?? 'info',
   };
 }
@@ -221,10 +233,16 @@ function resourcesOf(volume: JuiceVolume, { clientResources }: Settings): Resour
   };
 }
 
-function graceOf(pod: Pod, settings: Settings): Pick<Injection, 'terminationGracePeriodSeconds'> & { original: number } {
+/** Time to end: for what was written to be uploaded, and for what was staged before, where there is write-back. */
+function graceOf(
+  pod: Pod,
+  settings: Settings,
+  plan: Plan,
+): Pick<Injection, 'terminationGracePeriodSeconds'> & { original: number } {
   const found = pod.spec['terminationGracePeriodSeconds'];
   const original = typeof found === 'number' ? found : DEFAULT_GRACE;
-  return { original, terminationGracePeriodSeconds: original < settings.minGraceSeconds ? settings.minGraceSeconds : undefined };
+  const least = settings.minGraceSeconds + Math.ceil(plan.writeback?.drainTimeout ?? 0);
+  return { original, terminationGracePeriodSeconds: original < least ? least : undefined };
 }
 
 /** Decides about one pod. Never throws for what a pod or its annotation holds. */
@@ -279,7 +297,7 @@ export function planPod(input: PlanInput): Decision {
   const volumes = podVolumes(sidecar);
   const taken = takenVolume(pod, volumes);
   if (taken) return { action: 'refuse', ...taken };
-  const grace = graceOf(pod, settings);
+  const grace = graceOf(pod, settings, plan);
   const remembered = textOf(pod.annotations[ORIGINAL_GRACE]) ?? String(grace.original);
   return {
     action: 'inject',

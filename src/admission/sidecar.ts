@@ -97,7 +97,8 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
 export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
   // The kubelet evicts a pod whose emptyDir outgrows its limit: the client may overshoot while it evicts blocks, and the
   // journal of written data lies there too, also in a pod without a cache.
-  const limit = binaryQuantity(Math.ceil((plan.cache?.sizeMiB ?? 0) * 1.1 + plan.bufferMiB + 128) * MIB);
+  const staging = plan.writeback?.maxStagingMiB ?? 0;
+  const limit = binaryQuantity(Math.ceil((plan.cache?.sizeMiB ?? 0) * 1.1 + staging + plan.bufferMiB + 128) * MIB);
   return [
     { name: MOUNT_VOLUME, emptyDir: {} },
     { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },

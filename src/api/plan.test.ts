@@ -45,6 +45,22 @@ test('parsePlan() fills in what may be absent and ignores what it does not know'
   assert.deepEqual(parsePlan(JSON.stringify({ version: 1, mounts, later: true })), rest);
 });
 
+test('parsePlan() keeps write-back and limits, and leaves out what is not limited', () => {
+  const limited: Plan = {
+    ...plan,
+    writeback: { maxStagingMiB: 4096, uploadDelay: 0.5, drainTimeout: 60 },
+    uploadLimit: 1_000_000,
+    downloadLimit: 65_536,
+    maxMetadataOps: 200,
+  };
+  assert.deepEqual(parsePlan(JSON.stringify(limited)), limited);
+  assert.deepEqual(parsePlan(JSON.stringify({ ...plan, writeback: {} })).writeback, {
+    maxStagingMiB: 4096,
+    uploadDelay: 0,
+    drainTimeout: 60,
+  });
+});
+
 const bad: readonly [string, unknown, RegExp][] = [
   ['no JSON', '{', /not JSON/],
   ['a newer version', { ...plan, version: 2 }, /version must be 1 .*found 2/],
@@ -61,6 +77,13 @@ const bad: readonly [string, unknown, RegExp][] = [
     /mounts\[0\]\.target must be an absolute path, found "mnt"/,
   ],
   ['a buffer that is no number', { ...plan, bufferMiB: '300' }, /bufferMiB must be a number from 32 to 65536/],
+  ['write-back without a cache', { ...plan, cache: undefined, writeback: {} }, /cache must be there where writeback is/],
+  [
+    'a drain of two hours',
+    { ...plan, writeback: { drainTimeout: 7200 } },
+    /writeback\.drainTimeout must be a number from 0 to 3600/,
+  ],
+  ['a limit of nothing', { ...plan, uploadLimit: 0 }, /uploadLimit must be a number from 1/],
   ['an unknown level', { ...plan, logLevel: 'loud' }, /logLevel/],
 ];
 for (const [what, value, message] of bad)

@@ -23,6 +23,15 @@ export interface Plan {
   readonly mounts: readonly PlanMount[];
   /** Absent: no cache on disk. */
   readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
+  /** Written blocks go to the cache directory first and are uploaded later. Absent: they are uploaded at once. Only with `cache`. */
+  readonly writeback?: {
+    /** Staged at most, by all mounts together. */
+    readonly maxStagingMiB: number;
+    /** Seconds that a block stays before it is uploaded. */
+    readonly uploadDelay: number;
+    /** Seconds for which a client that is told to end uploads what is staged. */
+    readonly drainTimeout: number;
+  };
   /** Where written data lies until it is stored, so that it outlives the client. Absent: it does not. */
   readonly journal?: string;
   readonly bufferMiB: number;
@@ -34,6 +43,11 @@ export interface Plan {
   readonly negativeTTL: number;
   readonly maxUploads: number;
   readonly maxDownloads: number;
+  /** Bytes per second, of all mounts together. Absent: as each volume's settings say. */
+  readonly uploadLimit?: number;
+  readonly downloadLimit?: number;
+  /** Operations on names and attributes per second, of all mounts together. Absent: no limit. */
+  readonly maxMetadataOps?: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
 
@@ -110,6 +124,10 @@ export function parsePlan(text: string): Plan {
     if (twice) fail(`mounts[].${member}`, 'different in every mount', twice[member]);
   }
   const cache = raw['cache'] === undefined ? undefined : object(raw['cache'], 'cache');
+  const writeback = raw['writeback'] === undefined ? undefined : object(raw['writeback'], 'writeback');
+  if (writeback && !cache) fail('cache', 'there where writeback is', undefined);
+  const rate = <K extends string>(member: K): { readonly [k in K]?: number } =>
+    raw[member] === undefined ? {} : ({ [member]: number(raw[member], member, 1, 2 ** 50, 1) } as { readonly [k in K]: number });
   const level = raw['logLevel'] ?? 'info';
   if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error')
     fail('logLevel', 'debug, info, warn or error', level);
@@ -125,6 +143,15 @@ export function parsePlan(text: string): Plan {
           },
         }
       : {}),
+    ...(writeback
+      ? {
+          writeback: {
+            maxStagingMiB: number(writeback['maxStagingMiB'], 'writeback.maxStagingMiB', 1, 2 ** 26, 4096),
+            uploadDelay: number(writeback['uploadDelay'], 'writeback.uploadDelay', 0, 86_400, 0),
+            drainTimeout: number(writeback['drainTimeout'], 'writeback.drainTimeout', 0, 3600, 60),
+          },
+        }
+      : {}),
     ...(raw['journal'] === undefined ? {} : { journal: string(raw['journal'], 'journal', ABSOLUTE, 'an absolute path') }),
     bufferMiB: number(raw['bufferMiB'], 'bufferMiB', 32, 65_536, 300),
     readaheadMiB: number(raw['readaheadMiB'], 'readaheadMiB', 0, 4096, 32),
@@ -134,6 +161,9 @@ export function parsePlan(text: string): Plan {
     negativeTTL: number(raw['negativeTTL'], 'negativeTTL', 0, 3600, 0),
     maxUploads: number(raw['maxUploads'], 'maxUploads', 1, 1000, 20),
     maxDownloads: number(raw['maxDownloads'], 'maxDownloads', 1, 1000, 200),
+    ...rate('uploadLimit'),
+    ...rate('downloadLimit'),
+    ...rate('maxMetadataOps'),
     logLevel: level,
   };
 }

@@ -2,6 +2,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
+import type { QuotaAction } from './quota.ts';
 import { fail, type Output } from './report.ts';
 
 const output = (): Option => new Option('--output <form>', 'how results are printed').choices(['text', 'json']).default('text');
@@ -53,6 +54,38 @@ function target(command: Command): Command {
     .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, else ~/.kube/config)')
     .option('--context <name>', 'context of the kubeconfig')
     .option('--system <name>', 'namespace of operator and webhook', 'juicepod-system');
+}
+
+/** `quota` and what it does, with the options of `juicefs quota`. */
+function addQuota(juicepod: Command): void {
+  const quota = juicepod
+    .command('quota')
+    .summary('limit what directories, users and groups may hold')
+    .description(
+      'Quotas are enforced with "disk quota exceeded" by every client, juicepod or juicefs, that has the volume mounted; they notice a change within a heartbeat (12 s). Of the whole volume: juicepod config --capacity --inodes.',
+    );
+  const action = (name: QuotaAction, summary: string): Command =>
+    quota
+      .command(name)
+      .summary(summary)
+      .description(summary)
+      .argument('<META-URL>')
+      .option('--path <directory>', 'a directory of the volume, from its root on')
+      .option('--uid <user>', 'a user, by number')
+      .option('--gid <group>', 'a group, by number')
+      .addOption(output())
+      .action(run(async (options, url = '') => (await import('./quota.ts')).quotaCommand(name, url, options)));
+  action('set', 'set or change a quota')
+    .option('--capacity <size>', 'what may be held, in GiB or with a unit (500M, 2T); 0 is no limit')
+    .option('--inodes <count>', 'files and directories that may be held; 0 is no limit')
+    .option('--create', 'make the directory where it is missing')
+    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
+  action('get', 'show one quota and what is used of it');
+  action('list', 'show all quotas and what is used of them').alias('ls');
+  action('delete', 'remove a quota').alias('del');
+  action('check', 'compare what is recorded as used with what is there')
+    .option('--repair', 'record what is there')
+    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
 }
 
 /** The whole tree of commands. `quiet` leaves what is wrong with the arguments to the caller, as a CommanderError. */
@@ -111,6 +144,18 @@ export function program(quiet = false): Command {
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
     .option('--max-downloads <count>', 'downloads at once', '200')
+    .option(
+      '--writeback',
+      'write to the cache directory first and upload afterwards; others cannot read what is not uploaded yet',
+    )
+    .option('--upload-delay <time>', 'with --writeback: how long data stays in the cache directory before it is uploaded', '0s')
+    .option(
+      '--staging-size <size>',
+      'with --writeback: bytes that may wait there; more is uploaded directly (default: the cache size)',
+    )
+    .option('--upload-limit <Mbps>', 'uploads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--download-limit <Mbps>', 'downloads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
@@ -122,9 +167,11 @@ export function program(quiet = false): Command {
   juicepod
     .command('umount')
     .summary('unmount a volume')
-    .description('Unmounts a volume after everything written is stored.')
+    .description(
+      'Unmounts a volume after everything written is stored, or with --writeback in the cache directory, where the next mount finds it.',
+    )
     .argument('<MOUNTPOINT>')
-    .option('-f, --flush', 'wait until the client has ended')
+    .option('-f, --flush', 'with --writeback: first wait until everything is uploaded')
     .option('--force', 'unmount although files are open; programs that use them get errors')
     .addOption(output())
     .action(run(async (options, mountPoint = '') => (await import('./umount.ts')).umountCommand(mountPoint, options)));
@@ -135,6 +182,31 @@ export function program(quiet = false): Command {
     .argument('<META-URL>')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
+
+  storage(
+    juicepod
+      .command('config')
+      .summary('show or change the settings of a volume')
+      .description(
+        'Without options shows the settings. With options changes them; mounted clients take that over within a heartbeat (12 s).',
+      )
+      .argument('<META-URL>'),
+  )
+    .option('--capacity <size>', 'what the volume may hold, in GiB or with a unit (500G, 2T); 0 is no limit')
+    .option('--inodes <count>', 'files and directories that it may hold; 0 is no limit')
+    .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
+    .option('--upload-limit <rate>', 'bandwidth of each client to the object store, Mbit/s; 0 is no limit')
+    .option('--download-limit <rate>', 'bandwidth of each client from the object store, Mbit/s; 0 is no limit')
+    .option('--dir-stats [switch]', 'keep statistics of directories, which quotas of directories need (=false: do not)')
+    .option('--user-group-quota [switch]', 'count what users and groups own, which their quotas need (=false: do not)')
+    .option('--min-client-version <version>', 'oldest client that may mount')
+    .option('--max-client-version <version>', 'newest client that may mount')
+    .option('-y, --yes', 'also what would be asked about first')
+    .option('--force', 'neither ask nor try the object store')
+    .addOption(output())
+    .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
+
+  addQuota(juicepod);
 
   juicepod
     .command('rotate-passphrase')

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
 import { parsePlan, type Plan } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
+import { clientLimits } from './limits.ts';
 import type { ServeOptions } from './mount.ts';
 
 const MIB = 1024 * 1024;
@@ -26,6 +27,7 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
   const plan = parsePlan(read(path, 'the plan'));
   const cache = plan.cache;
   const shares = plan.mounts.length;
+  const limits = clientLimits(plan);
   const mounts = plan.mounts.map((mount): ServeOptions => {
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
@@ -54,6 +56,16 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
               },
             }
           : {}),
+        ...(cache && plan.writeback && !mount.readOnly
+          ? {
+              writeback: {
+                maxBytes: Math.floor((plan.writeback.maxStagingMiB * MIB) / shares),
+                delayMs: plan.writeback.uploadDelay * 1000,
+                drainMs: plan.writeback.drainTimeout * 1000,
+              },
+            }
+          : {}),
+        limits,
         bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
         readaheadBytes: plan.readaheadMiB * MIB,
         maxUploads: plan.maxUploads,

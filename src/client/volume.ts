@@ -25,6 +25,8 @@ import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { type ClientLimits, VolumeLimits } from './limits.ts';
+import { drainStaged, type WritebackOptions } from './staged.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
@@ -61,6 +63,10 @@ export interface VolumeOptions {
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
   readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
+  readonly writeback?: WritebackOptions;
+  /** Shared by all volumes of the client. Absent: what the volume's format says. */
+  readonly limits?: ClientLimits;
   readonly bufferBytes: number;
   readonly readaheadBytes: number;
   readonly maxUploads: number;
@@ -94,6 +100,8 @@ export interface OpenVolume {
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
+  /** Uploads what is staged, where a drain time was given. True where nothing is left. */
+  drain(): Promise<boolean>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
   close(keep: boolean): Promise<void>;
 }
@@ -113,7 +121,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         hint: 'Make one with juicepod format.',
       });
     checkExpected(format, options);
-    chunks = openChunks(format, options, logger);
+    const limits = new VolumeLimits(options.limits, format);
+    chunks = openChunks(format, options, limits, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       readOnly: options.readOnly,
@@ -124,9 +133,10 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index),
         lost: (reason) => lost.resolve(reason),
+        formatChanged: () => meta && limits.follow(meta.format),
       },
     });
-    return await serveVolume(meta, chunks, format, options, lost.promise, background, logger);
+    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
   } catch (error) {
     await chunks?.close();
     await (meta ? meta.close() : engine.close()).catch(() => {});
@@ -138,6 +148,7 @@ async function serveVolume(
   meta: VolumeMeta,
   chunks: ChunkStore,
   format: Format,
+  limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
   background: { compactor?: Compactor },
@@ -147,6 +158,7 @@ async function serveVolume(
   const sid = await meta.newSession(options.mountPoint, resume);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
+  await chunks.ready;
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
   const started = performance.now();
@@ -155,7 +167,7 @@ async function serveVolume(
   const root = await findRoot(meta, options.subPath, options.readOnly);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
-    meta,
+    meta: limits.overMeta(meta),
     chunks,
     accessLog,
     root,
@@ -168,7 +180,7 @@ async function serveVolume(
       fuse_open_handlers: vfs.openHandles,
       uptime: (performance.now() - started) / 1000,
     }),
-    config: () => configOf(format, options, sid),
+    config: () => configOf(format, limits, options, sid),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
     dirEntryTimeout: options.dirEntryTimeout,
@@ -192,6 +204,7 @@ async function serveVolume(
     openHandles: () => vfs.openHandles,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
+    drain: () => drainStaged(chunks, options.writeback, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
@@ -214,7 +227,7 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
     );
 }
 
-function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
+function openChunks(format: Format, options: VolumeOptions, limits: VolumeLimits, logger: Logger): ChunkStore {
   const plain = decryptSecrets(format);
   const { storage: change, cache } = options;
   const objects = openObjectStore({
@@ -227,15 +240,17 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     shards: plain.shards,
     encryption: envelopeOf(plain, options.passphrases),
     environment: { ...process.env, ...change?.environment },
-    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
+    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger, limits) },
   });
   return openChunkStore({
-    objects,
+    objects: limits.overStore(objects),
     blockSize: plain.blockSize * 1024,
     compression: plain.compression || 'none',
     hashPrefix: plain.hashPrefix,
     uuid: plain.uuid,
     disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    writeback: options.readOnly ? undefined : options.writeback,
+    leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
     memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
     maxUploads: options.maxUploads,
@@ -245,9 +260,10 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
 }
 
 /** Says that the store fails in passing: once every so often, however many requests there are. */
-function retryWarnings(logger: Logger): (error: Error, attempt: number) => void {
+function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, attempt: number, bytes: number) => void {
   let quietUntil = -Infinity;
-  return (error, attempt) => {
+  return (error, attempt, bytes) => {
+    limits.sentAgain(bytes);
     const now = systemClock.monotonic();
     if (now < quietUntil) return;
     quietUntil = now + RETRY_WARNING_MS;
@@ -295,7 +311,7 @@ function processFigures(): Record<string, number> {
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
-function configOf(format: Format, options: VolumeOptions, sid: number): unknown {
+function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): unknown {
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {
@@ -317,6 +333,10 @@ function configOf(format: Format, options: VolumeOptions, sid: number): unknown 
       Compress: format.compression,
       MaxUpload: options.maxUploads,
       MaxDownload: options.maxDownloads,
+      UploadLimit: Math.round(limits.rates.upload),
+      DownloadLimit: Math.round(limits.rates.download),
+      Writeback: options.writeback !== undefined,
+      UploadDelay: (options.writeback?.delayMs ?? 0) * 1e6,
       HashPrefix: format.hashPrefix,
       BlockSize: format.blockSize * 1024,
       BufferSize: options.bufferBytes,

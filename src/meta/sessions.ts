@@ -91,13 +91,19 @@ export class Session {
   async beat(): Promise<void> {
     const volume = this.#volume;
     if (volume.sid > 0) await this.#renew(volume.sid);
-    if (!(await this.#reload())) return;
-    await volume.stats.used();
+    if (!(await this.reload())) return;
     if (volume.sid > 0) await this.cleanStale();
   }
 
+  /** Reads format, counters and quotas anew. False where this is not our volume any more. */
+  async reload(): Promise<boolean> {
+    if (!(await this.#reloadFormat())) return false;
+    await Promise.all([this.#volume.stats.used(), this.#volume.limits.load()]);
+    return true;
+  }
+
   /** False where this is not our volume any more. */
-  async #reload(): Promise<boolean> {
+  async #reloadFormat(): Promise<boolean> {
     const volume = this.#volume;
     const text = await volume.engine.readSetting();
     const lost = (reason: string): false => {

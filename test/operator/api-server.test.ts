@@ -183,7 +183,12 @@ test('the API server checks the sizes and times of a JuiceCachePolicy', async (t
     buffer: { size: '300Mi' },
     metadata: { attrTTL: '1s', entryTTL: '1s', dirTTL: '1s', negativeTTL: '0s' },
     io: { maxUploads: 20, maxDownloads: 200 },
+    writeback: { enabled: false, maxStaging: '4Gi', uploadDelay: '0s', drainTimeout: '60s' },
   });
+  await assert.rejects(
+    create({ local: { medium: 'Memory' }, writeback: { enabled: true } }) ?? Promise.reject(new Error('no server')),
+    /writeback needs local\.medium: EphemeralDisk/,
+  );
   await assert.rejects(create({ buffer: { size: '16Mi' } }) ?? Promise.reject(new Error('no server')), /between 32Mi and 64Gi/);
   await assert.rejects(create({ metadata: { attrTTL: '2h' } }) ?? Promise.reject(new Error('no server')), /at most 1h/);
   await assert.rejects(create({ local: { freeSpacePercent: 95 } }) ?? Promise.reject(new Error('no server')), /freeSpacePercent/);

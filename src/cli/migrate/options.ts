@@ -67,8 +67,8 @@ const meaningless = new Set(
 const why: Readonly<Record<string, string>> = {
   writeback:
     'writes are acknowledged when they are stored; see the fields of JuiceCachePolicy for what this version offers instead',
-  'upload-limit': 'a limit on traffic: see the fields of JuiceCachePolicy',
-  'download-limit': 'a limit on traffic: see the fields of JuiceCachePolicy',
+  'upload-limit': 'set io.uploadLimit of the JuiceCachePolicy, in bytes per second (1 Mbps is 125k)',
+  'download-limit': 'set io.downloadLimit of the JuiceCachePolicy, in bytes per second (1 Mbps is 125k)',
   'open-cache': 'files that are opened are always looked up: close-to-open is kept',
   prefetch: 'blocks beside a random read are not fetched ahead',
   'no-bgjob': 'each client of a volume helps to clean up',
