@@ -3,20 +3,23 @@ import { connect } from '../kube/client.ts';
 import type { LogLevel } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { runOperator } from '../operator/index.ts';
-import { endingSignal, portOf } from './options.ts';
+import { endingSignal, namespacesOf, portOf } from './options.ts';
 
 export async function operatorCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as {
     readonly kubeconfig?: string;
     readonly namespace: string;
+    readonly watchNamespaces?: string;
     readonly metricsPort: string;
     readonly logLevel: LogLevel;
     readonly clientImage?: string;
     readonly allowImage?: readonly string[];
   };
+  const namespaces = namespacesOf(options.watchNamespaces, '--watch-namespaces');
   await runOperator({
     client: connect({ fieldManager: 'juicepod-operator', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
     namespace: options.namespace,
+    ...(namespaces ? { namespaces } : {}),
     port: portOf(options.metricsPort, '--metrics-port'),
     log: createLogger({ level: options.logLevel, json: true }),
     ...(options.clientImage ? { clientImage: options.clientImage } : {}),

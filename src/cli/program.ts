@@ -1,5 +1,5 @@
 /** The command line: what there is, and which file does it. Each command is loaded only when it runs. */
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import type { QuotaAction } from './quota.ts';
@@ -15,6 +15,7 @@ Try it without a cluster:       juicepod play examples/quickstart
 A volume on this machine:       juicepod format sqlite3:///tmp/my.db my-volume --bucket /tmp/my-objects
                                 juicepod mount sqlite3:///tmp/my.db /mnt/my-volume -d
 What would a pod get:           juicepod inject -f pod.yaml
+Why does it not get it:         juicepod analyze my-pod
 On a cluster:                   kubectl apply -k config/default
 `;
 
@@ -41,6 +42,18 @@ function storage(command: Command): Command {
     .option('--access-key <key>', 'access key of the object store (or env ACCESS_KEY)')
     .option('--secret-key <key>', 'secret key of the object store (or env SECRET_KEY)')
     .option('--session-token <token>', 'session token of the object store (or env SESSION_TOKEN)');
+}
+
+const ANALYZE =
+  'Looks at a pod (or what is to become one), its namespace, the webhook, volumes, policies, Secrets, sidecars and events, as you are allowed to, and says what stands in the way and what to do. Ends with 1 where something does. It changes nothing: the pod is created as a dry run.';
+
+/** How a command for people reaches a cluster. */
+function target(command: Command): Command {
+  return command
+    .option('-n, --namespace <name>', 'namespace (default: that of the context)')
+    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, else ~/.kube/config)')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('--system <name>', 'namespace of operator and webhook', 'juicepod-system');
 }
 
 /** `quota` and what it does, with the options of `juicefs quota`. */
@@ -237,6 +250,73 @@ export function program(quiet = false): Command {
     )
     .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
 
+  target(juicepod.command('analyze'))
+    .summary('say why a pod of a cluster does not get its volume')
+    .description(ANALYZE)
+    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
+    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
+    .addOption(output())
+    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+
+  const cluster = juicepod
+    .command('cluster')
+    .summary('look at the volumes of a cluster and the pods that have them')
+    .description('Looks at a cluster; changes nothing. The same as the plugin: kubectl juicepod (bin/kubectl-juicepod).');
+  target(cluster.command('status'))
+    .summary('operator, webhook, volumes and pods')
+    .option('-A, --all-namespaces', 'of all namespaces (default without -n)')
+    .addOption(output())
+    .action(run(async (options) => (await import('./cluster/overview.ts')).statusCommand(options)));
+  target(cluster.command('volumes'))
+    .summary('volumes, and whether they are ready')
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .addOption(output())
+    .action(run(async (options) => (await import('./cluster/overview.ts')).volumesCommand(options)));
+  target(cluster.command('pods'))
+    .summary('pods that have volumes, or one volume')
+    .argument('[VOLUME]', 'name or namespace/name')
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .addOption(output())
+    .action(run(async (options, volume) => (await import('./cluster/overview.ts')).podsCommand(volume, options)));
+  target(cluster.command('analyze'))
+    .summary('the same as juicepod analyze')
+    .description(ANALYZE)
+    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
+    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
+    .addOption(output())
+    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+
+  juicepod
+    .command('migrate')
+    .summary('turn StorageClasses, PVs and PVCs of JuiceFS’s CSI driver into JuiceVolumes')
+    .description(
+      'Reads objects of JuiceFS’s CSI driver from files, or from a cluster, and prints what stands for them here: JuiceVolumes, Secrets and the annotations of pods; and what a person has to do. It changes and deletes nothing.',
+    )
+    .option(
+      '-f, --filename <file...>',
+      'YAML files with StorageClasses, PersistentVolumes, claims, Secrets and pods; - is standard input',
+    )
+    .option('--kubeconfig <file>', 'read them from the cluster instead (default: KUBECONFIG, else ~/.kube/config)')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('-n, --namespace <name>', 'claims and pods of this namespace only (default: all)')
+    .option('--secrets', 'write the credentials into the Secrets that are printed, instead of leaving them to be filled in')
+    .addOption(output())
+    .action(run(async (options) => (await import('./migrate/command.ts')).migrateCommand(options)));
+
+  juicepod
+    .command('completion')
+    .summary('print a script that completes commands and options in a shell')
+    .description(
+      'For this shell:  source <(juicepod completion bash)\nFor good:        juicepod completion bash > /etc/bash_completion.d/juicepod\n                 juicepod completion zsh > "${fpath[1]}/_juicepod"\n                 juicepod completion fish > ~/.config/fish/completions/juicepod.fish',
+    )
+    .addArgument(new Argument('<SHELL>').choices(['bash', 'zsh', 'fish']))
+    .action(
+      run(async (_options, shell = '') => {
+        const { completionScript } = await import('./completion.ts');
+        process.stdout.write(completionScript(shell as 'bash' | 'zsh' | 'fish', juicepod));
+      }),
+    );
+
   juicepod
     .command('upgrade')
     .summary('bring an image of the client into running pods, one after the other')
@@ -273,6 +353,7 @@ export function program(quiet = false): Command {
     .summary('run the operator')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'look after these namespaces only, separated by commas (default: all)')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
     .option('--client-image <image>', 'image that the webhook gives to clients, for roll-outs where a volume names none')
     .option('--allow-image <prefix...>', 'as that of the webhook, for roll-outs into pods of other namespaces')
@@ -284,6 +365,7 @@ export function program(quiet = false): Command {
     .summary('run the admission webhook')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'own namespace', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'know volumes of these namespaces only, separated by commas (default: all)')
     .option('--image <image>', 'image of the sidecars')
     .addOption(
       new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
@@ -296,7 +378,8 @@ export function program(quiet = false): Command {
     .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
-    .option('--tls-cert <file>', 'certificate, instead of own ones')
+    .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
+    .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./webhook.ts')).webhookCommand(options)));

@@ -25,7 +25,7 @@ export type StoreChange<T> =
   | { readonly type: 'deleted'; readonly key: string; readonly object: T };
 
 export interface ReflectorOptions<T extends KubeObject> {
-  readonly client: ResourceClient<T>;
+  readonly client: Pick<ResourceClient<T>, 'resource' | 'pages' | 'watch'>;
   readonly namespace?: string | undefined;
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
@@ -204,6 +204,8 @@ export interface ManagerOptions {
   readonly log: Logger;
   readonly clock?: Clock;
   readonly metrics?: Registry;
+  /** Reflectors look into these only, and at these of the Namespaces. @default all */
+  readonly namespaces?: readonly string[];
   /** Absent: every process works (webhooks, tests). */
   readonly leader?: Omit<LeaderOptions, 'client'>;
   /** Until all reflectors have synced, milliseconds; then `run` rejects. @default 120000 */

@@ -31,6 +31,8 @@ export interface OperatorOptions {
   readonly client?: KubeClient;
   /** Namespace of the Lease. @default the client's own */
   readonly namespace?: string;
+  /** Volumes, Secrets and pods of these namespaces only. @default all */
+  readonly namespaces?: readonly string[];
   /** False: no Lease; for tests, and where there is one replica by construction. @default true */
   readonly leaderElection?: boolean;
   /** Port of /livez, /readyz and /metrics; 0 for any free one, undefined for none. */
@@ -185,6 +187,7 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
     log,
     clock,
     metrics,
+    ...(options.namespaces ? { namespaces: options.namespaces } : {}),
     ...(options.leaderElection === false ? {} : { leader: { namespace, name: LEASE, identity } }),
   });
   addControllers(manager, { ...options, backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
