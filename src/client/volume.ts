@@ -147,7 +147,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         lost: (reason) => lost.resolve(reason),
         formatChanged: () => {
           limits.follow(current.format);
-          background.renewal?.settingsChanged(current.format);
+          void background.renewal?.settingsChanged(current.format);
         },
       },
     });
