@@ -122,6 +122,8 @@ async function freePort(): Promise<number> {
 }
 
 let plainBefore: Json = {};
+/** What the API server said while nobody answered at the webhook's address. */
+let away: { readonly annotated: string; readonly plain: boolean } | undefined;
 
 before(async () => {
   try {
@@ -137,6 +139,13 @@ before(async () => {
   await api.kubectl(['apply', '--server-side', '-k', join(root, 'crds')]);
   await api.kubectl(['create', 'namespace', 'juicepod-system']);
   await install(api);
+  await until('the configuration of the webhook is heeded', async () => {
+    const dry = ['create', '--dry-run=server', '-f', '-'];
+    const annotated = await attempt(api as ApiServer, dry, pod('away', 'datasets=/data'));
+    const plain = await attempt(api as ApiServer, dry, pod('away'));
+    away = { annotated: annotated.output, plain: plain.ok };
+    return !annotated.ok;
+  });
   await startWebhook(api);
   await api.kubectl(['create', 'namespace', 'shared']);
   await api.kubectl(['apply', '-f', join(golden, 'volumes.yaml')]);
@@ -183,6 +192,12 @@ test('a pod without the annotation is byte for byte what it was before the webho
   const on = server(context);
   if (!on) return;
   assert.equal(JSON.stringify(settled(await created(on, pod('plain')))), JSON.stringify(plainBefore));
+});
+
+test('while the webhook is away, pods with the annotation are refused and all others are created', (context) => {
+  if (!server(context)) return;
+  assert.match(away?.annotated ?? '', /failed calling webhook "pods\.juicepod\.io"/);
+  assert.equal(away?.plain, true);
 });
 
 test('all golden pods are accepted as they were injected', async (context) => {
