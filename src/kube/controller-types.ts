@@ -25,13 +25,16 @@ export type StoreChange<T> =
   | { readonly type: 'deleted'; readonly key: string; readonly object: T };
 
 export interface ReflectorOptions<T extends KubeObject> {
-  readonly client: ResourceClient<T>;
+  readonly client: Pick<ResourceClient<T>, 'resource' | 'pages' | 'watch'>;
   readonly namespace?: string | undefined;
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
   readonly indexes?: Readonly<Record<string, IndexFunction<T>>>;
-  /** Applied before storing. @default removes managedFields and kubectl's last-applied annotation */
-  readonly transform?: (object: T) => T;
+  /**
+   * Applied before storing; what it answers undefined for is not kept, as though the server did not have it. What it leaves
+   * out costs no memory. Uid and resourceVersion must stay. @default removes managedFields and kubectl's last-applied annotation
+   */
+  readonly transform?: (object: T) => T | undefined;
 }
 
 /** Keeps a store equal to the server's objects of one kind until it is aborted. */
