@@ -1,19 +1,30 @@
 /** `juicepod operator`: runs the operator until it is told to end. */
+import { Registry } from 'prom-client';
 import { connect } from '../kube/client.ts';
 import type { LogLevel } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { runOperator } from '../operator/index.ts';
-import { endingSignal, portOf } from './options.ts';
+import { endingSignal, numberOf, portOf, wholeNumberOf } from './options.ts';
 
 export async function operatorCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as {
     readonly kubeconfig?: string;
     readonly namespace: string;
     readonly metricsPort: string;
+    readonly kubeApiQps: string;
+    readonly kubeApiBurst: string;
     readonly logLevel: LogLevel;
   };
+  const metrics = new Registry();
   await runOperator({
-    client: connect({ fieldManager: 'juicepod-operator', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
+    metrics,
+    client: connect({
+      fieldManager: 'juicepod-operator',
+      metrics,
+      requestsPerSecond: numberOf(options.kubeApiQps, '--kube-api-qps', 1, 10_000),
+      burst: wholeNumberOf(options.kubeApiBurst, '--kube-api-burst', 1, 100_000),
+      ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}),
+    }),
     namespace: options.namespace,
     port: portOf(options.metricsPort, '--metrics-port'),
     log: createLogger({ level: options.logLevel, json: true }),

@@ -176,6 +176,8 @@ export function program(quiet = false): Command {
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
+    .option('--kube-api-qps <number>', 'requests to the API server per second, on average', '100')
+    .option('--kube-api-burst <number>', 'the same, at once', '200')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./operator.ts')).operatorCommand(options)));
 

@@ -33,6 +33,8 @@ export interface OperatorOptions {
   /** Port of /livez, /readyz and /metrics; 0 for any free one, undefined for none. */
   readonly port?: number;
   readonly log?: Logger;
+  /** Where everything is counted; the client's requests too where it was made with it. @default an own one */
+  readonly metrics?: Registry;
   readonly backends?: Backends;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -153,7 +155,7 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
   const client = options.client ?? connect({ fieldManager: 'juicepod-operator' });
   const namespace = options.namespace ?? client.namespace;
   const identity = `${process.env['POD_NAME'] ?? process.env['HOSTNAME'] ?? 'operator'}_${randomUUID()}`;
-  const metrics = new Registry();
+  const metrics = options.metrics ?? new Registry();
   const manager = createManager({
     client,
     log,
