@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { Gauge, Registry } from 'prom-client';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
-import { labels, MANAGED_BY } from '../api/group.ts';
+import { labels, MANAGED_BY, MOUNT_SECRET_TYPE } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { connect } from '../kube/client.ts';
 import { findCondition } from '../kube/conditions.ts';
@@ -78,7 +78,12 @@ export function addControllers(
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true });
   // Names only: what is in the Secrets of others is read live, when it is needed, and not kept.
-  const secrets = manager.reflector(Secrets, { metadataOnly: true, transform: bare });
+  // Releases of Helm are many, and no credentials; our own Secrets are seen below.
+  const secrets = manager.reflector(Secrets, {
+    metadataOnly: true,
+    fieldSelector: `type!=${MOUNT_SECRET_TYPE},type!=helm.sh/release.v1`,
+    transform: bare,
+  });
   const mountSecrets = manager.reflector<SecretObject>(Secrets, {
     labelSelector: `${labels.managedBy}=${MANAGED_BY}`,
     indexes: { volumeUid: ({ metadata }) => [metadata.labels?.[labels.volumeUid] ?? ''] },
