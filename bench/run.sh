@@ -1,9 +1,9 @@
 #!/bin/sh
-# npm run bench [-- NAME ...]: the benchmarks, one after the other. Names: fuse client chunk admission.
+# npm run bench [-- NAME ...]: the benchmarks, one after the other. Names: fuse client chunk admission admission-create admission-random sync.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/bin/setup.sh"
-for name in ${*:-fuse client admission}; do
+for name in ${*:-fuse client admission admission-create admission-random sync}; do
   printf '\n# %s\n\n' "$name"
   "$JUICEPOD_NODE" --disable-warning=ExperimentalWarning "$root/bench/$name.ts"
 done

@@ -12,6 +12,9 @@ if (command === 'hold') {
 } else if (command === 'serve' || (command === 'mount' && rest.includes('--plan'))) {
   const { serveCommand } = await import('./cli/serve.ts');
   await serveCommand(rest);
+} else if (command === 'sync-sidecar') {
+  const { syncSidecarCommand } = await import('./cli/sync-sidecar.ts');
+  await syncSidecarCommand(rest);
 } else {
   const { main } = await import('./cli/program.ts');
   await main(process.argv);

@@ -1,9 +1,10 @@
 /** Real servers for the tests, each an own instance on a free loopback port, ended with the test. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { ensureDebian, onPath, versitygw } from './tools.ts';
 
 export interface Server extends AsyncDisposable {
@@ -96,6 +97,10 @@ export interface S3Server extends Server {
   readonly secretKey: string;
   /** Makes a bucket (a folder of the gateway). */
   createBucket(name: string): void;
+  /** Makes a further key that may do everything. */
+  createKey(accessKey: string, secretKey: string): Promise<void>;
+  /** Takes a key away that was made; it is refused from the next request on. */
+  deleteKey(accessKey: string): Promise<void>;
 }
 
 /**
@@ -105,20 +110,46 @@ export interface S3Server extends Server {
  */
 export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
   const binary = await versitygw();
+  const accounts = mkdtempSync(join(tmpdir(), 'juicepod-s3-accounts-'));
   const accessKey = 'testaccess';
   const secretKey = 'testsecretkey';
   const server = await start(
     's3',
     binary,
-    (folder, port) => ['--port', `${host}:${port}`, '--access', accessKey, '--secret', secretKey, 'posix', folder],
+    (folder, port) => [
+      '--port',
+      `${host}:${port}`,
+      '--access',
+      accessKey,
+      '--secret',
+      secretKey,
+      '--iam-dir',
+      accounts,
+      '--iam-cache-disable',
+      'posix',
+      folder,
+    ],
     {},
     host,
   );
+  const endpoint = `http://${host}:${server.port}`;
+  const admin = async (...args: readonly string[]): Promise<void> => {
+    const login = ['--access', accessKey, '--secret', secretKey, '--endpoint-url', endpoint];
+    await promisify(execFile)(binary, ['admin', ...login, ...args], { timeout: 20_000 });
+  };
+  const stop = async (signal?: NodeJS.Signals): Promise<void> => {
+    await server.stop(signal);
+    rmSync(accounts, { recursive: true, force: true });
+  };
   return {
     ...server,
-    endpoint: `http://${host}:${server.port}`,
+    stop,
+    [Symbol.asyncDispose]: () => stop(),
+    endpoint,
     accessKey,
     secretKey,
     createBucket: (name) => void mkdirSync(join(server.folder, name)),
+    createKey: (access, secret) => admin('create-user', '--access', access, '--secret', secret, '--role', 'admin'),
+    deleteKey: (access) => admin('delete-user', '--access', access),
   };
 }

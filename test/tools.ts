@@ -56,6 +56,9 @@ const packages: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   iptables: 'iptables',
   busybox: 'busybox-static',
+  'lua5.4': 'lua5.4',
+  zsh: 'zsh',
+  fish: 'fish',
 };
 
 function aptInstall(names: readonly string[]): void {
@@ -147,6 +150,8 @@ export function cargoTool(name: string, version: string): Promise<string> {
 
 /** The S3 server of the tests. */
 export const versitygw = (): Promise<string> => goTool('versitygw', 'github.com/versity/versitygw/cmd/versitygw', 'v1.8.0');
+/** Renders and installs charts; what the chart of this project is checked with. */
+export const helm = (): Promise<string> => goTool('helm', 'helm.sh/helm/v3/cmd/helm', 'v3.22.0');
 /** The POSIX test suite; needs the ACL headers. */
 export const pjdfstest = (): Promise<string> => {
   ensureDebianFile('/usr/include/sys/acl.h', 'libacl1-dev', 'acl');

@@ -15,13 +15,26 @@ function refusalOf(text: string): string {
   return assert.fail(`${text} was accepted`);
 }
 
-const request = { namespace: undefined, subPath: '', readOnly: false, containers: undefined, cachePolicy: undefined };
+const request = {
+  namespace: undefined,
+  subPath: '',
+  readOnly: false,
+  containers: undefined,
+  cachePolicy: undefined,
+  mode: 'auto',
+};
 
 test('the compact form gives name, path and whether it is read-only', () => {
   assert.deepEqual(parseVolumes('datasets=/data:ro,checkpoints=/ckpt'), [
     { ...request, name: 'datasets', mountPath: '/data', readOnly: true },
     { ...request, name: 'checkpoints', mountPath: '/ckpt' },
   ]);
+});
+
+test('the compact form takes access and mode in either order', () => {
+  for (const text of ['a=/a:ro:sync', 'a=/a:sync:ro'])
+    assert.deepEqual(parseVolumes(text), [{ ...request, name: 'a', mountPath: '/a', readOnly: true, mode: 'sync' }]);
+  assert.deepEqual(parseVolumes('a=/a:fuse'), [{ ...request, name: 'a', mountPath: '/a', mode: 'fuse' }]);
 });
 
 test('the compact form takes a namespace, blanks, line ends and a last comma', () => {
@@ -40,6 +53,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
   readOnly: true
   containers: [train, eval]
   cachePolicy: large
+  mode: sync
 - {name: scratch, mountPath: /scratch}
 `;
   const json = JSON.stringify([
@@ -50,6 +64,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
       readOnly: true,
       containers: ['train', 'eval'],
       cachePolicy: 'large',
+      mode: 'sync',
     },
     { name: 'scratch', mountPath: '/scratch' },
   ]);
@@ -62,6 +77,7 @@ test('the list form gives the same as YAML and as JSON, with every field', () =>
     readOnly: true,
     containers: ['train', 'eval'],
     cachePolicy: 'large',
+    mode: 'sync',
   });
 });
 
@@ -81,8 +97,11 @@ test('each mistake is refused with the part at fault', () => {
     ['=/a', /no volume name before "="/],
     ['a=', /no path after "="/],
     ['a=data', /the mount path "data" is not absolute/],
-    ['a=/data:rx', /":rx" after the path "\/data" is unknown; accepted are ":ro" and ":rw"/],
-    ['a=/da:ta:ro', /holds ":"/],
+    ['a=/data:rx', /":rx" after the path "\/data" is unknown; accepted are ":ro", ":rw", ":fuse", ":sync" and ":auto"/],
+    ['a=/da:ta:ro', /":ta" after the path "\/da" is unknown/],
+    ['a=/data:ro:rw', /":ro" and ":rw" after the path "\/data" exclude each other/],
+    ['a=/data:sync:fuse', /":sync" and ":fuse" after the path "\/data" exclude each other/],
+    ['[{name: a, mountPath: /a, mode: nfs}]', /mode "nfs" is unknown; accepted are auto, fuse, sync/],
     ['a=/', /the mount path "\/" is reserved/],
     ['a=/proc/self', /"\/proc\/self" is reserved/],
     ['a=/var/run', /"\/var\/run" is reserved/],
@@ -114,6 +133,12 @@ test('each mistake is refused with the part at fault', () => {
     ['[{name: a, mountPath: /a, containers: [x, x]}]', /containers names "x" twice/],
     ['[{name: a, mountPath: /a, containers: [X]}]', /must hold container names; found "X"/],
     ['[{name: a, mountPath: /a, subPath: /x}]', /subPath "\/x" must be relative to the volume's root; write "x"/],
+    ['[{name: a, mountPath: /a, owner: "1:1"}]', /owner is of the directory that subPath names/],
+    ['[{name: a, mountPath: /a, subPath: x, readOnly: true, permissions: "0700"}]', /a read-only mount never does/],
+    ['[{name: a, mountPath: /a, subPath: x, owner: root}]', /owner "root" is not "user:group" in numbers/],
+    ['[{name: a, mountPath: /a, subPath: x, owner: "1:4294967295"}]', /write for example "1000:1000"/],
+    ['[{name: a, mountPath: /a, subPath: x, permissions: "0888"}]', /"0888" are not octal/],
+    ['[{name: a, mountPath: /a, subPath: x, permissions: 0770}]', /permissions must be a string/],
     ['[{name: a, mountPath: /a, subPath: ../x}]', /must not contain "\.\."/],
     ['[{name: a, mountPath: /a, subPath: x//y}]', /write "x\/y"/],
     ['[{name: a, mountPath: /a, cachePolicy: X}]', /cachePolicy "X" is not a resource name/],
@@ -165,6 +190,7 @@ test('what is written in the list form is read back', () => {
       readOnly: fc.boolean(),
       containers: fc.option(fc.uniqueArray(label, { minLength: 1, maxLength: 3 }), { nil: undefined }),
       cachePolicy: fc.constantFrom(undefined, 'fast'),
+      mode: fc.constantFrom('auto' as const, 'fuse' as const, 'sync' as const),
     },
     { noNullPrototype: true },
   );
@@ -203,4 +229,13 @@ test('any text is either read or refused with an AnnotationError', () => {
     }),
     { numRuns: 3000 },
   );
+});
+
+test('owner and permissions of a directory become numbers; one of them brings the other', () => {
+  const directoryOf = (members: string): unknown =>
+    parseVolumes(`[{name: a, mountPath: /a, subPath: x, ${members}}]`)[0]?.directory;
+  assert.deepEqual(directoryOf('owner: "1000:2000", permissions: "0770"'), { uid: 1000, gid: 2000, mode: 0o770 });
+  assert.deepEqual(directoryOf('owner: "1000:2000"'), { uid: 1000, gid: 2000, mode: 0o755 });
+  assert.deepEqual(directoryOf('permissions: "2775"'), { uid: 0, gid: 0, mode: 0o2775 });
+  assert.equal(directoryOf('readOnly: true'), undefined);
 });

@@ -1,7 +1,7 @@
 /**
  * The pod annotation `juicepod.io/volumes`: which volumes a pod wants, and where. Two forms:
  *
- *   compact   datasets=/data:ro,shared/checkpoints=/ckpt
+ *   compact   datasets=/data:ro,shared/checkpoints=/ckpt:sync
  *   list      [{name: datasets, mountPath: /data, readOnly: true, subPath: imagenet, containers: [train]}]   (YAML or JSON)
  *
  * Text in, requests out; nothing of the pod is known here. Invariants: whatever the text, the answer is a list of at
@@ -10,7 +10,9 @@
  */
 import { Buffer } from 'node:buffer';
 import { parseDocument } from 'yaml';
+import type { PlanDirectory } from '../api/plan.ts';
 import { UserError } from '../lib/errors.ts';
+import { directoryOf } from './directory.ts';
 
 /** The longest annotation that is parsed, bytes of UTF-8. (The API server allows 256 KiB for all annotations of an object.) */
 export const MAX_ANNOTATION_BYTES = 64 * 1024;
@@ -20,14 +22,33 @@ export const MAX_VOLUMES = 16;
 export const MAX_PATH_BYTES = 1024;
 /** The most container names in one entry. */
 export const MAX_CONTAINERS = 64;
+/** The most globs of one list. */
+export const MAX_GLOBS = 64;
 // A list of maps with one list inside is three deep. The YAML parser recurses, and compares each key of a map with all
 // others, so depth and number of tokens are limited before it sees the text.
 const MAX_DEPTH = 16;
+// Of an entry in the compact form: one for the access, one for the mode.
+const MAX_OPTIONS = 2;
 const MAX_TOKENS = 4096;
 
 const EXAMPLE = 'datasets=/data:ro,checkpoints=/ckpt';
 const FORM = `Accepted: name=/path or name=/path:ro, separated by commas (${EXAMPLE}), or a YAML list of {name, mountPath}`;
-const FIELDS = ['name', 'mountPath', 'subPath', 'readOnly', 'containers', 'cachePolicy'] as const;
+const FIELDS = [
+  'name',
+  'mountPath',
+  'subPath',
+  'readOnly',
+  'containers',
+  'cachePolicy',
+  'mode',
+  'include',
+  'exclude',
+  'owner',
+  'permissions',
+] as const;
+/** How a volume may be asked for. */
+export const MODES = ['auto', 'fuse', 'sync'] as const;
+export type RequestedMode = (typeof MODES)[number];
 
 /** One volume that a pod asks for. */
 export interface VolumeRequest {
@@ -39,10 +60,17 @@ export interface VolumeRequest {
   /** Directory inside the volume, without leading slash; '' is the volume's root. */
   readonly subPath: string;
   readonly readOnly: boolean;
+  /** How the directory `subPath` is made where it is missing. */
+  readonly directory?: PlanDirectory;
   /** Names of containers or init containers; undefined: all. */
   readonly containers: readonly string[] | undefined;
   /** Name of a JuiceCachePolicy in the pod's namespace. */
   readonly cachePolicy: string | undefined;
+  readonly mode: RequestedMode;
+  /** Globs of what is copied in sync mode; undefined: everything. */
+  readonly include?: readonly string[];
+  /** Globs of what is not, though it is included. */
+  readonly exclude?: readonly string[];
 }
 
 /** The annotation cannot be understood; the message quotes the part at fault and gives the accepted form. */
@@ -157,14 +185,35 @@ function compactEntry(text: string, where: string): VolumeRequest {
   const target = text.slice(equals + 1).trim();
   if (reference === '') fail(where, `${quote(text)} has no volume name before "="; write name=/path`);
   const volume = splitReference(reference, where);
-  const colon = target.lastIndexOf(':');
-  const mountPath = colon < 0 ? target : target.slice(0, colon);
-  const option = colon < 0 ? 'rw' : target.slice(colon + 1);
+  const [mountPath = '', ...options] = target.split(':', MAX_OPTIONS + 2);
   if (mountPath === '') fail(where, `${quote(text)} has no path after "="; write name=/path`);
-  if (option !== 'ro' && option !== 'rw')
-    fail(where, `${quote(`:${option}`)} after the path ${quote(mountPath)} is unknown; accepted are ":ro" and ":rw"`);
+  const given = { access: [] as string[], mode: [] as RequestedMode[] };
+  for (const option of options) {
+    const mode = MODES.find((one) => one === option);
+    if (mode !== undefined) given.mode.push(mode);
+    else if (option === 'ro' || option === 'rw') given.access.push(option);
+    else
+      fail(
+        where,
+        `${quote(`:${option}`)} after the path ${quote(mountPath)} is unknown; accepted are ":ro", ":rw", ":fuse", ":sync" and ":auto"`,
+      );
+  }
+  for (const said of [given.access, given.mode])
+    if (said.length > 1)
+      fail(
+        where,
+        `${said.map((one) => quote(`:${one}`)).join(' and ')} after the path ${quote(mountPath)} exclude each other; write one`,
+      );
   checkMountPath(mountPath, where);
-  return { ...volume, mountPath, subPath: '', readOnly: option === 'ro', containers: undefined, cachePolicy: undefined };
+  return {
+    ...volume,
+    mountPath,
+    subPath: '',
+    readOnly: given.access[0] === 'ro',
+    containers: undefined,
+    cachePolicy: undefined,
+    mode: given.mode[0] ?? 'auto',
+  };
 }
 
 function parseCompact(text: string): VolumeRequest[] {
@@ -202,6 +251,18 @@ function containersOf(value: unknown, where: string): readonly string[] | undefi
   return names;
 }
 
+function globsOf(value: unknown, field: string, where: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_GLOBS)
+    return fail(where, `${field} must be a list of 1 to ${MAX_GLOBS} globs such as ["train/**/*.png"]; found ${kindOf(value)}`);
+  return value.map((glob: unknown) => {
+    if (typeof glob !== 'string' || glob === '') return fail(where, `${field} must hold globs; found ${kindOf(glob)}`);
+    checkPath(glob, field, where);
+    if (glob.startsWith('/')) fail(where, `${field} ${quote(glob)} must be relative to what is mounted; leave out the first "/"`);
+    return glob;
+  });
+}
+
 function listEntry(value: unknown, where: string): VolumeRequest {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return fail(where, `a map with name and mountPath is wanted; found ${kindOf(value)}`);
@@ -225,7 +286,25 @@ function listEntry(value: unknown, where: string): VolumeRequest {
   if (typeof readOnly !== 'boolean') return fail(at, `readOnly must be true or false; found ${kindOf(readOnly)}`);
   const cachePolicy = text('cachePolicy');
   if (cachePolicy !== undefined) checkResourceName(cachePolicy, 'cachePolicy', at);
-  return { ...volume, mountPath, subPath, readOnly, containers: containersOf(entry['containers'], at), cachePolicy };
+  const made = { owner: text('owner'), permissions: text('permissions'), subPath, readOnly };
+  const directory = directoryOf(made, (what) => fail(at, what));
+  const mode = text('mode') ?? 'auto';
+  const known = MODES.find((one) => one === mode);
+  if (known === undefined) return fail(at, `mode ${quote(mode)} is unknown; accepted are ${MODES.join(', ')}`);
+  const include = globsOf(entry['include'], 'include', at);
+  const exclude = globsOf(entry['exclude'], 'exclude', at);
+  return {
+    ...volume,
+    mountPath,
+    subPath,
+    readOnly,
+    ...(directory ? { directory } : {}),
+    containers: containersOf(entry['containers'], at),
+    cachePolicy,
+    mode: known,
+    ...(include ? { include } : {}),
+    ...(exclude ? { exclude } : {}),
+  };
 }
 
 function checkEffort(text: string): void {

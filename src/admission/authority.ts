@@ -3,7 +3,8 @@
  *
  * Rotation never breaks a connection: at two thirds of the life of the signing authority a next one is made and published beside
  * it in caBundle; only when the API server has been given both is it promoted; the old one stays in the bundle until it
- * expires. Each replica signs a leaf of its own, so private keys of leaves never leave a process.
+ * expires. Each replica signs a leaf of its own, so private keys of leaves never leave a process. An authority that is over, or
+ * that begins in the future (somebody's clock was wrong), is replaced at once: nothing it signs would be trusted.
  *
  * Keys of the Secret: tls.crt, tls.key (the signing authority), next.crt, next.key (the next one, while there is one), ca.crt (all
  * that clients are to trust). Model: cert-manager's DynamicAuthority, with the two-CA bundle it lacks.
@@ -12,6 +13,8 @@ import { CA_LIFE_MS, type Certificate, LEAF_LIFE_MS, type Pair, readBundle, read
 
 /** How long both authorities are published before the next one signs: every API server has read the bundle by then. */
 export const PUBLISH_MS = 10 * 60_000;
+/** How many former authorities the bundle holds at most; with one a year there is one. */
+const MAX_OLD = 4;
 
 export interface Authorities {
   readonly signing: Pair;
@@ -27,21 +30,24 @@ export function renewalTime({ notBefore, notAfter }: Certificate): number {
   return notBefore + ((notAfter - notBefore) * 2) / 3;
 }
 
+/** Whether an authority can sign a leaf that is trusted at `now` and for its whole life. */
+function canSign({ notBefore, notAfter }: Certificate, now: number): boolean {
+  return notBefore <= now && now < notAfter - LEAF_LIFE_MS;
+}
+
 /**
- * What is to be done at `now` (wall clock, milliseconds). `published`: whether the API server has been given the next authority.
+ * What is to be done at `now` (the API server's clock, milliseconds). `published`: whether the API server has been given the next authority.
  */
 export function nextStep(state: Authorities | undefined, now: number, published: boolean): Step {
   if (!state) return 'create';
   const { signing, next, old } = state;
-  // An authority that cannot sign a leaf for its whole life is as good as over: then without waiting.
-  const isOver = now >= signing.certificate.notAfter - LEAF_LIFE_MS;
+  const isOver = !canSign(signing.certificate, now);
+  if (isOver) return next && canSign(next.certificate, now) ? 'promote' : 'create';
   if (next) {
-    if (isOver) return 'promote';
     // A certificate is dated back, so that its beginning is no measure of its age; its end is.
     const age = now - (next.certificate.notAfter - CA_LIFE_MS);
     return published && age >= PUBLISH_MS ? 'promote' : 'keep';
   }
-  if (isOver) return 'create';
   if (now >= renewalTime(signing.certificate)) return 'prepare';
   return old.some((certificate) => now >= certificate.notAfter) ? 'prune' : 'keep';
 }
@@ -49,7 +55,7 @@ export function nextStep(state: Authorities | undefined, now: number, published:
 /** The state after a step; `fresh` is the new authority of `create` and `prepare`. */
 export function applyStep(state: Authorities | undefined, step: Step, fresh: Pair | undefined, now: number): Authorities {
   const alive = (certificates: readonly Certificate[]): readonly Certificate[] =>
-    certificates.filter((certificate) => certificate.notAfter > now);
+    certificates.filter((certificate) => certificate.notAfter > now).slice(0, MAX_OLD);
   if (!state || step === 'create') {
     if (!fresh) throw new TypeError(`${step} needs a new authority`);
     return { signing: fresh, next: undefined, old: state ? alive([state.signing.certificate, ...state.old]) : [] };

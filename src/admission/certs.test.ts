@@ -19,6 +19,10 @@ class World {
   time = Date.parse('2026-01-01T00:00:00Z');
   secret: { data: Readonly<Record<string, string>>; version: string } | undefined;
   bundles: string[] | undefined = ['', ''];
+  /** Of the configuration that holds the bundles. */
+  version = 0;
+  /** Awaited by every call before it is answered, or done; to hold a replica up. */
+  pause: ((call: 'read' | 'publish') => Promise<void>) | undefined;
   writes = 0;
   publishing = true;
   reachable = true;
@@ -35,10 +39,18 @@ class World {
     },
   };
   readonly publisher: BundlePublisher = {
-    read: async () => this.bundles,
-    publish: async (bundle) => {
+    read: async () => {
+      const found = this.bundles && { bundles: this.bundles, version: String(this.version) };
+      await this.pause?.('read');
+      return found;
+    },
+    publish: async (bundle, version) => {
       if (!this.publishing) throw new Error('the API server is away');
+      await this.pause?.('publish');
+      if (version !== String(this.version)) return false;
+      this.version++;
       this.bundles = this.bundles?.map(() => bundle);
+      return true;
     },
   };
 }
@@ -47,12 +59,24 @@ class World {
 class Replica {
   readonly source: OwnAuthority;
   keys: KeyPair | undefined;
+  /** How wrong the clock of its node is, milliseconds. */
+  wrong = 0;
   readonly #world: World;
 
-  constructor(world: World) {
+  constructor(world: World, log = nullLogger) {
     this.#world = world;
-    const { clock, store, publisher } = world;
-    this.source = new OwnAuthority({ clock, secret: store, publisher, names: ['hook.ns.svc'], log: nullLogger });
+    const { store, publisher } = world;
+    this.source = new OwnAuthority({
+      clock: { ...world.clock, now: () => world.time + this.wrong },
+      secret: store,
+      publisher,
+      names: ['hook.ns.svc'],
+      serverTime: async () => {
+        if (!world.reachable) throw new Error('the API server is away');
+        return Math.floor(world.time / 1000) * 1000;
+      },
+      log,
+    });
   }
 
   async look(): Promise<void> {
@@ -175,6 +199,111 @@ test('a cluster that was switched off for two years starts with a new authority'
   await replica.look();
   assert.ok(replica.isTrusted());
   assert.equal(readBundle(world.bundles?.[0] ?? '').length, 1);
+});
+
+test('a replica that slept for two years, and with it everything, heals at its first look', async () => {
+  const world = new World();
+  const replica = new Replica(world);
+  await replica.look();
+  world.time += 250 * DAY;
+  // The next authority is made, and has ended before anybody promoted it.
+  await replica.look();
+  assert.ok(world.secret?.data['next.crt']);
+  world.time += 730 * DAY;
+  assert.ok(!replica.isTrusted());
+  await replica.look();
+  assert.ok(replica.isTrusted());
+  assert.equal(readBundle(world.bundles?.[0] ?? '').length, 1);
+});
+
+for (const [where, years] of [
+  ['ahead', 2],
+  ['behind', -2],
+] as const)
+  test(`a node whose clock jumps two years ${where} neither changes the authority nor signs what is not trusted`, async () => {
+    const world = new World();
+    const [right, jumping] = [new Replica(world), new Replica(world)];
+    for (const replica of [right, jumping]) await replica.look();
+    const before = world.secret?.data['tls.crt'];
+    jumping.wrong = years * 365 * DAY;
+    for (let count = 0; count < 20; count++) {
+      world.time += DAY;
+      for (const replica of [jumping, right]) {
+        await replica.look();
+        assert.ok(right.isTrusted() && jumping.isTrusted(), `day ${count}`);
+      }
+    }
+    assert.equal(world.secret?.data['tls.crt'], before);
+    assert.ok(Math.abs(jumping.source.skewMs + jumping.wrong) < 1000);
+    jumping.wrong = 0;
+    await jumping.look();
+    assert.equal(jumping.source.skewMs, 0);
+    assert.ok(jumping.isTrusted());
+  });
+
+test('an authority that begins in the future, made by a clock that was wrong, is replaced', async () => {
+  const world = new World();
+  const [signing, now] = [await createAuthority(world.time + 400 * DAY), world.time];
+  world.secret = { data: secretData({ signing, next: undefined, old: [] }), version: '1' };
+  const replica = new Replica(world);
+  await replica.look();
+  assert.ok(replica.isTrusted());
+  const read = readSecretData((world.secret as { data: Readonly<Record<string, string>> }).data);
+  assert.ok(read && read.signing.certificate.notBefore <= now);
+});
+
+test('a replica that is held up before it publishes does not put back an older bundle', async () => {
+  const world = new World();
+  const [slow, fast] = [new Replica(world), new Replica(world)];
+  for (const replica of [slow, fast]) await replica.look();
+  world.time += 243 * DAY;
+  for (const replica of [slow, fast]) await replica.look();
+  // Somebody wipes caBundle; one replica is about to write it, and stands still.
+  world.bundles = ['', ''];
+  world.version++;
+  const [reached, resume] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  world.pause = async (call) => {
+    if (call !== 'publish') return;
+    reached.resolve();
+    await resume.promise;
+  };
+  const late = slow.look();
+  await reached.promise;
+  world.pause = undefined;
+  // The other one goes through a whole change of authority meanwhile.
+  const before = world.secret?.data['tls.crt'];
+  for (let count = 0; count < 4; count++) {
+    world.time += DAY / 4;
+    await fast.look();
+  }
+  assert.notEqual(world.secret?.data['tls.crt'], before);
+  const settled = world.bundles;
+  resume.resolve();
+  await late;
+  assert.deepEqual(world.bundles, settled);
+  assert.ok(fast.isTrusted());
+});
+
+test('replicas that race through two years of rotation agree, and each stays trusted', async () => {
+  const world = new World();
+  const replicas = Array.from({ length: 4 }, () => new Replica(world));
+  // Each call on the API server takes a turn, in an order that changes: the steps of the replicas interleave.
+  let seed = 1;
+  world.pause = async () => {
+    seed = (seed * 48_271) % 2_147_483_647;
+    for (let turn = seed % 5; turn > 0; turn--) await Promise.resolve();
+  };
+  await Promise.all(replicas.map((replica) => replica.look()));
+  for (let day = 0; day < 700; day++) {
+    world.time += DAY;
+    await Promise.all(replicas.map((replica) => replica.look()));
+    // One was faster at publishing; the others, at the latest, see it at their next look.
+    await Promise.all(replicas.map((replica) => replica.look()));
+    assert.ok(
+      replicas.every((replica) => replica.isTrusted()),
+      `day ${day}`,
+    );
+  }
 });
 
 test('a Secret that is deleted or damaged is restored, a caBundle that is wiped is written again', async () => {

@@ -2,9 +2,15 @@
  * Keeps the webhook's certificate valid: by an authority of its own, shared by the replicas through a Secret and made known to
  * the API server through caBundle; or from files that somebody else (cert-manager) keeps.
  *
- * Both look at the wall clock every few seconds instead of sleeping until a renewal is due: timers stop while a machine
- * sleeps. A failure leaves the certificate in use as it is and is tried again at the next look; `failure()` tells health
- * checks when nothing valid is left.
+ * Both look at the clock every few seconds instead of sleeping until a renewal is due: timers stop while a machine sleeps. A
+ * failure leaves the certificate in use as it is and is tried again at the next look.
+ *
+ * The clock that counts is the API server's, because it is the one that checks: it is asked at each look, and where ours
+ * differs by more than a minute, all times are reckoned by the API server's. So a node whose clock jumps neither throws
+ * away a good authority nor signs leaves that nobody trusts.
+ *
+ * caBundle is written by compare-and-set: the configuration is read before the Secret, and written only if it is still the one
+ * that was read. A replica that was held up between the two cannot put back an older bundle.
  */
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../lib/clock.ts';
@@ -23,9 +29,15 @@ export interface SecretStore {
 
 /** The caBundle of the webhook configuration. */
 export interface BundlePublisher {
-  /** The bundles of all its webhooks (PEM, '' for none); undefined where there is no configuration. */
-  read(signal: AbortSignal): Promise<readonly string[] | undefined>;
-  publish(bundle: string, signal: AbortSignal): Promise<void>;
+  /** The bundles of all its webhooks (PEM, '' for none), and its version; undefined where there is no configuration. */
+  read(signal: AbortSignal): Promise<Published | undefined>;
+  /** Only if the configuration still has that version. Answers false where another was faster. */
+  publish(bundle: string, version: string, signal: AbortSignal): Promise<boolean>;
+}
+
+export interface Published {
+  readonly bundles: readonly string[];
+  readonly version: string;
 }
 
 /** Where the server's certificate comes from. */
@@ -34,13 +46,20 @@ export interface CertificateSource {
   look(signal: AbortSignal): Promise<KeyPair | undefined>;
   /** The certificate in use, with when it ends; undefined before the first. */
   readonly current: { readonly notAfter: number } | undefined;
+  /** How far the clock that counts is ahead of ours, milliseconds. */
+  readonly skewMs: number;
 }
+
+/** Differences below this are left to the hour that certificates are dated back, milliseconds. */
+const SKEW_MS = 60_000;
 
 export interface OwnAuthorityOptions {
   readonly secret: SecretStore;
   readonly publisher: BundlePublisher;
   /** DNS names (or addresses) by which the API server calls. */
   readonly names: readonly string[];
+  /** The API server's clock, milliseconds. @default ours */
+  readonly serverTime?: (signal: AbortSignal) => Promise<number>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -51,6 +70,7 @@ export class OwnAuthority implements CertificateSource {
   #state: Authorities | undefined;
   #leaf: Pair | undefined;
   #signer: string | undefined;
+  #skewMs = 0;
 
   constructor(options: OwnAuthorityOptions) {
     this.#options = options;
@@ -58,6 +78,10 @@ export class OwnAuthority implements CertificateSource {
 
   get current(): { readonly notAfter: number } | undefined {
     return this.#leaf?.certificate;
+  }
+
+  get skewMs(): number {
+    return this.#skewMs;
   }
 
   async look(signal: AbortSignal): Promise<KeyPair | undefined> {
@@ -76,23 +100,53 @@ export class OwnAuthority implements CertificateSource {
     return keys;
   }
 
+  #now(): number {
+    return this.#options.clock.now() + this.#skewMs;
+  }
+
+  /** How far the API server's clock is from ours. */
+  async #compareClocks(signal: AbortSignal): Promise<void> {
+    const { serverTime, clock, log } = this.#options;
+    if (!serverTime) return;
+    let skew: number;
+    try {
+      skew = (await serverTime(signal)) - clock.now();
+    } catch (error) {
+      // Whoever may not ask, or cannot reach it, goes on with what is known.
+      log.debug('the API server did not tell the time', { error: messageOf(error) });
+      return;
+    }
+    const skewMs = Math.abs(skew) > SKEW_MS ? skew : 0;
+    if (Math.abs(skewMs - this.#skewMs) > SKEW_MS)
+      log.warn('the clock of this machine is not that of the API server, by which certificates are reckoned', {
+        aheadSeconds: Math.round(-skew / 1000),
+      });
+    this.#skewMs = skewMs;
+  }
+
   /** Agrees with the other replicas on the authority, and makes it known. */
   async #share(signal: AbortSignal): Promise<void> {
     const { publisher, log } = this.#options;
-    const bundles = await publisher.read(signal);
-    this.#state = await this.#settle(bundles, signal);
+    await this.#compareClocks(signal);
+    // Before the Secret: what is published then is never older than what this version was published from.
+    const published = await publisher.read(signal);
+    this.#state = await this.#settle(published?.bundles, signal);
     const bundle = bundleOf(this.#state);
-    if (bundles?.every((found) => found === bundle) !== false) return;
-    await publisher.publish(bundle, signal);
+    if (!published || published.bundles.every((found) => found === bundle)) return;
+    // Where another was faster, the next look compares again.
+    if (!(await publisher.publish(bundle, published.version, signal))) return;
     log.info('the authority of the webhook is published', { certificates: readBundle(bundle).length });
   }
 
   /** A new leaf where one is due. */
   async #renew({ signing }: Authorities): Promise<KeyPair | undefined> {
-    const { clock, names, log } = this.#options;
-    const now = clock.now();
+    const { names, log } = this.#options;
+    const now = this.#now();
     const signer = signing.certificate.fingerprint;
-    if (this.#leaf && this.#signer === signer && now < renewalTime(this.#leaf.certificate)) return undefined;
+    const leaf = this.#leaf?.certificate;
+    if (leaf && this.#signer === signer && leaf.notBefore <= now && now < renewalTime(leaf)) return undefined;
+    // An authority that is over signs nothing that is trusted; the next one comes with the API server.
+    if (leaf && now >= signing.certificate.notAfter) return undefined;
     this.#leaf = await signLeaf(signing, names, now);
     this.#signer = signer;
     log.info('a new certificate is in use', { until: new Date(this.#leaf.certificate.notAfter).toISOString() });
@@ -101,13 +155,13 @@ export class OwnAuthority implements CertificateSource {
 
   /** Brings the Secret to where it should be, together with the other replicas. */
   async #settle(bundles: readonly string[] | undefined, signal: AbortSignal): Promise<Authorities> {
-    const { secret, clock, log } = this.#options;
+    const { secret, log } = this.#options;
     for (let attempt = 0; attempt < 10; attempt++) {
       const found = await secret.read(signal);
       const read = found && readSecretData(found.data);
       // A Secret that was deleted or damaged is written again as it was: the leaves in use stay trusted.
       const before = read ?? this.#state;
-      const now = clock.now();
+      const now = this.#now();
       const next = before?.next?.certificate.pem.trim();
       const isPublished = next !== undefined && (bundles ?? []).every((bundle) => bundle.includes(next));
       const step = nextStep(before, now, isPublished);
@@ -127,6 +181,8 @@ export class OwnAuthority implements CertificateSource {
 export class FileCertificates implements CertificateSource {
   readonly #certFile: string;
   readonly #keyFile: string;
+  /** Nobody's clock is asked: whoever writes the files decides when. */
+  readonly skewMs = 0;
   #used = '';
   #notAfter: number | undefined;
 

@@ -6,9 +6,10 @@ import { GROUP, VERSION } from '../api/group.ts';
 import { cachePolicyKind, type Kind, volumeKind } from '../api/kinds.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { isAlreadyExists, isConflict } from '../kube/errors.ts';
-import { MutatingWebhookConfigurations, Namespaces, Secrets } from '../kube/resources.ts';
+import { LimitRanges, MutatingWebhookConfigurations, Namespaces, Secrets, SelfSubjectReviews } from '../kube/resources.ts';
 import type { KubeClient, KubeObject, Manager, Resource } from '../kube/types.ts';
 import type { BundlePublisher, SecretStore } from './certs.ts';
+import { limitRangeOf } from './limits.ts';
 import type { Cluster } from './settings.ts';
 
 const resourceOf = (kind: Kind): Resource => ({
@@ -26,6 +27,7 @@ const byNamespace = (object: KubeObject): readonly string[] => [object.metadata.
 export function watchCluster(manager: Manager): Cluster {
   const volumes = manager.reflector(resourceOf(volumeKind), { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const policies = manager.reflector(resourceOf(cachePolicyKind)).store;
+  const limitRanges = manager.reflector(LimitRanges, { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true }).store;
   // The API server has checked them against the schemas and filled in the defaults.
   return {
@@ -35,6 +37,7 @@ export function watchCluster(manager: Manager): Cluster {
       const found = namespaces.get(name);
       return found && (found.metadata.labels ?? {});
     },
+    limitRanges: (namespace) => limitRanges.byIndex(BY_NAMESPACE, namespace).map(limitRangeOf),
     volumeNames: (namespace) => volumes.byIndex(BY_NAMESPACE, namespace).map((volume) => volume.metadata.name),
   };
 }
@@ -84,18 +87,42 @@ export function bundlePublisher(client: KubeClient, name: string): BundlePublish
   return {
     async read(signal) {
       const found = await configurations.find({ name }, signal);
-      return found?.webhooks?.map((webhook) => decode(webhook.clientConfig?.caBundle));
+      if (!found) return undefined;
+      const bundles = (found.webhooks ?? []).map((webhook) => decode(webhook.clientConfig?.caBundle));
+      return { bundles, version: found.metadata.resourceVersion ?? '' };
     },
-    async publish(bundle, signal) {
+    async publish(bundle, version, signal) {
       const found = await configurations.find({ name }, signal);
-      if (!found) return;
+      if (found?.metadata.resourceVersion !== version) return false;
       const webhooks = (found.webhooks ?? []).map((webhook) => ({
         name: webhook.name,
         clientConfig: { caBundle: encode(bundle) },
       }));
-      // With the uid, so that a configuration that is deleted meanwhile is not created again.
-      const metadata = { name, ...(found.metadata.uid === undefined ? {} : { uid: found.metadata.uid }) };
-      await configurations.apply({ metadata, webhooks }, { fieldManager: 'juicepod-webhook-ca', signal });
+      // With the uid, so that a configuration that is deleted meanwhile is not created again; with the version, so that
+      // one that changed meanwhile is refused.
+      const metadata = {
+        name,
+        resourceVersion: version,
+        ...(found.metadata.uid === undefined ? {} : { uid: found.metadata.uid }),
+      };
+      try {
+        await configurations.apply({ metadata, webhooks }, { fieldManager: 'juicepod-webhook-ca', signal });
+        return true;
+      } catch (error) {
+        if (isConflict(error)) return false;
+        throw error;
+      }
     },
+  };
+}
+
+/** The API server's clock, milliseconds to the second: the time it stamps on a review of who we are, which it does not keep. */
+export function serverTime(client: KubeClient): (signal: AbortSignal) => Promise<number> {
+  const reviews = client.resource(SelfSubjectReviews);
+  return async (signal) => {
+    const answer = await reviews.create({ metadata: { name: 'clock' } }, { signal });
+    const time = Date.parse(answer.metadata.creationTimestamp ?? '');
+    if (Number.isNaN(time)) throw new Error('the API server did not tell the time');
+    return time;
   };
 }

@@ -178,7 +178,7 @@ test('what changes in the cluster is known to both replicas, after a broken watc
   const labels = { 'pod-security.kubernetes.io/enforce': 'baseline' };
   api.replace(Namespaces, { ...live, metadata: { ...mapOf(live['metadata']), labels } });
   for (const { port } of replicas)
-    await until('the label is known', async () => (await review(port, 'datasets=/data')) === 'PodSecurity');
+    await until('the label is known', async () => (await review(port, 'datasets=/data:fuse')) === 'PodSecurity');
 });
 
 test('reviews write nothing', async () => {
@@ -195,7 +195,7 @@ test('after the signal a replica is not ready but answers for a while, then it i
   const ready = await call(replica.port, 'GET', '/readyz');
   assert.deepEqual([ready.code, /shutdown: the webhook is ending/.test(ready.text)], [503, true]);
   assert.equal((await call(replica.port, 'GET', '/livez')).code, 200);
-  assert.equal(await review(replica.port, 'nope=/data'), 'PodSecurity');
+  assert.equal(await review(replica.port, 'nope=/data'), 'VolumeNotFound');
   assert.equal(drained.length, 1);
   drained[0]?.();
   await replica.ended;

@@ -11,12 +11,13 @@ import type { Logger } from '../lib/log.ts';
 import { createManager } from '../kube/manager.ts';
 import type { KubeClient } from '../kube/types.ts';
 import { type CertificateSource, FileCertificates, keepCertificates, OwnAuthority } from './certs.ts';
-import { bundlePublisher, secretStore, watchCluster } from './cluster.ts';
+import { bundlePublisher, secretStore, serverTime, watchCluster } from './cluster.ts';
 import { startServer, type WebhookServer } from './server.ts';
 import { defaultSettings, type Settings } from './settings.ts';
 
 export { AnnotationError, parseVolumes } from './annotation.ts';
 export { type InjectOptions, type InjectReason, type InjectResult, injectFile } from './inject.ts';
+export { platformNames } from './platforms/index.ts';
 export { defaultSettings, type Settings } from './settings.ts';
 
 export interface WebhookOptions {
@@ -25,6 +26,8 @@ export interface WebhookOptions {
   readonly settings?: Partial<Settings>;
   /** Namespace of the webhook's Service and of its authority's Secret. @default the client's */
   readonly namespace?: string;
+  /** Volumes, policies and namespaces that are looked at. @default all */
+  readonly namespaces?: readonly string[];
   /** @default 'juicepod-webhook' */
   readonly service?: string;
   /** The MutatingWebhookConfiguration whose caBundle is kept. @default 'juicepod-webhook' */
@@ -41,6 +44,8 @@ export interface WebhookOptions {
   readonly host?: string;
   readonly metrics?: Registry;
   readonly clock?: Clock;
+  /** Between looks at the certificate, milliseconds. @default 10000 */
+  readonly lookEveryMs?: number;
   /** How long the server still answers after the signal, milliseconds. @default 5000 */
   readonly drainMs?: number;
   readonly onListening?: (port: number) => void;
@@ -55,6 +60,7 @@ function sourceOf(options: WebhookOptions, clock: Clock): CertificateSource {
     secret: secretStore(client, namespace, options.secret ?? 'juicepod-webhook-ca'),
     publisher: bundlePublisher(client, options.configuration ?? 'juicepod-webhook'),
     names: [`${host}.svc`, host, `${host}.svc.cluster.local`, ...names],
+    serverTime: serverTime(client),
     clock,
     log,
   });
@@ -82,7 +88,8 @@ export async function runWebhook(options: WebhookOptions, signal: AbortSignal): 
   const clock = options.clock ?? systemClock;
   const metrics = options.metrics ?? new Registry();
   const settings = { ...defaultSettings, ...options.settings };
-  const manager = createManager({ client, log, clock, metrics });
+  const { namespaces } = options;
+  const manager = createManager({ client, log, clock, metrics, ...(namespaces ? { namespaces } : {}) });
   const cluster = watchCluster(manager);
   const source = sourceOf(options, clock);
   const counted = certificateMetrics(metrics, source);
@@ -90,7 +97,7 @@ export async function runWebhook(options: WebhookOptions, signal: AbortSignal): 
   health.addReady('certificate', () => {
     const end = source.current?.notAfter;
     if (end === undefined) return 'there is none yet';
-    return end > clock.now() ? undefined : `it ended ${new Date(end).toISOString()}`;
+    return end > clock.now() + source.skewMs ? undefined : `it ended ${new Date(end).toISOString()}`;
   });
   let isEnding = false;
   health.addReady('shutdown', () => (isEnding ? 'the webhook is ending' : undefined));
@@ -105,6 +112,7 @@ export async function runWebhook(options: WebhookOptions, signal: AbortSignal): 
           source,
           clock,
           log,
+          ...(options.lookEveryMs === undefined ? {} : { everyMs: options.lookEveryMs }),
           onLook: (error) => {
             counted.looks.inc();
             if (error !== undefined) counted.errors.inc();

@@ -125,7 +125,8 @@ test('each kind of workload is injected where its pods are described', () => {
 
 test('namespaces of the text are heeded, and the namespace option is that of what names none', () => {
   const strict = `apiVersion: v1\nkind: Namespace\nmetadata: {name: apps, labels: {pod-security.kubernetes.io/enforce: baseline}}\n`;
-  const { reasons } = injectFile([strict, volumes, podText].join('---\n'), { namespace: 'apps' });
+  const asked = podText.replace('datasets=/data', 'datasets=/data:fuse');
+  const { reasons } = injectFile([strict, volumes, asked].join('---\n'), { namespace: 'apps' });
   assert.deepEqual(
     reasons.map(({ namespace, reason }) => [namespace, reason]),
     [['apps', 'PodSecurity']],

@@ -10,11 +10,13 @@ import { Document, isAlias, isMap, isScalar, isSeq, parseAllDocuments, visit } f
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
 import { API_VERSION } from '../api/group.ts';
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../api/kinds.ts';
+import type { Plan } from '../api/plan.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { UserError } from '../lib/errors.ts';
 import { unifiedDiff } from './diff.ts';
+import { limitRangeOf } from './limits.ts';
 import { type Operation, patchPod } from './patch.ts';
-import { planPod } from './plan.ts';
+import { type Explanation, planPod } from './plan.ts';
 import { type Json, listOf, mapOf, textOf } from './pod.ts';
 import { type Cluster, defaultSettings, type Settings } from './settings.ts';
 
@@ -45,6 +47,10 @@ export interface InjectReason {
   readonly reason: string;
   readonly message: string;
   readonly warnings: readonly string[];
+  /** Of an injected pod: on which platform it runs, by what that was told, how it gets each volume and why. */
+  readonly explanation?: Explanation;
+  /** Of an injected pod: what its client is to do. */
+  readonly plan?: Plan;
 }
 
 export interface InjectResult {
@@ -119,6 +125,12 @@ function clusterOf(resources: readonly Json[], options: InjectOptions): Cluster 
     volume: (namespace, name) => find(allVolumes, namespace, name),
     policy: (namespace, name) => find(allPolicies, namespace, name),
     namespaceLabels: (name) => namespaces.get(name) ?? {},
+    limitRanges: (namespace) =>
+      resources
+        .filter(
+          (object) => object['kind'] === 'LimitRange' && (textOf(mapOf(object['metadata'])['namespace']) ?? home) === namespace,
+        )
+        .map(limitRangeOf),
     volumeNames: (namespace) =>
       allVolumes.filter(({ metadata }) => (metadata.namespace ?? home) === namespace).map(({ metadata }) => metadata.name),
   };
@@ -131,13 +143,19 @@ const tokensOf = (path: string): readonly string[] =>
     .map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~'));
 
 /** Applies an operation to a YAML document in place, so that comments and styles of all else stay. */
-function applyToDocument(document: Document, { path, value }: Operation): void {
+function applyToDocument(document: Document, operation: Operation): void {
+  const { path } = operation;
   const tokens = tokensOf(path);
   const parentPath = tokens.slice(0, -1);
   const last = tokens.at(-1) ?? '';
   const parent = parentPath.length === 0 ? document.contents : document.getIn(parentPath, true);
   // Equal parts are written out: manifests with anchors are hard to read and to merge.
-  const node = document.createNode(value, { aliasDuplicateObjects: false });
+  if (operation.op === 'move') {
+    if (!isSeq(parent)) throw new TypeError(`no list at ${path}`);
+    parent.items.splice(Number(last), 0, ...parent.items.splice(Number(tokensOf(operation.from).at(-1)), 1));
+    return;
+  }
+  const node = document.createNode(operation.value, { aliasDuplicateObjects: false });
   if (isSeq(parent)) {
     // An empty list is written [], and would stay in that style.
     if (parent.items.length === 0) parent.flow = false;
@@ -252,7 +270,8 @@ export function injectFile(yamlText: string, options: InjectOptions = {}): Injec
       const mounts = decision.injection.plan.mounts.map(({ volume }) => volume).join(', ');
       const [reason, message] =
         patch.length > 0 ? ['Injected', `mounts ${mounts}`] : ['AlreadyInjected', `has what it needs to mount ${mounts}`];
-      reasons.push({ ...about, reason, message, warnings: decision.warnings });
+      const { warnings, explanation } = decision;
+      reasons.push({ ...about, reason, message, warnings, explanation, plan: decision.injection.plan });
     }
     const value = values[index] ?? {};
     return { ...rewrite(document, value, operations, style), isChanged: operations.length > 0 };

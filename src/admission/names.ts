@@ -1,12 +1,14 @@
 /** Names and paths of what is added to a pod. The client and the holder are started with them; nothing else knows them. */
 
-export const HOLDER = 'juicepod-holder';
-export const CLIENT = 'juicepod-client';
+import { sidecars } from '../api/group.ts';
+
+export const { holder: HOLDER, client: CLIENT, sync: SYNC } = sidecars;
 
 export const MOUNT_VOLUME = 'juicepod-mnt';
 export const RUN_VOLUME = 'juicepod-run';
 export const CACHE_VOLUME = 'juicepod-cache';
 export const PLAN_VOLUME = 'juicepod-plan';
+export const syncVolume = (id: string): string => `juicepod-sync-${id}`;
 export const secretVolume = (index: number): string => `juicepod-secret-${index}`;
 
 /** Paths in the containers of Juicepod. */
@@ -14,14 +16,29 @@ export const MOUNT_ROOT = '/juicepod/mnt';
 export const RUN_ROOT = '/juicepod/run';
 export const SOCKET = `${RUN_ROOT}/hold.sock`;
 export const CACHE_ROOT = '/juicepod/cache';
+export const SYNC_ROOT = '/juicepod/sync';
+/** Below the volume of a mount in sync mode: what the application sees, and beside it what it does not. */
+export const SYNC_TREE = 'tree';
+/** Where the application's files of a mount lie in the container of the sync sidecar. */
+export const syncTarget = (id: string): string => `${SYNC_ROOT}/${id}/${SYNC_TREE}`;
 export const PLAN_ROOT = '/etc/juicepod/pod';
 export const PLAN_FILE = 'plan.json';
 export const secretRoot = (index: number): string => `/etc/juicepod/volumes/${index}`;
+
+/** Says on which platform the pod runs: annotation of a pod, label of a namespace. */
+export const PLATFORM_KEY = 'juicepod.io/platform';
+/** Annotation: how the pod gets at its volumes, and why; for people and `juicepod analyze`. */
+export const MODE_REASON = 'juicepod.io/mode-reason';
 
 /** Remembers what `terminationGracePeriodSeconds` was before it was raised. */
 export const ORIGINAL_GRACE = 'juicepod.io/original-termination-grace-period-seconds';
 
 /** True for the names of our containers, which nobody else may use. */
 export function isOurContainer(name: string): boolean {
-  return name === HOLDER || name === CLIENT;
+  return name === HOLDER || name === CLIENT || name === SYNC;
+}
+
+/** True for the volumes through which applications see files. */
+export function isOurVolume(name: string): boolean {
+  return name === MOUNT_VOLUME || name.startsWith(syncVolume(''));
 }

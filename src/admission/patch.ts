@@ -1,24 +1,22 @@
 /**
  * From an injection to JSON Patch operations (RFC 6902) on the raw pod. Pure.
  *
- * Invariants: only `add` and `replace`, and only of what is Juicepod's own, so no field of the pod, known or not, can get
+ * Invariants: only `add` and `replace`, and `move` of a sidecar behind a mesh's proxy; only of what is Juicepod's own, so no field of the pod, known or not, can get
  * lost; what is already there is not written again, so patching a patched pod is no patch at all; what another webhook took
  * away from our containers (a lost restartPolicy) is put back in place. The API server fills in defaults between webhooks,
  * hence "already there" means that what we want is contained in what is found, and amounts are compared as amounts. An
  * image that another webhook rewrote to a mirror is left alone.
  *
- * Order: whatever is addressed by position comes first; our init containers are inserted at the front last of all.
+ * Order: whatever is addressed by position comes first; our init containers are inserted last of all.
  */
-import { CLIENT, HOLDER } from './names.ts';
 import { type Json, listOf, mapOf, type Pod } from './pod.ts';
 import type { Injection } from './plan.ts';
 import { sameQuantity } from './resources.ts';
 
-export interface Operation {
-  readonly op: 'add' | 'replace';
-  readonly path: string;
-  readonly value: unknown;
-}
+export type Operation =
+  | { readonly op: 'add' | 'replace'; readonly path: string; readonly value: unknown }
+  /** Of our own init containers only, from one place in the list to another. */
+  | { readonly op: 'move'; readonly from: string; readonly path: string };
 
 const escape = (key: string): string => key.replaceAll('~', '~0').replaceAll('/', '~1');
 
@@ -103,25 +101,37 @@ function applicationMounts(operations: Operation[], root: string, pod: Pod, { mo
   }
 }
 
-function sidecars(operations: Operation[], root: string, pod: Pod, { holder, client }: Injection): Operation[] {
+function sidecars(
+  operations: Operation[],
+  root: string,
+  pod: Pod,
+  { sidecars: all, place, reorder }: Injection,
+): readonly Operation[] {
   const path = `${root}/spec/initContainers`;
-  const [foundHolder, foundClient] = [HOLDER, CLIENT].map((name) => pod.initContainers.find((one) => one.name === name));
-  for (const [found, wanted] of [
-    [foundHolder, holder],
-    [foundClient, client],
-  ] as const) {
-    if (!found) continue;
+  const indexes = all.map((wanted) => {
+    const found = pod.initContainers.find(({ name }) => name === wanted['name']);
+    if (!found) return undefined;
     const { image, ...rest } = wanted;
     repair(operations, `${path}/${found.index}`, found.raw, typeof found.raw['image'] === 'string' ? rest : { image, ...rest });
+    return found.index;
+  });
+  if (!Array.isArray(pod.spec['initContainers'])) return [{ op: 'add', path, value: all }];
+  if (reorder && indexes.every((index) => index !== undefined))
+    return Array.from({ length: reorder.count }, () => ({
+      op: 'move' as const,
+      from: `${path}/${reorder.from}`,
+      path: `${path}/${reorder.behind}`,
+    }));
+  // A missing one goes behind its predecessor, else before its successor. From the last to the first, so that positions hold.
+  const inserted: Operation[] = [];
+  for (const [at, value] of [...all.entries()].toReversed()) {
+    if (indexes[at] !== undefined) continue;
+    const before = indexes.slice(0, at).findLast((index) => index !== undefined);
+    const behind = indexes.slice(at + 1).find((index) => index !== undefined);
+    const position = before === undefined ? (behind ?? place) : before + 1;
+    inserted.push({ op: 'add', path: `${path}/${position}`, value });
   }
-  if (foundHolder && foundClient) return [];
-  if (!Array.isArray(pod.spec['initContainers'])) return [{ op: 'add', path, value: [holder, client] }];
-  if (foundHolder) return [{ op: 'add', path: `${path}/${foundHolder.index + 1}`, value: client }];
-  if (foundClient) return [{ op: 'add', path: `${path}/${foundClient.index}`, value: holder }];
-  return [
-    { op: 'add', path: `${path}/0`, value: client },
-    { op: 'add', path: `${path}/0`, value: holder },
-  ];
+  return inserted;
 }
 
 /**

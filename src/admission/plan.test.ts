@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { annotations } from '../api/group.ts';
 import { parsePlan } from '../api/plan.ts';
+import type { Explanation } from './plan.ts';
 import type { Json } from './pod.ts';
 import { defaultSettings } from './settings.ts';
 import { admit, cluster, pod, policy, unready, volume } from './testing/fixtures.ts';
@@ -21,6 +22,8 @@ function injection(object: Json, inside: Cluster = home, options: Parameters<typ
   assert.ok(decision.action === 'inject');
   return decision;
 }
+
+const modes = ({ explanation }: { explanation: Explanation }): string[] => explanation.volumes.map(({ mode }) => mode);
 
 test('a pod without the annotation is left alone', () => {
   assert.deepEqual(admit(pod(undefined), home).decision, {
@@ -55,7 +58,7 @@ test('each bad pod is refused with a sentence that says what to do', () => {
     [pod('ro=/data'), /^VolumeReadOnly: .*write ro=\/data:ro/, several],
     [pod('datasets=/data', windows.spec), /^WindowsPod: /],
     [pod('datasets=/data', { nodeSelector: { 'kubernetes.io/os': 'windows' } }), /^WindowsPod: /],
-    [pod('datasets=/data', { hostUsers: false }), /^UserNamespace: /],
+    [pod('datasets=/data:fuse', { hostUsers: false }), /^UserNamespace: .*write mode: sync, or remove hostUsers/],
     [
       pod('datasets=/data', {
         containers: [{ name: 'main', volumeMounts: [{ name: 'scratch', mountPath: '/data/' }] }],
@@ -128,14 +131,20 @@ test('each bad pod is refused with a sentence that says what to do', () => {
   }
 });
 
-test('Pod Security of the namespace is foreseen', () => {
+test('Pod Security of the namespace is foreseen: sync mode where it may be, else a refusal', () => {
   for (const level of ['baseline', 'restricted']) {
     const strict = cluster([volume('datasets')], [], { default: { 'pod-security.kubernetes.io/enforce': level } });
-    assert.match(refusal(pod('datasets=/data'), strict), new RegExp(`^PodSecurity: .*enforce=${level}, which forbids`));
-    assert.equal(admit(pod('datasets=/data'), strict, { settings: { checkPodSecurity: false } }).decision.action, 'inject');
+    assert.match(
+      refusal(pod('datasets=/data:fuse'), strict),
+      new RegExp(
+        `^PodSecurity: .*enforce=${level}, which forbids the privileged container .*; write mode: sync, or run the pod in`,
+      ),
+    );
+    assert.deepEqual(modes(injection(pod('datasets=/data'), strict)), ['sync']);
+    assert.deepEqual(modes(injection(pod('datasets=/data'), strict, { settings: { checkPodSecurity: false } })), ['fuse']);
   }
   const open = cluster([volume('datasets')], [], { default: { 'pod-security.kubernetes.io/enforce': 'privileged' } });
-  assert.equal(admit(pod('datasets=/data'), open).decision.action, 'inject');
+  assert.deepEqual(modes(injection(pod('datasets=/data'), open)), ['fuse']);
 });
 
 test('a volume of another namespace is used only where it allows it, and unknown and forbidden read the same', () => {
@@ -159,10 +168,10 @@ test('a volume brings its own client image to its namespace, and to others only 
     volume('own', { client: { image } }),
     volume('base', { client: { image }, access: { allowedNamespaces: { from: 'All' } } }, 'shared'),
   ]);
-  assert.equal(injection(pod('own=/own'), inside).injection.client['image'], image);
+  assert.equal(injection(pod('own=/own'), inside).injection.sidecars[1]?.['image'], image);
   assert.match(refusal(pod('shared/base=/base'), inside), /^ImageNotAllowed: /);
   const allowed = { settings: { allowedImages: ['registry.example/'] } };
-  assert.equal(injection(pod('shared/base=/base'), inside, allowed).injection.client['image'], image);
+  assert.equal(injection(pod('shared/base=/base'), inside, allowed).injection.sidecars[1]?.['image'], image);
 });
 
 test('host-network pods and namespaces that are not known yet are no obstacle', () => {
@@ -230,6 +239,21 @@ test('a policy without a cache leaves room for the journal of written data only'
   assert.deepEqual(room, { name: 'juicepod-cache', emptyDir: { sizeLimit: '428Mi' } });
 });
 
+test('write-back and limits of a policy come into the plan, with room on the disk and time to upload', () => {
+  const writeback = { enabled: true, maxStaging: '2Gi', uploadDelay: '1m30s', drainTimeout: '90s' };
+  const io = { uploadLimit: '10Mi', downloadLimit: 65_536 };
+  const slow = policy('slow', { local: { size: '1Gi' }, writeback, io, metadata: { maxOpsPerSecond: 50 } });
+  const inside = cluster([volume('datasets')], [slow]);
+  const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: slow}]'), inside);
+  const { plan } = given;
+  assert.deepEqual(plan.writeback, { maxStagingMiB: 2048, uploadDelay: 90, drainTimeout: 90 });
+  assert.deepEqual([plan.uploadLimit, plan.downloadLimit, plan.maxMetadataOps], [10 * 2 ** 20, 65_536, 50]);
+  assert.deepEqual(parsePlan(given.annotations[annotations.plan] ?? ''), plan);
+  const room = given.volumes.find((one) => one['name'] === 'juicepod-cache');
+  assert.deepEqual(room, { name: 'juicepod-cache', emptyDir: { sizeLimit: '3603Mi' } });
+  assert.equal(given.terminationGracePeriodSeconds, 150);
+});
+
 test('a cache in memory is an emptyDir in memory with room to overshoot and for the journal', () => {
   const inside = cluster([volume('datasets')], [policy('ram', { local: { medium: 'Memory', size: '1Gi' } })]);
   const { injection: given } = injection(pod('[{name: datasets, mountPath: /data, cachePolicy: ram}]'), inside);
@@ -288,33 +312,83 @@ test('different policies, a missing one and nested mounts earn a warning', () =>
   assert.match(injection(inner).warnings.join(), /container "main" mounts "\/data\/config" inside volume "datasets" on "\/data"/);
 });
 
-test('the grace period is raised to the floor and the original remembered', () => {
-  const given = (seconds?: number) => {
-    const { injection: all } = injection(
-      pod('datasets=/data', seconds === undefined ? {} : { terminationGracePeriodSeconds: seconds }),
-    );
-    return [all.terminationGracePeriodSeconds, all.annotations['juicepod.io/original-termination-grace-period-seconds']];
-  };
-  assert.deepEqual(given(), [60, '30']);
-  assert.deepEqual(given(0), [60, '0']);
-  assert.deepEqual(given(60), [undefined, undefined]);
-  assert.deepEqual(given(900), [undefined, undefined]);
-});
-
 test('the client gets what the neediest volume asks for', () => {
   const resources = (requests: Json, limits?: Json): Json => ({ client: { resources: { requests, limits } } });
   const inside = cluster([
     volume('a', resources({ cpu: '2', memory: '1Gi' }, { memory: '2Gi' })),
     volume('b', resources({ cpu: '500m', memory: '1536Mi', 'ephemeral-storage': '1Gi' }, { memory: '1Gi' })),
   ]);
-  assert.deepEqual(injection(pod('a=/a,b=/b'), inside).injection.client['resources'], {
+  assert.deepEqual(injection(pod('a=/a,b=/b'), inside).injection.sidecars[1]?.['resources'], {
     requests: { cpu: '2', memory: '1536Mi', 'ephemeral-storage': '1Gi' },
     limits: { memory: '2Gi' },
   });
-  assert.deepEqual(injection(pod('datasets=/data')).injection.client['resources'], defaultSettings.clientResources);
+  const { requests } = defaultSettings.clientResources;
+  assert.deepEqual(injection(pod('datasets=/data')).injection.sidecars[1]?.['resources'], {
+    requests: { ...requests, 'ephemeral-storage': '11692Mi' },
+  });
+  const plain = injection(pod('datasets=/data'), home, { settings: { requestDisk: false } });
+  assert.deepEqual(plain.injection.sidecars[1]?.['resources'], { requests });
 });
 
 test('nothing secret is in the pod', () => {
   const { result } = admit(pod('datasets=/data,checkpoints=/ckpt'), home);
   assert.doesNotMatch(JSON.stringify(result), /redis|s3\.storage|bytes|"env/);
+});
+
+test('volumes of both modes stand in one pod, each with its sidecar, volume and mount', () => {
+  const { injection: given, explanation } = injection(pod('datasets=/data,checkpoints=/ckpt:sync'));
+  assert.deepEqual(
+    given.sidecars.map((one) => one['name']),
+    ['juicepod-holder', 'juicepod-client', 'juicepod-sync'],
+  );
+  assert.deepEqual(
+    given.plan.mounts.map(({ id, target, mode }) => [id, target, mode]),
+    [
+      ['0', '/juicepod/mnt/0', undefined],
+      ['1', '/juicepod/sync/1/tree', 'sync'],
+    ],
+  );
+  assert.deepEqual(
+    given.mounts.map(({ mount }) => [mount['mountPath'], mount['name']]),
+    [
+      ['/data', 'juicepod-mnt'],
+      ['/ckpt', 'juicepod-sync-1'],
+    ],
+  );
+  // The holder guards what is mounted, and nothing else.
+  assert.deepEqual(given.sidecars[0]?.['args'], ['hold', '--socket', '/juicepod/run/hold.sock', '--mount', '/juicepod/mnt/0']);
+  assert.deepEqual(
+    explanation.volumes.map(({ volume: name, mode }) => [name, mode]),
+    [
+      ['datasets', 'fuse'],
+      ['checkpoints', 'sync'],
+    ],
+  );
+  assert.equal(given.annotations['juicepod.io/mode-reason'], 'sync: mode: sync was asked for');
+});
+
+test('a pod in sync mode alone has nothing privileged, no cache and no guard', () => {
+  const { injection: given } = injection(pod('datasets=/data:sync'));
+  assert.doesNotMatch(JSON.stringify(given.sidecars), /"privileged":true|Bidirectional/);
+  const names = new Set(given.volumes.map((one) => one['name']));
+  assert.deepEqual(names, new Set(['juicepod-plan', 'juicepod-run', 'juicepod-secret-0', 'juicepod-sync-0']));
+  assert.equal(given.plan.cache, undefined);
+  assert.equal(given.plan.journal, undefined);
+});
+
+test('what sync mode gives up is told where auto chose it, and not where it was asked for', () => {
+  const forced = pod('datasets=/data', { hostUsers: false });
+  assert.match(injection(forced).warnings.join('\n'), /"datasets" is in sync mode: .*hostUsers: false[\s\S]*no lock is shared/);
+  assert.deepEqual(injection(pod('datasets=/data:sync')).warnings, []);
+});
+
+test('a platform that nobody knows is refused, and so is a mode that changes under an injected pod', () => {
+  const odd = { annotations: { 'juicepod.io/volumes': 'datasets=/data', 'juicepod.io/platform': 'moon' } };
+  assert.match(refusal(pod(undefined, {}, odd)), /^PlatformUnknown: the annotation .*"moon"; known are eks-fargate, /);
+  const injected = admit(pod('datasets=/data'), home).result as { spec: Json };
+  const moved = { ...injected, spec: { ...injected.spec, schedulerName: 'fargate-scheduler' } };
+  assert.match(refusal(moved), /^ModeChanged: the pod was injected for mode fuse, .*the label juicepod\.io\/platform/);
+  const synced = admit(pod('datasets=/data:sync'), home).result as { metadata: Json };
+  const annotations = { ...(synced.metadata['annotations'] as Json), 'juicepod.io/volumes': 'datasets=/data:fuse' };
+  assert.match(refusal({ ...synced, metadata: { ...synced.metadata, annotations } }), /^ModeChanged: .*for mode sync/);
 });

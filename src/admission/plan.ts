@@ -4,45 +4,43 @@
  *
  * Reinvocation: planning an injected pod gives the same injection again (patch.ts then finds nothing to do, or repairs).
  */
-import { type CachePolicySpec, defaultCachePolicy } from '../api/cachepolicy.ts';
 import { annotations } from '../api/group.ts';
-import { mountSecretName } from '../api/names.ts';
-import { formatPlan, type Plan, type PlanMount } from '../api/plan.ts';
+import { formatPlan, type Plan } from '../api/plan.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
-import type { JuiceVolume } from '../api/volume.ts';
-import { AnnotationError, parseVolumes, quote, type VolumeRequest } from './annotation.ts';
-import { CACHE_ROOT, CLIENT, isOurContainer, MOUNT_ROOT, MOUNT_VOLUME, ORIGINAL_GRACE, secretRoot } from './names.ts';
-import { type Container, type Json, mapOf, type Pod, textOf, viewPod } from './pod.ts';
+import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
+import { sizeDisk } from './disk.ts';
+import { graceOf } from './grace.ts';
 import {
-  firstViolation,
-  leaveAlone,
-  nested,
-  refuseClient,
-  refusePod,
-  refuseRequest,
-  type RequestInput,
-  type Violation,
-} from './policies.ts';
-import { mergeResources, type Resources } from './resources.ts';
+  bufferOf,
+  chooseImage,
+  choosePolicy,
+  layOut,
+  planOf,
+  type Resolved,
+  resourcesOf,
+  stagingOf,
+  type WantedMount,
+} from './layout.ts';
+import { containersOf } from './limits.ts';
+import { chooseMode, enforcedLevel } from './mode.ts';
+import { CLIENT, isOurContainer, isOurVolume, MODE_REASON, ORIGINAL_GRACE } from './names.ts';
+import { isNeighbour, placeOfOurs, type Reorder, reorderOf, surroundings } from './neighbours.ts';
+import { findPlatform, platformNames } from './platforms/index.ts';
+import { type Container, type Json, mapOf, type Pod, textOf, viewPod } from './pod.ts';
+import { leaveAlone, modeChanged, nested, refuseClient, refusePod, refuseRequest, type RequestInput } from './policies.ts';
 import type { Cluster, Settings } from './settings.ts';
-import { applicationMount, clientContainer, holderContainer, podVolumes } from './sidecar.ts';
-
-const MIB = 2 ** 20;
-/** What Kubernetes gives a pod that says nothing, seconds. */
-const DEFAULT_GRACE = 30;
-
-/** A mount that an application container is to have. */
-export interface WantedMount {
-  readonly list: Container['list'];
-  readonly index: number;
-  readonly mount: Json;
-}
+import { buildSidecars } from './sidecars.ts';
+import { firstViolation, type Violation } from './violation.ts';
 
 /** All that a pod is to have when it is admitted. */
 export interface Injection {
   readonly plan: Plan;
-  readonly holder: Json;
-  readonly client: Json;
+  /** Our containers, in the order in which they start. */
+  readonly sidecars: readonly Json[];
+  /** Where in `initContainers` they go where none is there yet. */
+  readonly place: number;
+  /** Where they are moved, because a proxy was put behind them. */
+  readonly reorder: Reorder | undefined;
   readonly volumes: readonly Json[];
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
@@ -50,10 +48,23 @@ export interface Injection {
   readonly terminationGracePeriodSeconds: number | undefined;
 }
 
+/** On which platform the pod runs and how it gets each volume, for people. */
+export interface Explanation {
+  readonly platform: string;
+  readonly by: string;
+  readonly volumes: readonly { readonly volume: string; readonly mode: 'fuse' | 'sync'; readonly why: string }[];
+}
+
 export type Decision =
   | ({ readonly action: 'ignore' } & Violation)
   | ({ readonly action: 'refuse' } & Violation)
-  | { readonly action: 'inject'; readonly pod: Pod; readonly injection: Injection; readonly warnings: readonly string[] };
+  | {
+      readonly action: 'inject';
+      readonly pod: Pod;
+      readonly injection: Injection;
+      readonly explanation: Explanation;
+      readonly warnings: readonly string[];
+    };
 
 export interface PlanInput {
   /** A pod or a pod template, raw. */
@@ -67,27 +78,28 @@ export interface PlanInput {
 const refuse = (reason: string, message: string): Decision => ({ action: 'refuse', reason, message });
 
 /** Containers of the application that are to see a volume. Those before our client run while nothing is mounted yet. */
-function targetsOf(pod: Pod, request: VolumeRequest): readonly Container[] {
-  const last = pod.initContainers.findLastIndex((container) => isOurContainer(container.name));
-  return [...pod.initContainers.slice(last + 1), ...pod.containers].filter(
+function targetsOf(pod: Pod, start: number, request: VolumeRequest): readonly Container[] {
+  return [...pod.initContainers.slice(start), ...pod.containers].filter(
     (container) =>
-      !isOurContainer(container.name) && (request.containers === undefined || request.containers.includes(container.name)),
+      !isOurContainer(container.name) &&
+      (request.containers === undefined ? !isNeighbour(container) : request.containers.includes(container.name)),
   );
 }
 
-/** What stands in the pod under our volume's name but is not asked for; it would show an empty directory. */
+/** What stands in the pod under our volumes' names but is not asked for; it would show an empty directory. */
 function strayMount(pod: Pod, wanted: readonly WantedMount[]): Violation | undefined {
   for (const container of [...pod.initContainers, ...pod.containers]) {
     if (isOurContainer(container.name)) continue;
-    for (const mount of container.mounts) {
-      if (mount.volume !== MOUNT_VOLUME) continue;
+    for (const { volume, path } of container.mounts) {
+      if (!isOurVolume(volume)) continue;
       const known = wanted.some(
-        (one) => one.list === container.list && one.index === container.index && one.mount['mountPath'] === mount.path,
+        ({ list, index, mount }) =>
+          list === container.list && index === container.index && mount['mountPath'] === path && mount['name'] === volume,
       );
       if (!known)
         return {
           reason: 'StrayMount',
-          message: `container ${quote(container.name)} mounts ${quote(MOUNT_VOLUME)} on ${quote(mount.path)}, where the annotation ${annotations.volumes} puts no volume, or before ${CLIENT} has started; remove what Juicepod added to the pod and create it again`,
+          message: `container ${quote(container.name)} mounts ${quote(volume)} on ${quote(path)}, where the annotation ${annotations.volumes} puts no volume, or before ${CLIENT} has started; remove what Juicepod added to the pod and create it again`,
         };
     }
   }
@@ -108,124 +120,15 @@ function takenVolume(pod: Pod, wanted: readonly Json[]): Violation | undefined {
   };
 }
 
-interface Resolved {
-  readonly request: VolumeRequest;
-  readonly volume: JuiceVolume;
-  readonly targets: readonly Container[];
+/** Init containers of the application that come too early for any volume, though they may have meant to see one. */
+function earlyWarning(pod: Pod, start: number, requests: readonly VolumeRequest[]): string | undefined {
+  if (requests.every(({ containers }) => containers !== undefined)) return undefined;
+  const early = pod.initContainers.slice(0, start).find((one) => !isOurContainer(one.name) && !isNeighbour(one));
+  return early && `init container ${quote(early.name)} runs before the volumes are mounted and sees none of them`;
 }
 
-const homeOf = (volume: JuiceVolume): string => volume.metadata.namespace ?? 'default';
-
-interface Chosen {
-  readonly spec: CachePolicySpec;
-  readonly warning: string | undefined;
-}
-
-/** The pod's own choice, else that of its volumes; the first one where they differ. */
-function choosePolicy(resolved: readonly Resolved[], namespace: string, cluster: Cluster): Chosen {
-  const named = resolved.find(({ request }) => request.cachePolicy !== undefined)?.request.cachePolicy;
-  if (named !== undefined) return { spec: cluster.policy(namespace, named)?.spec ?? defaultCachePolicy, warning: undefined };
-  const choices = resolved.flatMap(({ volume }) => {
-    const name = volume.spec.cachePolicyRef?.name;
-    return name === undefined ? [] : [{ volume, name, policy: cluster.policy(homeOf(volume), name) }];
-  });
-  const found = choices.find(({ policy }) => policy !== undefined);
-  const missing = choices.find(({ policy }) => policy === undefined);
-  const other = choices.find(({ policy }) => policy !== undefined && policy !== found?.policy);
-  let warning: string | undefined;
-  if (missing)
-    warning = `JuiceCachePolicy ${quote(missing.name)} of volume ${quote(missing.volume.metadata.name)} does not exist; ${found ? `that of ${quote(found.volume.metadata.name)}` : 'the default'} is used`;
-  else if (found && other)
-    warning = `volumes ${quote(found.volume.metadata.name)} and ${quote(other.volume.metadata.name)} have different cache policies; the pod's one client uses ${quote(found.name)}`;
-  return { spec: found?.policy?.spec ?? defaultCachePolicy, warning };
-}
-
-const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
-
-function planOf(mounts: readonly PlanMount[], policy: CachePolicySpec, resolved: readonly Resolved[]): Plan {
-  const mib = (size: string | number): number => Math.max(1, Math.floor(parseQuantity(size) / MIB));
-  const seconds = (duration: string): number => parseDuration(duration) / 1000;
-  const { local, metadata, io, buffer, readahead } = policy;
-  const levels = resolved.map(({ volume }) => LEVELS.indexOf(volume.spec.client.logLevel));
-  return {
-    version: 1,
-    mounts,
-    ...(local.medium === 'None'
-      ? {}
-      : { cache: { directory: CACHE_ROOT, sizeMiB: mib(local.size), freeSpaceRatio: local.freeSpacePercent / 100 } }),
-    journal: CACHE_ROOT,
-    bufferMiB: mib(buffer.size),
-    readaheadMiB: Math.floor(parseQuantity(readahead.max) / MIB),
-    attrTTL: seconds(metadata.attrTTL),
-    entryTTL: seconds(metadata.entryTTL),
-    dirEntryTTL: seconds(metadata.dirTTL),
-    negativeTTL: seconds(metadata.negativeTTL),
-    maxUploads: io.maxUploads,
-    maxDownloads: io.maxDownloads,
-    logLevel: LEVELS[Math.min(...levels)] ?? 'info',
-  };
-}
-
-/** Mounts of the client, shared where two entries want the same directory in the same way; secrets, one per volume. */
-function layOut(resolved: readonly Resolved[], namespace: string) {
-  const secrets: string[] = [];
-  const secretOf = new Map<string, number>();
-  const mountOf = new Map<string, PlanMount>();
-  const wanted: WantedMount[] = [];
-  for (const { request, volume, targets } of resolved) {
-    const reference = `${homeOf(volume)}/${volume.metadata.name}`;
-    let secret = secretOf.get(reference);
-    if (secret === undefined) {
-      secret = secrets.push(mountSecretName(homeOf(volume), volume.metadata.name, namespace)) - 1;
-      secretOf.set(reference, secret);
-    }
-    const key = JSON.stringify([reference, request.subPath, request.readOnly]);
-    let mount = mountOf.get(key);
-    if (mount === undefined) {
-      const id = String(mountOf.size);
-      mount = {
-        id,
-        volume: reference,
-        config: `${secretRoot(secret)}/volume.json`,
-        target: `${MOUNT_ROOT}/${id}`,
-        subPath: request.subPath,
-        readOnly: request.readOnly,
-      };
-      mountOf.set(key, mount);
-    }
-    const { id } = mount;
-    wanted.push(
-      ...targets.map(({ list, index }) => ({
-        list,
-        index,
-        mount: applicationMount(id, request.mountPath, request.readOnly),
-      })),
-    );
-  }
-  return { secrets, mounts: [...mountOf.values()], wanted };
-}
-
-function chooseImage(resolved: readonly Resolved[], settings: Settings): { image: string; warning: string | undefined } {
-  const images = [...new Set(resolved.map(({ volume }) => volume.spec.client.image).filter((image) => image !== undefined))];
-  return {
-    image: images[0] ?? settings.image,
-    warning: images.length > 1 ? `volumes ask for different client images; ${quote(images[0] ?? '', 120)} is used` : undefined,
-  };
-}
-
-function resourcesOf(volume: JuiceVolume, { clientResources }: Settings): Resources {
-  const own = volume.spec.client.resources;
-  return {
-    requests: { ...clientResources.requests, ...own?.requests },
-    limits: { ...clientResources.limits, ...own?.limits },
-  };
-}
-
-function graceOf(pod: Pod, settings: Settings): Pick<Injection, 'terminationGracePeriodSeconds'> & { original: number } {
-  const found = pod.spec['terminationGracePeriodSeconds'];
-  const original = typeof found === 'number' ? found : DEFAULT_GRACE;
-  return { original, terminationGracePeriodSeconds: original < settings.minGraceSeconds ? settings.minGraceSeconds : undefined };
-}
+const SYNC_GIVES_UP =
+  'files are copied before the application starts and changes are written back; other pods see them later, and no lock is shared';
 
 /** Decides about one pod. Never throws for what a pod or its annotation holds. */
 export function planPod(input: PlanInput): Decision {
@@ -246,56 +149,137 @@ export function planPod(input: PlanInput): Decision {
   }
   const refused = firstViolation(refusePod, podInput);
   if (refused) return { action: 'refuse', ...refused };
+  const namespaceLabels = cluster.namespaceLabels(namespace) ?? {};
+  const found = findPlatform(pod, namespaceLabels, settings.platform);
+  if ('unknown' in found)
+    return refuse(
+      'PlatformUnknown',
+      `${found.where} names the platform ${quote(found.unknown)}; known are ${platformNames.join(', ')}`,
+    );
 
+  const ours = pod.initContainers.findLastIndex(({ name }) => isOurContainer(name));
+  const place = placeOfOurs(pod);
+  const reorder = reorderOf(pod);
+  const start = reorder ? reorder.behind + 1 : ours < 0 ? place : ours + 1;
+  const around = surroundings(pod, ours);
   const warnings: string[] = [];
   const resolved: Resolved[] = [];
+  const volumes: Explanation['volumes'][number][] = [];
   for (const request of requests) {
     const volume = cluster.volume(request.namespace ?? namespace, request.name);
-    const requestInput: RequestInput = { ...podInput, request, volume, targets: targetsOf(pod, request) };
+    const requestInput: RequestInput = { ...podInput, request, volume, targets: targetsOf(pod, start, request) };
     const violation = firstViolation(refuseRequest, requestInput);
     if (violation) return { action: 'refuse', ...violation };
+    const chosen = chooseMode({
+      requested: request.mode,
+      found,
+      namespace,
+      enforced: settings.checkPodSecurity ? enforcedLevel(namespaceLabels) : undefined,
+      ownUsers: pod.spec['hostUsers'] === false,
+    });
+    if ('reason' in chosen) return { action: 'refuse', ...chosen };
+    const { mode, why } = chosen;
+    volumes.push({ volume: referenceOf(request), mode, why });
+    if (mode === 'sync' && request.mode === 'auto')
+      warnings.push(`volume ${quote(referenceOf(request))} is in sync mode: ${why}`, `sync mode: ${SYNC_GIVES_UP}`);
     const warning = nested(requestInput);
     if (warning) warnings.push(warning);
-    if (volume) resolved.push({ request, volume, targets: requestInput.targets });
+    if (volume) resolved.push({ request, volume, targets: requestInput.targets, mode });
   }
+  const changed = modeChanged(pod, new Set(resolved.map(({ mode }) => mode)));
+  if (changed) return { action: 'refuse', ...changed };
 
-  const policy = choosePolicy(resolved, namespace, cluster);
-  const { image, warning } = chooseImage(resolved, settings);
-  warnings.push(...[policy.warning, warning].filter((one) => one !== undefined));
+  const { spec: policy, warning: policyWarning } = choosePolicy(resolved, namespace, cluster);
+  const { image, warning: imageWarning } = chooseImage(resolved, settings);
+  warnings.push(
+    ...[earlyWarning(pod, start, requests), around.warning, policyWarning, imageWarning].filter((one) => one !== undefined),
+  );
   const { secrets, mounts, wanted } = layOut(resolved, namespace);
   const stray = strayMount(pod, wanted);
   if (stray) return { action: 'refuse', ...stray };
-  const plan = planOf(mounts, policy.spec, resolved);
-  const clientResources = mergeResources(resolved.map(({ volume }) => resourcesOf(volume, settings)));
-  const memoryCache = policy.spec.local.medium === 'Memory';
+
+  const others = containersOf(pod, isOurContainer);
+  const ranges = cluster.limitRanges(namespace);
+  const bufferMiB = bufferOf(policy);
+  const syncs = mounts.filter(({ mode }) => mode === 'sync').length;
+  const disk = sizeDisk({
+    policy,
+    bufferMiB: bufferMiB + stagingOf(policy),
+    hasFuse: mounts.length > syncs,
+    syncs,
+    platform: found.platform,
+    others,
+    ranges,
+  });
+  if ('reason' in disk) return { action: 'refuse', ...disk };
+  warnings.push(...disk.warnings);
+  const grace = graceOf(
+    pod,
+    {
+      floor: settings.minGraceSeconds,
+      bufferMiB,
+      uploadLimit: policy.io.uploadLimit === undefined ? undefined : parseQuantity(policy.io.uploadLimit),
+      drainSeconds: policy.writeback.enabled ? parseDuration(policy.writeback.drainTimeout) / 1000 : 0,
+    },
+    resolved.some(({ request }) => !request.readOnly),
+  );
+  const sync = { limitMiB: disk.syncMiB, flushSeconds: Math.max(1, grace.seconds - 10) };
+  const plan = planOf(
+    mounts.map((mount) => (mount.mode === 'sync' ? { ...mount, sync: { ...mount.sync, ...sync } } : mount)),
+    policy,
+    resolved,
+    disk.cacheMiB,
+  );
+
+  const built = buildSidecars({
+    pod,
+    settings,
+    image,
+    plan,
+    secrets,
+    memoryCache: policy.local.medium === 'Memory',
+    resources: resolved.map(({ volume }) => resourcesOf(volume, settings)),
+    neededMemory: parseQuantity(policy.buffer.size) + (policy.local.medium === 'Memory' ? parseQuantity(policy.local.size) : 0),
+    disk,
+    platform: found.platform,
+    group: around.group,
+    others,
+    ranges,
+    syncTargets: resolved.filter(({ mode }) => mode === 'sync').flatMap(({ targets }) => targets),
+  });
+  if ('reason' in built) return { action: 'refuse', ...built };
+  warnings.push(...built.warnings);
   const tooMuch = firstViolation(refuseClient, {
-    limits: mapOf(clientResources['limits']),
-    bufferSize: policy.spec.buffer.size,
-    memoryCache: memoryCache ? policy.spec.local.size : undefined,
+    limits: mapOf(mapOf(built.client['resources'])['limits']),
+    bufferSize: policy.buffer.size,
+    memoryCache: policy.local.medium === 'Memory' ? policy.local.size : undefined,
   });
   if (tooMuch) return { action: 'refuse', ...tooMuch };
-
-  const sidecar = { settings, image, plan, secrets, memoryCache, clientResources };
-  const volumes = podVolumes(sidecar);
-  const taken = takenVolume(pod, volumes);
+  const taken = takenVolume(pod, built.volumes);
   if (taken) return { action: 'refuse', ...taken };
-  const grace = graceOf(pod, settings);
-  const remembered = textOf(pod.annotations[ORIGINAL_GRACE]) ?? String(grace.original);
+
+  const asked = disk.annotation;
+  const reason = volumes.find(({ mode }) => mode === 'sync');
   return {
     action: 'inject',
     pod,
-    warnings,
+    warnings: [...new Set(warnings)],
+    explanation: { platform: found.platform.name, by: found.by, volumes },
     injection: {
       plan,
-      holder: holderContainer(sidecar),
-      client: clientContainer(sidecar),
-      volumes,
+      sidecars: built.sidecars,
+      place,
+      reorder,
+      volumes: built.volumes,
       mounts: wanted,
       annotations: {
         [annotations.plan]: formatPlan(plan),
-        ...(grace.terminationGracePeriodSeconds === undefined ? {} : { [ORIGINAL_GRACE]: remembered }),
+        ...(reason ? { [MODE_REASON]: `sync: ${reason.why}` } : {}),
+        // What the author asked for stays.
+        ...(asked && textOf(pod.annotations[asked[0]]) === undefined ? { [asked[0]]: asked[1] } : {}),
+        ...(grace.raised === undefined ? {} : { [ORIGINAL_GRACE]: grace.original }),
       },
-      terminationGracePeriodSeconds: grace.terminationGracePeriodSeconds,
+      terminationGracePeriodSeconds: grace.raised,
     },
   };
 }

@@ -9,32 +9,13 @@ import { labels } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { parseQuantity } from '../api/units.ts';
 import { isWithin, quote, referenceOf, type VolumeRequest } from './annotation.ts';
-import { CLIENT, HOLDER, isOurContainer, MOUNT_VOLUME, RUN_VOLUME } from './names.ts';
+import type { Mode } from './mode.ts';
+import { CLIENT, HOLDER, isOurContainer, isOurVolume, PLATFORM_KEY, RUN_VOLUME, SYNC } from './names.ts';
 import { type Container, listOf, mapOf, type Pod, textOf } from './pod.ts';
 import { quantityOf } from './resources.ts';
 import { matchesSelector } from './selector.ts';
 import type { Cluster, Settings } from './settings.ts';
-
-export interface Violation {
-  /** CamelCase, for programs. */
-  readonly reason: string;
-  /** For people. */
-  readonly message: string;
-}
-
-export type Policy<Input> = (input: Input) => Violation | undefined;
-
-/** The first violation of a chain. */
-export function firstViolation<Input>(chain: readonly Policy<Input>[], input: Input): Violation | undefined {
-  for (const policy of chain) {
-    const violation = policy(input);
-    if (violation) return violation;
-  }
-  return undefined;
-}
-
-const when = (violated: boolean, reason: string, message: () => string): Violation | undefined =>
-  violated ? { reason, message: message() } : undefined;
+import { type Policy, type Violation, when } from './violation.ts';
 
 // ------------------------------------------------------------------------------------------------- pods to leave alone
 
@@ -67,8 +48,7 @@ const isWindows = ({ spec }: Pod): boolean =>
   mapOf(spec['os'])['name'] === 'windows' ||
   ['kubernetes.io/os', 'beta.kubernetes.io/os'].some((label) => mapOf(spec['nodeSelector'])[label] === 'windows');
 
-const PRIVILEGED_REFUSED = new Set(['baseline', 'restricted']);
-const ENFORCE = 'pod-security.kubernetes.io/enforce';
+const COMMANDS: Readonly<Record<string, string>> = { [HOLDER]: 'hold', [CLIENT]: 'mount', [SYNC]: 'sync-sidecar' };
 
 /** Ours is told from somebody else's by what it runs and by our socket's volume; a name alone proves nothing. */
 function isOurs(container: Container): boolean {
@@ -76,7 +56,7 @@ function isOurs(container: Container): boolean {
   return (
     container.list === 'initContainers' &&
     Array.isArray(args) &&
-    args[0] === (container.name === HOLDER ? 'hold' : 'mount') &&
+    args[0] === COMMANDS[container.name] &&
     container.mounts.some((mount) => mount.volume === RUN_VOLUME)
   );
 }
@@ -99,21 +79,7 @@ export const refusePod: readonly Policy<PodInput>[] = [
     when(
       isWindows(pod),
       'WindowsPod',
-      () => 'the pod runs on Windows, which has no FUSE; remove the annotation, or run it on Linux nodes',
-    ),
-  ({ pod }) =>
-    when(
-      pod.spec['hostUsers'] === false,
-      'UserNamespace',
-      () =>
-        'the pod has a user namespace (hostUsers: false), from which mounts do not reach the other containers; remove hostUsers',
-    ),
-  (input) =>
-    when(
-      input.settings.checkPodSecurity && PRIVILEGED_REFUSED.has(namespaceLabel(input, ENFORCE) ?? ''),
-      'PodSecurity',
-      () =>
-        `namespace ${quote(input.namespace)} is labelled ${ENFORCE}=${namespaceLabel(input, ENFORCE)}, which forbids the privileged container that mounts volumes; run the pod in a namespace labelled ${ENFORCE}=privileged`,
+      () => 'the pod runs on Windows, for which there is no client; remove the annotation, or run it on Linux nodes',
     ),
   ({ pod }) =>
     when(
@@ -123,14 +89,29 @@ export const refusePod: readonly Policy<PodInput>[] = [
         `the pod has a container of its own named ${quote(foreignContainer(pod)?.name ?? '')}; that name is Juicepod's, rename it`,
     ),
   ({ pod }) => {
-    const [holder, client] = [HOLDER, CLIENT].map((name) => pod.initContainers.find((container) => container.name === name));
+    const order = [HOLDER, CLIENT, SYNC].map((name) => pod.initContainers.findIndex((container) => container.name === name));
+    const there = order.filter((index) => index >= 0);
     return when(
-      holder !== undefined && client !== undefined && client.index < holder.index,
+      there.some((index, at) => index < (there[at - 1] ?? -1)),
       'OrderChanged',
-      () => `another webhook moved ${CLIENT} before ${HOLDER}, so no volume could be mounted; exclude one of the two webhooks`,
+      () =>
+        `another webhook changed the order of ${there.map((index) => quote(pod.initContainers[index]?.name ?? '')).join(', ')}, so no volume could be served; exclude one of the two webhooks`,
     );
   },
 ];
+
+/** The sidecars of one mode cannot be taken out again where the next call finds that the pod needs the other. */
+export function modeChanged(pod: Pod, modes: ReadonlySet<Mode>): Violation | undefined {
+  const has = (name: string): boolean => pod.initContainers.some((container) => container.name === name);
+  const other =
+    !modes.has('fuse') && (has(HOLDER) || has(CLIENT)) ? 'fuse' : !modes.has('sync') && has(SYNC) ? 'sync' : undefined;
+  return when(
+    other !== undefined,
+    'ModeChanged',
+    () =>
+      `the pod was injected for mode ${other}, and since then another webhook changed where it runs; say so beforehand: mode in the annotation, or the label ${PLATFORM_KEY} on the namespace`,
+  );
+}
 
 // ---------------------------------------------------------------------------------------------------- volumes to refuse
 
@@ -182,7 +163,7 @@ function missingContainer({ pod, request }: RequestInput): string | undefined {
 /** A container that has something else on the request's path, and what. */
 function occupied({ targets, request }: RequestInput): { container: Container; what: string } | undefined {
   for (const container of targets) {
-    const mount = container.mounts.find((one) => one.path === request.mountPath && one.volume !== MOUNT_VOLUME);
+    const mount = container.mounts.find((one) => one.path === request.mountPath && !isOurVolume(one.volume));
     if (mount) return { container, what: `volume ${quote(mount.volume)}` };
     const devices = container.raw['volumeDevices'];
     const device = (Array.isArray(devices) ? devices : []).find((one) => mapOf(one)['devicePath'] === request.mountPath);
@@ -262,7 +243,7 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
       early !== undefined,
       'OrderChanged',
       () =>
-        `another webhook moved init container ${quote(early ?? '')} before ${CLIENT}, so it would see no volume; exclude one of the two webhooks`,
+        `init container ${quote(early ?? '')} stands before Juicepod's sidecars (another webhook put it there, or a mesh's proxy must come between), so it would see no volume; leave it out of containers, or change the order of the webhooks`,
     );
   },
   (input) => {
@@ -280,7 +261,7 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
 export function nested({ targets, request }: Pick<RequestInput, 'targets' | 'request'>): string | undefined {
   for (const container of targets)
     for (const mount of container.mounts) {
-      if (mount.volume === MOUNT_VOLUME || !isWithin(mount.path, request.mountPath)) continue;
+      if (isOurVolume(mount.volume) || !isWithin(mount.path, request.mountPath)) continue;
       return `container ${quote(container.name)} mounts ${quote(mount.path)} inside volume ${quote(referenceOf(request))} on ${quote(request.mountPath)}: an entry for it is made in the volume${request.readOnly ? ', which fails as it is read-only, unless it is there' : ''}`;
     }
   return undefined;

@@ -99,7 +99,7 @@ export function review(body: unknown, cluster: Cluster, settings: Settings): Rev
       return { ok: true, body: denial(uid, code, reason, message), outcome: outcome('refuse', reason, message) };
     }
     case 'inject': {
-      const { injection, warnings } = decision;
+      const { injection, explanation, warnings } = decision;
       const operations = patchPod(decision.pod, injection);
       const patch = Buffer.from(JSON.stringify(operations)).toString('base64');
       const response = {
@@ -109,7 +109,9 @@ export function review(body: unknown, cluster: Cluster, settings: Settings): Rev
         auditAnnotations: {
           decision: 'inject',
           volumes: injection.plan.mounts.map((mount) => mount.volume).join(','),
-          image: textOf(injection.client['image']) ?? '',
+          image: textOf(injection.sidecars.at(-1)?.['image']) ?? '',
+          platform: explanation.platform,
+          mode: [...new Set(explanation.volumes.map(({ mode }) => mode))].join(','),
         },
       };
       const message = `volumes of the annotation ${annotations.volumes}`;

@@ -97,6 +97,8 @@ test('the patch of an annotated pod is answered over TLS, and is the one that wa
     decision: 'inject',
     volumes: 'default/datasets',
     image: defaultSettings.image,
+    platform: 'generic',
+    mode: 'fuse',
   });
   const again = await mutate(reviewOf(result));
   assert.deepEqual([again['allowed'], again['patch']], [true, undefined]);

@@ -1,6 +1,7 @@
 /** What the administrator decides for all pods, and what the decision may look up. */
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
 import type { JuiceVolume } from '../api/volume.ts';
+import type { LimitRange } from './limits.ts';
 import type { Resources } from './resources.ts';
 
 export interface Settings {
@@ -18,7 +19,11 @@ export interface Settings {
   readonly minGraceSeconds: number;
   /** Seconds in which a mount must answer before the client is started anew. */
   readonly startSeconds: number;
-  /** Refuse where Pod Security would refuse the sidecar. False for clusters that exempt namespaces from Pod Security. */
+  /** The platform of all pods that, and whose namespaces, do not say another; else it is told by the pod. */
+  readonly platform?: string;
+  /** Request the disk that cache, journal and copies may take as ephemeral-storage. */
+  readonly requestDisk: boolean;
+  /** Look at what Pod Security would refuse. False for clusters that exempt namespaces from Pod Security. */
   readonly checkPodSecurity: boolean;
   /** Accept volumes that live in files of one machine, which no other pod can reach. True for `inject` and `play`. */
   readonly localVolumes: boolean;
@@ -32,6 +37,7 @@ export const defaultSettings: Settings = {
   holderResources: { requests: { cpu: '10m', memory: '64Mi' } },
   minGraceSeconds: 60,
   startSeconds: 120,
+  requestDisk: true,
   checkPodSecurity: true,
   localVolumes: false,
 };
@@ -42,6 +48,8 @@ export interface Cluster {
   policy(namespace: string, name: string): JuiceCachePolicy | undefined;
   /** Labels of a namespace; undefined where it is not known (yet). */
   namespaceLabels(name: string): Readonly<Record<string, string>> | undefined;
+  /** LimitRanges of a namespace. */
+  limitRanges(namespace: string): readonly LimitRange[];
   /** Names of the volumes of a namespace, for messages. */
   volumeNames(namespace: string): readonly string[];
 }

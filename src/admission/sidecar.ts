@@ -25,6 +25,7 @@ import {
   SOCKET,
 } from './names.ts';
 import type { Json } from './pod.ts';
+import { roomFor } from './disk.ts';
 import { binaryQuantity } from './resources.ts';
 import type { Settings } from './settings.ts';
 
@@ -38,17 +39,31 @@ export interface SidecarInput {
   readonly secrets: readonly string[];
   readonly memoryCache: boolean;
   readonly clientResources: Json;
+  readonly holderResources: Json;
+  /** The group of the client's traffic; @default that of root */
+  readonly group?: number;
 }
 
 // The pod's own securityContext (runAsNonRoot, runAsUser) must not apply to who opens /dev/fuse and mounts.
 const securityContext = { privileged: true, runAsUser: 0, runAsGroup: 0, runAsNonRoot: false };
 
-const probe = (script: string, seconds: number): Json => ({
-  exec: { command: ['sh', '-c', script] },
-  periodSeconds: 1,
-  timeoutSeconds: 5,
-  failureThreshold: seconds,
-});
+/** How long one probe waits, seconds; the kubelet asks again. */
+const PROBE_SECONDS = 15;
+const STEP_SECONDS = 0.05;
+
+/**
+ * Has started when all `conditions` (commands of sh) have held, one after the other. The probe itself waits, in small steps: the
+ * kubelet asks at most once a second, and the application would start that much later.
+ */
+const probe = (conditions: readonly string[], seconds: number): Json => {
+  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || exit 1; sleep ${STEP_SECONDS}`;
+  return {
+    exec: { command: ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`] },
+    periodSeconds: 1,
+    timeoutSeconds: 2 * PROBE_SECONDS,
+    failureThreshold: Math.ceil(seconds / PROBE_SECONDS),
+  };
+};
 
 const shared: readonly Json[] = [
   { name: MOUNT_VOLUME, mountPath: MOUNT_ROOT, mountPropagation: 'Bidirectional' },
@@ -56,24 +71,24 @@ const shared: readonly Json[] = [
 ];
 
 /** Keeps the FUSE descriptors, guards the mount points, unmounts at the end. */
-export function holderContainer({ settings, image, plan }: SidecarInput): Json {
+export function holderContainer({ settings, image, plan, holderResources }: SidecarInput): Json {
   return {
     name: HOLDER,
     image,
     imagePullPolicy: settings.imagePullPolicy,
     restartPolicy: 'Always',
     args: ['hold', '--socket', SOCKET, ...plan.mounts.flatMap((mount) => ['--mount', mount.target])],
-    resources: settings.holderResources,
+    resources: holderResources,
     securityContext,
-    startupProbe: probe(`test -S ${SOCKET}`, 60),
+    startupProbe: probe([`test -S ${SOCKET}`], 60),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: shared,
   };
 }
 
 /** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
-export function clientContainer({ settings, image, plan, secrets, clientResources }: SidecarInput): Json {
-  const targets = plan.mounts.map((mount) => mount.target).join(' ');
+export function clientContainer({ settings, image, plan, secrets, clientResources, group }: SidecarInput): Json {
+  const reads = plan.mounts.map(({ target }) => `read -r line 2> /dev/null < ${target}/.stats`);
   return {
     name: CLIENT,
     image,
@@ -81,8 +96,8 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
     restartPolicy: 'Always',
     args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
     resources: clientResources,
-    securityContext,
-    startupProbe: probe(`for m in ${targets}; do read -r line < $m/.stats || exit 1; done`, settings.startSeconds),
+    securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
+    startupProbe: probe(reads, settings.startSeconds),
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       ...shared,
@@ -97,7 +112,7 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
 export function podVolumes({ plan, secrets, memoryCache }: SidecarInput): readonly Json[] {
   // The kubelet evicts a pod whose emptyDir outgrows its limit: the client may overshoot while it evicts blocks, and the
   // journal of written data lies there too, also in a pod without a cache.
-  const limit = binaryQuantity(Math.ceil((plan.cache?.sizeMiB ?? 0) * 1.1 + plan.bufferMiB + 128) * MIB);
+  const limit = binaryQuantity(roomFor(plan.cache?.sizeMiB ?? 0, plan.bufferMiB + (plan.writeback?.maxStagingMiB ?? 0)) * MIB);
   return [
     { name: MOUNT_VOLUME, emptyDir: {} },
     { name: RUN_VOLUME, emptyDir: { medium: 'Memory', sizeLimit: '16Mi' } },

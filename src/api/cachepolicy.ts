@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { conditionsSchema, type CustomResource, type WithConditions } from './meta.ts';
 import { choice, type DeepReadonly, declare, duration, object, quantity } from './schema.ts';
 
-export const cachePolicySpec = object('What the client keeps, and how far it reads ahead. Pods take it when they start.', {
+const spec = {
   local: object('The cache of blocks in the pod.', {
     medium: choice(
       'EphemeralDisk: an emptyDir on the node’s disk. Memory: an emptyDir in memory. None: no block is kept on disk.',
@@ -23,15 +23,56 @@ export const cachePolicySpec = object('What the client keeps, and how far it rea
     entryTTL: duration('Names of files.', '1h').default('1s'),
     dirTTL: duration('Names of directories.', '1h').default('1s'),
     negativeTTL: duration('That a name does not exist.', '1h').default('0s'),
+    maxOpsPerSecond: declare(
+      z.int().min(1).max(1_000_000),
+      'Operations on names and attributes that the programs of a pod may make in a second; more wait. Absent: as many as they like.',
+    ).optional(),
   }).prefault({}),
   io: object('Traffic with the object store.', {
     maxUploads: declare(z.int().min(1).max(1000), 'Uploads at the same time.').default(20),
     maxDownloads: declare(z.int().min(1).max(1000), 'Downloads at the same time.').default(200),
+    uploadLimit: quantity(
+      'Bytes that a pod may upload in a second. Absent: what the settings of each volume say.',
+      '64Ki',
+      '1Ti',
+    ).optional(),
+    downloadLimit: quantity(
+      'Bytes that a pod may download in a second. Absent: what the settings of each volume say.',
+      '64Ki',
+      '1Ti',
+    ).optional(),
   }).prefault({}),
-});
+  writeback: object(
+    'Writing to the disk of the pod first and uploading afterwards. Faster for small files and bursts; what is not uploaded yet can be read in this pod only, and is lost with its disk.',
+    {
+      enabled: declare(z.boolean(), 'Whether written data is acknowledged before it is in the object store.').default(false),
+      maxStaging: quantity(
+        'How much may wait on the disk; above it, data is uploaded before it is acknowledged.',
+        '64Mi',
+        '64Ti',
+      ).default('4Gi'),
+      uploadDelay: duration(
+        'How long data stays on the disk before it is uploaded: what is removed before is never uploaded.',
+        '24h',
+      ).default('0s'),
+      drainTimeout: duration(
+        'How long the client of a pod that ends uploads what waits. The pod’s termination grace period is raised by it.',
+        '1h',
+      ).default('60s'),
+    },
+  ).prefault({}),
+};
+
+export const cachePolicySpec = object('What the client keeps, and how far it reads ahead. Pods take it when they start.', spec, [
+  {
+    cel: `!self.writeback.enabled || self.local.medium == 'EphemeralDisk'`,
+    message: 'writeback needs local.medium: EphemeralDisk',
+    holds: ({ writeback, local }) => !writeback.enabled || local.medium === 'EphemeralDisk',
+  },
+]);
 
 export const cachePolicyStatus = object('What was observed.', {
-  observedGeneration: z.int().min(0).describe('The metadata.generation that was last acted on.').optional(),
+  observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),
   conditions: conditionsSchema('Ready: the policy is accepted.').optional(),
   usedBy: z.int().min(0).describe('How many JuiceVolumes name this policy.').optional(),
 });

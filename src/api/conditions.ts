@@ -22,6 +22,13 @@ export const conditionTypes = {
     'The database is set up not to lose metadata (Redis: nothing is evicted, and something is persisted). A warning only.',
   StorageReachable: 'Objects can be listed (and, when the volume is formatted, written, read back and deleted).',
   Formatted: 'The database holds this volume, and its format is what the spec says.',
+  EncryptionReady: 'The key of the volume is there, and the passphrase opens it. Absent without spec.encryption.',
+  QuotasApplied: 'The limits of the spec are those of the volume. Absent without spec.quota. Does not make the volume unusable.',
+  QuotaExceeded:
+    'A limit of the volume, or one of the spec, is reached or nearly (99 %): writing fails, or soon will. Absent otherwise.',
+  CredentialsCurrent:
+    'Every client that says which credentials it uses has the newest. False while a rotation is on its way into the pods; a warning only.',
+  CachePolicyResolved: 'The JuiceCachePolicy that the spec names exists. Absent where none is named; a warning only.',
   Suspended: 'spec.suspend is set. Absent otherwise.',
   DeletionUnconfirmed:
     'The object is being deleted with reclaimPolicy Delete and waits for the confirming annotation. Absent otherwise.',
@@ -53,6 +60,18 @@ export const reasons = {
   NewerFormat: 'The volume was made by a newer client than this one understands.',
   VolumeReplaced: 'The database holds a volume with another UUID than the one observed before.',
   VolumeLost: 'The database is empty, though the volume had been formatted before; never formatted again by itself.',
+  SettingsDiffer:
+    'The volume that is to be adopted has other settings than the spec, and spec.adopt does not say to overwrite them.',
+  NotAdopted: 'spec.adopt names a volume that is not in the database. Nothing is formatted.',
+  SecretRefused: 'A Secret with the name of one that the operator makes exists already and is not ours.',
+  PassphraseWrong: 'The passphrase does not open the RSA key of the volume, and neither does an earlier one that is known.',
+  KeyInvalid: 'The RSA key cannot be read, is not opened by the passphrase, or is not the one of the volume.',
+  Rotating: 'The passphrase is being changed: clients are given both, then the key is encrypted with the new one.',
+  QuotaPending: 'Limits wait for a directory that does not exist.',
+  QuotaFailed: 'The database did not take a limit; tried again by itself.',
+  LimitReached: 'At least 99 % of a limit is used.',
+  ClientsOutdated: 'Clients still use earlier credentials; they read the new ones within two minutes.',
+  PolicyNotFound: 'The JuiceCachePolicy does not exist; pods get the defaults until it does.',
   Conflict: 'Another JuiceVolume already uses this database, or this bucket and name.',
   InUse: 'Clients still have the volume mounted; deletion waits for them.',
   Unconfirmed: 'Deletion of the data waits for the annotation juicepod.io/confirm-delete with the name of the object.',

@@ -76,7 +76,8 @@ export function customResourceDefinition(kind: Kind): Schema {
                 // The API server allows no more to be said of it.
                 metadata: { type: 'object' },
                 spec: structuralSchema(kind.spec),
-                status: structuralSchema(kind.status),
+                // Without it kstatus takes an object that nobody has looked at yet for one that is as it should be.
+                status: { ...structuralSchema(kind.status), default: { observedGeneration: -1 } },
               },
               ...(kind.rules.length > 0 ? { [VALIDATIONS]: kind.rules.map(({ cel, message }) => ({ rule: cel, message })) } : {}),
             },

@@ -14,6 +14,8 @@ export const annotations = {
   volumes: `${GROUP}/volumes`,
   /** On an injected pod: the plan the client follows (JSON, no secrets). */
   plan: `${GROUP}/plan`,
+  /** On an injected pod: what the roll-out of the client's image last did to it. */
+  rollout: `${GROUP}/rollout`,
   /** On a JuiceVolume that is to be deleted with its data: must hold the object's name. */
   confirmDelete: `${GROUP}/confirm-delete`,
   /** On a JuiceVolume: any new value makes the operator look again at once; echoed in status.lastHandledReconcileAt. */
@@ -33,6 +35,9 @@ export const labels = {
   partOf: 'app.kubernetes.io/part-of',
 } as const;
 
+/** Names of the containers that pods get. */
+export const sidecars = { holder: 'juicepod-holder', client: 'juicepod-client', sync: 'juicepod-sync' } as const;
+
 /** The value of `labels.managedBy` on what the operator makes. */
 export const MANAGED_BY = 'juicepod-operator';
 
@@ -44,4 +49,11 @@ export const MOUNT_SECRET_TYPE = `${GROUP}/mount`;
 export const MOUNT_SECRET_KEY = 'volume.json';
 
 /** Field managers of server-side apply, one per controller. */
-export const fieldManagers = { volume: 'juicepod-volume', cachePolicy: 'juicepod-cache-policy' } as const;
+export const fieldManagers = {
+  volume: 'juicepod-volume',
+  cachePolicy: 'juicepod-cache-policy',
+  rollout: 'juicepod-rollout',
+} as const;
+
+/** The container of an injected pod that serves its volumes. */
+export const CLIENT_CONTAINER = 'juicepod-client';

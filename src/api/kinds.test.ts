@@ -23,7 +23,7 @@ test('parseJuiceVolume() fills in every default', () => {
     storage: file,
     format: { blockSize: '4Mi', compression: 'None', trashRetention: '24h' },
     access: { allowedNamespaces: { from: 'Same' }, readOnly: false },
-    client: { logLevel: 'info' },
+    client: { logLevel: 'info', rollout: { strategy: 'OnNewPods', maxUnavailable: 1, timeout: '5m', paused: false } },
     reclaimPolicy: 'Retain',
     suspend: false,
   });
@@ -83,5 +83,23 @@ test('parseJuiceCachePolicy() fills in the defaults that pods without a policy g
     spec: {},
   });
   assert.deepEqual(parsed.spec, defaultCachePolicy);
+  assert.deepEqual(parsed.spec.writeback, { enabled: false, maxStaging: '4Gi', uploadDelay: '0s', drainTimeout: '60s' });
+  assert.deepEqual(parsed.spec.io, { maxUploads: 20, maxDownloads: 200 });
   assert.deepEqual(parsed.spec.local, { medium: 'EphemeralDisk', size: '10Gi', freeSpacePercent: 10 });
+});
+
+test('parseJuiceCachePolicy() refuses write-back where nothing outlives the client, and limits that nobody could work with', () => {
+  const parse = (spec: unknown) =>
+    parseJuiceCachePolicy({ apiVersion: 'juicepod.io/v1alpha1', kind: 'JuiceCachePolicy', metadata: { name: 'p' }, spec });
+  for (const medium of ['Memory', 'None']) {
+    assert.throws(
+      () => parse({ local: { medium }, writeback: { enabled: true } }),
+      /writeback needs local\.medium: EphemeralDisk/,
+    );
+    assert.equal(parse({ local: { medium } }).spec.writeback.enabled, false);
+  }
+  assert.equal(parse({ writeback: { enabled: true } }).spec.writeback.enabled, true);
+  assert.throws(() => parse({ writeback: { enabled: true, drainTimeout: '2h' } }), /drainTimeout.*at most 1h/s);
+  assert.throws(() => parse({ io: { uploadLimit: '1Ki' } }), /uploadLimit.*between 64Ki and 1Ti/s);
+  assert.throws(() => parse({ metadata: { maxOpsPerSecond: 0 } }), /maxOpsPerSecond/);
 });

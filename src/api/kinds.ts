@@ -52,6 +52,12 @@ export const volumeKind: Kind = {
   columns: [
     { name: 'Ready', type: 'string', jsonPath: condition('Ready', 'status'), description: 'Whether pods can mount the volume.' },
     { name: 'Used', type: 'string', jsonPath: '.status.usage.size', description: 'How much the volume holds.' },
+    {
+      name: 'Quota',
+      type: 'string',
+      jsonPath: '.status.capacity.size',
+      description: 'How much the volume may hold; empty without a limit.',
+    },
     { name: 'Sessions', type: 'integer', jsonPath: '.status.sessions.active', description: 'Clients that have it mounted.' },
     {
       name: 'Reason',
@@ -61,6 +67,20 @@ export const volumeKind: Kind = {
       wide: true,
     },
     { name: 'Storage', type: 'string', jsonPath: '.status.storage', description: 'Where the bytes lie.', wide: true },
+    {
+      name: 'Encryption',
+      type: 'string',
+      jsonPath: '.status.encryption.algorithm',
+      description: 'How objects are encrypted; empty where they are not.',
+      wide: true,
+    },
+    {
+      name: 'Outdated',
+      type: 'integer',
+      jsonPath: '.status.credentials.outdated',
+      description: 'Clients that still use earlier credentials.',
+      wide: true,
+    },
     { name: 'Policy', type: 'string', jsonPath: '.spec.cachePolicyRef.name', description: 'Its cache policy.', wide: true },
     age,
   ],

@@ -32,9 +32,15 @@ export interface MountConfig {
   /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
   readonly metaUrl: string;
   readonly storage?: StorageOverride;
+  /** Names this content, so that everybody can say which one is in use: letters, digits, `.`, `_`, `-`, at most 64. No secret. */
+  readonly generation?: string;
+  /** Clients may only read, whatever the plan of the pod says. */
+  readonly readOnly?: boolean;
   /** What the key of an encrypted volume is under; while that changes, `previous` is what it may still be under. */
   readonly encryption?: { readonly passphrase: string; readonly previous?: string };
 }
+
+const GENERATION = /^[A-Za-z0-9._-]{1,64}$/;
 
 const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
 
@@ -74,6 +80,11 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
   const override = Object.fromEntries(
     overrides.filter((name) => given[name] !== undefined).map((name) => [name, member(given, name, `storage.${name}`)]),
   ) as StorageOverride;
+  const generation = raw['generation'];
+  if (generation !== undefined && (typeof generation !== 'string' || !GENERATION.test(generation)))
+    fail('generation in volume.json is not a short name');
+  const readOnly = raw['readOnly'];
+  if (readOnly !== undefined && typeof readOnly !== 'boolean') fail('readOnly in volume.json is neither true nor false');
   const encryption = raw['encryption'];
   if (encryption !== undefined && (typeof encryption !== 'object' || encryption === null))
     fail('encryption in volume.json is not an object');
@@ -83,6 +94,8 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
     uuid: member(raw, 'uuid'),
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(typeof generation === 'string' ? { generation } : {}),
+    ...(readOnly === true ? { readOnly } : {}),
     ...(passphrases === undefined
       ? {}
       : {
@@ -98,7 +111,7 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
 
 /** The text of volume.json; equal configurations are equal texts. */
 export function formatMountConfig(config: MountConfig): string {
-  const { name, uuid, metaUrl, storage, encryption } = config;
+  const { name, uuid, metaUrl, storage, generation, readOnly, encryption } = config;
   const override = Object.fromEntries(
     overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
   );
@@ -107,6 +120,7 @@ export function formatMountConfig(config: MountConfig): string {
     uuid,
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
+    ...(readOnly ? { readOnly } : {}),
     ...(encryption
       ? {
           encryption: {
@@ -115,5 +129,6 @@ export function formatMountConfig(config: MountConfig): string {
           },
         }
       : {}),
+    ...(generation === undefined ? {} : { generation }),
   });
 }

@@ -20,3 +20,13 @@ export function mountSecretName(volumeNamespace: string, volumeName: string, pod
   if (volumeNamespace === podNamespace) return boundedName(`juicepod-mount-${volumeName}`);
   return boundedName(`juicepod-mount.${volumeNamespace}.${volumeName}`);
 }
+
+/** The Secret with the copy of a generated RSA key, in the namespace of the volume. The key is under its passphrase. */
+export function keySecretName(volumeName: string): string {
+  return boundedName(`juicepod-key-${volumeName}`);
+}
+
+/** The Secret with a generated passphrase; apart from the key, so that who may read one need not be given the other. */
+export function passphraseSecretName(volumeName: string): string {
+  return boundedName(`juicepod-passphrase-${volumeName}`);
+}

@@ -20,6 +20,7 @@ const plan: Plan = {
       config: '/etc/juicepod/volumes/1/volume.json',
       target: '/juicepod/mnt/1',
       subPath: 'a/b',
+      directory: { uid: 1000, gid: 1000, mode: 0o770 },
       readOnly: false,
     },
   ],
@@ -45,6 +46,22 @@ test('parsePlan() fills in what may be absent and ignores what it does not know'
   assert.deepEqual(parsePlan(JSON.stringify({ version: 1, mounts, later: true })), rest);
 });
 
+test('parsePlan() keeps write-back and limits, and leaves out what is not limited', () => {
+  const limited: Plan = {
+    ...plan,
+    writeback: { maxStagingMiB: 4096, uploadDelay: 0.5, drainTimeout: 60 },
+    uploadLimit: 1_000_000,
+    downloadLimit: 65_536,
+    maxMetadataOps: 200,
+  };
+  assert.deepEqual(parsePlan(JSON.stringify(limited)), limited);
+  assert.deepEqual(parsePlan(JSON.stringify({ ...plan, writeback: {} })).writeback, {
+    maxStagingMiB: 4096,
+    uploadDelay: 0,
+    drainTimeout: 60,
+  });
+});
+
 const bad: readonly [string, unknown, RegExp][] = [
   ['no JSON', '{', /not JSON/],
   ['a newer version', { ...plan, version: 2 }, /version must be 1 .*found 2/],
@@ -54,6 +71,17 @@ const bad: readonly [string, unknown, RegExp][] = [
     { ...plan, mounts: [plan.mounts[0], { ...plan.mounts[1], target: '/juicepod/mnt/0' }] },
     /mounts\[\]\.target/,
   ],
+  [
+    'an owner that is none',
+    { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: -1, gid: 0, mode: 0 } }] },
+    /directory\.uid/,
+  ],
+  [
+    'a mode that is none',
+    { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: 1, gid: 1, mode: 0o10000 } }] },
+    /directory\.mode/,
+  ],
+  ['half an owner', { ...plan, mounts: [{ ...plan.mounts[0], directory: { uid: 1, mode: 0o700 } }] }, /directory\.gid/],
   ['a way out of the volume', { ...plan, mounts: [{ ...plan.mounts[0], subPath: 'a/../..' }] }, /mounts\[0\]\.subPath/],
   [
     'a relative target',
@@ -61,6 +89,13 @@ const bad: readonly [string, unknown, RegExp][] = [
     /mounts\[0\]\.target must be an absolute path, found "mnt"/,
   ],
   ['a buffer that is no number', { ...plan, bufferMiB: '300' }, /bufferMiB must be a number from 32 to 65536/],
+  ['write-back without a cache', { ...plan, cache: undefined, writeback: {} }, /cache must be there where writeback is/],
+  [
+    'a drain of two hours',
+    { ...plan, writeback: { drainTimeout: 7200 } },
+    /writeback\.drainTimeout must be a number from 0 to 3600/,
+  ],
+  ['a limit of nothing', { ...plan, uploadLimit: 0 }, /uploadLimit must be a number from 1/],
   ['an unknown level', { ...plan, logLevel: 'loud' }, /logLevel/],
 ];
 for (const [what, value, message] of bad)

@@ -15,14 +15,58 @@ export interface PlanMount {
   readonly target: string;
   /** Directory inside the volume that is mounted; empty for the whole volume. No leading slash. */
   readonly subPath: string;
+  /** How the directory `subPath` is made where it is missing. Absent: for everybody to write into. */
+  readonly directory?: PlanDirectory;
   readonly readOnly: boolean;
+  /** How the application gets the files. @default 'fuse' */
+  readonly mode?: 'fuse' | 'sync';
+  /** Only with mode `sync`; what is absent has its default. */
+  readonly sync?: SyncPlan;
 }
+
+/** Owner and mode of a directory that is made. */
+export interface PlanDirectory {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits, at most 0o7777. */
+  readonly mode: number;
+}
+
+/** What the sync sidecar is told of one mount (docs/sync.md). */
+export interface SyncPlan {
+  /** Globs of what is hydrated, relative to the mounted directory. Absent: everything. */
+  readonly include?: readonly string[];
+  /** Globs of what is not, though it is included. */
+  readonly exclude?: readonly string[];
+  /** The most that may lie on the pod's disk, MiB. Absent: what is free there. */
+  readonly limitMiB?: number;
+  /** Seconds for the last write-back when the pod ends. @default 50 */
+  readonly flushSeconds?: number;
+  /** Seconds between two comparisons of both trees; 0: only events are written back. @default 60 */
+  readonly scanSeconds?: number;
+  /** Seconds after which a file that stays open for writing is written back all the same. @default 60 */
+  readonly writerSeconds?: number;
+  /** Who else must be able to write what is hydrated: nobody (same user), the group of the pod's files, everybody. @default 'none' */
+  readonly share?: 'none' | 'group' | 'all';
+}
+
+/** Globs in one list. */
+const MAX_GLOBS = 64;
 
 export interface Plan {
   readonly version: 1;
   readonly mounts: readonly PlanMount[];
   /** Absent: no cache on disk. */
   readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
+  /** Written blocks go to the cache directory first and are uploaded later. Absent: they are uploaded at once. Only with `cache`. */
+  readonly writeback?: {
+    /** Staged at most, by all mounts together. */
+    readonly maxStagingMiB: number;
+    /** Seconds that a block stays before it is uploaded. */
+    readonly uploadDelay: number;
+    /** Seconds for which a client that is told to end uploads what is staged. */
+    readonly drainTimeout: number;
+  };
   /** Where written data lies until it is stored, so that it outlives the client. Absent: it does not. */
   readonly journal?: string;
   readonly bufferMiB: number;
@@ -34,6 +78,11 @@ export interface Plan {
   readonly negativeTTL: number;
   readonly maxUploads: number;
   readonly maxDownloads: number;
+  /** Bytes per second, of all mounts together. Absent: as each volume's settings say. */
+  readonly uploadLimit?: number;
+  readonly downloadLimit?: number;
+  /** Operations on names and attributes per second, of all mounts together. Absent: no limit. */
+  readonly maxMetadataOps?: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
 
@@ -75,17 +124,60 @@ export function isSubPath(path: string): boolean {
   return INSIDE.test(path);
 }
 
+function directoryOf(value: unknown, where: string): PlanDirectory {
+  const raw = object(value, where);
+  const whole = (name: string, max: number): number => {
+    const found = raw[name];
+    return Number.isInteger(found)
+      ? number(found, `${where}.${name}`, 0, max, 0)
+      : fail(`${where}.${name}`, 'a whole number', found);
+  };
+  return { uid: whole('uid', 2 ** 32 - 2), gid: whole('gid', 2 ** 32 - 2), mode: whole('mode', 0o7777) };
+}
+
+function globs(value: unknown, where: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_GLOBS)
+    fail(where, `a list of 1 to ${MAX_GLOBS} globs`, value);
+  return value.map((glob, index) => string(glob, `${where}[${index}]`, /^[^/\0][^\0]*$/, 'a relative glob'));
+}
+
+function syncOf(value: unknown, where: string): SyncPlan {
+  const raw = object(value, where);
+  const include = globs(raw['include'], `${where}.include`);
+  const exclude = globs(raw['exclude'], `${where}.exclude`);
+  const share = raw['share'];
+  if (share !== undefined && share !== 'none' && share !== 'group' && share !== 'all')
+    fail(`${where}.share`, 'none, group or all', share);
+  const seconds = (name: 'flushSeconds' | 'scanSeconds' | 'writerSeconds', min: number): Partial<SyncPlan> =>
+    raw[name] === undefined ? {} : { [name]: number(raw[name], `${where}.${name}`, min, 86_400, 0) };
+  return {
+    ...(include ? { include } : {}),
+    ...(exclude ? { exclude } : {}),
+    ...(raw['limitMiB'] === undefined ? {} : { limitMiB: number(raw['limitMiB'], `${where}.limitMiB`, 1, 2 ** 26, 0) }),
+    ...seconds('flushSeconds', 1),
+    ...seconds('scanSeconds', 0),
+    ...seconds('writerSeconds', 1),
+    ...(share === undefined ? {} : { share }),
+  };
+}
+
 function mount(value: unknown, where: string): PlanMount {
   const raw = object(value, where);
   if (raw['readOnly'] !== undefined && typeof raw['readOnly'] !== 'boolean')
     fail(`${where}.readOnly`, 'true or false', raw['readOnly']);
+  const mode = raw['mode'];
+  if (mode !== undefined && mode !== 'fuse' && mode !== 'sync') fail(`${where}.mode`, 'fuse or sync', mode);
   return {
     id: string(raw['id'], `${where}.id`, /^[0-9a-z-]{1,16}$/, 'a short name'),
     volume: string(raw['volume'], `${where}.volume`, /^[^/]+\/[^/]+$/, 'namespace/name'),
     config: string(raw['config'], `${where}.config`, ABSOLUTE, 'an absolute path'),
     target: string(raw['target'], `${where}.target`, ABSOLUTE, 'an absolute path'),
     subPath: string(raw['subPath'] ?? '', `${where}.subPath`, INSIDE, 'a relative path without . and ..'),
+    ...(raw['directory'] === undefined ? {} : { directory: directoryOf(raw['directory'], `${where}.directory`) }),
     readOnly: raw['readOnly'] === true,
+    ...(mode === undefined ? {} : { mode }),
+    ...(raw['sync'] === undefined ? {} : { sync: syncOf(raw['sync'], `${where}.sync`) }),
   };
 }
 
@@ -110,6 +202,10 @@ export function parsePlan(text: string): Plan {
     if (twice) fail(`mounts[].${member}`, 'different in every mount', twice[member]);
   }
   const cache = raw['cache'] === undefined ? undefined : object(raw['cache'], 'cache');
+  const writeback = raw['writeback'] === undefined ? undefined : object(raw['writeback'], 'writeback');
+  if (writeback && !cache) fail('cache', 'there where writeback is', undefined);
+  const rate = <K extends string>(member: K): { readonly [k in K]?: number } =>
+    raw[member] === undefined ? {} : ({ [member]: number(raw[member], member, 1, 2 ** 50, 1) } as { readonly [k in K]: number });
   const level = raw['logLevel'] ?? 'info';
   if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error')
     fail('logLevel', 'debug, info, warn or error', level);
@@ -125,6 +221,15 @@ export function parsePlan(text: string): Plan {
           },
         }
       : {}),
+    ...(writeback
+      ? {
+          writeback: {
+            maxStagingMiB: number(writeback['maxStagingMiB'], 'writeback.maxStagingMiB', 1, 2 ** 26, 4096),
+            uploadDelay: number(writeback['uploadDelay'], 'writeback.uploadDelay', 0, 86_400, 0),
+            drainTimeout: number(writeback['drainTimeout'], 'writeback.drainTimeout', 0, 3600, 60),
+          },
+        }
+      : {}),
     ...(raw['journal'] === undefined ? {} : { journal: string(raw['journal'], 'journal', ABSOLUTE, 'an absolute path') }),
     bufferMiB: number(raw['bufferMiB'], 'bufferMiB', 32, 65_536, 300),
     readaheadMiB: number(raw['readaheadMiB'], 'readaheadMiB', 0, 4096, 32),
@@ -134,6 +239,9 @@ export function parsePlan(text: string): Plan {
     negativeTTL: number(raw['negativeTTL'], 'negativeTTL', 0, 3600, 0),
     maxUploads: number(raw['maxUploads'], 'maxUploads', 1, 1000, 20),
     maxDownloads: number(raw['maxDownloads'], 'maxDownloads', 1, 1000, 200),
+    ...rate('uploadLimit'),
+    ...rate('downloadLimit'),
+    ...rate('maxMetadataOps'),
     logLevel: level,
   };
 }

@@ -17,6 +17,10 @@ import {
   text,
 } from './schema.ts';
 import { parseDuration, parseQuantity } from './units.ts';
+import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients.ts';
+import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
+import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
+import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
 
 /** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
 export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
@@ -163,6 +167,18 @@ const access = object('Who may mount the volume.', {
   readOnly: z.boolean().describe('Pods may only read, whatever they ask for.').default(false),
 });
 
+const adopt = object('A JuiceFS volume that exists already and that this object shall stand for.', {
+  uuid: text('UUID of the volume (juicefs status shows it). With it a volume is never formatted, and no other one is used.', {
+    min: 36,
+    max: 36,
+    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  }),
+  settings: choice(
+    'What happens where its settings (trash, limits, keys of the bucket) are not those of the spec. Match: it is not adopted, and a condition says what differs. Overwrite: they are changed. What is fixed in a format must always agree.',
+    ['Match', 'Overwrite'],
+  ).default('Match'),
+});
+
 const resourceMap = (description: string) =>
   z.record(z.string(), anyQuantity('The amount.')).describe(description).meta({ maxProperties: 16 }).optional();
 
@@ -173,6 +189,7 @@ const client = object('The client in the pods.', {
     limits: resourceMap('What the container may use at most.'),
   }).optional(),
   logLevel: choice('How much the client logs.', ['debug', 'info', 'warn', 'error']).default('info'),
+  rollout: rolloutSpec.prefault({}),
 });
 
 export const volumeSpec = object(
@@ -186,6 +203,9 @@ export const volumeSpec = object(
     metadata,
     storage,
     format: format.prefault({}),
+    encryption: encryptionSpec.optional(),
+    quota: quotaSpec.optional(),
+    adopt: adopt.optional(),
     access: access.prefault({}),
     cachePolicyRef: object('The JuiceCachePolicy that pods use unless they name another.', {
       name: objectName('Name of the policy, in the namespace of the volume.'),
@@ -197,11 +217,11 @@ export const volumeSpec = object(
     ).default('Retain'),
     suspend: z.boolean().describe('Leave everything as it is: nothing is checked, formatted, written or deleted.').default(false),
   },
-  [fixedPresence('volumeName')],
+  [fixedPresence('volumeName'), fixedPresence('encryption')],
 );
 
 export const volumeStatus = object('What was observed.', {
-  observedGeneration: z.int().min(0).describe('The metadata.generation that was last acted on.').optional(),
+  observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),
   conditions: conditionsSchema('Ready, and what it rests on.').optional(),
   volumeName: text('Name of the JuiceFS volume.', { max: 63 }).optional(),
   uuid: text('UUID of the volume, as its database has it. Once known, a volume with another UUID is never touched.', {
@@ -214,12 +234,16 @@ export const volumeStatus = object('What was observed.', {
     inodes: z.int().min(0).describe('Files, directories and other nodes.'),
     observedAt: z.string().meta({ format: 'date-time', description: 'When this was read.' }),
   }).optional(),
-  sessions: object('Clients that have the volume mounted.', {
-    active: z.int().min(0).describe('Sessions whose heartbeat is not overdue.'),
-  }).optional(),
+  capacity: capacityStatus.optional(),
+  quotas: quotaStatus.optional(),
+  encryption: encryptionStatus.optional(),
+  sessions: sessionsStatus.optional(),
+  credentials: credentialsStatus.optional(),
+  leaks: leaksStatus.optional(),
   mountSecrets: object('Secrets with what a client needs.', {
     namespaces: z.int().min(0).describe('How many namespaces have one.'),
   }).optional(),
+  rollout: rolloutStatus.optional(),
   lastHandledReconcileAt: text('The value of the annotation juicepod.io/reconcile-at that was last acted on.', {
     max: 256,
   }).optional(),

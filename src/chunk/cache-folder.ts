@@ -8,6 +8,9 @@ import { parseBlockName } from './key.ts';
 /** Temporary files younger than this may still be written by another client. */
 const STALE_MS = 60_000;
 
+/** The folder of blocks that are not uploaded yet, beside `raw`. */
+export const STAGING = 'rawstaging';
+
 /** Directories can be searched by whoever may read the files. */
 export function folderMode(mode: number): number {
   const readers = mode & 0o444;

@@ -6,15 +6,15 @@
  * written is dropped. Bounds: `maxBytes` (4 KiB counted per block besides its bytes), `maxItems`, the share of the disk
  * that stays free, the bytes of blocks waiting to be written, and the number of open files.
  */
-import { mkdir, open, rename, rmdir, statfs, unlink } from 'node:fs/promises';
+import { rmdir, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { crc32cPieces } from '../lib/crc32c.ts';
 import { messageOf } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { CacheFile, type ChecksumLevel, CorruptCacheFile, PIECE, trailerLength } from './cache-file.ts';
-import { folderMode, prepareCacheFolder, scanCache } from './cache-folder.ts';
+import { writeBlock } from './block-file.ts';
+import { CacheFile, type ChecksumLevel, CorruptCacheFile } from './cache-file.ts';
+import { prepareCacheFolder, scanCache, STAGING } from './cache-folder.ts';
 import { blockKey, type BlockGeometry } from './key.ts';
 import { Limiter } from './limiter.ts';
 import type { Block } from './pool.ts';
@@ -73,6 +73,8 @@ export class DiskCache {
   readonly #writers = new Limiter(2);
   readonly #background = new Set<Promise<void>>();
   readonly #pending = new Map<number, Block>();
+  /** Length of blocks that lie in the staging folder (staging.ts): read from there, and neither counted nor dropped here. */
+  readonly #staged = new Map<number, number>();
   /** Removed before the scan was done: their files may still be there for a moment, and are not to be found. */
   readonly #removed = new Set<number>();
   readonly #closed = new AbortController();
@@ -124,7 +126,7 @@ export class DiskCache {
         await scanCache(join(this.#root, 'raw'), this.#clock, this.#closed.signal, ({ id, index, length }) => {
           if (index >= this.#geometry.blocksPerSlice || length > this.#geometry.blockSize) return;
           const number = this.#geometry.number(id, index);
-          if (this.#index.size(number) === undefined && !this.#removed.has(number)) this.#add(number, length, false);
+          if (this.#size(number) === undefined && !this.#removed.has(number)) this.#add(number, length, false);
         });
         this.#scanned = true;
         this.#removed.clear();
@@ -138,7 +140,7 @@ export class DiskCache {
 
   /** True where the block is likely there. */
   has(number: number): boolean {
-    return this.#index.size(number) !== undefined || this.#pending.has(number);
+    return this.#size(number) !== undefined || this.#pending.has(number);
   }
 
   /** Fills `target` from `offset` of a block of `length` bytes if that needs no waiting. */
@@ -150,8 +152,7 @@ export class DiskCache {
         this.#open.set(number, file);
       }
     } else {
-      const size = this.#index.size(number);
-      if (size !== length) return this.#readPending(number, length, offset, target);
+      if (this.#size(number) !== length) return this.#readPending(number, length, offset, target);
     }
     try {
       if (!file) {
@@ -170,7 +171,7 @@ export class DiskCache {
 
   /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. */
   async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
-    const size = this.#index.size(number);
+    const size = this.#size(number);
     if (size !== undefined ? size !== length : this.#scanned || this.#removed.has(number))
       return this.#readPending(number, length, offset, target);
     try {
@@ -182,7 +183,7 @@ export class DiskCache {
           file.close();
           file = other;
         } else this.#keepOpen(number, file);
-        if (this.#index.size(number) === undefined) this.#add(number, length, true);
+        if (this.#size(number) === undefined) this.#add(number, length, true);
       }
       await file.read(offset, target);
       this.#index.touch(number);
@@ -225,6 +226,25 @@ export class DiskCache {
     if (!this.#scanned || this.#index.size(number) !== undefined) this.#drop(number, length);
   }
 
+  /** The block lies in the staging folder from now on. */
+  stage(number: number, length: number): void {
+    this.#forget(number, length);
+    this.#staged.set(number, length);
+  }
+
+  /** The block has left the staging folder; with `cached` its file is an ordinary cached block. */
+  unstage(number: number, length: number, cached: boolean): void {
+    if (!this.#staged.delete(number)) return;
+    if (!cached) return void this.#forget(number, length);
+    this.#add(number, length, true);
+    this.#inBackground(() => this.#evict());
+  }
+
+  /** Resolves when the directory has been made; rejects where it cannot be. */
+  get ready(): Promise<void> {
+    return this.#ready;
+  }
+
   /** Resolves when nothing is being written, read or scanned. */
   async settled(): Promise<void> {
     while (this.#background.size > 0) await Promise.all(this.#background);
@@ -235,6 +255,10 @@ export class DiskCache {
     await this.settled();
     for (const file of this.#open.values()) file.close();
     this.#open.clear();
+  }
+
+  #size(number: number): number | undefined {
+    return this.#index.size(number) ?? (this.#staged.size > 0 ? this.#staged.get(number) : undefined);
   }
 
   #readPending(number: number, length: number, offset: number, target: Buffer): boolean {
@@ -251,33 +275,7 @@ export class DiskCache {
       return;
     }
     const path = this.#path(number, block.length);
-    const temporary = `${path}.${process.pid}.tmp`;
-    const data = block.data;
-    const parts: Uint8Array[] = [data];
-    if (this.#level !== 'none') {
-      const trailer = Buffer.allocUnsafe(trailerLength(block.length));
-      for (const [piece, sum] of (block.sums ?? crc32cPieces(data, PIECE)).entries()) trailer.writeUInt32BE(sum, piece * 4);
-      parts.push(trailer);
-    }
-    const create = () => open(temporary, 'w', this.#mode);
-    const file = await create().catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-      await mkdir(dirname(path), { recursive: true, mode: folderMode(this.#mode) });
-      return create();
-    });
-    try {
-      try {
-        const total = data.length + (parts[1]?.length ?? 0);
-        const { bytesWritten } = await file.writev(parts);
-        if (bytesWritten !== total) throw Object.assign(new Error(`wrote ${bytesWritten} of ${total} bytes`), { code: 'ENOSPC' });
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
-    } catch (error) {
-      await unlink(temporary).catch(() => undefined);
-      throw error;
-    }
+    await writeBlock(path, block, { level: this.#level, mode: this.#mode });
     // Removed while it was written: the slice is gone, so is its block.
     if (this.#pending.get(number) !== block) return void (await unlink(path).catch(() => undefined));
     this.#add(number, block.length, true);
@@ -353,10 +351,12 @@ export class DiskCache {
   #unreadable(number: number, length: number, error: unknown): void {
     if (error instanceof CorruptCacheFile) {
       this.counters.corrupt++;
-      this.#logger.warn('a cached block is damaged and was dropped', { path: this.#path(number, length), reason: error.message });
+      this.#logger.warn('a cached block is damaged and is not used', { path: this.#path(number, length), reason: error.message });
     } else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#failed('read the cache directory', error);
-    else if (this.#index.size(number) === undefined) return;
-    this.#drop(number, length);
+    else if (this.#size(number) === undefined) return;
+    // The only copy there is stays where it is.
+    if (this.#staged.has(number)) this.#forget(number, length);
+    else this.#drop(number, length);
   }
 
   #keepOpen(number: number, file: CacheFile): void {
@@ -388,7 +388,8 @@ export class DiskCache {
   }
 
   #path(number: number, length: number): string {
-    return `${this.#root}/raw/${blockKey(this.#geometry.id(number), this.#geometry.index(number), length, this.#hashPrefix)}`;
+    const folder = this.#staged.size > 0 && this.#staged.has(number) ? STAGING : 'raw';
+    return `${this.#root}/${folder}/${blockKey(this.#geometry.id(number), this.#geometry.index(number), length, this.#hashPrefix)}`;
   }
 
   #inBackground(action: () => Promise<void>): void {

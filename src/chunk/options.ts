@@ -3,6 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { ObjectStore } from '../object/store.ts';
+import type { BlockFiles } from './block-file.ts';
 import type { ChecksumLevel } from './cache-file.ts';
 
 export interface DiskCacheSettings {
@@ -24,6 +25,16 @@ export interface DiskCacheSettings {
   readonly partialOnly?: boolean;
 }
 
+/** --writeback: written blocks go to the disk first. See staging.ts. */
+export interface WritebackSettings {
+  /** Bytes staged at most; more is uploaded directly. @default the size of the disk cache */
+  readonly maxBytes?: number;
+  /** --upload-delay, milliseconds. @default 0 */
+  readonly delayMs?: number;
+  /** For tests. @default the file system */
+  readonly files?: BlockFiles;
+}
+
 export interface ChunkStoreOptions {
   /** The volume's store, prefix and retries applied. */
   readonly objects: ObjectStore;
@@ -37,6 +48,10 @@ export interface ChunkStoreOptions {
   readonly uuid: string;
   /** Undefined: no disk cache. */
   readonly disk?: DiskCacheSettings | undefined;
+  /** Needs the disk cache. Undefined: a written block is uploaded before its slice is committed. */
+  readonly writeback?: WritebackSettings | undefined;
+  /** Blocks that an earlier client has left staged in the disk cache's folder are uploaded, also without `writeback`. @default true */
+  readonly leftovers?: boolean;
   /** --buffer-size: bytes of written data in memory at which `throttle` makes writers wait. @default 300 MiB */
   readonly bufferBytes?: number;
   /** Bytes of clean blocks and of downloads under way in memory. @default 128 MiB */

@@ -4,18 +4,22 @@
  * Bounds: written data by `bufferBytes` (writers that heed `throttle`), clean data and downloads by `memoryBytes`, blocks
  * on their way to the disk cache by 64 MiB, free buffers by 64 MiB.
  */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { systemClock } from '../lib/clock.ts';
 import { nullLogger } from '../lib/log.ts';
 import type { ObjectStore } from '../object/store.ts';
+import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
 import { DiskCache } from './disk.ts';
 import { toFsError } from './errors.ts';
 import { blockKey, BlockGeometry } from './key.ts';
 import { Limiter } from './limiter.ts';
 import { MemoryCache } from './memory.ts';
-import type { ChunkStoreOptions } from './options.ts';
+import type { ChunkStoreOptions, DiskCacheSettings, WritebackSettings } from './options.ts';
 import { type Block, BufferPool } from './pool.ts';
 import { SliceReader } from './reader.ts';
+import { type StagedAmount, Staging } from './staging.ts';
 import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
 import { BlockSliceWriter, type WriterHost } from './writer.ts';
 
@@ -33,6 +37,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   readonly #options: ChunkStoreOptions;
   readonly #memory: MemoryCache;
   readonly #disk: DiskCache | undefined;
+  readonly #staging: Staging | undefined;
   readonly #reader: SliceReader;
   readonly #uploads: Limiter;
   readonly #deletes: Limiter;
@@ -68,6 +73,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
         ...(random ? { random } : {}),
       });
       this.#disk.start();
+      const leftovers = options.leftovers !== false && existsSync(join(disk.folder, options.uuid, STAGING));
+      if (options.writeback || leftovers) this.#staging = this.#stageTo(this.#disk, disk, options.writeback ?? { maxBytes: 0 });
     }
     this.#reader = new SliceReader({
       objects: this.#objects,
@@ -84,6 +91,10 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       corruptRetries: options.corruptRetries ?? 3,
       clock,
     });
+  }
+
+  get ready(): Promise<void> {
+    return this.#staging?.ready ?? Promise.resolve();
   }
 
   get blockSize(): number {
@@ -120,8 +131,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.#reader.prefetch(slice, offset, length);
   }
 
-  newSlice(): SliceWriter {
-    return new BlockSliceWriter(this);
+  newSlice({ direct = false }: { readonly direct?: boolean } = {}): SliceWriter {
+    return new BlockSliceWriter(this, direct);
   }
 
   async remove(slice: SliceId): Promise<void> {
@@ -130,9 +141,11 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       const length = this.geometry.length(slice.size, index);
       this.#reader.forget(number);
       this.#memory.delete(number);
+      const staged = this.#staging?.remove(number, length);
       this.#disk?.remove(number, length);
       const key = blockKey(slice.id, index, length, this.#hashPrefix);
       return this.#deletes.run(async () => {
+        if (staged && !(await staged)) return;
         this.#counters.deletes++;
         try {
           await this.#objects.delete(key);
@@ -190,34 +203,75 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       object_request_count_DELETE: this.#counters.deletes,
       object_request_data_bytes_GET: reads.getBytes,
       object_request_data_bytes_PUT: this.#counters.putBytes,
+      ...this.#staging?.stats(),
     };
+  }
+
+  async drain(signal: AbortSignal): Promise<StagedAmount> {
+    return (await this.#staging?.drain(signal)) ?? { blocks: 0, bytes: 0 };
   }
 
   async close(): Promise<void> {
     while (this.#background.size > 0) await Promise.all(this.#background);
     await this.#reader.settled();
+    await this.#staging?.close();
     await this.#disk?.close();
     this.#memory.clear();
   }
 
-  async upload(id: number, index: number, block: Block, wanted: () => boolean): Promise<void> {
+  async upload(id: number, index: number, block: Block, wanted: () => boolean, direct: boolean): Promise<void> {
+    const number = this.geometry.number(id, index);
     try {
+      if (this.#staging && !direct && wanted()) {
+        // Before it is staged: then its upload finds it there.
+        this.#memory.put(number, block);
+        if (await this.#staging.stage(number, block)) return;
+      }
       await this.#uploads.run(async () => {
         if (!wanted()) return;
-        const stored = this.#codec ? await this.#codec.compress(block.data) : block.data;
-        this.#counters.puts++;
-        try {
-          await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored);
-        } catch (error) {
-          this.#counters.putErrors++;
-          throw error;
-        }
-        this.#counters.putBytes += stored.length;
-        if (wanted()) this.#keep(this.geometry.number(id, index), block);
+        await this.#put(id, index, block);
+        if (wanted()) this.#keep(number, block);
       });
     } finally {
       block.release();
     }
+  }
+
+  async #put(id: number, index: number, block: Block, signal?: AbortSignal): Promise<void> {
+    const stored = this.#codec ? await this.#codec.compress(block.data) : block.data;
+    signal?.throwIfAborted();
+    this.#counters.puts++;
+    try {
+      await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored, signal);
+    } catch (error) {
+      if (!signal?.aborted) this.#counters.putErrors++;
+      throw error;
+    }
+    this.#counters.putBytes += stored.length;
+  }
+
+  #stageTo(disk: DiskCache, settings: DiskCacheSettings, writeback: WritebackSettings): Staging {
+    const { clock = systemClock, logger = nullLogger, maxUploads = 20, uuid } = this.#options;
+    return new Staging({
+      root: join(settings.folder, uuid),
+      geometry: this.geometry,
+      hashPrefix: this.#hashPrefix,
+      level: settings.checksum ?? 'extend',
+      mode: settings.mode ?? 0o600,
+      freeRatio: settings.freeRatio ?? 0.1,
+      maxBytes: writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30,
+      delayMs: writeback.delayMs ?? 0,
+      parallel: maxUploads,
+      maxUploadBytes: this.#bufferBytes / 2,
+      disk,
+      pool: this.pool,
+      inMemory: (number) => this.#memory.get(number),
+      upload: (number, block, signal) =>
+        this.#uploads.run(() => this.#put(this.geometry.id(number), this.geometry.index(number), block, signal)),
+      clock,
+      logger,
+      ...(writeback.files ? { files: writeback.files } : {}),
+    });
   }
 
   discard(id: number, size: number, after: Promise<unknown>): void {

@@ -20,7 +20,7 @@ export interface SliceWriter {
   setId(id: number): void;
   /** Starts uploading every full block (no-op before setId). */
   flushFull(): void;
-  /** Uploads the rest and resolves when every block is durable in the store. Fails with FsError. The id must be set. */
+  /** Uploads the rest and resolves when every block is durable in the store, or staged (write-back). Fails with FsError. The id must be set. */
   finish(signal?: AbortSignal): Promise<void>;
   /** Drops the slice; blocks that were already uploaded are deleted in the background. */
   abort(): void;
@@ -28,6 +28,8 @@ export interface SliceWriter {
 
 export interface ChunkStore {
   readonly blockSize: number;
+  /** Resolves when it is known what an earlier client has left staged (write-back): before it, that may be missing. Never rejects. */
+  readonly ready: Promise<void>;
   /** Copies [offset, offset+target.length) of the slice into `target` if all of it lies in memory; else false. */
   readCached(slice: SliceId, offset: number, target: Buffer): boolean;
   /**
@@ -53,7 +55,8 @@ export interface ChunkStore {
   ): Promise<void> | undefined;
   /** Asks for the blocks that hold [offset, offset+length) to be brought near, bounded by the read-ahead budget. */
   prefetch(slice: SliceId, offset: number, length: number): void;
-  newSlice(): SliceWriter;
+  /** With `direct` its blocks are uploaded before it is finished, also with write-back (what others are to read at once). */
+  newSlice(options?: { readonly direct?: boolean }): SliceWriter;
   /** Deletes the blocks of a slice; missing ones are success. */
   remove(slice: SliceId): Promise<void>;
   /** Bytes of written data that are not durable yet, in all slices. */
@@ -62,5 +65,11 @@ export interface ChunkStore {
   throttle(signal?: AbortSignal): Promise<void> | undefined;
   /** Figures for `.stats` and /metrics: name without prefix → value. */
   stats(): Readonly<Record<string, number>>;
+  /**
+   * Uploads what is staged (write-back), without delay, and stages nothing more. Resolves when nothing is left or the signal
+   * aborts, with what is left staged. At once without write-back.
+   */
+  drain(signal: AbortSignal): Promise<{ readonly blocks: number; readonly bytes: number }>;
+  /** Ends. What is staged stays staged, for the next client. */
   close(): Promise<void>;
 }

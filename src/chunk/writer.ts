@@ -18,8 +18,8 @@ const SMALL_BUFFER = 256 * 1024;
 export interface WriterHost {
   readonly geometry: BlockGeometry;
   readonly pool: BufferPool;
-  /** Uploads and releases the block in any case. */
-  upload(id: number, index: number, block: Block, wanted: () => boolean): Promise<void>;
+  /** Uploads (or, unless `direct`, stages) the block, and releases it in any case. */
+  upload(id: number, index: number, block: Block, wanted: () => boolean, direct: boolean): Promise<void>;
   /** Deletes blocks of a slice that will never be, in the background. */
   discard(id: number, size: number, after: Promise<unknown>): void;
   /** Buffer bytes and data bytes that a slice holds have changed by so much. */
@@ -28,6 +28,7 @@ export interface WriterHost {
 
 export class BlockSliceWriter implements SliceWriter {
   readonly #host: WriterHost;
+  readonly #direct: boolean;
   readonly #blocks: (Block | undefined)[] = [];
   readonly #uploads = new Set<Promise<void>>();
   #id: number | undefined;
@@ -37,8 +38,9 @@ export class BlockSliceWriter implements SliceWriter {
   #finishing: Promise<void> | undefined;
   #aborted = false;
 
-  constructor(host: WriterHost) {
+  constructor(host: WriterHost, direct = false) {
     this.#host = host;
+    this.#direct = direct;
   }
 
   get length(): number {
@@ -116,7 +118,7 @@ export class BlockSliceWriter implements SliceWriter {
     this.#blocks[index] = undefined;
     const { capacity, length } = block;
     const running = this.#host
-      .upload(this.#id, index, block, () => !this.#aborted && !this.#error)
+      .upload(this.#id, index, block, () => !this.#aborted && !this.#error, this.#direct)
       .catch((error: unknown) => {
         this.#error ??= toFsError(error);
       })

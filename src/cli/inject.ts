@@ -1,14 +1,15 @@
 /** `juicepod inject`: what the webhook would add, offline. */
 import { readFileSync } from 'node:fs';
-import { injectFile } from '../admission/index.ts';
+import { injectFile, type InjectReason } from '../admission/index.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { type Output, print } from './report.ts';
+import { print } from './report.ts';
 
 interface InjectCommand {
   readonly filename: readonly string[];
   readonly image?: string;
-  readonly diff?: boolean;
-  readonly output: Output;
+  readonly platform?: string;
+  readonly namespace?: string;
+  readonly output: 'json' | 'yaml' | 'diff';
 }
 
 function read(path: string): string {
@@ -19,17 +20,28 @@ function read(path: string): string {
   }
 }
 
+/** What was decided, for people: the platform, the mode of each volume, and the plan. */
+function tell({ kind, namespace, name, action, message, warnings, explanation, plan }: InjectReason): string {
+  const lines = [`${kind} ${namespace}/${name}: ${action}: ${message}`];
+  if (explanation) {
+    lines.push(`  platform: ${explanation.platform} (told by ${explanation.by})`);
+    for (const { volume, mode, why } of explanation.volumes) lines.push(`  volume ${volume}: mode ${mode}: ${why}`);
+  }
+  for (const warning of warnings) lines.push(`  warning: ${warning}`);
+  if (plan) lines.push(`  plan: ${JSON.stringify(plan)}`);
+  return `${lines.join('\n')}\n`;
+}
+
 export async function injectCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as unknown as InjectCommand;
+  const { output, platform, namespace, image } = options;
   const text = options.filename.map(read).join('\n---\n');
   const result = injectFile(text, {
     fileName: options.filename.join(' '),
-    ...(options.image ? { settings: { image: options.image } } : {}),
+    ...(namespace ? { namespace } : {}),
+    settings: { ...(image ? { image } : {}), ...(platform ? { platform } : {}) },
   });
-  for (const { kind, namespace, name, action, message, warnings } of result.reasons) {
-    process.stderr.write(`${kind} ${namespace}/${name}: ${action}: ${message}\n`);
-    for (const warning of warnings) process.stderr.write(`  warning: ${warning}\n`);
-  }
-  print(options.output, result, options.diff ? result.diff || '(nothing would be added)' : result.text);
+  for (const reason of result.reasons) process.stderr.write(tell(reason));
+  print(output === 'json' ? 'json' : 'text', result, output === 'diff' ? result.diff || '(nothing would be added)' : result.text);
   if (result.reasons.some(({ action }) => action === 'refuse')) process.exitCode = 1;
 }

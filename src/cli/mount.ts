@@ -10,10 +10,11 @@ import { dirname, join, resolve } from 'node:path';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { parseDuration, parseSize } from '../lib/units.ts';
+import { parseDuration, parseMbps, parseSize } from '../lib/units.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
+import { bytesOfMbps } from '../object/limit.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -38,6 +39,12 @@ interface MountCommand extends StorageOptions {
   readonly maxReadahead: string;
   readonly maxUploads: string;
   readonly maxDownloads: string;
+  readonly writeback?: boolean;
+  readonly uploadDelay: string;
+  readonly stagingSize?: string;
+  readonly uploadLimit?: string;
+  readonly downloadLimit?: string;
+  readonly maxMetadataOps: string;
   readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
@@ -71,6 +78,11 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
+  const cacheBytes = parseSize(options.cacheSize, '--cache-size');
+  if (options.writeback && (folder === 'memory' || cacheBytes === 0))
+    throw new UserError('WritebackNeedsCache', '--writeback needs a cache directory on disk, with a --cache-size above 0', {
+      hint: 'Name one with --cache-dir, or leave --writeback out.',
+    });
   if (folder !== 'memory') makeFolder(folder, '--cache-dir');
   const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
@@ -98,9 +110,20 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
           ? undefined
           : {
               folder,
-              bytes: parseSize(options.cacheSize, '--cache-size'),
+              bytes: cacheBytes,
               freeRatio: numberOf(options.freeSpaceRatio, '--free-space-ratio', 0, 0.95),
             },
+      ...(options.writeback
+        ? {
+            writeback: {
+              delayMs: parseDuration(options.uploadDelay, '--upload-delay'),
+              ...(options.stagingSize === undefined ? {} : { maxBytes: parseSize(options.stagingSize, '--staging-size') }),
+            },
+          }
+        : {}),
+      uploadLimit: bytesOfMbps(parseMbps(options.uploadLimit ?? '0', '--upload-limit')),
+      downloadLimit: bytesOfMbps(parseMbps(options.downloadLimit ?? '0', '--download-limit')),
+      maxMetadataOps: wholeNumberOf(options.maxMetadataOps, '--max-metadata-ops', 0, 1_000_000),
       bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
       readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
       maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),

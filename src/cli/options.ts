@@ -38,3 +38,16 @@ export function endingSignal(): AbortSignal {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
   return ending.signal;
 }
+
+/** Names of namespaces, separated by commas; undefined for all. Throws UserError `InvalidNamespaces`. */
+export function namespacesOf(text: string | undefined, option: string): readonly string[] | undefined {
+  if (text === undefined) return undefined;
+  const names = [...new Set(text.split(',').map((name) => name.trim()))];
+  const wrong = names.find((name) => name.length > 63 || !/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(name));
+  if (wrong !== undefined)
+    throw new UserError(
+      'InvalidNamespaces',
+      `${option}: wanted names of namespaces, separated by commas; found ${JSON.stringify(wrong)}`,
+    );
+  return names;
+}

@@ -1,7 +1,8 @@
 /** The command line: what there is, and which file does it. Each command is loaded only when it runs. */
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
+import type { QuotaAction } from './quota.ts';
 import { fail, type Output } from './report.ts';
 
 const output = (): Option => new Option('--output <form>', 'how results are printed').choices(['text', 'json']).default('text');
@@ -14,6 +15,7 @@ Try it without a cluster:       juicepod play examples/quickstart
 A volume on this machine:       juicepod format sqlite3:///tmp/my.db my-volume --bucket /tmp/my-objects
                                 juicepod mount sqlite3:///tmp/my.db /mnt/my-volume -d
 What would a pod get:           juicepod inject -f pod.yaml
+Why does it not get it:         juicepod analyze my-pod
 On a cluster:                   kubectl apply -k config/default
 `;
 
@@ -40,6 +42,50 @@ function storage(command: Command): Command {
     .option('--access-key <key>', 'access key of the object store (or env ACCESS_KEY)')
     .option('--secret-key <key>', 'secret key of the object store (or env SECRET_KEY)')
     .option('--session-token <token>', 'session token of the object store (or env SESSION_TOKEN)');
+}
+
+const ANALYZE =
+  'Looks at a pod (or what is to become one), its namespace, the webhook, volumes, policies, Secrets, sidecars and events, as you are allowed to, and says what stands in the way and what to do. Ends with 1 where something does. It changes nothing: the pod is created as a dry run.';
+
+/** How a command for people reaches a cluster. */
+function target(command: Command): Command {
+  return command
+    .option('-n, --namespace <name>', 'namespace (default: that of the context)')
+    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, else ~/.kube/config)')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('--system <name>', 'namespace of operator and webhook', 'juicepod-system');
+}
+
+/** `quota` and what it does, with the options of `juicefs quota`. */
+function addQuota(juicepod: Command): void {
+  const quota = juicepod
+    .command('quota')
+    .summary('limit what directories, users and groups may hold')
+    .description(
+      'Quotas are enforced with "disk quota exceeded" by every client, juicepod or juicefs, that has the volume mounted; they notice a change within a heartbeat (12 s). Of the whole volume: juicepod config --capacity --inodes.',
+    );
+  const action = (name: QuotaAction, summary: string): Command =>
+    quota
+      .command(name)
+      .summary(summary)
+      .description(summary)
+      .argument('<META-URL>')
+      .option('--path <directory>', 'a directory of the volume, from its root on')
+      .option('--uid <user>', 'a user, by number')
+      .option('--gid <group>', 'a group, by number')
+      .addOption(output())
+      .action(run(async (options, url = '') => (await import('./quota.ts')).quotaCommand(name, url, options)));
+  action('set', 'set or change a quota')
+    .option('--capacity <size>', 'what may be held, in GiB or with a unit (500M, 2T); 0 is no limit')
+    .option('--inodes <count>', 'files and directories that may be held; 0 is no limit')
+    .option('--create', 'make the directory where it is missing')
+    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
+  action('get', 'show one quota and what is used of it');
+  action('list', 'show all quotas and what is used of them').alias('ls');
+  action('delete', 'remove a quota').alias('del');
+  action('check', 'compare what is recorded as used with what is there')
+    .option('--repair', 'record what is there')
+    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
 }
 
 /** The whole tree of commands. `quiet` leaves what is wrong with the arguments to the caller, as a CommanderError. */
@@ -98,6 +144,18 @@ export function program(quiet = false): Command {
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
     .option('--max-downloads <count>', 'downloads at once', '200')
+    .option(
+      '--writeback',
+      'write to the cache directory first and upload afterwards; others cannot read what is not uploaded yet',
+    )
+    .option('--upload-delay <time>', 'with --writeback: how long data stays in the cache directory before it is uploaded', '0s')
+    .option(
+      '--staging-size <size>',
+      'with --writeback: bytes that may wait there; more is uploaded directly (default: the cache size)',
+    )
+    .option('--upload-limit <Mbps>', 'uploads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--download-limit <Mbps>', 'downloads in Mbit/s, or with G in Gbit/s (default: as the volume says)')
+    .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
@@ -109,9 +167,11 @@ export function program(quiet = false): Command {
   juicepod
     .command('umount')
     .summary('unmount a volume')
-    .description('Unmounts a volume after everything written is stored.')
+    .description(
+      'Unmounts a volume after everything written is stored, or with --writeback in the cache directory, where the next mount finds it.',
+    )
     .argument('<MOUNTPOINT>')
-    .option('-f, --flush', 'wait until the client has ended')
+    .option('-f, --flush', 'with --writeback: first wait until everything is uploaded')
     .option('--force', 'unmount although files are open; programs that use them get errors')
     .addOption(output())
     .action(run(async (options, mountPoint = '') => (await import('./umount.ts')).umountCommand(mountPoint, options)));
@@ -122,6 +182,31 @@ export function program(quiet = false): Command {
     .argument('<META-URL>')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
+
+  storage(
+    juicepod
+      .command('config')
+      .summary('show or change the settings of a volume')
+      .description(
+        'Without options shows the settings. With options changes them; mounted clients take that over within a heartbeat (12 s).',
+      )
+      .argument('<META-URL>'),
+  )
+    .option('--capacity <size>', 'what the volume may hold, in GiB or with a unit (500G, 2T); 0 is no limit')
+    .option('--inodes <count>', 'files and directories that it may hold; 0 is no limit')
+    .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
+    .option('--upload-limit <rate>', 'bandwidth of each client to the object store, Mbit/s; 0 is no limit')
+    .option('--download-limit <rate>', 'bandwidth of each client from the object store, Mbit/s; 0 is no limit')
+    .option('--dir-stats [switch]', 'keep statistics of directories, which quotas of directories need (=false: do not)')
+    .option('--user-group-quota [switch]', 'count what users and groups own, which their quotas need (=false: do not)')
+    .option('--min-client-version <version>', 'oldest client that may mount')
+    .option('--max-client-version <version>', 'newest client that may mount')
+    .option('-y, --yes', 'also what would be asked about first')
+    .option('--force', 'neither ask nor try the object store')
+    .addOption(output())
+    .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
+
+  addQuota(juicepod);
 
   juicepod
     .command('rotate-passphrase')
@@ -156,9 +241,102 @@ export function program(quiet = false): Command {
     )
     .requiredOption('-f, --filename <file...>', 'YAML files; - is standard input')
     .option('--image <image>', 'image of the sidecars')
-    .option('--diff', 'print what was added instead of the whole')
-    .addOption(output())
+    .option('--namespace <name>', 'namespace of what names none', 'default')
+    .option('--platform <name>', 'where the pods are to run, unless they say otherwise: generic, eks-fargate, gke-autopilot, …')
+    .addOption(
+      new Option('-o, --output <format>', 'the whole as yaml or json (with plan and reasons), or only what is added')
+        .choices(['yaml', 'json', 'diff'])
+        .default('yaml'),
+    )
     .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
+
+  target(juicepod.command('analyze'))
+    .summary('say why a pod of a cluster does not get its volume')
+    .description(ANALYZE)
+    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
+    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
+    .addOption(output())
+    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+
+  const cluster = juicepod
+    .command('cluster')
+    .summary('look at the volumes of a cluster and the pods that have them')
+    .description('Looks at a cluster; changes nothing. The same as the plugin: kubectl juicepod (bin/kubectl-juicepod).');
+  target(cluster.command('status'))
+    .summary('operator, webhook, volumes and pods')
+    .option('-A, --all-namespaces', 'of all namespaces (default without -n)')
+    .addOption(output())
+    .action(run(async (options) => (await import('./cluster/overview.ts')).statusCommand(options)));
+  target(cluster.command('volumes'))
+    .summary('volumes, and whether they are ready')
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .addOption(output())
+    .action(run(async (options) => (await import('./cluster/overview.ts')).volumesCommand(options)));
+  target(cluster.command('pods'))
+    .summary('pods that have volumes, or one volume')
+    .argument('[VOLUME]', 'name or namespace/name')
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .addOption(output())
+    .action(run(async (options, volume) => (await import('./cluster/overview.ts')).podsCommand(volume, options)));
+  target(cluster.command('analyze'))
+    .summary('the same as juicepod analyze')
+    .description(ANALYZE)
+    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
+    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
+    .addOption(output())
+    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+
+  juicepod
+    .command('migrate')
+    .summary('turn StorageClasses, PVs and PVCs of JuiceFS’s CSI driver into JuiceVolumes')
+    .description(
+      'Reads objects of JuiceFS’s CSI driver from files, or from a cluster, and prints what stands for them here: JuiceVolumes, Secrets and the annotations of pods; and what a person has to do. It changes and deletes nothing.',
+    )
+    .option(
+      '-f, --filename <file...>',
+      'YAML files with StorageClasses, PersistentVolumes, claims, Secrets and pods; - is standard input',
+    )
+    .option('--kubeconfig <file>', 'read them from the cluster instead (default: KUBECONFIG, else ~/.kube/config)')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('-n, --namespace <name>', 'claims and pods of this namespace only (default: all)')
+    .option('--secrets', 'write the credentials into the Secrets that are printed, instead of leaving them to be filled in')
+    .addOption(output())
+    .action(run(async (options) => (await import('./migrate/command.ts')).migrateCommand(options)));
+
+  juicepod
+    .command('completion')
+    .summary('print a script that completes commands and options in a shell')
+    .description(
+      'For this shell:  source <(juicepod completion bash)\nFor good:        juicepod completion bash > /etc/bash_completion.d/juicepod\n                 juicepod completion zsh > "${fpath[1]}/_juicepod"\n                 juicepod completion fish > ~/.config/fish/completions/juicepod.fish',
+    )
+    .addArgument(new Argument('<SHELL>').choices(['bash', 'zsh', 'fish']))
+    .action(
+      run(async (_options, shell = '') => {
+        const { completionScript } = await import('./completion.ts');
+        process.stdout.write(completionScript(shell as 'bash' | 'zsh' | 'fish', juicepod));
+      }),
+    );
+
+  juicepod
+    .command('upgrade')
+    .summary('bring an image of the client into running pods, one after the other')
+    .description(
+      'Changes the image of the client in the running pods of JuiceVolumes and waits for each until it serves again; programs see a pause and no error. Stops at the first pod whose client does not come back, and gives that one its former image again.',
+    )
+    .argument('[VOLUME...]', 'JuiceVolumes of the namespace (default: all)')
+    .option('--image <image>', 'the image (default: what the volume says in spec.client.image)')
+    .option('-n, --namespace <name>', 'namespace of the volumes (default: that of the kubeconfig)')
+    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, or the pod’s own account)')
+    .option('--max-unavailable <count>', 'clients that may be restarting at the same time', '1')
+    .option('--timeout <duration>', 'how long a client may take until it serves again', '5m')
+    .option('--retry', 'begin again with pods that failed')
+    .option('--dry-run', 'show what would be done')
+    .addOption(output())
+    .action(
+      run(async (options, volumes) =>
+        (await import('./upgrade.ts')).upgradeCommand(volumes as unknown as readonly string[], options),
+      ),
+    );
 
   juicepod
     .command('play')
@@ -175,9 +353,12 @@ export function program(quiet = false): Command {
     .summary('run the operator')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'look after these namespaces only, separated by commas (default: all)')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
     .option('--kube-api-qps <number>', 'requests to the API server per second, on average', '100')
     .option('--kube-api-burst <number>', 'the same, at once', '200')
+    .option('--client-image <image>', 'image that the webhook gives to clients, for roll-outs where a volume names none')
+    .option('--allow-image <prefix...>', 'as that of the webhook, for roll-outs into pods of other namespaces')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./operator.ts')).operatorCommand(options)));
 
@@ -186,6 +367,7 @@ export function program(quiet = false): Command {
     .summary('run the admission webhook')
     .option('--kubeconfig <file>', 'how the cluster is reached (default: the pod’s own account, else KUBECONFIG)')
     .option('--namespace <name>', 'own namespace', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
+    .option('--watch-namespaces <names>', 'know volumes of these namespaces only, separated by commas (default: all)')
     .option('--image <image>', 'image of the sidecars')
     .addOption(
       new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
@@ -195,8 +377,11 @@ export function program(quiet = false): Command {
       '--allow-image <prefix...>',
       'images that volumes of other namespaces may choose for the client start with one of these',
     )
+    .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
-    .option('--tls-cert <file>', 'certificate, instead of own ones')
+    .option('--no-storage-requests', 'do not request the disk that caches may take')
+    .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
+    .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .action(run(async (options) => (await import('./webhook.ts')).webhookCommand(options)));
@@ -206,6 +391,13 @@ export function program(quiet = false): Command {
     .summary('keep the mounts of a pod while its client is restarted (used by the sidecar)')
     .option('--socket <path>', 'where the client comes')
     .option('--mount <path...>', 'mount points to guard')
+    .action(() => {});
+
+  juicepod
+    .command('sync-sidecar')
+    .summary('copy volumes into a pod that may not mount, and write changes back (used by the sidecar)')
+    .option('--plan <file>', 'plan of the pod')
+    .option('--ready <file>', 'made when all files are there')
     .action(() => {});
 
   return juicepod;

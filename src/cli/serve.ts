@@ -7,6 +7,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HolderLink } from '../client/handover.ts';
+import { clientLimits } from '../client/limits.ts';
 import { plainLogger } from '../client/hold.ts';
 import { serveAll, type ServeOptions } from '../client/mount.ts';
 import { readPlan } from '../client/plan.ts';
@@ -48,7 +49,8 @@ function alone(
   settings: MountSettings,
   socket: string,
 ): { readonly log: ReturnType<typeof plainLogger>; readonly mounts: readonly ServeOptions[] } {
-  const { volume, uuid, target, allowOther, storage, cache, ...options } = settings;
+  const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...options } = settings;
+  const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
   if (cache) sweepJournals(cache.folder);
   const journalFolder = join(cache?.folder ?? dirname(socket), `journal-${process.ppid}`);
   const mount = {
@@ -70,6 +72,7 @@ function alone(
           storage,
           ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
           journalFolder,
+          limits,
           ...(cache ? { cache } : {}),
         },
       },

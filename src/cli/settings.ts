@@ -1,4 +1,5 @@
 /** What a mount on this machine is to be, from the command that checked it to the processes that serve it: JSON in a variable. */
+import type { LimitRates } from '../client/limits.ts';
 import type { VolumeOptions } from '../client/volume.ts';
 import type { StorageOptions } from './volume.ts';
 
@@ -23,10 +24,11 @@ type Passed =
   | 'maxUploads'
   | 'maxDownloads'
   | 'ioRetries'
+  | 'writeback'
   | 'heartbeatMs'
   | 'backgroundJobs';
 
-export interface MountSettings extends Pick<VolumeOptions, Passed> {
+export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   /** Name and UUID of the volume that was found. */
   readonly volume: string;
   readonly uuid: string;

@@ -1,41 +1,66 @@
 /** `juicepod webhook`: runs the admission webhook until it is told to end. */
-import { runWebhook, type Settings } from '../admission/index.ts';
+import { join } from 'node:path';
+import { platformNames, runWebhook, type Settings } from '../admission/index.ts';
 import { connect } from '../kube/client.ts';
 import { UserError } from '../lib/errors.ts';
 import type { LogLevel } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
-import { endingSignal, portOf } from './options.ts';
+import { endingSignal, namespacesOf, portOf } from './options.ts';
 
 interface WebhookCommand {
   readonly kubeconfig?: string;
   readonly namespace: string;
+  readonly watchNamespaces?: string;
   readonly image?: string;
   readonly imagePullPolicy?: Settings['imagePullPolicy'];
   readonly allowImage?: readonly string[];
+  readonly platform?: string;
   readonly podSecurityCheck: boolean;
+  readonly storageRequests: boolean;
   readonly port: string;
+  readonly certDir?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly logLevel: LogLevel;
 }
 
+/** A platform's name; a wrong one would refuse every pod. */
+function platformOf(name: string): string {
+  if (!platformNames.includes(name))
+    throw new UserError('PlatformUnknown', `--platform ${name} is unknown; known are ${platformNames.join(', ')}`);
+  return name;
+}
+
+/** Files that somebody else keeps, where that was asked for. Throws UserError. */
+function filesOf({ certDir, tlsCert, tlsKey }: WebhookCommand): { readonly cert: string; readonly key: string } | undefined {
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    throw new UserError('KeyPairIncomplete', '--tls-cert and --tls-key belong together: only one of them was given');
+  if (certDir !== undefined && tlsCert !== undefined)
+    throw new UserError('KeyPairTwice', '--cert-dir and --tls-cert name two places for one certificate; give one of them');
+  if (certDir !== undefined) return { cert: join(certDir, 'tls.crt'), key: join(certDir, 'tls.key') };
+  return tlsCert !== undefined && tlsKey !== undefined ? { cert: tlsCert, key: tlsKey } : undefined;
+}
+
 export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as unknown as WebhookCommand;
-  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined))
-    throw new UserError('KeyPairIncomplete', '--tls-cert and --tls-key belong together: only one of them was given');
+  const files = filesOf(options);
+  const namespaces = namespacesOf(options.watchNamespaces, '--watch-namespaces');
   await runWebhook(
     {
       client: connect({ fieldManager: 'juicepod-webhook', ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}) }),
       namespace: options.namespace,
+      ...(namespaces ? { namespaces } : {}),
       port: portOf(options.port, '--port'),
       log: createLogger({ level: options.logLevel, json: true }),
       settings: {
         ...(options.image ? { image: options.image } : {}),
         ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
+        ...(options.platform ? { platform: platformOf(options.platform) } : {}),
         checkPodSecurity: options.podSecurityCheck,
+        requestDisk: options.storageRequests,
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },
-      ...(options.tlsCert && options.tlsKey ? { files: { cert: options.tlsCert, key: options.tlsKey } } : {}),
+      ...(files ? { files } : {}),
     },
     endingSignal(),
   );

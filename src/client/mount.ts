@@ -142,6 +142,8 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
   });
   /** Failures to store something before the end was asked for: their programs were told. */
   let told: number | undefined;
+  /** What was staged is still so. */
+  let staged = false;
   const serve = async (): Promise<Ending> => {
     const how = await transport.serve(volume.fileSystem, stopping.signal);
     const keep = kept && how === 'stopped' && !lost;
@@ -153,7 +155,7 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     session.close();
     log.info(keep ? 'left the mount to the next client' : 'the mount has ended', { target });
     if (lost) return 'lost';
-    return told !== undefined && volume.failures() > told ? 'failed' : how;
+    return told !== undefined && (staged || volume.failures() > told) ? 'failed' : how;
   };
   const ended = serve();
   raiseReadAhead(target, READ_AHEAD_KIB);
@@ -163,7 +165,11 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     ended,
     stop() {
       told ??= volume.failures();
-      if (kept) return void volume.flush().finally(() => stopping.abort());
+      if (kept)
+        return void volume
+          .flush()
+          .then(async () => (staged = !(await volume.drain())))
+          .finally(() => stopping.abort());
       // Lazily: files that are open go on being served until they are closed, or the process ends.
       void volume
         .flush()

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
 import { parsePlan, type Plan } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
+import { clientLimits } from './limits.ts';
 import type { ServeOptions } from './mount.ts';
 
 const MIB = 1024 * 1024;
@@ -21,24 +22,36 @@ function read(path: string, what: string): string {
 const passphrasesOf = ({ passphrase, previous }: NonNullable<MountConfig['encryption']>): readonly string[] =>
   previous === undefined ? [passphrase] : [passphrase, previous];
 
-/** Reads a plan and the volume.json of each mount. Throws UserError. */
-export function readPlan(path: string): { readonly plan: Plan; readonly mounts: readonly ServeOptions[] } {
+/** Reads a plan and the volume.json of each mount of one mode: those of the other are another sidecar's. Throws UserError. */
+export function readPlan(
+  path: string,
+  mode: 'fuse' | 'sync' = 'fuse',
+): {
+  readonly plan: Plan;
+  readonly mounts: readonly ServeOptions[];
+} {
   const plan = parsePlan(read(path, 'the plan'));
   const cache = plan.cache;
   const shares = plan.mounts.length;
-  const mounts = plan.mounts.map((mount): ServeOptions => {
+  const served = plan.mounts.filter((mount) => (mount.mode ?? 'fuse') === mode);
+  const limits = clientLimits(plan);
+  const mounts = served.map((mount): ServeOptions => {
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
     const override = config.storage ?? {};
+    const readOnly = mount.readOnly || config.readOnly === true;
     return {
-      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly: mount.readOnly, nonEmpty: true, onTop: true },
+      mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly, nonEmpty: true, onTop: true },
       volume: {
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },
         storage: { ...override, environment: storeEnvironment(override) },
+        configFile: mount.config,
+        ...(config.generation === undefined ? {} : { generation: config.generation }),
         ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),
         subPath: mount.subPath,
-        readOnly: mount.readOnly,
+        ...(mount.directory ? { directory: mount.directory } : {}),
+        readOnly,
         xattr: true,
         hideInternal: true,
         attrTimeout: plan.attrTTL,
@@ -54,6 +67,16 @@ export function readPlan(path: string): { readonly plan: Plan; readonly mounts: 
               },
             }
           : {}),
+        ...(cache && plan.writeback && !mount.readOnly
+          ? {
+              writeback: {
+                maxBytes: Math.floor((plan.writeback.maxStagingMiB * MIB) / shares),
+                delayMs: plan.writeback.uploadDelay * 1000,
+                drainMs: plan.writeback.drainTimeout * 1000,
+              },
+            }
+          : {}),
+        limits,
         bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
         readaheadBytes: plan.readaheadMiB * MIB,
         maxUploads: plan.maxUploads,

@@ -8,38 +8,36 @@ import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
-import { errno, messageOf, toErrno, UserError } from '../lib/errors.ts';
-import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import type { Ino } from '../lib/int64.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
+import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
-import { type Meta, NodeType, SYSTEM } from '../meta/types.ts';
 import { redactUrl } from '../meta/url.ts';
-import { openObjectStore } from '../object/open.ts';
+import { encrypted } from '../object/encrypt.ts';
+import { openSingleAttempts } from '../object/open.ts';
+import { withRetry } from '../object/retry.ts';
+import type { ObjectStore } from '../object/store.ts';
+import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { type ClientLimits, VolumeLimits } from './limits.ts';
+import { drainStaged, type WritebackOptions } from './staged.ts';
+import { findRoot } from './root.ts';
+import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
 const RETRY_WARNING_MS = 10_000;
-
-/** How the store is reached where not as the volume's setting says. */
-export interface StorageChange {
-  readonly storage?: string;
-  readonly bucket?: string;
-  readonly accessKey?: string;
-  readonly secretKey?: string;
-  readonly sessionToken?: string;
-  /** More for the store's environment (region, addressing). */
-  readonly environment?: Readonly<Record<string, string>>;
-}
 
 export interface VolumeOptions {
   readonly metaUrl: string;
@@ -47,10 +45,16 @@ export interface VolumeOptions {
   /** The volume that must be found there; another is refused. */
   readonly expect?: { readonly name: string; readonly uuid: string };
   readonly storage?: StorageChange;
+  /** The volume.json that these came from; what it says later is taken into use while the volume is mounted. */
+  readonly configFile?: string;
+  /** Names the credentials above, for those who look at sessions. */
+  readonly generation?: string;
   /** What the key of an encrypted volume is under; the first that opens it counts. */
   readonly passphrases?: readonly string[];
   /** A directory of the volume that is shown as the root; empty for all. */
   readonly subPath: string;
+  /** How `subPath` is made where it is missing. @default for everybody to write into, as JuiceFS does */
+  readonly directory?: { readonly uid: number; readonly gid: number; readonly mode: number };
   readonly readOnly: boolean;
   readonly xattr: boolean;
   readonly hideInternal: boolean;
@@ -61,6 +65,10 @@ export interface VolumeOptions {
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
   readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
+  readonly writeback?: WritebackOptions;
+  /** Shared by all volumes of the client. Absent: what the volume's format says. */
+  readonly limits?: ClientLimits;
   readonly bufferBytes: number;
   readonly readaheadBytes: number;
   readonly maxUploads: number;
@@ -84,6 +92,8 @@ export interface OpenVolume {
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
+  /** What the file system is made of, for who moves whole files. */
+  readonly parts: { readonly meta: Meta; readonly chunks: ChunkStore; readonly root: Ino };
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
@@ -94,6 +104,8 @@ export interface OpenVolume {
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
+  /** Uploads what is staged, where a drain time was given. True where nothing is left. */
+  drain(): Promise<boolean>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
   close(keep: boolean): Promise<void>;
 }
@@ -101,9 +113,14 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const engine = await openEngine(options.metaUrl, { logger, existing: true });
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const onRefused = (): void => background.renewal?.lookAtFile();
+  const engine = await openEngine(options.metaUrl, {
+    logger,
+    existing: true,
+    ...(options.configFile === undefined ? {} : { onRefused }),
+  });
   const lost = Promise.withResolvers<string>();
-  const background: { chunks?: ChunkStore; compactor?: Compactor } = {};
   let meta: VolumeMeta | undefined;
   let chunks: ChunkStore | undefined;
   try {
@@ -113,7 +130,11 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         hint: 'Make one with juicepod format.',
       });
     checkExpected(format, options);
-    chunks = openChunks(format, options, logger);
+    const limits = new VolumeLimits(options.limits, format);
+    const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
+      background.renewal?.refused(refusal, signal),
+    );
+    chunks = openChunks(format, options, limits, store, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       readOnly: options.readOnly,
@@ -124,10 +145,31 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index),
         lost: (reason) => lost.resolve(reason),
+        formatChanged: () => {
+          limits.follow(current.format);
+          void background.renewal?.settingsChanged(current.format);
+        },
       },
     });
-    return await serveVolume(meta, chunks, format, options, lost.promise, background, logger);
+    const current = meta;
+    background.renewal = new Renewal({
+      ...options,
+      engine,
+      store,
+      openStore,
+      format,
+      storage: options.storage,
+      onSwitch: (generation) =>
+        void current.describeSession(generation).catch((error: unknown) => {
+          logger.warn('the session could not be told of the new credentials', { error: messageOf(error) });
+        }),
+      clock: systemClock,
+      random: systemRandom,
+      logger,
+    });
+    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
   } catch (error) {
+    await background.renewal?.close();
     await chunks?.close();
     await (meta ? meta.close() : engine.close()).catch(() => {});
     throw error;
@@ -138,24 +180,27 @@ async function serveVolume(
   meta: VolumeMeta,
   chunks: ChunkStore,
   format: Format,
+  limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor },
+  background: { compactor?: Compactor; renewal?: Renewal },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume } = options;
-  const sid = await meta.newSession(options.mountPoint, resume);
+  const { renewal } = background;
+  const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
+  await chunks.ready;
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
   const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
-  const root = await findRoot(meta, options.subPath, options.readOnly);
+  const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   const vfs: Vfs = new Vfs({
-    meta,
+    meta: limits.overMeta(meta),
     chunks,
     accessLog,
     root,
@@ -165,10 +210,12 @@ async function serveVolume(
       ...stats.figures(),
       ...chunks.stats(),
       ...processFigures(),
+      credentials_switches: renewal?.report.Switches ?? 0,
+      credentials_refused: renewal?.report.Problem ? 1 : 0,
       fuse_open_handlers: vfs.openHandles,
       uptime: (performance.now() - started) / 1000,
     }),
-    config: () => configOf(format, options, sid),
+    config: () => ({ ...configOf(format, limits, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
     dirEntryTimeout: options.dirEntryTimeout,
@@ -187,15 +234,18 @@ async function serveVolume(
     uuid: format.uuid,
     sid,
     fileSystem: observed(vfs, stats, accessLog),
+    parts: { meta, chunks, root },
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
+    drain: () => drainStaged(chunks, options.writeback, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
       await compactor.close();
+      await renewal?.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
       if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });
@@ -214,10 +264,10 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
     );
 }
 
-function openChunks(format: Format, options: VolumeOptions, logger: Logger): ChunkStore {
+/** The store as settings and options say, making single attempts. */
+function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
   const plain = decryptSecrets(format);
-  const { storage: change, cache } = options;
-  const objects = openObjectStore({
+  return openSingleAttempts({
     storage: change?.storage ?? plain.storage,
     bucket: change?.bucket ?? plain.bucket,
     accessKey: change?.accessKey ?? plain.accessKey,
@@ -225,17 +275,32 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
     sessionToken: change?.sessionToken ?? plain.sessionToken,
     name: plain.name,
     shards: plain.shards,
-    encryption: envelopeOf(plain, options.passphrases),
     environment: { ...process.env, ...change?.environment },
-    retry: { ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }), onRetry: retryWarnings(logger) },
   });
+}
+
+function openChunks(
+  format: Format,
+  options: VolumeOptions,
+  limits: VolumeLimits,
+  store: ObjectStore,
+  logger: Logger,
+): ChunkStore {
+  const { cache } = options;
+  const patient = withRetry(store, {
+    ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
+    onRetry: retryWarnings(logger, limits),
+  });
+  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
   return openChunkStore({
-    objects,
-    blockSize: plain.blockSize * 1024,
-    compression: plain.compression || 'none',
-    hashPrefix: plain.hashPrefix,
-    uuid: plain.uuid,
+    objects: limits.overStore(objects),
+    blockSize: format.blockSize * 1024,
+    compression: format.compression || 'none',
+    hashPrefix: format.hashPrefix,
+    uuid: format.uuid,
     disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    writeback: options.readOnly ? undefined : options.writeback,
+    leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
     memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
     maxUploads: options.maxUploads,
@@ -245,9 +310,10 @@ function openChunks(format: Format, options: VolumeOptions, logger: Logger): Chu
 }
 
 /** Says that the store fails in passing: once every so often, however many requests there are. */
-function retryWarnings(logger: Logger): (error: Error, attempt: number) => void {
+function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, attempt: number, bytes: number) => void {
   let quietUntil = -Infinity;
-  return (error, attempt) => {
+  return (error, attempt, bytes) => {
+    limits.sentAgain(bytes);
     const now = systemClock.monotonic();
     if (now < quietUntil) return;
     quietUntil = now + RETRY_WARNING_MS;
@@ -268,26 +334,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
   }
 }
 
-/** The inode of the directory that is the root of the mount; made where it is missing, unless the mount is read-only. */
-async function findRoot(meta: Meta, subPath: string, readOnly: boolean): Promise<Ino> {
-  let ino: Ino = ROOT_INO;
-  let walked = '';
-  for (const name of subPath.split('/').filter((part) => part !== '')) {
-    walked += `/${name}`;
-    const entry = await meta.lookup(SYSTEM, ino, Buffer.from(name)).catch((error: unknown) => {
-      // As JuiceFS and Kubernetes do: the directory is made. Whoever may use it decides its owner and mode from then on.
-      if (!readOnly && toErrno(error) === errno.ENOENT) return meta.mkdir(SYSTEM, ino, Buffer.from(name), 0o777, 0);
-      throw new UserError('SubPathMissing', `the directory ${walked} is not in the volume: ${messageOf(error)}`, {
-        hint: 'The mount is read-only, so it cannot be made. Make it first, or correct the path.',
-      });
-    });
-    if (entry.attr.type !== NodeType.Directory)
-      throw new UserError('SubPathInvalid', `${walked} in the volume is not a directory`);
-    ino = entry.ino;
-  }
-  return ino;
-}
-
 function processFigures(): Record<string, number> {
   const { rss } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
@@ -295,7 +341,7 @@ function processFigures(): Record<string, number> {
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
-function configOf(format: Format, options: VolumeOptions, sid: number): unknown {
+function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {
@@ -317,6 +363,10 @@ function configOf(format: Format, options: VolumeOptions, sid: number): unknown 
       Compress: format.compression,
       MaxUpload: options.maxUploads,
       MaxDownload: options.maxDownloads,
+      UploadLimit: Math.round(limits.rates.upload),
+      DownloadLimit: Math.round(limits.rates.download),
+      Writeback: options.writeback !== undefined,
+      UploadDelay: (options.writeback?.delayMs ?? 0) * 1e6,
       HashPrefix: format.hashPrefix,
       BlockSize: format.blockSize * 1024,
       BufferSize: options.bufferBytes,

@@ -212,6 +212,8 @@ export interface ManagerOptions {
   readonly log: Logger;
   readonly clock?: Clock;
   readonly metrics?: Registry;
+  /** Reflectors look into these only, and at these of the Namespaces. @default all */
+  readonly namespaces?: readonly string[];
   /** Absent: every process works (webhooks, tests). */
   readonly leader?: Omit<LeaderOptions, 'client'>;
   /** Until all reflectors have synced, milliseconds; then `run` rejects. @default 120000 */
@@ -223,6 +225,8 @@ export interface ManagerOptions {
 export interface Manager {
   /** Writes through it check leadership first (where there is a leader). Reconcilers use this one. */
   readonly client: KubeClient;
+  /** Throws NotLeadingError unless this process is sure to lead: for writes outside the API server. */
+  assertLeading(): void;
   readonly metrics: Registry;
   /** A reflector that the manager runs, shared by those who ask with the same resource and selectors and no own options. */
   reflector<T extends KubeObject>(

@@ -87,6 +87,8 @@ export function apiErrorFromStatus(status: Status, what: string): ApiError {
 
 const has = (error: unknown, code: number): boolean => error instanceof ApiError && error.code === code;
 
+/** 403: this account may not do that. */
+export const isForbidden = (error: unknown): boolean => has(error, 403);
 /** 404: the object, the namespace or the kind is not there. */
 export const isNotFound = (error: unknown): boolean => has(error, 404);
 /** 409 on a write: someone else changed it, or owns the field. */

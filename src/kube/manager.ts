@@ -15,6 +15,7 @@ import { createRecorder } from './events.ts';
 import { createHealth, watchProcess } from './health.ts';
 import { createLeader } from './leader.ts';
 import { createReflector } from './reflector.ts';
+import { byName, unionReflector } from './scope.ts';
 import type {
   Controller,
   EventRecorder,
@@ -112,8 +113,22 @@ export function createManager(options: ManagerOptions): Manager {
     }
   }
 
+  /** A reflector of what this process may see. */
+  function scoped<T extends KubeObject>(kind: ResourceClient<T>, own: Omit<ReflectorOptions<T>, 'client'>): Reflector<T> {
+    const { namespaces } = options;
+    const { resource } = kind;
+    if (namespaces && resource.namespaced && own.namespace === undefined)
+      return unionReflector(
+        new Map(namespaces.map((namespace) => [namespace, createReflector<T>({ ...own, namespace, client: kind }, environment)])),
+      );
+    const isNamespace = resource.group === '' && resource.plural === 'namespaces';
+    const seen = namespaces && isNamespace ? byName(kind, namespaces, clock) : kind;
+    return createReflector<T>({ ...own, client: seen }, environment);
+  }
+
   const manager: Manager = {
     client,
+    assertLeading: () => leader?.assertLeading(),
     metrics,
     health,
     reflector<T extends KubeObject>(
@@ -127,7 +142,7 @@ export function createManager(options: ManagerOptions): Manager {
       const kind = options.client.resource<T>(resource);
       // Metadata is all that T may show of such an object; who asks for it says so in T.
       const of = metadataOnly ? (kind.metadataOnly() as unknown as ResourceClient<T>) : kind;
-      const reflector = createReflector<T>({ ...own, client: of }, environment);
+      const reflector = scoped<T>(of, own);
       if (!indexes && !transform) shared.set(key, reflector);
       reflectors.add(reflector);
       if (caches) background.push(reflector.run(caches.signal));

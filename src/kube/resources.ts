@@ -9,12 +9,23 @@ export const Secrets = kind('', 'v1', 'Secret', 'secrets');
 export const ConfigMaps = kind('', 'v1', 'ConfigMap', 'configmaps');
 export const Services = kind('', 'v1', 'Service', 'services');
 export const Namespaces = kind('', 'v1', 'Namespace', 'namespaces', false);
+export const LimitRanges = kind('', 'v1', 'LimitRange', 'limitranges');
 export const Nodes = kind('', 'v1', 'Node', 'nodes', false);
 export const Deployments = kind('apps', 'v1', 'Deployment', 'deployments');
 export const StatefulSets = kind('apps', 'v1', 'StatefulSet', 'statefulsets');
 export const Jobs = kind('batch', 'v1', 'Job', 'jobs');
 export const Leases = kind('coordination.k8s.io', 'v1', 'Lease', 'leases');
+export const PersistentVolumes = kind('', 'v1', 'PersistentVolume', 'persistentvolumes', false);
+export const PersistentVolumeClaims = kind('', 'v1', 'PersistentVolumeClaim', 'persistentvolumeclaims');
+export const StorageClasses = kind('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses', false);
+/** As the kubelet and the scheduler write them, and as they can be selected by object. */
+export const CoreEvents = kind('', 'v1', 'Event', 'events');
+export const EndpointSlices = kind('discovery.k8s.io', 'v1', 'EndpointSlice', 'endpointslices');
+export const ReplicaSets = kind('apps', 'v1', 'ReplicaSet', 'replicasets');
+export const DaemonSets = kind('apps', 'v1', 'DaemonSet', 'daemonsets');
+export const CronJobs = kind('batch', 'v1', 'CronJob', 'cronjobs');
 export const Events = kind('events.k8s.io', 'v1', 'Event', 'events');
+export const SelfSubjectReviews = kind('authentication.k8s.io', 'v1', 'SelfSubjectReview', 'selfsubjectreviews', false);
 export const CustomResourceDefinitions = kind(
   'apiextensions.k8s.io',
   'v1',

@@ -41,6 +41,17 @@ export function parseDuration(text: string, option: string): number {
   return total;
 }
 
+const mbpsUnits: Readonly<Record<string, number>> = { M: 1, G: 1e3, T: 1e6, P: 1e9 };
+
+/** Mbit/s of `100`, `100M` or `1.5G`, rounded down as JuiceFS does. Throws UserError `InvalidRate` naming the option. */
+export function parseMbps(text: string, option: string): number {
+  const match = /^(\d+(?:\.\d+)?)([MGTP])?$/i.exec(text.trim());
+  const rate = match ? Math.floor(Number(match[1]) * (mbpsUnits[(match[2] ?? 'M').toUpperCase()] ?? 1)) : Number.NaN;
+  if (!Number.isSafeInteger(rate))
+    throw new UserError('InvalidRate', `${option}: wanted Mbit/s such as 100 or 1G, found ${JSON.stringify(text)}`);
+  return rate;
+}
+
 /** `1.5 GiB`: three digits at most, for people. */
 export function formatBytes(bytes: number): string {
   let value = bytes;

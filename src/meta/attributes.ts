@@ -1,7 +1,10 @@
 /** Attributes and extended attributes. Source: the JuiceFS format, setattr and others. */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { Owner } from './limits.ts';
 import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
+import { statOf } from './stats.ts';
+import type { Plan } from './transact.ts';
 import { type Attr, type Context, NodeType, type SetAttr, type XattrMode } from './types.ts';
 import type { Moment, Volume } from './volume.ts';
 
@@ -92,14 +95,45 @@ export function changedAttr(ctx: Context, attr: Attr, set: SetAttr, now: Moment)
   return changed;
 }
 
+interface Changed {
+  readonly attr: Attr;
+  readonly changed: Attr;
+}
+
+/** Whose usage grows by a change of owner. */
+function newOwner(attr: Attr, changed: Attr): Owner {
+  return {
+    ...(changed.uid === attr.uid ? {} : { uid: changed.uid }),
+    ...(changed.gid === attr.gid ? {} : { gid: changed.gid }),
+  };
+}
+
+/** A node that is given away must fit the quota of who gets it. */
+function requireOwnersRoom(volume: Volume, attr: Attr, changed: Attr): Promise<void> | undefined {
+  if (attr.uid === changed.uid && attr.gid === changed.gid) return undefined;
+  return volume.limits.require({ space: statOf(attr).space, inodes: 1, volume: false, owner: newOwner(attr, changed) });
+}
+
+function chargeOwners(volume: Volume, { attr, changed }: Changed): void {
+  if (attr.uid === changed.uid && attr.gid === changed.gid) return;
+  const { space } = statOf(attr);
+  volume.limits.charge({ space, inodes: 1, owner: newOwner(attr, changed) });
+  volume.limits.charge({ space: -space, inodes: -1, owner: newOwner(changed, attr) });
+}
+
 export async function setattr(volume: Volume, ctx: Context, ino: Ino, set: SetAttr): Promise<Attr> {
-  const { value } = await volume.change((view) => {
+  const { value } = await volume.change<Changed>((view) => {
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (inTrash(attr)) throw new FsError('EPERM');
     const changed = changedAttr(ctx, attr, set, volume.now());
-    return { writes: changed === attr ? [] : [{ kind: 'putNode', ino, attr: changed }], value: { attr, changed } };
+    const plan: Plan<Changed> = {
+      writes: changed === attr ? [] : [{ kind: 'putNode', ino, attr: changed }],
+      value: { attr, changed },
+    };
+    return requireOwnersRoom(volume, attr, changed)?.then(() => plan) ?? plan;
   }, ctx.signal);
+  chargeOwners(volume, value);
   volume.files.changed(ino, value.attr, value.changed);
   return value.changed;
 }

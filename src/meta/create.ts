@@ -59,10 +59,12 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
   if (isTrash(parent) || isTrashName(parent, name)) throw new FsError('EPERM');
   requireNewName(name);
   if (node.type < NodeType.File || node.type > NodeType.Socket) throw new FsError('EINVAL');
+  const { limits } = volume;
   const space = charged(0);
-  volume.stats.requireRoom(space, 1);
+  const above = limits.above(parent);
+  const places = above instanceof Promise ? await above : above;
   const ino = await volume.newInode();
-  const { value } = await volume.change((view) => {
+  const { value } = await volume.change<Entry>((view) => {
     const above = view.node(parent, 'access');
     requireAdd(ctx, above);
     if (view.entry(parent, name, 'absent')) throw new FsError('EEXIST');
@@ -77,9 +79,11 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
     ];
     if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
     if (directory) writes.push({ kind: 'putDirStat', ino, value: { length: 0, space: 0, inodes: 0 } });
-    return { writes, value: { ino, attr } };
+    const plan = { writes, value: { ino, attr } };
+    return limits.require({ space, inodes: 1, owner: attr, places })?.then(() => plan) ?? plan;
   }, ctx.signal);
   volume.stats.charge(space, 1);
+  limits.charge({ space, inodes: 1, owner: value.attr, places });
   volume.stats.add(parent, { length: 0, space, inodes: 1 });
   return value;
 }
@@ -88,7 +92,9 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
 export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr> {
   if (isTrash(parent) || isTrashName(parent, name)) throw new FsError('EPERM');
   requireNewName(name);
-  const { value } = await volume.change((view) => {
+  const { limits } = volume;
+  const places = await limits.above(parent);
+  const { value } = await volume.change<Attr>((view) => {
     const above = view.node(parent, 'access');
     requireAdd(ctx, above);
     const attr = view.node(ino, 'all');
@@ -111,8 +117,14 @@ export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, 
     ];
     if (attr.parent !== 0) writes.push({ kind: 'addParent', ino, parent: attr.parent, delta: 1 });
     writes.push({ kind: 'addParent', ino, parent, delta: 1 });
-    return { writes, value: linked };
+    const plan = { writes, value: linked };
+    // As JuiceFS: the owner must have room for a file more, though it counts only once for him.
+    const owned = limits.require({ space: 0, inodes: 1, volume: false, owner: attr });
+    const placed = limits.require({ space: statOf(attr).space, inodes: 1, volume: false, places });
+    return owned || placed ? Promise.all([owned, placed]).then(() => plan) : plan;
   }, ctx.signal);
-  volume.stats.add(parent, statOf(value));
+  const stat = statOf(value);
+  volume.stats.add(parent, stat);
+  limits.charge({ space: stat.space, inodes: 1, places });
   return value;
 }

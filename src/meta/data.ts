@@ -6,13 +6,15 @@
  */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { Account } from './accounts.ts';
 import { dropReference } from './deletion.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_WRITE, requireAccess } from './permissions.ts';
 import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD } from './records.ts';
 import { compactionAfterWrite, planListCompaction, READ_COMPACTION, viewOf, zeroRange, zeroRecord } from './slices.ts';
 import { charged } from './stats.ts';
-import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece } from './types.ts';
+import type { Plan } from './transact.ts';
+import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece, type Room } from './types.ts';
 import type { Volume } from './volume.ts';
 
 /** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
@@ -29,6 +31,8 @@ const INSERT_RANGE = 0x20;
 interface Changed {
   readonly before: Attr;
   readonly after: Attr;
+  /** Quotas of directories that the file counts for. */
+  readonly places: readonly Account[];
 }
 
 /** Records that make a range zero. */
@@ -57,9 +61,34 @@ function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr
   requireAccess(ctx, attr, MAY_WRITE);
 }
 
-async function afterChange(volume: Volume, ino: Ino, { before, after }: Changed): Promise<void> {
+const NOWHERE: readonly Account[] = [];
+
+/** Plans a change of a file's charge by `space`, where there is room for it or that was set aside before. */
+function withRoom(
+  volume: Volume,
+  ino: Ino,
+  attr: Attr,
+  space: number,
+  plan: (places: readonly Account[]) => Plan<Changed> | Promise<Plan<Changed>>,
+  setAside = false,
+): Plan<Changed> | Promise<Plan<Changed>> {
+  if (space === 0) return plan(NOWHERE);
+  const { limits } = volume;
+  const decide = (places: readonly Account[]): Plan<Changed> | Promise<Plan<Changed>> => {
+    const late = setAside ? undefined : limits.require({ space, inodes: 0, owner: attr, places });
+    return late ? late.then(() => plan(places)) : plan(places);
+  };
+  const places = limits.around(ino, attr);
+  return places instanceof Promise ? places.then(decide) : decide(places);
+}
+
+async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
   const space = charged(after.length) - charged(before.length);
-  if (space !== 0) volume.stats.charge(space, 0);
+  if (space !== 0) {
+    room?.settle(space);
+    volume.stats.charge(space, 0);
+    volume.limits.charge({ space, inodes: 0, owner: after, places });
+  }
   await volume.addToParents(ino, after, after.length - before.length, space);
 }
 
@@ -69,16 +98,15 @@ export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: n
   const { value } = await volume.change<Changed>(async (view) => {
     const before = view.node(ino, 'all');
     requireFile(ctx, before);
-    if (before.length === length) return { writes: [], value: { before, after: before } };
+    if (before.length === length) return { writes: [], value: { before, after: before, places: NOWHERE } };
     const space = charged(length) - charged(before.length);
-    volume.stats.requireRoom(space, 0);
     const { sec, nsec } = volume.now();
     const after: Attr = { ...before, length, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
     const zeros = await zeroWrites(volume, ino, Math.min(length, before.length), Math.max(length, before.length));
-    return {
+    return withRoom(volume, ino, before, space, (places) => ({
       writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
-      value: { before, after },
-    };
+      value: { before, after, places },
+    }));
   }, ctx.signal);
   if (value.before === value.after) return value.after;
   volume.files.changed(ino, value.before, value.after);
@@ -114,15 +142,14 @@ export async function fallocate(
     const end = offset + length;
     const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
     const space = charged(newLength) - charged(before.length);
-    volume.stats.requireRoom(space, 0);
     const { sec, nsec } = volume.now();
     const after: Attr = { ...before, length: newLength, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
     // What lies beyond the old length is zeros already.
     const zeros = mode & (PUNCH_HOLE | ZERO_RANGE) ? await zeroWrites(volume, ino, offset, Math.min(end, before.length)) : [];
-    return {
+    return withRoom(volume, ino, before, space, (places) => ({
       writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
-      value: { before, after },
-    };
+      value: { before, after, places },
+    }));
   }, ctx.signal);
   volume.files.changed(ino, value.before, value.after);
   volume.files.invalidateAll(ino);
@@ -138,6 +165,7 @@ export async function writeSlice(
   pos: number,
   slice: { readonly id: number; readonly size: number },
   mtimeNs: bigint,
+  room?: Room,
 ): Promise<Attr> {
   if (pos < 0 || slice.size <= 0 || pos + slice.size > CHUNK_SIZE) throw new FsError('EINVAL');
   const end = index * CHUNK_SIZE + pos + slice.size;
@@ -151,22 +179,22 @@ export async function writeSlice(
     if (before.type !== NodeType.File) throw new FsError('EPERM');
     const length = Math.max(before.length, end);
     const space = charged(length) - charged(before.length);
-    volume.stats.requireRoom(space, 0);
     const now = volume.now();
     const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
-    return {
+    const plan = (places: readonly Account[]): Plan<Changed> => ({
       writes: [
         { kind: 'appendSlices', ino, index, records, onlyExisting: false, newSlice: slice },
         { kind: 'putNode', ino, attr: after },
         ...volume.stats.writes(space, 0),
       ],
-      value: { before, after },
-    };
+      value: { before, after, places },
+    });
+    return withRoom(volume, ino, before, space, plan, room !== undefined);
   }, ctx.signal);
   volume.files.changed(ino, value.before, value.after, index);
   const listed = results[0] ?? 0;
   if (listed > 0 && compactionAfterWrite(listed) !== 'none') volume.callbacks.compactChunk?.(ino, index);
-  await afterChange(volume, ino, value);
+  await afterChange(volume, ino, value, room);
   return value.after;
 }
 

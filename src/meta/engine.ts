@@ -12,6 +12,7 @@
  * Errors: FsError (ENOSPC where the database is full, EIO where it does not answer in time); UserError while opening.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { QuotaKey, QuotaLimits, QuotaRecord, QuotaUsage } from './quota.ts';
 import type { Attr, NodeType } from './types.ts';
 
 /** The value of a directory entry. */
@@ -42,7 +43,8 @@ export type Read =
   | { readonly kind: 'parents'; readonly ino: Ino }
   | { readonly kind: 'entryCount'; readonly ino: Ino }
   | { readonly kind: 'counter'; readonly name: string }
-  | { readonly kind: 'dirStat'; readonly ino: Ino };
+  | { readonly kind: 'dirStat'; readonly ino: Ino }
+  | { readonly kind: 'quota'; readonly quota: QuotaKey };
 
 export interface DirStat {
   readonly length: number;
@@ -62,6 +64,7 @@ export interface ValueOf {
   readonly entryCount: number;
   readonly counter: number;
   readonly dirStat: DirStat | undefined;
+  readonly quota: QuotaRecord | undefined;
 }
 export type Values<R extends readonly Read[]> = { readonly [I in keyof R]: ValueOf[R[I]['kind']] };
 
@@ -74,6 +77,10 @@ export type Check =
   | { readonly kind: 'chunkPrefix'; readonly ino: Ino; readonly index: number; readonly records: Buffer; readonly whole: boolean }
   /** The delayed slices of this id and time are still there. */
   | { readonly kind: 'delayed'; readonly id: number; readonly time: number }
+  /** The limits of a quota are these; undefined: there is no record of it. */
+  | { readonly kind: 'quotaLimits'; readonly quota: QuotaKey; readonly expect: QuotaLimits | undefined }
+  /** The text of `setting`. */
+  | { readonly kind: 'setting'; readonly expect: string }
   /** The counter (0 where there is none) is at most this (a job guard: "not done since"). */
   | { readonly kind: 'counterAtMost'; readonly name: string; readonly value: number };
 
@@ -125,8 +132,17 @@ export type Write =
   | { readonly kind: 'addDirStat'; readonly ino: Ino; readonly delta: DirStat }
   | { readonly kind: 'putDirStat'; readonly ino: Ino; readonly value: DirStat }
   | { readonly kind: 'removeDirStat'; readonly ino: Ino }
-  /** Limits and usage of a directory that goes away. */
-  | { readonly kind: 'removeDirQuota'; readonly ino: Ino }
+  /** All directories are to be counted anew. */
+  | { readonly kind: 'removeDirStats' }
+  /** Makes or changes a quota. Without `usage` that stays as it is, nothing where the quota is new. */
+  | { readonly kind: 'putQuota'; readonly quota: QuotaKey; readonly limits: QuotaLimits; readonly usage?: QuotaUsage }
+  /** Adds to the usage: of a directory where it has a quota, of a user or group always (a new record has no limits). */
+  | { readonly kind: 'addQuotaUsage'; readonly quota: QuotaKey; readonly delta: QuotaUsage }
+  | { readonly kind: 'removeQuota'; readonly quota: QuotaKey }
+  /** The quotas of all users, or of all groups. */
+  | { readonly kind: 'removeQuotas'; readonly of: 'user' | 'group' }
+  /** Changes the text of `setting`; the volume is there. */
+  | { readonly kind: 'putSetting'; readonly text: string }
   /** The file's data is to be deleted; `time` is now, Unix seconds. */
   | { readonly kind: 'addDelfile'; readonly ino: Ino; readonly length: number; readonly time: number }
   | { readonly kind: 'removeDelfile'; readonly ino: Ino; readonly length: number }
@@ -187,8 +203,10 @@ export interface MetaEngine {
     before: number,
     limit: number,
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
-  /** True where directory, user or group quotas are set (which this client does not keep up to date yet). */
-  hasQuotas(): Promise<boolean>;
+  /** All quotas of a kind, in batches. */
+  scanQuotas(of: QuotaKey['kind']): AsyncIterable<readonly QuotaRecord[]>;
+  /** The files without a name that any session keeps. */
+  scanSustained(): AsyncIterable<readonly Ino[]>;
   /** Slices without a reference left, whose blocks still wait to be deleted. */
   scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]>;
 
@@ -201,12 +219,20 @@ export interface MetaEngine {
 
   /** A new session id (the counter only). */
   newSessionId(): Promise<number>;
-  /** Writes or renews the session; `info` is the JSON, written only where there is none. */
-  putSession(sid: number, expire: number, info: string): Promise<void>;
+  /** Writes or renews the session; `info` is the JSON, written only where there is none, or with `replace`. */
+  putSession(sid: number, expire: number, info: string, replace?: boolean): Promise<void>;
   sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]>;
   sustained(sid: number): Promise<readonly Ino[]>;
   /** Releases the locks of a session and removes its record (its sustained inodes must be gone). */
   removeSession(sid: number): Promise<void>;
+  /**
+   * Proves the credentials of a metadata URL (and of `environment`) for the same database, beside the connection in use; the
+   * answer makes the engine go on with them. Throws UserError. Absent where there are none.
+   */
+  renew?(
+    url: string,
+    options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
+  ): Promise<() => Promise<void>>;
   /** Deletes everything of the volume. Only `destroy` and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;

@@ -2,8 +2,7 @@
  * The metadata of one volume: the operations of `Meta`, each in the file of its concept, and the background work of a
  * session. Written once, over any engine.
  *
- * Left to later: quotas of directories, users and groups (their usage is not kept up to date; a warning says so), access
- * control lists (ids are kept, rules neither read nor changed), locks, access times (as with `noatime`).
+ * Left to later: access control lists (ids are kept, rules neither read nor changed), locks, access times (as with `noatime`).
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError, UserError } from '../lib/errors.ts';
@@ -34,6 +33,7 @@ import {
   type MetaCallbacks,
   NodeType,
   type Piece,
+  type Room,
   type SessionInfo,
   type SetAttr,
   type StatFs,
@@ -60,6 +60,7 @@ export interface MetaOptions {
 }
 
 const FLUSH_PAUSE = 1000;
+const QUOTA_PAUSE = 3000;
 /** The guards make it once an hour for all clients together; ours looks more often, for others may have gone. */
 const JOBS_PAUSE = 600_000;
 /** Where all clients are short-lived, somebody must clean all the same. */
@@ -93,20 +94,21 @@ export class VolumeMeta implements Meta {
       callbacks: options.callbacks ?? {},
     });
     this.#session = new Session(this.#volume, this.#beat);
+    this.#volume.reload = () => this.#session.reload();
   }
 
   get format(): Format {
     return this.#volume.format;
   }
 
-  async newSession(mountPoint: string, resume?: number): Promise<number> {
+  describeSession(generation: string | undefined): Promise<void> {
+    return this.#session.describe(generation);
+  }
+
+  async newSession(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
-    const sid = await this.#session.start(mountPoint, resume);
-    await volume.stats.used();
-    if (await volume.engine.hasQuotas())
-      volume.logger.warn('the volume has quotas, which this client neither enforces nor counts; `juicefs quota check` repairs', {
-        volume: volume.format.name,
-      });
+    const sid = await this.#session.start(mountPoint, resume, generation);
+    await Promise.all([volume.stats.used(), volume.limits.load()]);
     if (volume.format.enableAcl)
       volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
         volume: volume.format.name,
@@ -115,6 +117,7 @@ export class VolumeMeta implements Meta {
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
+    this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
     if (this.#options.backgroundJobs ?? true)
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
     return sid;
@@ -160,6 +163,7 @@ export class VolumeMeta implements Meta {
     if (!keepSession) await this.#session.end();
     await this.#volume.deletions.stop(DELETION_GRACE);
     await this.#volume.stats.flush();
+    await this.#volume.limits.accounts.flush();
   }
 
   lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry> {
@@ -309,8 +313,13 @@ export class VolumeMeta implements Meta {
     pos: number,
     slice: { readonly id: number; readonly size: number },
     mtimeNs: bigint,
+    room?: Room,
   ): Promise<Attr> {
-    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs);
+    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs, room);
+  }
+
+  room(ino: Ino): Room {
+    return this.#volume.limits.room(ino);
   }
 
   planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined> {
@@ -321,8 +330,8 @@ export class VolumeMeta implements Meta {
     return commitCompaction(this.#volume, plan, slice);
   }
 
-  statfs(_ctx: Context, _ino: Ino = ROOT_INO): Promise<StatFs> {
-    return statfs(this.#volume);
+  statfs(_ctx: Context, ino: Ino = ROOT_INO): Promise<StatFs> {
+    return statfs(this.#volume, ino);
   }
 
   sessions(): Promise<readonly SessionInfo[]> {

@@ -72,7 +72,7 @@ export async function readlink(volume: Volume, ctx: Context, ino: Ino): Promise<
  * Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. Within one batch no name comes
  * twice, so the first batch (often the only one) is looked through when a second one comes.
  */
-class Listed {
+export class Listed {
   #first: readonly Named[] | undefined;
   #names: Set<string> | undefined;
 

@@ -22,6 +22,8 @@ export interface EngineOptions {
   readonly clock?: Clock;
   readonly random?: Random;
   readonly logger?: Logger;
+  /** A server refuses the credentials of an engine that was open: who has other ones brings them (`renewCredentials`). */
+  readonly onRefused?: () => void;
 }
 
 /** Connects to the database of a metadata URL. Throws UserError where that cannot be done. */
@@ -34,6 +36,21 @@ export async function openEngine(url: string, options: EngineOptions = {}): Prom
   }
   const { openSqlite } = await import('./sqlite/engine.ts');
   return openSqlite(parsed, { ...rest, ...(rest.patience === undefined ? {} : { lockTimeout: rest.patience }) });
+}
+
+/**
+ * Proves the credentials of a metadata URL for the database of an open engine, on a connection of their own; `writing`: they
+ * must do for changes, too. The answer makes the engine go on with them. Throws UserError where they do not do, or where the URL
+ * names another place.
+ */
+export async function proveCredentials(
+  engine: MetaEngine,
+  url: string,
+  options: { readonly writing: boolean; readonly environment?: Environment },
+): Promise<() => Promise<void>> {
+  const { writing, environment = process.env } = options;
+  if (engine.renew) return engine.renew(url, { writing, environment });
+  throw new UserError('MetaElsewhere', `${engine.description} has no credentials that could change under a mount`);
 }
 
 /** The format of the volume in this database, or undefined where there is none. */

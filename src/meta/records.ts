@@ -7,6 +7,7 @@
  */
 import { formatIno, type Ino, readI64BE, readInoBE, readU64BE, writeI64BE, writeInoBE, writeU64BE } from '../lib/int64.ts';
 import type { EntryValue } from './engine.ts';
+import type { QuotaLimits } from './quota.ts';
 import type { Attr, NodeType } from './types.ts';
 
 /** Where the times of a node lie: mtime and ctime are adjacent, so one write sets both. */
@@ -21,6 +22,7 @@ const FIELDS = 71;
 export const ENTRY = 9;
 export const SLICE_RECORD = 24;
 const DELAYED_RECORD = 12;
+const QUOTA_RECORD = 16;
 
 /** Encodes a node; 72, 73, 80 or 81 bytes. */
 export function encodeAttr(attr: Attr): Buffer {
@@ -166,4 +168,19 @@ export function decodeDelayed(buffer: Buffer): { readonly id: number; readonly s
 /** The name of an entry in the trash, `<parent>-<inode>-<name>`, cut at 255 bytes. */
 export function trashName(parent: Ino, ino: Ino, name: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${formatIno(parent)}-${formatIno(ino)}-`), name]).subarray(0, 255);
+}
+
+/** The limits of a quota on Redis: 16 bytes. */
+export function encodeQuotaLimits({ space, inodes }: QuotaLimits): Buffer {
+  const buffer = Buffer.alloc(QUOTA_RECORD);
+  writeI64BE(buffer, space, 0);
+  writeI64BE(buffer, inodes, 8);
+  return buffer;
+}
+
+/** Reads the limits of a quota. Throws RangeError where they are no 16 bytes. */
+export function decodeQuotaLimits(buffer: Buffer): QuotaLimits {
+  if (buffer.length !== QUOTA_RECORD)
+    throw new RangeError(`the limits of a quota have ${QUOTA_RECORD} bytes, these have ${buffer.length}`);
+  return { space: readI64BE(buffer, 0), inodes: readI64BE(buffer, 8) };
 }

@@ -92,7 +92,7 @@ function removeDirectory(volume: Volume, view: View, where: Name, attr: Attr, wa
       { kind: 'putEntry', parent: trash, name: trashName(parent, ino, name), value: entry },
     );
   }
-  writes.push({ kind: 'removeDirStat', ino }, { kind: 'removeDirQuota', ino });
+  writes.push({ kind: 'removeDirStat', ino }, { kind: 'removeQuota', quota: { kind: 'directory', id: ino } });
   return { writes, ino, before: attr, after, trash, sustained: false };
 }
 
@@ -108,7 +108,11 @@ export async function afterRemoval(volume: Volume, parent: Ino, removal: Removal
   const stat = statOf(before);
   volume.stats.add(parent, minus(stat));
   if (trash !== NO_TRASH) volume.stats.add(trash, stat);
-  if (before.type === NodeType.Directory) volume.stats.forget(ino);
+  if (before.type === NodeType.Directory) {
+    volume.stats.forget(ino);
+    volume.limits.accounts.forget(ino);
+  }
+  volume.limits.charge({ space: -stat.space, inodes: -1, places: await volume.limits.above(parent) });
   if (sustained) {
     // The last close may have come while the transaction was under way.
     if (!volume.files.removed(ino)) await deleteSustained(volume, volume.sid, ino);
@@ -116,6 +120,8 @@ export async function afterRemoval(volume: Volume, parent: Ino, removal: Removal
   }
   if (after) return;
   volume.stats.charge(-stat.space, -1);
+  // The directories of the trash's hours are nobody's.
+  if (parent !== TRASH_INO) volume.limits.charge({ space: -stat.space, inodes: -1, owner: before });
   if (before.type === NodeType.File) volume.deletions.enqueue(ino, before.length);
 }
 
@@ -178,7 +184,9 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
     };
   });
   if (!value) return;
-  volume.stats.charge(-statOf(value).space, -1);
+  const { space } = statOf(value);
+  volume.stats.charge(-space, -1);
+  volume.limits.charge({ space: -space, inodes: -1, owner: value });
   volume.deletions.enqueue(ino, value.length);
 }
 

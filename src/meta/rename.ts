@@ -8,13 +8,16 @@
  */
 import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash, ROOT_INO } from '../lib/int64.ts';
+import type { Account } from './accounts.ts';
 import type { EntryValue, Write } from './engine.ts';
 import { isTrashName, requireNewName } from './names.ts';
 import { requireAdd, requireMovable, requireRemove, requireSticky, requireStickyMove } from './permissions.ts';
 import { afterRemoval, planRemoval, type Removal } from './remove.ts';
+import type { QuotaUsage } from './quota.ts';
 import { minus, statOf } from './stats.ts';
 import type { View } from './transact.ts';
 import { type Attr, type Context, type Entry, NodeType, RenameFlag } from './types.ts';
+import { treeUsage } from './usage.ts';
 import type { Moment, Volume } from './volume.ts';
 
 /** Deeper trees than this cannot be renamed into (a path of that depth cannot be named by an application either). */
@@ -73,6 +76,66 @@ function touch(from: Ino, fromLinks: number, to: Ino, toLinks: number, now: Mome
   return writes;
 }
 
+/** Where a rename leads from one quota to another. */
+interface Quotas {
+  readonly source: readonly Account[];
+  readonly destination: readonly Account[];
+  /** What moves, by inode, once it was counted. */
+  readonly usages: Map<Ino, QuotaUsage>;
+}
+
+/** Undefined where a rename between these directories changes the usage of no quota. */
+async function quotasBetween(volume: Volume, from: Ino, to: Ino): Promise<Quotas | undefined> {
+  if (from === to) return undefined;
+  const [source, destination] = await Promise.all([volume.limits.above(from), volume.limits.above(to)]);
+  // Both ways lead to the root: where the nearest quota is the same, all are.
+  return source[0] === destination[0] ? undefined : { source, destination, usages: new Map() };
+}
+
+/** What a node and everything below it is charged. */
+async function usageOf(volume: Volume, { usages }: Quotas, { ino, attr }: Entry): Promise<QuotaUsage> {
+  const stat = statOf(attr);
+  if (attr.type !== NodeType.Directory) return stat;
+  const known = usages.get(ino);
+  if (known) return known;
+  const account = volume.limits.accounts.directory(ino);
+  let below: QuotaUsage;
+  if (account) below = { space: account.used.space + account.space, inodes: account.used.inodes + account.inodes };
+  else {
+    // What this client has not written yet would be missing.
+    await volume.stats.flushAll();
+    below = await treeUsage(volume.engine, ino);
+  }
+  return { space: below.space + stat.space, inodes: below.inodes + stat.inodes };
+}
+
+/** Throws EDQUOT where what moves does not fit a quota that it was not under before. */
+async function requireQuotas(
+  volume: Volume,
+  quotas: Quotas,
+  moved: Entry,
+  exchanged: { readonly ino: Ino; readonly attr: Attr | undefined } | undefined,
+): Promise<void> {
+  const { source, destination, usages } = quotas;
+  const there = await usageOf(volume, quotas, moved);
+  usages.set(moved.ino, there);
+  const back = exchanged?.attr ? await usageOf(volume, quotas, { ino: exchanged.ino, attr: exchanged.attr }) : undefined;
+  if (exchanged && back) usages.set(exchanged.ino, back);
+  const [space, inodes] = [there.space - (back?.space ?? 0), there.inodes - (back?.inodes ?? 0)];
+  const only = (ones: readonly Account[], others: readonly Account[]) => ones.filter((account) => !others.includes(account));
+  await volume.limits.require({ space, inodes, volume: false, places: only(destination, source) });
+  await volume.limits.require({ space: -space, inodes: -inodes, volume: false, places: only(source, destination) });
+}
+
+function chargeQuotas(volume: Volume, { source, destination, usages }: Quotas, moved: Ino, exchanged: Ino | undefined): void {
+  const none = { space: 0, inodes: 0 };
+  const there = usages.get(moved) ?? none;
+  const back = (exchanged !== undefined && usages.get(exchanged)) || none;
+  const [space, inodes] = [there.space - back.space, there.inodes - back.inodes];
+  volume.limits.charge({ space, inodes, places: destination });
+  volume.limits.charge({ space: -space, inodes: -inodes, places: source });
+}
+
 function checkArguments(ctx: Context, from: Place, to: Place, flags: number): void {
   if (isTrashName(from.parent, from.name) || isTrashName(to.parent, to.name)) throw new FsError('EPERM');
   if (isTrash(to.parent) || (isTrash(from.parent) && ctx.uid !== 0)) throw new FsError('EPERM');
@@ -91,6 +154,7 @@ export async function rename(
   checkArguments(ctx, from, to, flags);
   const exchange = flags === RenameFlag.Exchange;
   const across = from.parent !== to.parent;
+  const quotas = await quotasBetween(volume, from.parent, to.parent);
   const { value } = await volume.change<Renamed>(async (view) => {
     const entry = view.entry(from.parent, from.name);
     if (!entry) throw new FsError('ENOENT');
@@ -113,6 +177,13 @@ export async function rename(
     requireSticky(ctx, source, attr);
 
     const now = volume.now();
+    if (quotas)
+      await requireQuotas(
+        volume,
+        quotas,
+        { ino, attr },
+        exchange && target ? { ino: target.ino, attr: view.node(target.ino, 'all') } : undefined,
+      );
     const moved = moveNode(attr, ino, from.parent, to.parent, now);
     const writes: Write[] = [];
     const result: { moved: Entry; exchanged?: Entry; removal?: Removal } = { moved: { ino, attr: moved.attr } };
@@ -161,6 +232,7 @@ export async function rename(
       volume.stats.add(from.parent, statOf(exchanged.attr));
     }
   }
+  if (quotas) chargeQuotas(volume, quotas, moved.ino, exchanged?.ino);
   if (!removal) return exchanged ? { moved, replaced: exchanged } : { moved };
   await afterRemoval(volume, to.parent, removal);
   return { moved, replaced: { ino: removal.ino, attr: removal.after ?? { ...removal.before, nlink: 0 } } };

@@ -25,5 +25,11 @@ test('a session without a readable description is a session all the same', () =>
       mountPoint: '',
       mountTime: '',
       processId: 0,
+      generation: '',
     });
+});
+
+test('a session says which credentials it uses where they have a name', () => {
+  assert.equal(parseSession(1, 2, sessionText('/mnt', 0, 42, 'ab12')).generation, 'ab12');
+  assert.equal(parseSession(1, 2, sessionText('/mnt', 0, 42)).generation, '');
 });

@@ -26,8 +26,11 @@ function addresses(): string[] {
   );
 }
 
-/** The text that describes a session, members in JuiceFS's order. */
-export function sessionText(mountPoint: string, nowMs: number, pid: number): string {
+/**
+ * The text that describes a session, members in JuiceFS's order. `generation` names the credentials in use, where somebody
+ * numbers them; the official client ignores that member.
+ */
+export function sessionText(mountPoint: string, nowMs: number, pid: number, generation?: string): string {
   const ips = addresses();
   return JSON.stringify({
     Version: SESSION_VERSION,
@@ -36,6 +39,7 @@ export function sessionText(mountPoint: string, nowMs: number, pid: number): str
     MountPoint: mountPoint,
     MountTime: new Date(nowMs).toISOString(),
     ProcessID: pid,
+    ...(generation === undefined ? {} : { CredentialsGeneration: generation }),
   });
 }
 
@@ -57,6 +61,7 @@ export function parseSession(sid: number, expire: number, text: string | undefin
     mountPoint: string('MountPoint'),
     mountTime: string('MountTime'),
     processId: typeof info['ProcessID'] === 'number' ? info['ProcessID'] : 0,
+    generation: string('CredentialsGeneration'),
   };
 }
 
@@ -64,6 +69,8 @@ export class Session {
   readonly #volume: Volume;
   readonly #beat: number;
   #info = '';
+  #mountPoint = '';
+  #began = 0;
 
   /** `beat` is the time between heartbeats, ms. */
   constructor(volume: Volume, beat: number) {
@@ -72,32 +79,49 @@ export class Session {
   }
 
   /** Registers, unless the mount is read-only (then the id is 0). `resume` is the session of a client that ours follows. */
-  async start(mountPoint: string, resume?: number): Promise<number> {
+  async start(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
     if (volume.readOnly) return 0;
-    this.#info = sessionText(mountPoint, volume.clock.now(), process.pid);
+    this.#mountPoint = mountPoint;
+    this.#began = volume.clock.now();
+    this.#info = sessionText(mountPoint, this.#began, process.pid, generation);
     const sid = resume ?? (await volume.engine.newSessionId());
-    await this.#renew(sid);
+    // A session that is gone on with has the description of its former client.
+    await this.#renew(sid, true);
     volume.sid = sid;
     return sid;
   }
 
-  #renew(sid: number): Promise<void> {
+  /** Says which credentials are in use from now on. */
+  async describe(generation: string | undefined): Promise<void> {
+    const { sid } = this.#volume;
+    if (sid === 0) return;
+    this.#info = sessionText(this.#mountPoint, this.#began, process.pid, generation);
+    await this.#renew(sid, true);
+  }
+
+  #renew(sid: number, replace = false): Promise<void> {
     const expire = this.#volume.seconds() + Math.ceil((this.#beat * MISSED_BEATS) / 1000);
-    return this.#volume.engine.putSession(sid, expire, this.#info);
+    return this.#volume.engine.putSession(sid, expire, this.#info, replace);
   }
 
   /** One heartbeat: renew, reload, clean up after others. */
   async beat(): Promise<void> {
     const volume = this.#volume;
     if (volume.sid > 0) await this.#renew(volume.sid);
-    if (!(await this.#reload())) return;
-    await volume.stats.used();
+    if (!(await this.reload())) return;
     if (volume.sid > 0) await this.cleanStale();
   }
 
+  /** Reads format, counters and quotas anew. False where this is not our volume any more. */
+  async reload(): Promise<boolean> {
+    if (!(await this.#reloadFormat())) return false;
+    await Promise.all([this.#volume.stats.used(), this.#volume.limits.load()]);
+    return true;
+  }
+
   /** False where this is not our volume any more. */
-  async #reload(): Promise<boolean> {
+  async #reloadFormat(): Promise<boolean> {
     const volume = this.#volume;
     const text = await volume.engine.readSetting();
     const lost = (reason: string): false => {

@@ -90,7 +90,16 @@ test('a limited volume refuses what does not fit any more', () => {
   stats.capacity = 10_000;
   stats.inodes = 2;
   stats.charge(8192, 2);
-  assert.throws(() => stats.requireRoom(4096, 0), { code: 'ENOSPC' });
-  assert.throws(() => stats.requireRoom(0, 1), { code: 'ENOSPC' });
-  stats.requireRoom(-4096, -1);
+  assert.equal(stats.refusal(4096, 0)?.code, 'ENOSPC');
+  assert.equal(stats.refusal(0, 1)?.code, 'ENOSPC');
+  assert.equal(stats.refusal(-4096, -1), undefined);
+});
+
+test('what is set aside is not given twice', () => {
+  const stats = statsOver(new Sink('inline'));
+  stats.capacity = 10_000;
+  stats.reserved = 8192;
+  assert.equal(stats.refusal(4096, 0)?.code, 'ENOSPC');
+  stats.reserved = 0;
+  assert.equal(stats.refusal(4096, 0), undefined);
 });

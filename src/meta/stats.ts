@@ -55,6 +55,8 @@ export class Stats {
   /** Bytes and inodes the volume may hold, 0 = unlimited. */
   capacity = 0;
   inodes = 0;
+  /** Bytes set aside for data that was accepted and is not committed yet. */
+  reserved = 0;
 
   constructor(engine: MetaEngine, logger: Logger) {
     this.#engine = engine;
@@ -78,12 +80,13 @@ export class Stats {
     this.#pendingInodes += inodes;
   }
 
-  /** Throws ENOSPC where the volume's limits leave no room. What others have written lately may be missing. */
-  requireRoom(space: number, inodes: number): void {
-    if (space > 0 && this.capacity > 0 && this.#usedSpace + space > this.capacity)
-      throw new FsError('ENOSPC', `the volume is limited to ${this.capacity} bytes`);
+  /** ENOSPC where the volume's limits leave no room. What others have written lately may be missing. */
+  refusal(space: number, inodes: number): FsError | undefined {
+    if (space > 0 && this.capacity > 0 && this.#usedSpace + this.reserved + space > this.capacity)
+      return new FsError('ENOSPC', `the volume is limited to ${this.capacity} bytes`);
     if (inodes > 0 && this.inodes > 0 && this.#usedInodes + inodes > this.inodes)
-      throw new FsError('ENOSPC', `the volume is limited to ${this.inodes} inodes`);
+      return new FsError('ENOSPC', `the volume is limited to ${this.inodes} inodes`);
+    return undefined;
   }
 
   /** Reads the counters, as of now with what is not written yet; never negative. */
@@ -114,6 +117,12 @@ export class Stats {
   flush(): Promise<void> {
     this.#flushing ??= this.#flush().finally(() => (this.#flushing = undefined));
     return this.#flushing;
+  }
+
+  /** Writes everything charged until now, also what a flush under way does not hold. */
+  async flushAll(): Promise<void> {
+    if (this.#flushing) await this.#flushing;
+    await this.flush();
   }
 
   async #flush(): Promise<void> {

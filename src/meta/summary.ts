@@ -1,5 +1,6 @@
 /** The volume as a whole: how full it is, and every slice its files refer to. */
 import type { Ino } from '../lib/int64.ts';
+import type { Account } from './accounts.ts';
 import { decodeSlices } from './records.ts';
 import type { StatFs } from './types.ts';
 import type { Volume } from './volume.ts';
@@ -21,9 +22,30 @@ export function fullness(used: { readonly space: number; readonly inodes: number
   };
 }
 
-export async function statfs(volume: Volume): Promise<StatFs> {
+/**
+ * Narrows the view of the volume to the quotas that something lies under, nearest first: what is used is the nearest one's, what
+ * is available the least that any of them leaves.
+ */
+export function narrowed(volume: StatFs, accounts: readonly Pick<Account, 'limits' | 'used' | 'space' | 'inodes'>[]): StatFs {
+  let { availableBytes, availableInodes } = volume;
+  const uses = accounts.map((account) => ({
+    space: Math.max(0, account.used.space + account.space),
+    inodes: Math.max(0, account.used.inodes + account.inodes),
+  }));
+  const [nearest] = uses;
+  if (!nearest) return volume;
+  for (const [at, { limits }] of accounts.entries()) {
+    const use = uses[at] ?? nearest;
+    if (limits.space > 0) availableBytes = Math.min(availableBytes, Math.max(0, limits.space - use.space));
+    if (limits.inodes > 0) availableInodes = Math.min(availableInodes, Math.max(0, limits.inodes - use.inodes));
+  }
+  return { totalBytes: nearest.space + availableBytes, availableBytes, usedInodes: nearest.inodes, availableInodes };
+}
+
+export async function statfs(volume: Volume, ino: Ino): Promise<StatFs> {
   const { capacity, inodes } = volume.format;
-  return fullness(await volume.stats.used(), capacity, inodes);
+  const whole = fullness(await volume.stats.used(), capacity, inodes);
+  return narrowed(whole, await volume.limits.above(ino));
 }
 
 /** Every slice in a chunk's list, once per record. */

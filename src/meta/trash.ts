@@ -7,6 +7,7 @@
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ino, isTrash, TRASH_INO } from '../lib/int64.ts';
 import type { Clock } from '../lib/clock.ts';
+import { bareDirectory } from './bare-directory.ts';
 import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
 import { charged, type Stats } from './stats.ts';
@@ -91,27 +92,7 @@ export class Trash {
       const entry = view.entry(TRASH_INO, name, 'absent');
       // Another client was quicker; a node that is missing was removed with the trash of an earlier life of the volume.
       if (entry && view.node(entry.ino, 'exists')) return { writes: [], value: entry.ino };
-      const { sec, nsec } = volume.now();
-      const attr = {
-        flags: 0,
-        type: NodeType.Directory,
-        mode: 0o555,
-        uid: 0,
-        gid: 0,
-        atime: sec,
-        atimensec: nsec,
-        mtime: sec,
-        mtimensec: nsec,
-        ctime: sec,
-        ctimensec: nsec,
-        nlink: 2,
-        length: 4096,
-        rdev: 0,
-        parent: TRASH_INO,
-        accessAcl: 0,
-        defaultAcl: 0,
-        tier: 0,
-      };
+      const attr = bareDirectory(0o555, volume.now(), TRASH_INO);
       return {
         writes: [
           { kind: 'putNode', ino: directory, attr },

@@ -109,6 +109,8 @@ export interface SessionInfo {
   readonly mountPoint: string;
   readonly mountTime: string;
   readonly processId: number;
+  /** Which credentials the client uses, where the operator numbers them; else empty. Ours alone: others do not say. */
+  readonly generation: string;
 }
 
 /** What the owner of a Meta does on its behalf; given at construction. */
@@ -129,9 +131,11 @@ export interface Meta {
 
   /**
    * Registers this client (unless read-only) and starts heartbeat and background jobs. `resume` is the session of an earlier
-   * client of the same mount, whose open files and locks this one goes on with.
+   * client of the same mount, whose open files and locks this one goes on with. `generation` names the credentials in use.
    */
-  newSession(mountPoint: string, resume?: number): Promise<number>;
+  newSession(mountPoint: string, resume?: number, generation?: string): Promise<number>;
+  /** Tells others in the session which credentials are in use from now on. */
+  describeSession(generation: string | undefined): Promise<void>;
   /**
    * After a take-over, when every file that is still open has been opened again: the files without a name that the earlier client
    * kept are deleted with their last close, or now where nobody has them open.
@@ -195,7 +199,12 @@ export interface Meta {
   /** Drops what is cached of a file's slices (a block was missing: the list was old). */
   invalidateChunk(ino: Ino, index: number): void;
   newSliceId(): Promise<number>;
-  /** Commits one uploaded slice at `pos` of a chunk; answers the new attributes. mtime is when the data was written. */
+  /** Room for what will be written into a file before it is committed; see `Room`. */
+  room(ino: Ino): Room;
+  /**
+   * Commits one uploaded slice at `pos` of a chunk; answers the new attributes. mtime is when the data was written. Fails with
+   * EDQUOT or ENOSPC where there is no room; with `room` it was asked for before, and the commit is not refused.
+   */
   writeSlice(
     ctx: Context,
     ino: Ino,
@@ -203,18 +212,36 @@ export interface Meta {
     pos: number,
     slice: { readonly id: number; readonly size: number },
     mtimeNs: bigint,
+    room?: Room,
   ): Promise<Attr>;
   /** What a compaction of the chunk would do, or undefined where nothing is to be gained. */
   planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
   /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
   commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean>;
 
+  /** Of the volume; where the node lies in a directory with a quota, of that directory. */
   statfs(ctx: Context, ino: Ino): Promise<StatFs>;
   /** Live sessions, for `status`. */
   sessions(): Promise<readonly SessionInfo[]>;
   usage(): Promise<{ readonly bytes: number; readonly inodes: number }>;
   /** Every slice id that files refer to, streamed (for destroy, gc and tests). */
   slices(): AsyncIterable<{ readonly ino: Ino; readonly id: number; readonly size: number }>;
+}
+
+/**
+ * What is set aside, in the limits of the volume and in quotas, for data of one file that was accepted and is not committed
+ * yet. So a write is refused when it is made, not lost afterwards.
+ */
+export interface Room {
+  /**
+   * Sets aside what the file needs to become `length` bytes long, beyond the `committed` bytes it has. Undefined where that is
+   * done at once; the promise rejects with ENOSPC or EDQUOT, and then nothing is set aside.
+   */
+  extend(length: number, committed: number): Promise<void> | undefined;
+  /** So many bytes of it (as charged) are committed. `writeSlice` does this itself. */
+  settle(space: number): void;
+  /** Nothing waits to be committed any more: gives back what is left. */
+  end(): void;
 }
 
 export interface CompactionPlan {

@@ -9,6 +9,7 @@ import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
 import { Guesses } from './guesses.ts';
 import { Ids } from './ids.ts';
+import { Limits } from './limits.ts';
 import { OpenFiles } from './open-files.ts';
 import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
@@ -42,6 +43,7 @@ export class Volume {
   readonly guesses = new Guesses();
   readonly files = new OpenFiles();
   readonly stats: Stats;
+  readonly limits: Limits;
   readonly trash: Trash;
   readonly deletions: Deletions;
   readonly #inodes: Ids;
@@ -50,6 +52,8 @@ export class Volume {
   #format: Format;
   /** The session's id, 0 while there is none. */
   sid = 0;
+  /** Reads anew what others may have changed of limits and usage; a session also looks at the format. */
+  reload: () => Promise<unknown> = () => Promise.all([this.stats.used(), this.limits.load()]);
 
   constructor(engine: MetaEngine, format: Format, options: VolumeOptions) {
     this.engine = engine;
@@ -64,6 +68,7 @@ export class Volume {
     this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2);
     this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1);
     this.stats = new Stats(engine, options.logger);
+    this.limits = new Limits(this);
     this.trash = new Trash(this);
     this.deletions = new Deletions(this);
     this.format = format;
@@ -78,6 +83,7 @@ export class Volume {
     this.stats.directoryStats = format.dirStats;
     this.stats.capacity = format.capacity;
     this.stats.inodes = format.inodes;
+    this.limits.accounts.count(format.dirStats, format.userGroupQuota);
   }
 
   /** The wall clock, to the nanosecond. */

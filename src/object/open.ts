@@ -52,8 +52,8 @@ function openBucket(options: ObjectStoreOptions, bucket: string): ObjectStore {
   });
 }
 
-/** Opens a volume's store. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
-export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
+/** A volume's store that makes single attempts and does not decrypt. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
+export function openSingleAttempts(options: ObjectStoreOptions): ObjectStore {
   const { bucket, shards = 0, name } = options;
   let raw: ObjectStore;
   if (shards > 1) {
@@ -61,6 +61,11 @@ export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
       throw new ObjectError('Invalid', `${shards} shards: at most 256 are possible, and the bucket must contain %d`);
     raw = sharded(Array.from({ length: shards }, (_, index) => openBucket(options, bucket.replace('%d', String(index)))));
   } else raw = openBucket(options, bucket);
+  return withPrefix(raw, name === '' ? '' : `${name}/`);
+}
+
+/** Opens a volume's store. Nothing is connected yet. Throws ObjectError `Invalid` for what cannot be opened. */
+export function openObjectStore(options: ObjectStoreOptions): ObjectStore {
   const retry = { ...(options.clock ? { clock: options.clock } : {}), ...options.retry };
-  return encrypted(withRetry(withPrefix(raw, name === '' ? '' : `${name}/`), retry), options.encryption);
+  return encrypted(withRetry(openSingleAttempts(options), retry), options.encryption);
 }

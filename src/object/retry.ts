@@ -19,8 +19,8 @@ export interface RetryOptions {
   readonly deadlineMs?: number;
   readonly clock?: Clock;
   readonly random?: Random;
-  /** Told of every failed attempt that will be repeated. */
-  readonly onRetry?: (error: ObjectError, attempt: number) => void;
+  /** Told of every failed attempt that will be repeated, and how many bytes will be sent again. */
+  readonly onRetry?: (error: ObjectError, attempt: number, bytes: number) => void;
 }
 
 export function withRetry(store: ObjectStore, options: RetryOptions = {}): ObjectStore {
@@ -34,22 +34,28 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
   } = options;
 
   /** Pauses before the next attempt, or throws the error where there shall be none. */
-  const pause = async (error: unknown, attempt: number, begun: number, signal: AbortSignal | undefined): Promise<void> => {
+  const pause = async (
+    error: unknown,
+    attempt: number,
+    begun: number,
+    signal: AbortSignal | undefined,
+    bytes = 0,
+  ): Promise<void> => {
     if (!(error instanceof ObjectError) || !error.retryable || attempt >= retries) throw error;
     const ceiling = Math.min(maxMs, baseMs * 2 ** attempt);
     const wait = Math.max(Math.min(error.retryAfterMs ?? 0, maxMs), ceiling * (0.5 + random.float() / 2));
     if (clock.monotonic() - begun + wait > deadlineMs) throw error;
-    options.onRetry?.(error, attempt + 1);
+    options.onRetry?.(error, attempt + 1, bytes);
     await clock.sleep(wait, signal);
   };
 
-  const attempt = async <T>(action: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
+  const attempt = async <T>(action: () => Promise<T>, signal: AbortSignal | undefined, bytes = 0): Promise<T> => {
     const begun = clock.monotonic();
     for (let tried = 0; ; tried++) {
       try {
         return await action();
       } catch (error) {
-        await pause(error, tried, begun, signal);
+        await pause(error, tried, begun, signal, bytes);
       }
     }
   };
@@ -57,7 +63,7 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
   return {
     description: store.description,
     create: (signal) => attempt(() => store.create(signal), signal),
-    put: (key, body, signal) => attempt(() => store.put(key, body, signal), signal),
+    put: (key, body, signal) => attempt(() => store.put(key, body, signal), signal, body.length),
     get: (key, get = {}) => attempt(() => store.get(key, get), get.signal),
     head: (key, signal) => attempt(() => store.head(key, signal), signal),
     delete: (key, signal) => attempt(() => store.delete(key, signal), signal),

@@ -5,16 +5,18 @@ import { ObjectError, type ObjectErrorCode } from './store.ts';
 interface Meaning {
   readonly code: ObjectErrorCode;
   readonly retryable?: boolean;
+  readonly keysRefused?: boolean;
 }
 
 const byCode: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { code: 'NotFound' },
   NoSuchBucket: { code: 'NoSuchBucket' },
   AccessDenied: { code: 'AccessDenied' },
-  InvalidAccessKeyId: { code: 'AccessDenied' },
-  SignatureDoesNotMatch: { code: 'AccessDenied' },
+  InvalidAccessKeyId: { code: 'AccessDenied', keysRefused: true },
+  SignatureDoesNotMatch: { code: 'AccessDenied', keysRefused: true },
+  InvalidToken: { code: 'AccessDenied', keysRefused: true },
   // New credentials are fetched for the next attempt.
-  ExpiredToken: { code: 'AccessDenied', retryable: true },
+  ExpiredToken: { code: 'AccessDenied', retryable: true, keysRefused: true },
   SlowDown: { code: 'Throttled' },
   RequestLimitExceeded: { code: 'Throttled' },
   RequestTimeout: { code: 'Timeout' },
@@ -65,6 +67,7 @@ export function s3Error(
   return new ObjectError(meaning.code, `${what}: ${said}${elsewhere}`, {
     status: answer.status,
     ...(meaning.retryable === undefined ? {} : { retryable: meaning.retryable }),
+    ...(meaning.keysRefused ? { keysRefused: true } : {}),
     ...(wait === undefined ? {} : { retryAfterMs: wait }),
   });
 }

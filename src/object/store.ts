@@ -63,16 +63,24 @@ export class ObjectError extends Error {
   readonly status: number | undefined;
   /** Milliseconds the store asked to wait (Retry-After). */
   readonly retryAfterMs: number | undefined;
+  /** The keys themselves were refused (unknown, expired, wrong), whatever they were used for: others may be accepted. */
+  readonly keysRefused: boolean;
 
   constructor(
     code: ObjectErrorCode,
     message: string,
-    options: ErrorOptions & { readonly retryable?: boolean; readonly status?: number; readonly retryAfterMs?: number } = {},
+    options: ErrorOptions & {
+      readonly retryable?: boolean;
+      readonly status?: number;
+      readonly retryAfterMs?: number;
+      readonly keysRefused?: boolean;
+    } = {},
   ) {
     super(message, options);
     this.code = code;
     this.retryable = options.retryable ?? (code === 'Throttled' || code === 'Unavailable' || code === 'Timeout');
     this.status = options.status;
     this.retryAfterMs = options.retryAfterMs;
+    this.keysRefused = options.keysRefused ?? false;
   }
 }

@@ -3,31 +3,38 @@
  * work (a Lease); the others keep their caches warm.
  */
 import { randomUUID } from 'node:crypto';
-import { Gauge, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
-import { labels, MANAGED_BY, MOUNT_SECRET_TYPE } from '../api/group.ts';
+import { annotations, labels, MANAGED_BY, MOUNT_SECRET_TYPE } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { connect } from '../kube/client.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { serveHealth } from '../kube/health.ts';
 import { createManager } from '../kube/manager.ts';
+import { withoutManagedFields } from '../kube/reflector.ts';
 import { keyOf, Namespaces, Secrets } from '../kube/resources.ts';
 import { annotationsChanged, anyOf, forKind, generationChanged, labelsChanged, watches } from '../kube/source.ts';
-import type { KubeClient, KubeObject, Manager } from '../kube/types.ts';
+import type { KubeClient, KubeObject, Manager, Predicate } from '../kube/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { cachePolicyReconciler, JuiceCachePolicies, policyKeys } from './cachepolicy/reconcile.ts';
+import { cachePolicyReconciler, JuiceCachePolicies } from './cachepolicy/reconcile.ts';
+import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
+import { addSweep } from './sweep/reconcile.ts';
+import { policyKeys, volumeIndexes, YES } from './volume/indexes.ts';
+import { volumeMetrics } from './volume/metrics.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
-import { type SecretObject, secretNames } from './volume/secrets.ts';
+import type { SecretObject } from './volume/secrets.ts';
 
 export interface OperatorOptions {
   /** @default the cluster this process runs in, else the kubeconfig */
   readonly client?: KubeClient;
   /** Namespace of the Lease. @default the client's own */
   readonly namespace?: string;
+  /** Volumes, Secrets and pods of these namespaces only. @default all */
+  readonly namespaces?: readonly string[];
   /** False: no Lease; for tests, and where there is one replica by construction. @default true */
   readonly leaderElection?: boolean;
   /** Port of /livez, /readyz and /metrics; 0 for any free one, undefined for none. */
@@ -36,6 +43,10 @@ export interface OperatorOptions {
   /** Where everything is counted; the client's requests too where it was made with it. @default an own one */
   readonly metrics?: Registry;
   readonly backends?: Backends;
+  /** The image that the webhook gives to clients, for roll-outs where a volume names none. */
+  readonly clientImage?: string;
+  /** Prefixes of images that a volume may choose for pods of other namespaces. @default none */
+  readonly allowedImages?: readonly string[];
   readonly clock?: Clock;
   readonly random?: Random;
   /** Ends the operator: reconciles are finished, the Lease is released. */
@@ -44,37 +55,17 @@ export interface OperatorOptions {
 
 const LEASE = 'juicepod-operator';
 
-function volumeMetrics(registry: Registry, volumes: () => Iterable<JuiceVolume>): void {
-  const labelNames = ['namespace', 'name'] as const;
-  const gauge = (name: string, help: string, value: (volume: JuiceVolume) => number | undefined): void =>
-    void new Gauge({
-      name,
-      help,
-      labelNames,
-      registers: [registry],
-      collect() {
-        this.reset();
-        for (const volume of volumes()) {
-          const { namespace = '', name: object } = volume.metadata;
-          const measured = value(volume);
-          if (measured !== undefined) this.set({ namespace, name: object }, measured);
-        }
-      },
-    });
-  gauge('juicepod_volume_ready', '1 where the condition Ready is True', (volume) =>
-    Number(findCondition(volume.status?.conditions, 'Ready')?.status === 'True'),
-  );
-  gauge('juicepod_volume_used_bytes', 'Bytes in the volume', (volume) => volume.status?.usage?.bytes);
-  gauge('juicepod_volume_used_inodes', 'Inodes in the volume', (volume) => volume.status?.usage?.inodes);
-  gauge('juicepod_volume_sessions', 'Clients that have the volume mounted', (volume) => volume.status?.sessions?.active);
-}
-
 /** Adds both controllers to a manager. */
 export function addControllers(
   manager: Manager,
-  { backends, clock, random }: { readonly backends: Backends; readonly clock: Clock; readonly random: Random },
+  options: Pick<OperatorOptions, 'clientImage' | 'allowedImages'> & {
+    readonly backends: Backends;
+    readonly clock: Clock;
+    readonly random: Random;
+  },
 ): void {
-  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes);
+  const { backends, clock, random } = options;
+  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes, transform: slim });
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true });
   // Names only: what is in the Secrets of others is read live, when it is needed, and not kept.
@@ -84,12 +75,12 @@ export function addControllers(
     fieldSelector: `type!=${MOUNT_SECRET_TYPE},type!=helm.sh/release.v1`,
     transform: bare,
   });
+  // The label is on mount Secrets alone: keys and passphrases that the operator made are not kept in memory either.
   const mountSecrets = manager.reflector<SecretObject>(Secrets, {
-    labelSelector: `${labels.managedBy}=${MANAGED_BY}`,
+    labelSelector: `${labels.managedBy}=${MANAGED_BY},${labels.volumeUid}`,
     indexes: { volumeUid: ({ metadata }) => [metadata.labels?.[labels.volumeUid] ?? ''] },
   });
-  const volumeKeys = (matches: (volume: JuiceVolume) => boolean): string[] =>
-    [...volumes.store.values()].filter(matches).map(keyOf);
+  const byIndex = (index: keyof typeof volumeIndexes, value: string): string[] => volumes.store.byIndex(index, value).map(keyOf);
   // Status alone does not count, or every write of ours would bring the next reconcile.
   const meant = anyOf(generationChanged, annotationsChanged);
 
@@ -98,28 +89,27 @@ export function addControllers(
     reconcile: volumeReconciler({
       client: manager.client,
       volumes: volumes.store,
+      policies: policies.store,
       namespaces: namespaces.store,
       mountSecrets: mountSecrets.store,
       events: manager.events('juicepod.io/volume'),
       backends,
+      prove: () => manager.assertLeading(),
       clock,
       random,
     }),
     sources: [
       forKind(volumes, meant),
       // A volume that goes away, or gets its UUID, may end somebody's conflict.
-      watches(
-        volumes,
-        (gone) => (gone.metadata.deletionTimestamp === undefined ? [] : volumeKeys(({ status }) => isConflict(status))),
-        meant,
-      ),
-      watches(secrets, ({ metadata }) =>
-        volumeKeys((volume) => volume.metadata.namespace === metadata.namespace && secretNames(volume.spec).has(metadata.name)),
-      ),
-      watches(mountSecrets, ({ metadata }) =>
-        volumeKeys((volume) => volume.metadata.uid === metadata.labels?.[labels.volumeUid]),
-      ),
-      watches(namespaces, () => volumeKeys(({ spec }) => spec.access.allowedNamespaces.from !== 'Same'), labelsChanged),
+      watches(volumes, (gone) => (gone.metadata.deletionTimestamp === undefined ? [] : byIndex('conflict', YES)), meant),
+      watches(secrets, (secret) => byIndex('secret', keyOf(secret))),
+      watches(mountSecrets, ({ metadata }) => {
+        const key = metadata.annotations?.[annotations.volume];
+        const volume = key === undefined ? undefined : volumes.store.get(key);
+        return volume && volume.metadata.uid === metadata.labels?.[labels.volumeUid] ? [keyOf(volume)] : [];
+      }),
+      watches(namespaces, () => byIndex('granting', YES), labelsChanged),
+      watches(policies, (policy) => byIndex('policy', keyOf(policy)), existenceChanged),
     ],
   });
   manager.controller({
@@ -133,11 +123,34 @@ export function addControllers(
     }),
     sources: [forKind(policies, generationChanged), watches(volumes, policyKeys, generationChanged)],
   });
+  manager.controller({
+    name: 'rollout',
+    concurrency: 2,
+    reconcile: rolloutReconciler({
+      client: manager.client,
+      resource: JuiceVolumes,
+      volumes: volumes.store,
+      events: manager.events('juicepod.io/rollout'),
+      standardImage: options.clientImage,
+      allowedImages: options.allowedImages ?? [],
+      clock,
+      random,
+    }),
+    sources: [forKind(volumes, meant)],
+  });
+  addSweep(manager, namespaces);
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
-function isConflict(status: JuiceVolume['status']): boolean {
-  return findCondition(status?.conditions, 'Ready')?.reason === 'Conflict';
+/** Passes additions and deletions. */
+const existenceChanged: Predicate<KubeObject> = ({ type }) => type !== 'updated';
+
+/** A volume as others see it; who writes its status reads it live. Of the conditions `Ready` is kept: they are half of it. */
+function slim(volume: JuiceVolume): JuiceVolume {
+  const { status, ...rest } = withoutManagedFields(volume);
+  if (!status) return rest;
+  const ready = findCondition(status.conditions, 'Ready');
+  return { ...rest, status: { ...status, conditions: ready ? [ready] : [] } };
 }
 
 /** Keeps what tells that a Secret changed, and nothing else: there may be very many. */
@@ -166,9 +179,10 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
     log,
     clock,
     metrics,
+    ...(options.namespaces ? { namespaces: options.namespaces } : {}),
     ...(options.leaderElection === false ? {} : { leader: { namespace, name: LEASE, identity } }),
   });
-  addControllers(manager, { backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
+  addControllers(manager, { ...options, backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
   const server =
     options.port === undefined ? undefined : await serveHealth({ health: manager.health, metrics, port: options.port });
   log.info('operator starts', { server: client.server, namespace, identity });

@@ -69,7 +69,8 @@ export async function compactChunk(meta: Meta, chunks: ChunkStore, ino: Ino, ind
 }
 
 async function merge(plan: CompactionPlan, chunks: ChunkStore, id: number): Promise<void> {
-  const writer = chunks.newSlice();
+  // Other clients will read it in place of what they can read now.
+  const writer = chunks.newSlice({ direct: true });
   try {
     writer.setId(id);
     const buffer = Buffer.allocUnsafe(Math.min(STEP, plan.size));

@@ -72,7 +72,9 @@ export class OpenFiles {
   /** Drops the state of a file that nobody has open and that has nothing to commit. */
   forget(ino: Ino): void {
     const file = this.#files.get(ino);
-    if (file?.handles === 0 && !file.writer?.dirty) this.#files.delete(ino);
+    if (file?.handles !== 0 || file.writer?.dirty) return;
+    file.writer?.close();
+    this.#files.delete(ino);
   }
 
   /**

@@ -16,7 +16,7 @@ import type { Meta } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
 import { createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
-import { OpenFiles } from './files.ts';
+import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
 import { type Journal, JournalFull } from './journal.ts';
@@ -261,9 +261,10 @@ export class Vfs implements FileSystem {
     }
     const file = this.#files.get(ino);
     if (open?.kind !== 'file' || !file) throw new FsError('EBADF');
+    if (this.#options.readOnly) throw new FsError('EROFS');
     const writer = this.#files.writer(file);
-    const wait = this.#room(writer);
-    if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, writer, offset, data, killSuidGid, wait);
+    const wait = this.#room(writer) ?? writer.admit(offset + data.length, file.length);
+    if (wait || killSuidGid) return this.#writeSlowly(request, reply, open, file, offset, data, killSuidGid, wait);
     return this.#write(request, reply, open, writer, offset, data);
   }
 
@@ -375,16 +376,19 @@ export class Vfs implements FileSystem {
     request: FuseRequest,
     reply: Reply,
     handle: FileHandle,
-    writer: FileWriter,
+    file: OpenFile,
     offset: number,
     data: Buffer,
     killSuidGid: boolean,
     wait: Promise<void> | undefined,
   ): Promise<void> {
-    if (killSuidGid) await dropPrivileges(this.#meta, handle.ino, undefined);
+    const writer = this.#files.writer(file);
     const signal = (): AbortSignal => request.signal;
     if (wait) await interruptible(wait, signal, this.#clock);
+    if (killSuidGid) await dropPrivileges(this.#meta, handle.ino, undefined);
     for (let room = writer.room(); room; room = writer.room()) await interruptible(room, signal, this.#clock);
+    const admitted = writer.admit(offset + data.length, file.length);
+    if (admitted) await interruptible(admitted, signal, this.#clock);
     await this.#write(request, reply, handle, writer, offset, data);
   }
 

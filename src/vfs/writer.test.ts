@@ -45,9 +45,19 @@ function setUp(journal?: Journal) {
   } as Partial<ChunkStore> as ChunkStore;
   let id = 0;
   let commitError: Error | undefined;
+  const room: string[] = [];
   const meta = {
     newSliceId: async () => ++id,
-    async writeSlice(_context, _ino, index, position, slice) {
+    room: () => ({
+      extend: (length) => {
+        room.push(`until ${length}`);
+        return undefined;
+      },
+      settle: () => {},
+      end: () => void room.push('given back'),
+    }),
+    async writeSlice(_context, _ino, index, position, slice, _mtime, asked) {
+      assert.ok(asked, 'a commit never asks for room again');
       await Promise.resolve();
       if (commitError) throw commitError;
       const bytes = slices.find((each) => each.id === slice.id)?.bytes ?? Buffer.alloc(0);
@@ -67,6 +77,7 @@ function setUp(journal?: Journal) {
   return {
     writer,
     commits,
+    room,
     slices,
     aborted: () => aborted,
     failCommits: (error: Error) => void (commitError = error),
@@ -182,5 +193,26 @@ test('a committed write is not repeated though the last one to be committed was 
     assert.deepEqual([...readJournal(folder).writes()], []);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('room that was set aside is given back when the last slice is stored, or could not be', async () => {
+  for (const error of [undefined, new FsError('EIO')]) {
+    const { writer, room, store, failCommits, commits } = setUp();
+    if (error) failCommits(error);
+    assert.equal(writer.admit(3, 0), undefined);
+    put(writer, 0, 'one');
+    put(writer, CHUNK_SIZE, 'two');
+    const flushed = writer.flush();
+    store(0);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(commits.length, error ? 0 : 1);
+    writer.close();
+    assert.deepEqual(room, ['until 3'], 'one is still to be stored');
+    store(1);
+    await flushed;
+    assert.deepEqual(room, ['until 3', 'given back']);
+    writer.close();
+    assert.equal(room.length, 3);
   }
 });

@@ -7,7 +7,9 @@
  * the slices were made, one after the other, so neither a newer write is hidden by an older one nor does the file's length ever
  * show a gap. Rules of appending: JuiceFS format, data path of the writer.
  *
- * An error (upload given up, no space, quota) is kept and told to each handle that was open when it happened: once to its next
+ * Room in the volume's limits and in quotas is asked for before a write is taken (`admit`), so that no commit is refused for it.
+ *
+ * An error (upload given up, a database that is full) is kept and told to each handle that was open when it happened: once to its next
  * write or fsync, and to every flush until then. Later writes go on.
  */
 import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
@@ -15,7 +17,7 @@ import type { Clock } from '../lib/clock.ts';
 import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
-import { type Attr, CHUNK_SIZE, type Meta, SYSTEM } from '../meta/types.ts';
+import { type Attr, CHUNK_SIZE, type Meta, type Room, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
 import type { Journal, Segment } from './journal.ts';
 
@@ -62,6 +64,7 @@ export class FileWriter {
   readonly #with: WriterDependencies;
   /** In order of making; the first is the next to be committed. */
   readonly #pending: PendingSlice[] = [];
+  readonly #room: Room;
   #committing: Promise<void> | undefined;
   #space: { readonly promise: Promise<void>; resolve(): void } | undefined;
   #length = 0;
@@ -73,6 +76,7 @@ export class FileWriter {
   constructor(ino: Ino, dependencies: WriterDependencies) {
     this.#ino = ino;
     this.#with = dependencies;
+    this.#room = dependencies.meta.room(ino);
   }
 
   get dirty(): boolean {
@@ -105,6 +109,19 @@ export class FileWriter {
     if (this.#pending.length < MAX_PENDING) return undefined;
     this.#space ??= Promise.withResolvers<void>();
     return this.#space.promise;
+  }
+
+  /**
+   * Sets room aside, in the volume's limits and in quotas, for a write that ends at `end` of a file with `committed` bytes, so that
+   * what is accepted is not refused later. Undefined where that is done at once; rejects with ENOSPC or EDQUOT.
+   */
+  admit(end: number, committed: number): Promise<void> | undefined {
+    return this.#room.extend(end, committed);
+  }
+
+  /** Nothing will be written any more: what was set aside and not used is given back. */
+  close(): void {
+    if (this.#pending.length === 0) this.#room.end();
   }
 
   /** Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing. */
@@ -227,6 +244,7 @@ export class FileWriter {
           slice.start,
           { id: slice.id, size: slice.data.length },
           slice.mtimeNs,
+          this.#room,
         );
         this.#with.committed(this.#ino, attr);
       } catch (error) {
@@ -241,6 +259,7 @@ export class FileWriter {
         });
       }
       this.#pending.shift();
+      if (this.#pending.length === 0) this.#room.end();
       this.#forget(slice);
       if (this.#pending.length < MAX_PENDING) {
         this.#space?.resolve();

@@ -1,14 +1,16 @@
 /** docs/admission.md says what to do about every reason that the webhook gives, and its examples are read as it says. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
+import { injectFile } from '../../src/admission/inject.ts';
+import { platformNames } from '../../src/admission/platforms/index.ts';
 import { parseVolumes } from '../../src/admission/annotation.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const page = readFileSync(join(root, 'docs', 'admission.md'), 'utf8');
-const source = ['annotation', 'plan', 'policies', 'review', 'server']
+const source = ['annotation', 'disk', 'limits', 'mode', 'plan', 'policies', 'review', 'server']
   .map((name) => readFileSync(join(root, 'src', 'admission', `${name}.ts`), 'utf8'))
   .join('\n');
 
@@ -25,6 +27,34 @@ test('every reason for a refusal is explained', () => {
     [...inPage].toSorted((a, b) => a.localeCompare(b)),
     [...inCode].toSorted((a, b) => a.localeCompare(b)),
   );
+});
+
+/** What inject says of the golden pod of each platform, without the plan. */
+function samples(): string {
+  const folder = join(root, 'test', 'golden', 'admission');
+  const volumes = readFileSync(join(folder, 'volumes.yaml'), 'utf8');
+  const files = readdirSync(folder).filter((name) => /^platform-[a-z-]+\.yaml$/.test(name));
+  const parts = files.toSorted().map((name) => {
+    const { reasons } = injectFile(`${volumes}---\n${readFileSync(join(folder, name), 'utf8')}`);
+    const lines = reasons.flatMap(({ action, message, explanation }) => [
+      `${name}: ${action}${explanation ? '' : `: ${message}`}`,
+      ...(explanation?.volumes ?? []).map(({ volume, mode, why }) => `  ${volume}: ${mode}: ${why}`),
+    ]);
+    return lines.join('\n');
+  });
+  return parts.join('\n');
+}
+
+test('the samples for each platform are what inject says of them', () => {
+  const inPage = /```text\n(platform-[\s\S]*?)\n```/.exec(page)?.[1];
+  assert.equal(inPage, samples());
+});
+
+test('every platform has its row', () => {
+  const table = page.slice(page.indexOf('## Platforms'), page.indexOf('## Why a pod is refused'));
+  const rows = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map((row) => row[1]);
+  assert.deepEqual(new Set(rows), new Set(platformNames));
+  assert.equal(rows.length, platformNames.length);
 });
 
 test('the examples are accepted', () => {

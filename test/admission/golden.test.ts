@@ -8,6 +8,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { injectFile } from '../../src/admission/inject.ts';
+import { platformNames } from '../../src/admission/platforms/index.ts';
 
 const folder = join(import.meta.dirname, '..', 'golden', 'admission');
 const read = (name: string): string => readFileSync(join(folder, name), 'utf8');
@@ -41,6 +42,28 @@ for (const name of names)
     assert.ok(again.reasons.every(({ reason }) => reason !== 'Injected'));
   });
 
-test('there is a golden file for each kind of pod', () => {
-  assert.deepEqual(names.toSorted(), ['chosen-containers', 'init-containers', 'istio', 'job', 'plain', 'refused']);
+test('there is a golden file for each kind of pod, and one for each platform', () => {
+  const features = names.filter((name) => !name.startsWith('platform-'));
+  assert.deepEqual(features.toSorted(), [
+    'chosen-containers',
+    'cronjob',
+    'fsgroup',
+    'init-containers',
+    'istio',
+    'istio-classic',
+    'job',
+    'limitrange',
+    'linkerd',
+    'plain',
+    'refused',
+    'restricted',
+    'statefulset',
+    'vault',
+  ]);
+  const [particular, all] = [new Set(names), platformNames.filter((name) => name !== 'generic' && name !== 'virtual-node')];
+  const file = (name: string): string => (name === 'azure-virtual-nodes-addon' ? 'platform-azure-addon' : `platform-${name}`);
+  assert.deepEqual(
+    all.filter((name) => !particular.has(file(name))),
+    [],
+  );
 });

@@ -5,7 +5,19 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { inScratch, refuses, refusesInJson, run, succeeds } from './command.ts';
 
-const COMMANDS = ['format', 'mount', 'umount', 'status', 'info', 'inject', 'play', 'operator', 'webhook', 'hold'] as const;
+const COMMANDS = [
+  'format',
+  'config',
+  'mount',
+  'umount',
+  'status',
+  'info',
+  'inject',
+  'play',
+  'operator',
+  'webhook',
+  'hold',
+] as const;
 
 test('--help names every command, and each command explains itself', async () => {
   const all = await succeeds(['--help']);
@@ -63,6 +75,12 @@ test('values of options are checked before anything is done', async () => {
       [['--max-uploads', '1.5'], /--max-uploads: wanted a whole number/],
       [['--io-retries', 'x'], /--io-retries: wanted a number/],
       [['--free-space-ratio', '2'], /--free-space-ratio: wanted a number from 0/],
+      [['--writeback', '--cache-dir', 'memory'], /--writeback needs a cache directory on disk/],
+      [['--writeback', '--cache-size', '0'], /--writeback needs a cache directory on disk/],
+      [['--writeback', '--upload-delay', 'later'], /--upload-delay: wanted a duration/],
+      [['--writeback', '--staging-size', 'all'], /--staging-size: wanted a size/],
+      [['--upload-limit', '10K'], /--upload-limit: wanted Mbit/],
+      [['--max-metadata-ops', '-1'], /--max-metadata-ops: wanted a number from 0/],
       [['-o', 'frob'], /-o frob: wanted allow_other or ro/],
     ] as const)
       await refuses(['mount', url, join(folder, 'mnt'), '--cache-dir', join(folder, 'cache'), ...args], wanted);

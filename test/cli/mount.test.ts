@@ -173,7 +173,7 @@ test('--subdir shows a directory of the volume as the root, and no way out of it
   assert.equal(readFileSync(join(volume.folder, 'a/b/new'), 'utf8'), '3');
   await refuses(
     ['mount', volume.metaUrl, join(volume.work, 'x'), '--subdir', 'outside', ...cacheIn(volume.work)],
-    /\/outside in the volume is not a directory/,
+    /\/outside in the volume testvol is not a directory/,
   );
 });
 

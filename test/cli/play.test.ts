@@ -60,6 +60,37 @@ test(
   },
 );
 
+test(
+  'a pod with write-back uploads what is staged before it is gone, however long its delay',
+  { skip: cannotMount },
+  async () => {
+    await inScratch(async (folder) => {
+      const copy = quickstartIn(folder);
+      const volume = readFileSync(join(copy, 'volume.yaml'), 'utf8');
+      writeFileSync(join(copy, 'volume.yaml'), `${volume.trimEnd()}\n  cachePolicyRef: { name: later }\n`);
+      writeFileSync(
+        join(copy, 'policy.yaml'),
+        `apiVersion: juicepod.io/v1alpha1
+kind: JuiceCachePolicy
+metadata: { name: later }
+spec: { writeback: { enabled: true, uploadDelay: 1h } }
+`,
+      );
+      assert.match(await succeeds(['play', copy]), /random\.bin: OK/);
+      const blocks = readdirSync(join(folder, 'volume'), { recursive: true, withFileTypes: true }).filter(({ name }) =>
+        /^\d+_\d+_\d+$/.test(name),
+      );
+      assert.ok(blocks.length >= 6, 'a file of 16 MiB and two small ones are in the store');
+      const reader = running('cd /data/run-* && sha256sum -c random.sha256 && cat hello.txt');
+      writeFileSync(join(copy, 'pod.yaml'), reader(readFileSync(join(copy, 'pod.yaml'), 'utf8')));
+      const second = await succeeds(['play', copy]);
+      assert.match(second, /random\.bin: OK/, 'another pod, with a cache of its own, reads them');
+      assert.match(second, /read back from a JuiceFS volume/);
+      await until('nothing is left', () => traces(folder).length === 0);
+    });
+  },
+);
+
 test('an ordinary user plays, too, or is told what the machine does not allow', { skip: cannotMount }, async () => {
   await inScratch(async (folder) => {
     const copy = quickstartIn(folder);

@@ -286,6 +286,11 @@ describeEngines('the engine seam', (database: Database) => {
         { sid: 2, expire: 200, info: '{}' },
       ],
     );
+    await engine.putSession(2, 400, '{"Version":"next"}', true);
+    assert.deepEqual(
+      (await engine.sessions()).find(({ sid }) => sid === 2),
+      { sid: 2, expire: 400, info: '{"Version":"next"}' },
+    );
     await engine.removeSession(1);
     assert.deepEqual(
       (await engine.sessions()).map(({ sid }) => sid),
@@ -293,10 +298,36 @@ describeEngines('the engine seam', (database: Database) => {
     );
   });
 
-  test('quotas of others are noticed', async (t) => {
+  test('quotas of all kinds are listed, and the three kinds do not mix', async (t) => {
     const { engine } = await volume(t);
-    assert.equal(await engine.hasQuotas(), false);
-    await engine.commit(write({ kind: 'removeDirQuota', ino: ino(5) }));
+    const keys = [
+      { kind: 'directory', id: ino(5) },
+      { kind: 'user', id: 5 },
+      { kind: 'group', id: 5 },
+    ] as const;
+    const limits = { space: 2 ** 50, inodes: -1 };
+    for (const [at, quota] of keys.entries()) {
+      const usage = { space: at * 4096, inodes: -at };
+      await engine.commit(write({ kind: 'putQuota', quota, limits, usage }));
+    }
+    for (const [at, quota] of keys.entries()) {
+      const record = { quota, limits, used: { space: at * 4096, inodes: 0 - at } };
+      assert.deepEqual((await collect(engine.scanQuotas(quota.kind))).flat(), [record]);
+    }
+    await engine.commit(write({ kind: 'removeQuotas', of: 'user' }));
+    assert.deepEqual(await collect(engine.scanQuotas('user')), []);
+    assert.equal((await collect(engine.scanQuotas('group'))).flat().length, 1);
+  });
+
+  test('the setting is changed only where it is what was read', async (t) => {
+    const { engine } = await volume(t);
+    const text = (await engine.readSetting()) ?? '';
+    const change = (expect: string, to: string) =>
+      engine.commit({ checks: [{ kind: 'setting', expect }], writes: [{ kind: 'putSetting', text: to }] });
+    assert.equal((await change('something else', 'lost')).ok, false);
+    assert.equal(await engine.readSetting(), text);
+    assert.equal((await change(text, `${text} `)).ok, true);
+    assert.equal(await engine.readSetting(), `${text} `);
   });
 
   test('many writers on one node, through two clients, lose no change', async (t) => {

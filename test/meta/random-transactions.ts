@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { type Ino, ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import type { Check, MetaEngine, Read, Write } from '../../src/meta/engine.ts';
+import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
 import { type Attr, NodeType } from '../../src/meta/types.ts';
 import type { ReferenceEngine } from './reference-engine.ts';
 
@@ -81,6 +82,16 @@ const anyAttr: fc.Arbitrary<Attr> = object({
 });
 const anyEntry = object({ type: fc.constantFrom<NodeType>(1, 2), ino: anyIno });
 
+const quotas: readonly QuotaKey[] = [
+  ...[ino(2), ino(3), ino(2 ** 52)].map((id): QuotaKey => ({ kind: 'directory', id })),
+  ...[0, 2, 2 ** 32 - 1].flatMap((id): QuotaKey[] => [
+    { kind: 'user', id },
+    { kind: 'group', id },
+  ]),
+];
+const anyQuota = fc.constantFrom(...quotas);
+const anyLimits = object({ space: fc.constantFrom(-4096, -1, 0, 2 ** 44), inodes: fc.constantFrom(-1, 0, 7) });
+
 /** A write on something of the universe. */
 export const anyWrite: fc.Arbitrary<Write> = fc.oneof(
   object({ kind: fc.constant('putNode' as const), ino: anyIno, attr: anyAttr }),
@@ -119,6 +130,12 @@ export const anyWrite: fc.Arbitrary<Write> = fc.oneof(
     value: object({ length: fc.nat(), space: fc.nat(), inodes: fc.nat() }),
   }),
   object({ kind: fc.constant('removeDirStat' as const), ino: anyIno }),
+  object({ kind: fc.constant('removeDirStats' as const) }),
+  object({ kind: fc.constant('putQuota' as const), quota: anyQuota, limits: anyLimits }),
+  object({ kind: fc.constant('putQuota' as const), quota: anyQuota, limits: anyLimits, usage: anyLimits }),
+  object({ kind: fc.constant('addQuotaUsage' as const), quota: anyQuota, delta: anyLimits }),
+  object({ kind: fc.constant('removeQuota' as const), quota: anyQuota }),
+  object({ kind: fc.constant('removeQuotas' as const), of: fc.constantFrom('user' as const, 'group' as const) }),
   object({ kind: fc.constant('addDelfile' as const), ino: anyIno, time: fc.nat(20) }).map((write) => ({
     ...write,
     length: lengthOf(write.ino),
@@ -173,6 +190,14 @@ export const anyCheck: fc.Arbitrary<Guess> = fc.oneof(
       },
   ),
   anyId.map((id): Guess => () => ({ kind: 'delayed', id, time: timeOf(id) })),
+  object({ quota: anyQuota, truth: fc.boolean(), other: fc.option(anyLimits, { nil: undefined }) }).map(
+    ({ quota, truth, other }): Guess =>
+      (model) => ({
+        kind: 'quotaLimits',
+        quota,
+        expect: truth ? (model.read({ kind: 'quota', quota }) as QuotaRecord | undefined)?.limits : other,
+      }),
+  ),
   object({ name: anyCounter, value: fc.constantFrom(-1, 0, 10, 2 ** 45) }).map((check): Guess => () => ({
     kind: 'counterAtMost',
     ...check,
@@ -191,6 +216,7 @@ const allReads: readonly Read[] = [
     { kind: 'dirStat', ino: inode },
   ]),
   ...counterNames.map((name): Read => ({ kind: 'counter', name })),
+  ...quotas.map((quota): Read => ({ kind: 'quota', quota })),
 ];
 
 /** All that an iterable yields. */

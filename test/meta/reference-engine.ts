@@ -1,9 +1,12 @@
 /** What an engine must do, in the plainest way: a map of values by a name for each. The engine suite compares with it. */
 import type { Check, CommitResult, DirStat, EntryValue, Read, Transaction, ValueOf, Write } from '../../src/meta/engine.ts';
+import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
 import type { Attr } from '../../src/meta/types.ts';
 
 const RECORD = 24;
 const accessFields = ['flags', 'type', 'mode', 'uid', 'gid', 'parent', 'accessAcl', 'defaultAcl', 'tier'] as const;
+
+const quotaName = ({ kind, id }: QuotaKey): string => `${kind}/${id}`;
 
 export class ReferenceEngine {
   readonly nodes = new Map<number, Attr>();
@@ -14,6 +17,8 @@ export class ReferenceEngine {
   readonly chunks = new Map<string, Buffer>();
   readonly counters = new Map<string, number>();
   readonly dirStats = new Map<number, DirStat>();
+  readonly quotas = new Map<string, QuotaRecord>();
+  setting = '';
   /** Slices whose references are not simply one. */
   readonly references = new Map<number, { readonly size: number; readonly count: number }>();
   readonly delayed = new Map<number, { readonly time: number; readonly slices: Buffer }>();
@@ -40,6 +45,8 @@ export class ReferenceEngine {
         return this.counters.get(read.name) ?? 0;
       case 'dirStat':
         return this.dirStats.get(read.ino);
+      case 'quota':
+        return this.quotas.get(quotaName(read.quota));
       case 'parents':
         throw new Error('parents are tested by themselves: engines keep them in different ways');
     }
@@ -69,6 +76,12 @@ export class ReferenceEngine {
       }
       case 'delayed':
         return this.delayed.get(check.id)?.time === check.time;
+      case 'quotaLimits': {
+        const found = this.quotas.get(quotaName(check.quota))?.limits;
+        return found?.space === check.expect?.space && found?.inodes === check.expect?.inodes;
+      }
+      case 'setting':
+        return this.setting === check.expect;
       case 'counterAtMost':
         return (this.counters.get(check.name) ?? 0) <= check.value;
     }
@@ -181,7 +194,33 @@ export class ReferenceEngine {
       case 'removeDirStat':
         this.dirStats.delete(write.ino);
         return 0;
-      case 'removeDirQuota':
+      case 'removeDirStats':
+        this.dirStats.clear();
+        return 0;
+      case 'putQuota': {
+        const used = write.usage ?? this.quotas.get(quotaName(write.quota))?.used ?? { space: 0, inodes: 0 };
+        this.quotas.set(quotaName(write.quota), { quota: write.quota, limits: write.limits, used });
+        return 0;
+      }
+      case 'addQuotaUsage': {
+        const found = this.quotas.get(quotaName(write.quota));
+        if (!found && write.quota.kind === 'directory') return 0;
+        const { limits, used } = found ?? { limits: { space: -1, inodes: -1 }, used: { space: 0, inodes: 0 } };
+        this.quotas.set(quotaName(write.quota), {
+          quota: write.quota,
+          limits,
+          used: { space: used.space + write.delta.space, inodes: used.inodes + write.delta.inodes },
+        });
+        return 0;
+      }
+      case 'removeQuota':
+        this.quotas.delete(quotaName(write.quota));
+        return 0;
+      case 'removeQuotas':
+        for (const [key, { quota }] of this.quotas) if (quota.kind === write.of) this.quotas.delete(key);
+        return 0;
+      case 'putSetting':
+        this.setting = write.text;
         return 0;
       case 'addDelfile':
         this.delfiles.set(write.ino, { length: write.length, time: write.time });

@@ -113,8 +113,38 @@ function volume(name: string, spec: Record<string, unknown> = {}): Record<string
 const s3 = (more: Record<string, unknown>): Record<string, unknown> => ({ storage: { s3: { bucket: 'abc', ...more } } });
 const address = { addresses: ['redis:6379'] };
 const access = (allowedNamespaces: Record<string, unknown>): Record<string, unknown> => ({ access: { allowedNamespaces } });
+const encrypted = (more: Record<string, unknown>): Record<string, unknown> => ({
+  encryption: { algorithm: 'AES256GCM', ...more },
+});
+const directories = (...list: readonly Record<string, unknown>[]): Record<string, unknown> => ({ quota: { directories: list } });
 
 const accepted: readonly [string, Record<string, unknown>][] = [
+  ['generated encryption', encrypted({ passphraseGeneration: 3 })],
+  ['a passphrase of the user', encrypted({ passphraseSecretRef: { name: 'p' } })],
+  [
+    'key and passphrase of the user',
+    encrypted({ keySecretRef: { name: 'k' }, passphraseSecretRef: { name: 'p', key: 'words' }, algorithm: 'ChaCha20Poly1305' }),
+  ],
+  [
+    'limits of everything',
+    {
+      quota: {
+        capacity: '7999Ti',
+        inodes: 1_000_000,
+        directories: [
+          { path: '/a', capacity: '1M' },
+          { path: '/.hidden/..odd/ü b', inodes: 1, capacity: '10Gi' },
+        ],
+        users: [{ uid: 4_294_967_295, inodes: 10 }],
+        groups: [{ gid: 0, capacity: '1Ti' }],
+      },
+    },
+  ],
+  [
+    'as many limits as there may be',
+    { quota: { users: Array.from({ length: 256 }, (_, uid) => ({ uid: uid + 1, inodes: 1 })) } },
+  ],
+  ['a volume to adopt', { adopt: { uuid: '12345678-9abc-4def-8123-456789abcdef', settings: 'Overwrite' } }],
   ['the shortest form', {}],
   ['SQLite', { metadata: { sqlite: { path: '/var/lib/meta.db' } } }],
   [
@@ -148,6 +178,26 @@ const refused: readonly [string, Record<string, unknown>, RegExp][] = [
   ['no selector', access({ from: 'Selector' }), /from: Selector/],
   ['a bucket name with capitals', s3({ bucket: 'ABC' }), /storage\.s3\.bucket/],
   ['credentials in the endpoint', s3({ endpoint: 'http://u:p@host' }), /storage\.s3\.endpoint/],
+  ['encryption without a cipher', { encryption: {} }, /encryption\.algorithm: Required/],
+  ['an unknown cipher', { encryption: { algorithm: 'ROT13' } }, /AES256GCM.*ChaCha20Poly1305/s],
+  ['a key without its passphrase', encrypted({ keySecretRef: { name: 'k' } }), /keySecretRef needs passphraseSecretRef/],
+  [
+    'another passphrase to be generated where it is given',
+    encrypted({ passphraseSecretRef: { name: 'p' }, passphraseGeneration: 2 }),
+    /change what is in the Secret instead/,
+  ],
+  ['a capacity without a unit', { quota: { capacity: '100' } }, /quota\.capacity/],
+  ['a capacity that no number holds', { quota: { capacity: '9000Ti' } }, /quota\.capacity/],
+  ['no inode at all', { quota: { inodes: 0 } }, /quota\.inodes/],
+  ['a directory without a limit', directories({ path: '/a' }), /capacity, inodes or both are needed/],
+  ['a directory twice', directories({ path: '/a', inodes: 1 }, { path: '/a', inodes: 2 }), /Duplicate value/],
+  ['a relative directory', directories({ path: 'a', inodes: 1 }), /directories\[0\]\.path/],
+  ['a directory by way of another', directories({ path: '/a/../b', inodes: 1 }), /directories\[0\]\.path/],
+  ['a limit of the trash', directories({ path: '/.trash', inodes: 1 }), /the trash takes no limits/],
+  ['a limit of root', { quota: { users: [{ uid: 0, inodes: 1 }] } }, /users\[0\]\.uid/],
+  ['a user without a limit', { quota: { users: [{ uid: 1 }] } }, /capacity, inodes or both are needed/],
+  ['a group without a limit', { quota: { groups: [{ gid: 0 }] } }, /capacity, inodes or both are needed/],
+  ['a volume to adopt that has no UUID', { adopt: { uuid: 'datasets' } }, /adopt\.uuid/],
 ];
 
 for (const [what, spec] of accepted)
@@ -183,7 +233,12 @@ test('the API server checks the sizes and times of a JuiceCachePolicy', async (t
     buffer: { size: '300Mi' },
     metadata: { attrTTL: '1s', entryTTL: '1s', dirTTL: '1s', negativeTTL: '0s' },
     io: { maxUploads: 20, maxDownloads: 200 },
+    writeback: { enabled: false, maxStaging: '4Gi', uploadDelay: '0s', drainTimeout: '60s' },
   });
+  await assert.rejects(
+    create({ local: { medium: 'Memory' }, writeback: { enabled: true } }) ?? Promise.reject(new Error('no server')),
+    /writeback needs local\.medium: EphemeralDisk/,
+  );
   await assert.rejects(create({ buffer: { size: '16Mi' } }) ?? Promise.reject(new Error('no server')), /between 32Mi and 64Gi/);
   await assert.rejects(create({ metadata: { attrTTL: '2h' } }) ?? Promise.reject(new Error('no server')), /at most 1h/);
   await assert.rejects(create({ local: { freeSpacePercent: 95 } }) ?? Promise.reject(new Error('no server')), /freeSpacePercent/);
@@ -195,15 +250,19 @@ test('a volume becomes ready with the rights of config/rbac alone, is shown by k
   const kubectl = (...args: readonly string[]) => cluster.kubectl(['--namespace', namespace, ...args]);
   await cluster.kubectl(['create', 'namespace', 'training']);
   await cluster.kubectl(['label', 'namespace', 'training', 'team=ml']);
-  const spec = access({ from: 'Selector', selector: { matchLabels: { team: 'ml' } } });
+  const spec = {
+    ...access({ from: 'Selector', selector: { matchLabels: { team: 'ml' } } }),
+    ...encrypted({ passphraseGeneration: 2 }),
+    quota: { capacity: '10Gi', users: [{ uid: 1000, inodes: 10 }] },
+  };
   await cluster.kubectl(['apply', '-f', '-'], JSON.stringify(volume('datasets', spec)));
   await kubectl('wait', '--for=condition=Ready', 'jv/datasets', '--timeout=30s');
 
   const [header = '', row = ''] = (await kubectl('get', 'jv')).split('\n');
-  assert.deepEqual(header.split(/\s+/).filter(Boolean), ['NAME', 'READY', 'USED', 'SESSIONS', 'AGE']);
-  assert.deepEqual(row.split(/\s+/).slice(0, 4), ['datasets', 'True', '0', '0']);
+  assert.deepEqual(header.split(/\s+/).filter(Boolean), ['NAME', 'READY', 'USED', 'QUOTA', 'SESSIONS', 'AGE']);
+  assert.deepEqual(row.split(/\s+/).slice(0, 5), ['datasets', 'True', '0', '10Gi', '0']);
   const wide = (await kubectl('get', 'juice', '-o', 'wide')).split('\n')[1] ?? '';
-  assert.match(wide, /Succeeded +.*blocks\/datasets/);
+  assert.match(wide, /Succeeded +.*blocks\/datasets +aes256gcm-rsa +0/);
   const explained = await kubectl('explain', 'jv.spec.reclaimPolicy');
   assert.match(explained, /What becomes of the data/);
   assert.match(await kubectl('describe', 'jv', 'datasets'), /Normal +Formatted/);
@@ -222,6 +281,13 @@ test('a volume becomes ready with the rights of config/rbac alone, is shown by k
     [{ metadata: { redis: { database: 3 } } }, /database.*immutable/s],
     [{ metadata: { redis: null, sqlite: { path: '/x.db' } } }, /redis can neither be added nor removed/],
     [{ storage: { file: { path: '/elsewhere' } } }, /path.*immutable/s],
+    [{ encryption: null }, /encryption can neither be added nor removed/],
+    [{ encryption: { algorithm: 'ChaCha20Poly1305' } }, /algorithm.*immutable/s],
+    [{ encryption: { passphraseGeneration: 1 } }, /passphraseGeneration can only grow/],
+    [
+      { encryption: { passphraseGeneration: 1, passphraseSecretRef: { name: 'p' } } },
+      /passphraseSecretRef can neither be added nor removed/,
+    ],
   ] as const)
     await assert.rejects(change(patch), message);
 
@@ -261,6 +327,80 @@ test('a volume becomes ready with the rights of config/rbac alone, is shown by k
   await assert.rejects(kubectl('get', 'secret', 'juicepod-mount-datasets'), /NotFound/);
 });
 
+test('an object that nobody has looked at yet says so, or kstatus would take it for finished', async (t) => {
+  const cluster = server(t);
+  if (!cluster) return;
+  const policy = { apiVersion: 'juicepod.io/v1alpha1', kind: 'JuiceCachePolicy', metadata: { name: 'new', namespace }, spec: {} };
+  for (const object of [volume('new'), policy]) {
+    const made = await cluster.kubectl(['create', '--dry-run=server', '-o', 'json', '-f', '-'], JSON.stringify(object));
+    assert.deepEqual((JSON.parse(made) as { status: unknown }).status, { observedGeneration: -1 });
+  }
+});
+
+test('a Git tool sees no drift: applied again, nothing changes, and a comparison shows nothing', async (t) => {
+  const cluster = server(t);
+  if (!cluster) return;
+  const kubectl = (...args: readonly string[]) => cluster.kubectl(['--namespace', namespace, ...args]);
+  const manifest = JSON.stringify({
+    ...volume('tracked', {
+      metadata: { sqlite: { path: join(folder, 'tracked.db') } },
+      ...encrypted({}),
+      format: { blockSize: 1_048_576, trashRetention: '48h' },
+      quota: {
+        capacity: '2Gi',
+        groups: [
+          { gid: 9, capacity: '1Gi' },
+          { gid: 8, inodes: 100 },
+        ],
+      },
+      access: { allowedNamespaces: { from: 'All' } },
+    }),
+    metadata: { name: 'tracked', namespace, labels: { 'app.kubernetes.io/instance': 'volumes' } },
+  });
+  const apply = async (): Promise<string> => {
+    await cluster.kubectl(['apply', '--server-side', '--field-manager=argocd-controller', '-f', '-'], manifest);
+    return kubectl('get', 'jv', 'tracked', '-o', 'jsonpath={.metadata.resourceVersion} {.metadata.generation}');
+  };
+  await apply();
+  await kubectl('wait', '--for=condition=Ready', 'jv/tracked', '--timeout=30s');
+  await kubectl('wait', '--for=condition=QuotasApplied', 'jv/tracked', '--timeout=30s');
+  const settled = await kubectl('get', 'jv', 'tracked', '-o', 'jsonpath={.metadata.resourceVersion} {.metadata.generation}');
+  assert.match(settled, / 1$/);
+  for (let round = 0; round < 2; round++) {
+    assert.equal(await apply(), settled);
+    // Ends with 1, and so throws, where there is a difference.
+    await cluster.kubectl(['diff', '--server-side', '--field-manager=argocd-controller', '-f', '-'], manifest);
+  }
+  // The operator owns nothing of what Git declares.
+  const managers = JSON.parse(await kubectl('get', 'jv', 'tracked', '-o', 'json', '--show-managed-fields')) as {
+    metadata: { managedFields: { manager: string; subresource?: string; fieldsV1: object }[] };
+  };
+  for (const { manager, fieldsV1 } of managers.metadata.managedFields)
+    if (manager !== 'argocd-controller') assert.ok(!Object.hasOwn(fieldsV1, 'f:spec'), `${manager} owns fields of the spec`);
+  await kubectl('delete', 'jv', 'tracked', '--timeout=30s');
+});
+
+test('a policy that comes after the volume that names it is noticed', async (t) => {
+  const cluster = server(t);
+  if (!cluster) return;
+  const kubectl = (...args: readonly string[]) => cluster.kubectl(['--namespace', namespace, ...args]);
+  const spec = { metadata: { sqlite: { path: join(folder, 'early.db') } }, cachePolicyRef: { name: 'late' } };
+  await cluster.kubectl(['apply', '-f', '-'], JSON.stringify(volume('early', spec)));
+  await kubectl('wait', '--for=condition=CachePolicyResolved=False', 'jv/early', '--timeout=30s');
+  assert.equal(await kubectl('get', 'jv', 'early', '-o', 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'), 'True');
+  const policy = {
+    apiVersion: 'juicepod.io/v1alpha1',
+    kind: 'JuiceCachePolicy',
+    metadata: { name: 'late', namespace },
+    spec: {},
+  };
+  await cluster.kubectl(['apply', '-f', '-'], JSON.stringify(policy));
+  // Well before the next poll, which comes after 48 s at the earliest.
+  await kubectl('wait', '--for=condition=CachePolicyResolved', 'jv/early', '--timeout=20s');
+  await kubectl('wait', '--for=jsonpath={.status.usedBy}=1', 'jcp/late', '--timeout=20s');
+  await kubectl('delete', 'jv/early', 'jcp/late', '--timeout=30s');
+});
+
 test('everything of config/default and config/samples is accepted by the API server', async (t) => {
   const cluster = server(t);
   if (!cluster) return;
@@ -268,6 +408,8 @@ test('everything of config/default and config/samples is accepted by the API ser
   const manifests = await cluster.kubectl(['kustomize', join(root, 'config', 'default')]);
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '--dry-run=server', '-f', '-'], manifests);
   for (const kind of ['operator', 'webhook']) assert.match(manifests, new RegExp(`name: juicepod-${kind}$`, 'm'));
-  const samples = await cluster.kubectl(['kustomize', join(root, 'config', 'samples')]);
-  await cluster.kubectl(['apply', '--server-side', '--dry-run=server', '-f', '-'], samples);
+  for (const folder of ['samples', 'samples/features']) {
+    const samples = await cluster.kubectl(['kustomize', join(root, 'config', folder)]);
+    await cluster.kubectl(['apply', '--server-side', '--dry-run=server', '-f', '-'], samples);
+  }
 });

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import type { Redis } from 'ioredis';
-import { systemRandom } from '../../src/lib/random.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
 import { createHarness, type Harness } from './harness.ts';
@@ -12,14 +12,16 @@ import { place } from './place.ts';
 
 test('a defect is told in the conditions, and the controller is told too', async (t) => {
   const { spec } = place(t);
-  const uuid = (): string => {
-    throw new TypeError('no more UUIDs');
-  };
-  const harness = createHarness({ random: { ...systemRandom, uuid } });
+  const clock: Clock = Object.assign(Object.create(systemClock) as Clock, {
+    nowNs: () => {
+      throw new TypeError('no more time');
+    },
+  });
+  const harness = createHarness({ clock });
   await harness.createVolume(spec);
-  await assert.rejects(harness.reconcile(), /no more UUIDs/);
+  await assert.rejects(harness.reconcile(), /no more time/);
   assert.equal(harness.condition('Reconciling'), 'True InternalError');
-  assert.equal(harness.message('Reconciling'), 'no more UUIDs');
+  assert.equal(harness.message('Reconciling'), 'no more time');
 });
 
 test('objects that the store will not delete keep the volume, and the reason is told', async (t) => {

@@ -3,17 +3,27 @@
  * do at once. Stores show what the API server has, without delay, so that every test is deterministic.
  */
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
-import type { JuiceVolume } from '../../src/api/volume.ts';
+import type { JuiceCachePolicy } from '../../src/api/cachepolicy.ts';
+import type { JuiceVolume, VolumeStatus } from '../../src/api/volume.ts';
 import { createClient } from '../../src/kube/client.ts';
 import { keyOf, Namespaces, Secrets } from '../../src/kube/resources.ts';
 import { FakeApiServer } from '../../src/kube/testing/fake-apiserver.ts';
 import { FakeFrontend } from '../../src/kube/testing/fake-transport.ts';
-import type { EventInput, KubeClient, KubeObject, ReconcileResult, Resource, Store } from '../../src/kube/types.ts';
-import { systemClock } from '../../src/lib/clock.ts';
+import type {
+  EventInput,
+  IndexFunction,
+  KubeClient,
+  KubeObject,
+  ReconcileResult,
+  Resource,
+  Store,
+} from '../../src/kube/types.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { type Random, systemRandom } from '../../src/lib/random.ts';
 import { cachePolicyReconciler, JuiceCachePolicies } from '../../src/operator/cachepolicy/reconcile.ts';
 import { type Backends, realBackends } from '../../src/operator/volume/backends.ts';
+import { volumeIndexes } from '../../src/operator/volume/indexes.ts';
 import { JuiceVolumes, volumeReconciler } from '../../src/operator/volume/reconcile.ts';
 import type { SecretObject } from '../../src/operator/volume/secrets.ts';
 
@@ -21,7 +31,7 @@ import type { SecretObject } from '../../src/operator/volume/secrets.ts';
 function liveStore<T extends KubeObject>(
   server: FakeApiServer,
   resource: Resource,
-  index?: (object: T) => string | undefined,
+  indexes: Readonly<Record<string, IndexFunction<T>>> = {},
 ): Store<T> {
   const all = (): T[] => server.objects(resource) as T[];
   return {
@@ -31,7 +41,7 @@ function liveStore<T extends KubeObject>(
     get: (key) => all().find((object) => keyOf(object) === key),
     keys: () => all().map(keyOf)[Symbol.iterator](),
     values: () => all()[Symbol.iterator](),
-    byIndex: (_name, value) => all().filter((object) => index?.(object) === value),
+    byIndex: (name, value) => all().filter((object) => indexes[name]?.(object).includes(value)),
   };
 }
 
@@ -41,7 +51,7 @@ export interface Harness {
   readonly client: KubeClient;
   readonly events: EventInput[];
   /** Creates a JuiceVolume; defaults are filled in as the API server would. */
-  createVolume(spec: Record<string, unknown>, metadata?: Record<string, unknown>): Promise<void>;
+  createVolume(spec: Record<string, unknown>, metadata?: Record<string, unknown>, status?: VolumeStatus): Promise<void>;
   createPolicy(name: string, spec: Record<string, unknown>): Promise<void>;
   createSecret(name: string, data: Readonly<Record<string, string>>, namespace?: string): Promise<void>;
   createNamespace(name: string, labels?: Readonly<Record<string, string>>): Promise<void>;
@@ -63,23 +73,38 @@ export interface Harness {
 const NAME = 'datasets';
 const NAMESPACE = 'data';
 
-export function createHarness(options: { readonly backends?: Partial<Backends>; readonly random?: Random } = {}): Harness {
-  const server = new FakeApiServer({ resources: [JuiceVolumes, JuiceCachePolicies] });
+export interface HarnessOptions {
+  readonly backends?: Partial<Backends>;
+  readonly random?: Random;
+  readonly clock?: Clock;
+  readonly prove?: (what: string) => void;
+  readonly rotationPauseMs?: number;
+  /** The API server of another harness: another operator on the same cluster. */
+  readonly cluster?: FakeApiServer;
+}
+
+export function createHarness(options: HarnessOptions = {}): Harness {
+  const server = options.cluster ?? new FakeApiServer({ resources: [JuiceVolumes, JuiceCachePolicies] });
   const frontend = new FakeFrontend(server);
   const client = createClient(frontend.transport());
   const events: EventInput[] = [];
   const recorder = { record: (event: EventInput) => void events.push(event), close: () => Promise.resolve() };
   const volumes = client.resource<JuiceVolume>(JuiceVolumes);
   const backends = { ...realBackends({ clock: systemClock, logger: nullLogger, patience: 400 }), ...options.backends };
-  const volumeStore = liveStore<JuiceVolume>(server, JuiceVolumes);
+  const volumeStore = liveStore<JuiceVolume>(server, JuiceVolumes, volumeIndexes);
   const reconcileVolume = volumeReconciler({
     client,
     volumes: volumeStore,
     namespaces: liveStore(server, Namespaces),
-    mountSecrets: liveStore<SecretObject>(server, Secrets, ({ metadata }) => metadata.labels?.['juicepod.io/volume-uid']),
+    policies: liveStore<JuiceCachePolicy>(server, JuiceCachePolicies),
+    mountSecrets: liveStore<SecretObject>(server, Secrets, {
+      volumeUid: ({ metadata }) => [metadata.labels?.['juicepod.io/volume-uid'] ?? ''],
+    }),
     events: recorder,
     backends,
-    clock: systemClock,
+    prove: options.prove ?? (() => {}),
+    rotationPauseMs: options.rotationPauseMs ?? 0,
+    clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   });
   const reconcilePolicy = cachePolicyReconciler({
@@ -99,14 +124,17 @@ export function createHarness(options: { readonly backends?: Partial<Backends>; 
     frontend,
     client,
     events,
-    async createVolume(spec, metadata = {}) {
+    async createVolume(spec, metadata = {}, status) {
       const object = {
         apiVersion: 'juicepod.io/v1alpha1',
         kind: 'JuiceVolume',
         metadata: { name: NAME, namespace: NAMESPACE, ...metadata },
         spec,
       };
-      await volumes.create(parseJuiceVolume(object) as unknown as Parameters<typeof volumes.create>[0]);
+      const { metadata: made } = await volumes.create(
+        parseJuiceVolume(object) as unknown as Parameters<typeof volumes.create>[0],
+      );
+      if (status) await volumes.applyStatus({ metadata: made, status });
     },
     async createPolicy(name, spec) {
       const object = {

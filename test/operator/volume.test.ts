@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis';
 import { withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
 import { freePort, startRedis } from '../servers.ts';
+import { JuiceVolumes } from '../../src/operator/volume/reconcile.ts';
 import { createHarness } from './harness.ts';
 import { mountConfig, place, redis, settingOf } from './place.ts';
 
@@ -40,6 +41,7 @@ describe('a new volume', () => {
         'MetadataDurable=True',
         'StorageReachable=True',
         'Formatted=True',
+        'CredentialsCurrent=True',
       ],
     );
     assert.deepEqual([volume?.status?.usage?.bytes, volume?.status?.usage?.inodes, volume?.status?.sessions?.active], [0, 0, 0]);
@@ -47,7 +49,7 @@ describe('a new volume', () => {
     assert.equal(secret?.metadata.name, 'juicepod-mount-datasets');
     assert.equal(secret?.metadata.ownerReferences?.[0]?.uid, volume?.metadata.uid);
     const url = `redis://127.0.0.1:${redis.port}/${database.options.db}`;
-    assert.deepEqual(mountConfig(harness), { name: 'datasets', uuid: format.uuid, metaUrl: url });
+    assert.deepEqual(mountConfig(harness), { name: 'datasets', uuid: format.uuid, metaUrl: url, generation: '1' });
     assert.deepEqual(
       harness.events.map(({ type, reason }) => `${type} ${reason}`),
       ['Normal Formatted', 'Normal Configured', 'Normal Succeeded'],
@@ -149,6 +151,39 @@ describe('a new volume', () => {
     await harness.reconcile();
     assert.deepEqual(harness.writes(), []);
   });
+});
+
+test('what another controller writes into the status is neither taken over nor taken away', async (t) => {
+  const { spec } = place(t);
+  const harness = createHarness();
+  await harness.createVolume(spec);
+  await harness.reconcile();
+  const volumes = harness.client.resource(JuiceVolumes);
+  const condition = {
+    type: 'SomethingElse',
+    status: 'True',
+    reason: 'Theirs',
+    message: 'x',
+    lastTransitionTime: '2026-01-01T00:00:00Z',
+  };
+  const metadata = { name: 'datasets', namespace: 'data' };
+  const apply = (status: object) => volumes.applyStatus({ metadata, status }, { fieldManager: 'another' });
+  await apply({ theirs: { pods: 3 }, conditions: [condition] });
+  harness.writes();
+  await harness.reconcile();
+  assert.deepEqual(harness.writes(), []);
+  // Neither does a failure or a suspension, which keep what was there, make it ours.
+  await harness.changeVolume((old) => ({ ...old, suspend: true, quota: { inodes: 5 } }));
+  await harness.reconcile();
+  await harness.changeVolume((old) => ({ ...old, suspend: false }));
+  await harness.reconcile();
+  assert.equal(harness.condition('QuotasApplied'), 'True Succeeded');
+  const status = () => harness.volume()?.status as { theirs?: unknown } | undefined;
+  assert.deepEqual(status()?.theirs, { pods: 3 });
+  assert.equal(harness.condition('SomethingElse'), 'True Theirs');
+  await apply({});
+  assert.equal(status()?.theirs, undefined);
+  assert.equal(harness.condition('SomethingElse'), undefined);
 });
 
 describe('a volume that is there already', () => {

@@ -4,6 +4,7 @@ import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { API_VERSION } from '../../api/group.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { applyPatch } from 'rfc6902';
+import type { LimitRange } from '../limits.ts';
 import { patchPod, type Operation } from '../patch.ts';
 import { planPod, type Decision } from '../plan.ts';
 import { type Cluster, defaultSettings, type Settings } from '../settings.ts';
@@ -42,6 +43,7 @@ export function cluster(
   volumes: readonly JuiceVolume[] = [],
   policies: readonly JuiceCachePolicy[] = [],
   namespaces: Readonly<Record<string, Readonly<Record<string, string>>>> = { default: {} },
+  ranges: readonly LimitRange[] = [],
 ): Cluster {
   const find = <T extends { readonly metadata: { readonly name: string; readonly namespace?: string | undefined } }>(
     all: readonly T[],
@@ -52,6 +54,7 @@ export function cluster(
     volume: (namespace, name) => find(volumes, namespace, name),
     policy: (namespace, name) => find(policies, namespace, name),
     namespaceLabels: (name) => namespaces[name],
+    limitRanges: () => ranges,
     volumeNames: (namespace) =>
       volumes.filter(({ metadata }) => metadata.namespace === namespace).map(({ metadata }) => metadata.name),
   };

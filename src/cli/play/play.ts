@@ -157,7 +157,7 @@ export async function playCommand(folder: string, raw: Readonly<Record<string, u
     secrets.set(mountSecretName(namespace, volume.metadata.name, pod.metadata.namespace ?? NAMESPACE), { 'volume.json': config });
     say(`   ${volume.metadata.name}: ${made ? 'made' : 'found, with what earlier runs left'} in ${where}`);
   }
-  say(`\n2. What the webhook adds to the pod "${pod.metadata.name}" (juicepod inject --diff shows it whole)`);
+  say(`\n2. What the webhook adds to the pod "${pod.metadata.name}" (juicepod inject -o diff shows it whole)`);
   for (const line of summary(pod)) say(`   ${line}`);
   say(`   ${result.diff.split('\n').filter((line) => ADDED.test(line)).length} lines in all; the application is left as it is`);
 
@@ -186,7 +186,7 @@ export async function playCommand(folder: string, raw: Readonly<Record<string, u
   say(`\nThe pod has ended, and nothing is left mounted. The volume stays: run it again and it finds these files.
 
 Next:
-  juicepod inject -f ${folder}/volume.yaml -f ${folder}/pod.yaml --diff     the whole of what was added
+  juicepod inject -f ${folder}/volume.yaml -f ${folder}/pod.yaml -o diff    the whole of what was added
   juicepod mount --help                                  mount such a volume on this machine
   kubectl apply --server-side -k config/default          install on a cluster (README.md)`);
 }

@@ -69,6 +69,8 @@ export interface PlayOptions {
 
 /** A sidecar that does not end in time is killed after so many seconds beyond the pod's grace period. */
 const EXTRA_SECONDS = 5;
+/** One call of a startup probe. */
+const ATTEMPT_MS = 1000;
 const PROBE_MS = 20;
 
 interface Running {
@@ -173,10 +175,12 @@ async function started(running: Running, { signal }: PlayOptions): Promise<void>
   const { container, child, ended } = running;
   const probe = container.startupProbe?.exec?.command;
   if (!probe) return;
-  const deadline = performance.now() + (container.startupProbe?.failureThreshold ?? 30) * 1000;
+  const { failureThreshold = 30, timeoutSeconds = 1 } = container.startupProbe ?? {};
+  const deadline = performance.now() + failureThreshold * timeoutSeconds * 1000;
   let gone = false;
   void ended.then(() => (gone = true));
-  while (!(await execIn(child, probe, (container.startupProbe?.timeoutSeconds ?? 5) * 1000))) {
+  // The probe waits by itself; but begun before the container's mounts were made it would wait in the wrong place.
+  while (!(await execIn(child, probe, ATTEMPT_MS))) {
     signal.throwIfAborted();
     if (gone) throw new UserError('SidecarEnded', `${container.name} ended before it was ready; its last lines are above`);
     if (performance.now() > deadline)

@@ -19,7 +19,18 @@ export interface ConnectionOptions {
   readonly logger: Logger;
   /** How long a call waits for a server that is away, ms. */
   readonly patience: number;
+  /**
+   * Called when the server refuses user or password of a connection. Who gives it can bring other ones (`adopt`): calls wait for
+   * that, at most REFUSED_PATIENCE_MS.
+   */
+  readonly onRefused?: () => void;
 }
+
+/**
+ * How long calls wait for other credentials: a kubelet brings a changed Secret into a pod within its sync period and what its
+ * cache adds, in all about 90 s.
+ */
+const REFUSED_PATIENCE_MS = 120_000;
 
 export type Argument = string | Buffer | number;
 
@@ -30,6 +41,9 @@ const passing =
 const lost = /Connection is closed|Stream isn't writeable|Reached the max retries|Command aborted due to connection close/;
 /** Replies to the first commands of a connection that no waiting will change. */
 const refused = /^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|DB index|Client sent AUTH)|ERR invalid DB)/i;
+
+/** User or password are not, or no longer, accepted. */
+const unauthenticated = /^(WRONGPASS|NOAUTH)/;
 
 const NO_ANSWER = 'no answer';
 
@@ -64,6 +78,7 @@ export class RedisConnection {
   readonly #logger: Logger;
   readonly #patience: number;
   readonly #backoff: number;
+  readonly #onRefused: (() => void) | undefined;
   #lastError = NO_ANSWER;
   #wake: () => void = () => {};
   #ready: Promise<void>;
@@ -74,6 +89,7 @@ export class RedisConnection {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#patience = options.patience;
+    this.#onRefused = options.onRefused;
     this.#backoff = url.minRetryBackoff;
     this.#ready = new Promise((resolve) => (this.#wake = resolve));
     this.#redis = new Redis({
@@ -110,6 +126,35 @@ export class RedisConnection {
     const { message } = error;
     if (message !== this.#lastError) this.#logger.warn('Redis', { server: this.description, problem: message });
     this.#lastError = message;
+    if (unauthenticated.test(message)) this.#onRefused?.();
+  }
+
+  /** True for an error that other credentials, which somebody may bring, would end. */
+  #mayBeRenewed(error: unknown): boolean {
+    if (!this.#onRefused || !unauthenticated.test(messageOf(error))) return false;
+    this.#noteError(error as Error);
+    return true;
+  }
+
+  /**
+   * Goes on with the user, password and TLS files of `url`, which is of the same server and database and was proved on another
+   * connection. The connection in use goes on where the server lets it; calls under way are not disturbed.
+   */
+  async adopt(url: RedisUrl): Promise<void> {
+    const { options } = this.#redis;
+    // What a reconnection reads.
+    Object.assign(options, { username: url.username, password: url.password });
+    if (url.tls) Object.assign(options, { tls: tlsOptions(url.tls, url.host) });
+    if (this.#closed || this.#redis.status !== 'ready') return;
+    try {
+      if (url.password === undefined) throw new Error('only a new connection is without a password');
+      await this.#redis.call('AUTH', ...(url.username === undefined ? [] : [url.username]), url.password);
+      this.#lastError = NO_ANSWER;
+    } catch (error) {
+      // What was under way is repeated on the next connection.
+      this.#logger.info('Redis: going on with a new connection', { server: this.description, reason: messageOf(error) });
+      this.#redis.disconnect(true);
+    }
   }
 
   /** Waits for the first answer. Throws UserError where there is none within `patience`, or where we are refused. */
@@ -184,18 +229,20 @@ export class RedisConnection {
     try {
       return await attempt();
     } catch (error) {
-      if (this.#closed || !isLost(error)) throw this.#translate(error);
+      if (this.#closed || !(isLost(error) || this.#mayBeRenewed(error))) throw this.#translate(error);
       return await this.#insist(attempt, error, signal);
     }
   }
 
   async #insist<T>(attempt: () => Promise<T>, first: unknown, signal: AbortSignal | undefined): Promise<T> {
-    const deadline = this.#clock.monotonic() + this.#patience;
+    const begun = this.#clock.monotonic();
     let error = first;
     let pause = this.#backoff;
     for (;;) {
       signal?.throwIfAborted();
-      const left = deadline - this.#clock.monotonic();
+      const waitsForCredentials = this.#onRefused !== undefined && unauthenticated.test(this.#lastError);
+      const patience = waitsForCredentials ? Math.max(this.#patience, REFUSED_PATIENCE_MS) : this.#patience;
+      const left = begun + patience - this.#clock.monotonic();
       if (left <= 0 || this.#closed) throw this.#away(error);
       if (this.#redis.status === 'ready') await this.#clock.sleep(Math.min(pause, left), signal);
       else await Promise.race([this.#ready, this.#clock.sleep(Math.min(1000, left), signal)]);
@@ -204,7 +251,7 @@ export class RedisConnection {
       try {
         return await attempt();
       } catch (next) {
-        if (!isLost(next)) throw this.#translate(next);
+        if (!(isLost(next) || this.#mayBeRenewed(next))) throw this.#translate(next);
         error = next;
       }
     }

@@ -12,12 +12,16 @@ import type { Random } from '../../lib/random.ts';
 import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
+import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
+import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
-import { type Attr, NodeType } from '../types.ts';
+import type { Attr } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseSliceField } from './keys.ts';
-import { type Command, commandsOf, pairs, valueOf } from './reads.ts';
+import { parseMetaUrl } from '../url.ts';
+import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
+import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
@@ -85,7 +89,7 @@ export class RedisEngine implements MetaEngine {
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
     signal?.throwIfAborted();
     const [only] = reads;
-    if (reads.length === 1 && only && only.kind !== 'dirStat') {
+    if (reads.length === 1 && only && only.kind !== 'dirStat' && only.kind !== 'quota') {
       const [command] = commandsOf(only, this.#keys) as readonly [Command];
       const [name, ...args] = command;
       return [valueOf(only, [await this.#connection.call(name, ...args)])] as unknown as Values<R>;
@@ -235,10 +239,27 @@ export class RedisEngine implements MetaEngine {
     return found.slice(0, limit);
   }
 
-  async hasQuotas(): Promise<boolean> {
-    const keys = [...this.#keys.dirQuotas.slice(0, 1), ...this.#keys.ownerQuotas];
-    const counts = await this.#connection.pipeline(keys.map((key) => ['HLEN', key] as const));
-    return counts.some((count) => Number(count) > 0);
+  async *scanQuotas(of: QuotaKey['kind']): AsyncIterable<readonly QuotaRecord[]> {
+    const { limits, space, inodes } = this.#keys.quotas[of];
+    // As JuiceFS does: what has a number of inodes has a quota.
+    for await (const found of scanHash(this.#connection, inodes, 1000)) {
+      const fields = found.map(([field]) => field);
+      const [spaces, all] = (await this.#connection.pipeline([
+        ['HMGET', space, ...fields],
+        ['HMGET', limits, ...fields],
+      ])) as [unknown[], unknown[]];
+      yield found.map(([field, count], at) => {
+        const id = parseIno(field.toString());
+        return quotaOf({ kind: of, id }, [all[at], spaces[at], count]);
+      });
+    }
+  }
+
+  async *scanSustained(): AsyncIterable<readonly Ino[]> {
+    for await (const key of scanKeys(this.#connection, this.#keys.anySustained)) {
+      const sid = /session(\d+)$/.exec(key)?.[1];
+      if (sid !== undefined) yield await this.sustained(Number(sid));
+    }
   }
 
   async readSetting(): Promise<string | undefined> {
@@ -250,9 +271,9 @@ export class RedisEngine implements MetaEngine {
     const { setting } = this.#keys;
     const commands: (readonly [key: string, command: string, ...args: Argument[]])[] = [];
     if (create) {
-      const sec = Number(create.nowNs / 1_000_000_000n);
-      if (create.trash) commands.push([this.#keys.node(TRASH_INO), 'SETNX', encodeAttr(newDirectory(0o555, sec))]);
-      commands.push([setting, 'SET', text], [this.#keys.node(ROOT_INO), 'SET', encodeAttr(newDirectory(0o777, sec))]);
+      const time = { sec: Number(create.nowNs / 1_000_000_000n), nsec: 0 };
+      if (create.trash) commands.push([this.#keys.node(TRASH_INO), 'SETNX', encodeAttr(bareDirectory(0o555, time))]);
+      commands.push([setting, 'SET', text], [this.#keys.node(ROOT_INO), 'SET', encodeAttr(bareDirectory(0o777, time))]);
     } else commands.push([setting, 'SET', text]);
     const checks: readonly (readonly [key: string, ...args: Argument[]])[] = create ? [[setting, 'n', '']] : [];
     return this.#commitRaw(checks, commands);
@@ -298,12 +319,12 @@ export class RedisEngine implements MetaEngine {
     return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
   }
 
-  async putSession(sid: number, expire: number, info: string): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
     await this.#commitRaw(
       [],
       [
         [this.#keys.sessions, 'ZADD', expire, sid],
-        [this.#keys.sessionInfos, 'HSETNX', sid, info],
+        [this.#keys.sessionInfos, replace ? 'HSET' : 'HSETNX', sid, info],
       ],
     );
   }
@@ -342,6 +363,15 @@ export class RedisEngine implements MetaEngine {
     );
   }
 
+  async renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    const parsed = parseMetaUrl(url, options.environment);
+    const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
+    return async () => {
+      if (parsed.kind === 'redis') this.#listing?.adopt(parsed);
+      await take();
+    };
+  }
+
   async reset(): Promise<void> {
     if (this.#keys.prefix !== '') throw new FsError('ENOTSUP', 'a volume in a shared key space cannot be removed in one go');
     await this.#connection.call('FLUSHDB');
@@ -352,27 +382,4 @@ export class RedisEngine implements MetaEngine {
     this.#connection.close();
     return Promise.resolve();
   }
-}
-
-function newDirectory(mode: number, sec: number): Attr {
-  return {
-    flags: 0,
-    type: NodeType.Directory,
-    mode,
-    uid: 0,
-    gid: 0,
-    atime: sec,
-    atimensec: 0,
-    mtime: sec,
-    mtimensec: 0,
-    ctime: sec,
-    ctimensec: 0,
-    nlink: 2,
-    length: 4096,
-    rdev: 0,
-    parent: ROOT_INO,
-    accessAcl: 0,
-    defaultAcl: 0,
-    tier: 0,
-  };
 }

@@ -3,6 +3,7 @@
  * Source: the JuiceFS format, Redis key space.
  */
 import { formatIno, type Ino } from '../../lib/int64.ts';
+import type { QuotaKey } from '../quota.ts';
 
 /** The counters whose key is not their name. */
 const counterKeys: Readonly<Record<string, string>> = {
@@ -10,6 +11,13 @@ const counterKeys: Readonly<Record<string, string>> = {
   nextChunk: 'nextchunk',
   nextSession: 'nextsession',
 };
+
+/** Three hashes, each by inode, uid or gid. */
+export interface QuotaKeys {
+  readonly limits: string;
+  readonly space: string;
+  readonly inodes: string;
+}
 
 export class Keys {
   readonly prefix: string;
@@ -22,10 +30,7 @@ export class Keys {
   readonly dirLength: string;
   readonly dirSpace: string;
   readonly dirInodes: string;
-  /** Limits, used space, used inodes of directories with a quota. */
-  readonly dirQuotas: readonly string[];
-  /** Limits of users and of groups. */
-  readonly ownerQuotas: readonly string[];
+  readonly quotas: Readonly<Record<QuotaKey['kind'], QuotaKeys>>;
 
   constructor(prefix = '') {
     this.prefix = prefix;
@@ -38,8 +43,12 @@ export class Keys {
     this.dirLength = `${prefix}dirDataLength`;
     this.dirSpace = `${prefix}dirUsedSpace`;
     this.dirInodes = `${prefix}dirUsedInodes`;
-    this.dirQuotas = ['dirQuota', 'dirQuotaUsedSpace', 'dirQuotaUsedInodes'].map((name) => prefix + name);
-    this.ownerQuotas = ['userQuota', 'groupQuota'].map((name) => prefix + name);
+    const quotaKeys = (name: string): QuotaKeys => ({
+      limits: `${prefix}${name}`,
+      space: `${prefix}${name}UsedSpace`,
+      inodes: `${prefix}${name}UsedInodes`,
+    });
+    this.quotas = { directory: quotaKeys('dirQuota'), user: quotaKeys('userQuota'), group: quotaKeys('groupQuota') };
   }
 
   node(ino: Ino): string {
@@ -66,6 +75,10 @@ export class Keys {
   sustained(sid: number): string {
     return `${this.prefix}session${sid}`;
   }
+  /** Matches the sets of files that sessions keep. */
+  get anySustained(): string {
+    return `${this.prefix}session[0-9]*`;
+  }
   locked(sid: number): string {
     return `${this.prefix}locked${sid}`;
   }
@@ -76,6 +89,11 @@ export class Keys {
   marks(client: string): string {
     return `${this.prefix}zcommit:${client}`;
   }
+}
+
+/** The field of a quota in its hashes. */
+export function quotaField(quota: QuotaKey): string {
+  return quota.kind === 'directory' ? formatIno(quota.id) : String(quota.id);
 }
 
 /** The field of a slice in `sliceRef`. */

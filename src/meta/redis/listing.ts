@@ -153,7 +153,7 @@ function command(...parts: readonly string[]): string {
 type Waiting = (page: Page | undefined) => void;
 
 export class ListingConnection {
-  readonly #url: RedisUrl;
+  #url: RedisUrl;
   readonly #clock: Clock;
   #socket: Socket | undefined;
   #replies = new Replies();
@@ -178,6 +178,13 @@ export class ListingConnection {
       this.#waiting.push(resolve);
       socket.write(command('HSCAN', key, cursor, 'COUNT', String(count)));
     });
+  }
+
+  /** Goes on with other credentials for the same server: on the next connection, what is out goes the other way. */
+  adopt(url: RedisUrl): void {
+    this.#url = url;
+    this.#notBefore = -Infinity;
+    this.#drop(this.#socket, false);
   }
 
   close(): void {

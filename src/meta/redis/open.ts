@@ -19,6 +19,8 @@ export interface RedisEngineOptions {
   readonly patience?: number;
   /** Nothing is to be changed, not even a server's policy of dropping keys; that is left to those who write. @default false */
   readonly readOnly?: boolean;
+  /** The server refuses user or password of an engine that was open; see `renew`. */
+  readonly onRefused?: () => void;
 }
 
 /** Connects and checks the server. Throws UserError where it does not answer within `patience`, or refuses us. */
@@ -29,6 +31,7 @@ export async function openRedis(url: RedisUrl, options: RedisEngineOptions = {})
     clock,
     logger,
     patience: options.patience ?? 30_000,
+    ...(options.onRefused ? { onRefused: options.onRefused } : {}),
   });
   await connection.open();
   const engine = new RedisEngine(

@@ -2,9 +2,10 @@
 import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno } from '../../lib/int64.ts';
 import type { Read, ValueOf } from '../engine.ts';
-import { decodeAttr, decodeEntry, SLICE_RECORD } from '../records.ts';
+import { NO_LIMITS, type QuotaKey, type QuotaRecord } from '../quota.ts';
+import { decodeAttr, decodeEntry, decodeQuotaLimits, SLICE_RECORD } from '../records.ts';
 import type { Argument } from './connection.ts';
-import type { Keys } from './keys.ts';
+import { type Keys, quotaField } from './keys.ts';
 
 export type Command = readonly [string, ...Argument[]];
 
@@ -29,6 +30,10 @@ export function commandsOf(read: Read, keys: Keys): readonly Command[] {
       return [['HLEN', keys.directory(read.ino)]];
     case 'counter':
       return [['GET', keys.counter(read.name)]];
+    case 'quota': {
+      const { limits, space, inodes } = keys.quotas[read.quota.kind];
+      return [limits, space, inodes].map((key) => ['HGET', key, quotaField(read.quota)]);
+    }
     default: {
       const field = formatIno(read.ino);
       return [keys.dirLength, keys.dirSpace, keys.dirInodes].map((key) => ['HGET', key, field]);
@@ -59,6 +64,15 @@ function parentsOf(list: readonly Buffer[]): ReadonlyMap<Ino, number> {
   return new Map(counted.filter(([, count]) => count > 0));
 }
 
+/** A quota from limits, used space and used inodes as Redis has them; what is missing is no limit, or 0. */
+export function quotaOf(quota: QuotaKey, [limits, space, inodes]: readonly unknown[]): QuotaRecord {
+  return {
+    quota,
+    limits: limits ? decodeQuotaLimits(limits as Buffer) : NO_LIMITS,
+    used: { space: numberOf(space ?? null), inodes: numberOf(inodes ?? null) },
+  };
+}
+
 /** The value that the replies to `commandsOf` stand for. */
 export function valueOf(read: Read, replies: readonly unknown[]): ValueOf[keyof ValueOf] {
   const [reply] = replies;
@@ -80,6 +94,8 @@ export function valueOf(read: Read, replies: readonly unknown[]): ValueOf[keyof 
       return Number(reply);
     case 'counter':
       return numberOf(reply);
+    case 'quota':
+      return reply ? quotaOf(read.quota, replies) : undefined;
     default: {
       if (replies.includes(null)) return undefined;
       const [length, space, inodes] = replies.map(numberOf) as [number, number, number];

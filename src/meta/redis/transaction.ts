@@ -12,14 +12,16 @@ import {
   decodeEntry,
   encodeAttr,
   encodeEntry,
+  encodeQuotaLimits,
   encodeTimes,
   NODE_OWNER_END,
   NODE_PARENT_OFFSET,
   SLICE_RECORD,
 } from '../records.ts';
+import { NO_LIMITS } from '../quota.ts';
 import type { Attr } from '../types.ts';
 import type { Argument } from './connection.ts';
-import { type Keys, sliceField } from './keys.ts';
+import { type Keys, quotaField, sliceField } from './keys.ts';
 
 export interface Encoded {
   /** One per check, then one per command. */
@@ -60,6 +62,14 @@ function encodeCheck(check: Check, keys: Keys, raw: Buffer | undefined, outKeys:
     case 'delayed':
       outKeys.push(keys.delayed);
       out.push('p', `${check.id}_${check.time}`, 1);
+      break;
+    case 'quotaLimits':
+      outKeys.push(keys.quotas[check.quota.kind].limits);
+      out.push('h', quotaField(check.quota), check.expect ? encodeQuotaLimits(check.expect) : NONE);
+      break;
+    case 'setting':
+      outKeys.push(keys.setting);
+      out.push('n', check.expect);
       break;
     case 'counterAtMost':
       outKeys.push(keys.counter(check.name));
@@ -141,9 +151,34 @@ function encodeWrite(write: Write, keys: Keys, command: (key: string, name: stri
       for (const key of [keys.dirLength, keys.dirInodes, keys.dirSpace]) command(key, 'HDEL', field);
       return;
     }
-    case 'removeDirQuota':
-      for (const key of keys.dirQuotas) command(key, 'HDEL', formatIno(write.ino));
+    case 'removeDirStats':
+      for (const key of [keys.dirLength, keys.dirInodes, keys.dirSpace]) command(key, 'DEL');
       return;
+    case 'putQuota': {
+      const { limits, space, inodes } = keys.quotas[write.quota.kind];
+      const field = quotaField(write.quota);
+      command(limits, 'HSET', field, encodeQuotaLimits(write.limits));
+      const put = write.usage ? 'HSET' : 'HSETNX';
+      command(space, put, field, write.usage?.space ?? 0);
+      return command(inodes, put, field, write.usage?.inodes ?? 0);
+    }
+    case 'addQuotaUsage': {
+      const { limits, space, inodes } = keys.quotas[write.quota.kind];
+      const field = quotaField(write.quota);
+      const existing = write.quota.kind === 'directory';
+      if (!existing) command(limits, 'HSETNX', field, encodeQuotaLimits(NO_LIMITS));
+      const add = existing ? 'HINCRBYX' : 'HINCRBY';
+      command(space, add, field, write.delta.space);
+      return command(inodes, add, field, write.delta.inodes);
+    }
+    case 'removeQuota':
+      for (const key of Object.values(keys.quotas[write.quota.kind]) as string[]) command(key, 'HDEL', quotaField(write.quota));
+      return;
+    case 'removeQuotas':
+      for (const key of Object.values(keys.quotas[write.of]) as string[]) command(key, 'DEL');
+      return;
+    case 'putSetting':
+      return command(keys.setting, 'SET', write.text);
     case 'addDelfile':
       return command(keys.delfiles, 'ZADD', write.time, `${formatIno(write.ino)}:${write.length}`);
     case 'removeDelfile':

@@ -3,11 +3,12 @@
  * comparison and the writing; a transaction whose check fails has written nothing.
  */
 import type { Check, CommitResult, EntryValue, NodeScope, Transaction, Write } from '../engine.ts';
+import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import { SLICE_RECORD } from '../records.ts';
 import type { Attr } from '../types.ts';
 import type { Ino } from '../../lib/int64.ts';
 import type { Connection } from './connection.ts';
-import { attrAt, bindIno, bindNode, bindTime, bytesAt, entryAt, numberAt } from './rows.ts';
+import { attrAt, bindIno, bindNode, bindTime, bytesAt, entryAt, numberAt, quotaAt } from './rows.ts';
 import type { Statements } from './statements.ts';
 
 export interface Tables {
@@ -31,6 +32,17 @@ export function readEntry({ connection, sql }: Tables, parent: Ino, name: Buffer
 export function readChunk({ connection, sql }: Tables, ino: Ino, index: number): Buffer {
   const row = connection.get(sql.getChunk, bindIno(ino), index);
   return row ? bytesAt(row, 0) : Buffer.alloc(0);
+}
+
+/** What is bound for a quota: its inode, or its type and number. */
+function bindQuota(quota: QuotaKey): (number | bigint)[] {
+  return quota.kind === 'directory' ? [bindIno(quota.id)] : [quotaTypes[quota.kind], quota.id];
+}
+
+/** The quota, or undefined. */
+export function readQuota({ connection, sql }: Tables, quota: QuotaKey): QuotaRecord | undefined {
+  const row = connection.get(quota.kind === 'directory' ? sql.getDirQuota : sql.getOwnerQuota, ...bindQuota(quota));
+  return row && quotaAt(row, 0, quota);
 }
 
 /** The counter, 0 where there is none. */
@@ -87,6 +99,12 @@ function compare(tables: Tables, check: Check): Checked {
     }
     case 'delayed':
       return only(connection.get(sql.getDelayed, check.id, check.time) !== undefined);
+    case 'quotaLimits': {
+      const found = readQuota(tables, check.quota)?.limits;
+      return only(found?.space === check.expect?.space && found?.inodes === check.expect?.inodes);
+    }
+    case 'setting':
+      return only(connection.get(sql.getSetting)?.[0] === check.expect);
     case 'counterAtMost':
       return only(readCounter(tables, check.name) <= check.value);
   }
@@ -176,8 +194,30 @@ function apply({ connection, sql }: Tables, write: Write): number {
     case 'removeDirStat':
       run(sql.removeDirStat, bindIno(write.ino));
       return 0;
-    case 'removeDirQuota':
-      run(sql.removeDirQuota, bindIno(write.ino));
+    case 'removeDirStats':
+      run(sql.removeDirStats);
+      return 0;
+    case 'putQuota': {
+      const directory = write.quota.kind === 'directory';
+      const { limits, usage } = write;
+      const values = [...bindQuota(write.quota), limits.space, limits.inodes];
+      if (usage) run(directory ? sql.putDirQuota : sql.putOwnerQuota, ...values, usage.space, usage.inodes);
+      else run(directory ? sql.putDirLimits : sql.putOwnerLimits, ...values);
+      return 0;
+    }
+    case 'addQuotaUsage': {
+      const statement = write.quota.kind === 'directory' ? sql.addDirQuotaUsage : sql.addOwnerQuotaUsage;
+      run(statement, ...bindQuota(write.quota), write.delta.space, write.delta.inodes);
+      return 0;
+    }
+    case 'removeQuota':
+      run(write.quota.kind === 'directory' ? sql.removeDirQuota : sql.removeOwnerQuota, ...bindQuota(write.quota));
+      return 0;
+    case 'removeQuotas':
+      run(sql.removeOwnerQuotas, quotaTypes[write.of]);
+      return 0;
+    case 'putSetting':
+      run(sql.updateSetting, write.text);
       return 0;
     case 'addDelfile':
       run(sql.addDelfile, bindIno(write.ino), write.length, write.time);

@@ -9,13 +9,15 @@ import { existsSync } from 'node:fs';
 import { type Clock, systemClock } from '../../lib/clock.ts';
 import { FsError, UserError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
+import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, ValueOf, Values } from '../engine.ts';
-import { type Attr, NodeType } from '../types.ts';
+import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
+import type { Attr } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
-import { readChunk, readCounter, readEntry, readNode, type Tables } from './commit.ts';
+import { readChunk, readCounter, readEntry, readNode, readQuota, type Tables } from './commit.ts';
 import { Connection } from './connection.ts';
 import { GroupCommit } from './group-commit.ts';
-import { attrAt, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, type Row } from './rows.ts';
+import { attrAt, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from './rows.ts';
 import { addColumnStatements, createStatements, tableNames } from './schema.ts';
 import { statementsOf } from './statements.ts';
 
@@ -43,31 +45,6 @@ const initialCounters: Readonly<Record<string, number>> = {
   totalInodes: 0,
   nextCleanupSlices: 0,
 };
-
-function newDirectory(mode: number, nowNs: bigint): Attr {
-  const sec = Number(nowNs / 1_000_000_000n);
-  const nsec = Number(nowNs % 1_000_000_000n);
-  return {
-    flags: 0,
-    type: NodeType.Directory,
-    mode,
-    uid: 0,
-    gid: 0,
-    atime: sec,
-    atimensec: nsec,
-    mtime: sec,
-    mtimensec: nsec,
-    ctime: sec,
-    ctimensec: nsec,
-    nlink: 2,
-    length: 4096,
-    rdev: 0,
-    parent: ROOT_INO,
-    accessAcl: 0,
-    defaultAcl: 0,
-    tier: 0,
-  };
-}
 
 class SqliteEngine implements MetaEngine {
   readonly description: string;
@@ -117,6 +94,8 @@ class SqliteEngine implements MetaEngine {
         return numberAt(connection.get(sql.countEntries, bindIno(read.ino)) ?? [0], 0);
       case 'counter':
         return readCounter(this.#tables, read.name);
+      case 'quota':
+        return readQuota(this.#tables, read.quota);
       case 'dirStat': {
         const row = connection.get(sql.getDirStat, bindIno(read.ino));
         return row && { length: numberAt(row, 0), space: numberAt(row, 1), inodes: numberAt(row, 2) };
@@ -190,9 +169,25 @@ class SqliteEngine implements MetaEngine {
     return rows.map((row) => ({ id: numberAt(row, 0), time: numberAt(row, 1), slices: bytesAt(row, 2) }));
   }
 
-  async hasQuotas(): Promise<boolean> {
-    const row = await this.#get(this.#tables.sql.hasQuotas);
-    return row !== undefined && numberAt(row, 0) === 1;
+  async *scanQuotas(of: QuotaKey['kind']): AsyncGenerator<readonly QuotaRecord[]> {
+    const { sql } = this.#tables;
+    for (let last = -1; ;) {
+      const rows = await (of === 'directory'
+        ? this.#all(sql.nextDirQuotas, last, INDEX_BATCH)
+        : this.#all(sql.nextOwnerQuotas, quotaTypes[of], last, INDEX_BATCH));
+      if (rows.length > 0) yield rows.map((row) => quotaAt(row, 1, { kind: of, id: inoAt(row, 0) }));
+      if (rows.length < INDEX_BATCH) return;
+      last = numberAt(rows.at(-1) ?? [], 0);
+    }
+  }
+
+  async *scanSustained(): AsyncGenerator<readonly Ino[]> {
+    for (let last = -1; ;) {
+      const rows = await this.#all(this.#tables.sql.allSustained, last, INDEX_BATCH);
+      if (rows.length > 0) yield rows.map((row) => inoAt(row, 1));
+      if (rows.length < INDEX_BATCH) return;
+      last = numberAt(rows.at(-1) ?? [], 0);
+    }
   }
 
   async scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]> {
@@ -225,8 +220,9 @@ class SqliteEngine implements MetaEngine {
         for (const statement of createStatements(this.#prefix)) connection.exec(statement);
         if (connection.get(sql.getSetting)) return false;
         connection.run(sql.insertSetting, text);
-        if (create.trash) connection.run(sql.putNode, ...bindNode(TRASH_INO, newDirectory(0o555, create.nowNs)));
-        connection.run(sql.putNode, ...bindNode(ROOT_INO, newDirectory(0o777, create.nowNs)));
+        const time = { sec: Number(create.nowNs / 1_000_000_000n), nsec: Number(create.nowNs % 1_000_000_000n) };
+        if (create.trash) connection.run(sql.putNode, ...bindNode(TRASH_INO, bareDirectory(0o555, time)));
+        connection.run(sql.putNode, ...bindNode(ROOT_INO, bareDirectory(0o777, time)));
         for (const [name, value] of Object.entries(initialCounters)) connection.run(sql.setCounter, name, value);
         return true;
       }),
@@ -263,9 +259,10 @@ class SqliteEngine implements MetaEngine {
     return numberAt(row, 0);
   }
 
-  async putSession(sid: number, expire: number, info: string): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
     const { connection, sql } = this.#tables;
-    await connection.whenFree(() => connection.transaction(() => connection.run(sql.putSession, sid, expire, Buffer.from(info))));
+    const statement = replace ? sql.replaceSession : sql.putSession;
+    await connection.whenFree(() => connection.transaction(() => connection.run(statement, sid, expire, Buffer.from(info))));
   }
 
   async sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]> {

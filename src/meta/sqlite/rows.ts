@@ -6,6 +6,7 @@
  */
 import { type Ino, ino, inoToBigInt } from '../../lib/int64.ts';
 import type { EntryValue } from '../engine.ts';
+import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import type { Attr, NodeType } from '../types.ts';
 
 export type SqlValue = null | number | bigint | string | Uint8Array;
@@ -37,6 +38,13 @@ export function bytesAt(row: Row, index: number): Buffer {
 export const entryAt = (row: Row, index: number): EntryValue => ({
   type: numberAt(row, index) as NodeType,
   ino: inoAt(row, index + 1),
+});
+
+/** A quota in a row whose columns from `start` on are limits and usage. */
+export const quotaAt = (row: Row, start: number, quota: QuotaKey): QuotaRecord => ({
+  quota,
+  limits: { space: numberAt(row, start), inodes: numberAt(row, start + 1) },
+  used: { space: numberAt(row, start + 2), inodes: numberAt(row, start + 3) },
 });
 
 const MICROSECONDS = 1_000_000;

@@ -24,6 +24,10 @@ const raw = (column: string): string => `CAST(${column} AS BLOB)`;
 /** Bytes after bytes: `||` answers TEXT, whatever it is given. */
 const joined = (left: string, right: string): string => raw(`${left} || ${right}`);
 
+const quota = 'max_space, max_inodes, used_space, used_inodes';
+const newLimits = 'max_space = excluded.max_space, max_inodes = excluded.max_inodes';
+const newUsage = 'used_space = excluded.used_space, used_inodes = excluded.used_inodes';
+
 export type Statements = ReturnType<typeof statementsOf>;
 
 /** All statements for tables with this prefix. */
@@ -96,8 +100,26 @@ export function statementsOf(prefix: string) {
     putDirStat: `INSERT INTO ${t('dir_stats')} (data_length, used_space, used_inodes, inode) VALUES (?,?,?,?) ON CONFLICT (inode)
       DO UPDATE SET data_length = excluded.data_length, used_space = excluded.used_space, used_inodes = excluded.used_inodes`,
     removeDirStat: `DELETE FROM ${t('dir_stats')} WHERE inode = ?`,
+    removeDirStats: `DELETE FROM ${t('dir_stats')}`,
+
+    getDirQuota: `SELECT ${quota} FROM ${t('dir_quota')} WHERE inode = ?`,
+    nextDirQuotas: `SELECT inode, ${quota} FROM ${t('dir_quota')} WHERE inode > ? ORDER BY inode LIMIT ?`,
+    putDirLimits: `INSERT INTO ${t('dir_quota')} (inode, ${quota}) VALUES (?,?,?,0,0)
+      ON CONFLICT (inode) DO UPDATE SET ${newLimits}`,
+    putDirQuota: `INSERT INTO ${t('dir_quota')} (inode, ${quota}) VALUES (?,?,?,?,?)
+      ON CONFLICT (inode) DO UPDATE SET ${newLimits}, ${newUsage}`,
+    addDirQuotaUsage: `UPDATE ${t('dir_quota')} SET used_space = used_space + ?2, used_inodes = used_inodes + ?3 WHERE inode = ?1`,
     removeDirQuota: `DELETE FROM ${t('dir_quota')} WHERE inode = ?`,
-    hasQuotas: `SELECT EXISTS (SELECT 1 FROM ${t('dir_quota')}) OR EXISTS (SELECT 1 FROM ${t('user_group_quota')})`,
+    getOwnerQuota: `SELECT ${quota} FROM ${t('user_group_quota')} WHERE qtype = ? AND qkey = ?`,
+    nextOwnerQuotas: `SELECT qkey, ${quota} FROM ${t('user_group_quota')} WHERE qtype = ?1 AND qkey > ?2 ORDER BY qkey LIMIT ?3`,
+    putOwnerLimits: `INSERT INTO ${t('user_group_quota')} (qtype, qkey, ${quota}) VALUES (?,?,?,?,0,0)
+      ON CONFLICT (qtype, qkey) DO UPDATE SET ${newLimits}`,
+    putOwnerQuota: `INSERT INTO ${t('user_group_quota')} (qtype, qkey, ${quota}) VALUES (?,?,?,?,?,?)
+      ON CONFLICT (qtype, qkey) DO UPDATE SET ${newLimits}, ${newUsage}`,
+    addOwnerQuotaUsage: `INSERT INTO ${t('user_group_quota')} (qtype, qkey, ${quota}) VALUES (?1, ?2, -1, -1, ?3, ?4)
+      ON CONFLICT (qtype, qkey) DO UPDATE SET used_space = used_space + ?3, used_inodes = used_inodes + ?4`,
+    removeOwnerQuota: `DELETE FROM ${t('user_group_quota')} WHERE qtype = ? AND qkey = ?`,
+    removeOwnerQuotas: `DELETE FROM ${t('user_group_quota')} WHERE qtype = ?`,
 
     addDelfile: `INSERT INTO ${t('delfile')} (inode, length, expire) VALUES (?,?,?)
       ON CONFLICT (inode) DO UPDATE SET length = excluded.length, expire = excluded.expire`,
@@ -106,9 +128,12 @@ export function statementsOf(prefix: string) {
 
     addSustained: `INSERT INTO ${t('sustained')} (sid, inode) VALUES (?,?) ON CONFLICT (sid, inode) DO NOTHING`,
     removeSustained: `DELETE FROM ${t('sustained')} WHERE sid = ? AND inode = ?`,
+    allSustained: `SELECT id, ${ino('inode')} FROM ${t('sustained')} WHERE id > ? ORDER BY id LIMIT ?`,
     sustained: `SELECT ${ino('inode')} FROM ${t('sustained')} WHERE sid = ? ORDER BY id`,
     putSession: `INSERT INTO ${t('session2')} (sid, expire, info) VALUES (?,?,?)
       ON CONFLICT (sid) DO UPDATE SET expire = excluded.expire, info = COALESCE(info, excluded.info)`,
+    replaceSession: `INSERT INTO ${t('session2')} (sid, expire, info) VALUES (?,?,?)
+      ON CONFLICT (sid) DO UPDATE SET expire = excluded.expire, info = excluded.info`,
     sessions: `SELECT sid, expire, ${raw('info')} FROM ${t('session2')} ORDER BY sid`,
     removeSession: `DELETE FROM ${t('session2')} WHERE sid = ?`,
     removeFlocks: `DELETE FROM ${t('flock')} WHERE sid = ?`,

@@ -9,7 +9,8 @@ import type { JuiceVolume } from '../../api/volume.ts';
 import { refFromKey } from '../../kube/resources.ts';
 import type { EventRecorder, KubeClient, Reconcile, Resource, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
-import { summary, type Verdict } from '../volume/decide.ts';
+import { summary } from '../volume/decide.ts';
+import type { Verdict } from '../volume/verdict.ts';
 import { nextConditions, sameStatus, transitions } from '../volume/status.ts';
 
 export const JuiceCachePolicies: Resource = {
@@ -23,6 +24,7 @@ export const JuiceCachePolicies: Resource = {
 export interface CachePolicyReconcilerOptions {
   readonly client: KubeClient;
   readonly policies: Store<JuiceCachePolicy>;
+  /** Indexed by `volumeIndexes`. */
   readonly volumes: Store<JuiceVolume>;
   readonly events: EventRecorder;
   readonly clock: Clock;
@@ -41,18 +43,12 @@ export function accept(spec: CachePolicySpec): Verdict {
   return { status: 'True', reason: 'Accepted', message: 'the policy can be used' };
 }
 
-/** Keys of the policies that a volume names. */
-export function policyKeys(volume: JuiceVolume): readonly string[] {
-  const { cachePolicyRef } = volume.spec;
-  return cachePolicyRef ? [`${volume.metadata.namespace}/${cachePolicyRef.name}`] : [];
-}
-
 export function cachePolicyReconciler(options: CachePolicyReconcilerOptions): Reconcile {
   const client = options.client.resource<JuiceCachePolicy>(JuiceCachePolicies);
   return async (key, { signal }) => {
     const policy = options.policies.get(key);
     if (!policy || policy.metadata.deletionTimestamp !== undefined) return;
-    const usedBy = [...options.volumes.values()].filter((volume) => policyKeys(volume).includes(key)).length;
+    const usedBy = options.volumes.byIndex('policy', key).length;
     const { generation, uid } = policy.metadata;
     const conditions = nextConditions(policy, summary(accept(policy.spec)), options.clock.now());
     const status: CachePolicyStatus = {

@@ -39,11 +39,26 @@ function format(more: Partial<FormatInput> = {}, members: Partial<Format> = {}):
   return { ...decryptSecrets(newFormat(input, systemRandom)), ...members };
 }
 
+const noQuotas = { own: [], others: undefined, failed: new Map(), done: new Set<string>() };
+const client = (sid: number) => ({
+  sid,
+  expire: 0,
+  version: '',
+  hostName: `host-${sid}`,
+  mountPoint: '/m',
+  mountTime: '',
+  processId: 1,
+  generation: '',
+});
+
 const holds = (found: Format, more: Partial<Extract<MetadataObservation, { state: 'volume' }>> = {}): MetadataObservation => ({
   state: 'volume',
   format: found,
   usage: { bytes: 0, inodes: 0 },
-  sessions: 0,
+  clients: [],
+  staleSessions: 0,
+  leaks: undefined,
+  quotas: noQuotas,
   durability,
   holder: undefined,
   ...more,
@@ -58,7 +73,16 @@ function seen(
   storage?: StorageObservation,
   more: Partial<Observation> = {},
 ): Observation {
-  return { conflict: undefined, secrets: { ok: true, secrets: {} }, target: targetOf(of, {}), metadata, storage, ...more };
+  return {
+    conflict: undefined,
+    secrets: { ok: true, secrets: {} },
+    target: targetOf(of, {}),
+    metadata,
+    storage,
+    encryption: undefined,
+    policyExists: undefined,
+    ...more,
+  };
 }
 
 const one = format();
@@ -292,7 +316,9 @@ const anyMetadata: fc.Arbitrary<MetadataObservation | undefined> = fc.oneof(
   fc.constant(undefined),
   fc.constant(empty),
   formats.map((found) => holds(found)),
-  fc.tuple(formats, fc.nat(3)).map(([found, sessions]) => holds(found, { sessions })),
+  fc
+    .tuple(formats, fc.nat(3))
+    .map(([found, sessions]) => holds(found, { clients: Array.from({ length: sessions }, (_, sid) => client(sid)) })),
   fc.constant<MetadataObservation>({ state: 'failed', reason: 'MetadataUnreachable', message: 'x' }),
   fc.constant<MetadataObservation>({ state: 'unreadable', reason: 'NewerFormat', message: 'x', durability }),
 );
@@ -343,7 +369,7 @@ test('whatever is seen: data is destroyed only when confirmed, unused, and prova
         if (decision.do !== 'destroy') return;
         assert.deepEqual([reclaimPolicy, marks?.['juicepod.io/confirm-delete'], id], ['Delete', 'datasets', uuid]);
         const inDatabase = metadata?.state === 'volume' && metadata.format.uuid === uuid;
-        if (metadata?.state === 'volume') assert.deepEqual([inDatabase, metadata.sessions], [true, 0]);
+        if (metadata?.state === 'volume') assert.deepEqual([inDatabase, metadata.clients.length], [true, 0]);
         assert.ok(storage?.state === 'reached');
         assert.ok(inDatabase || storage.marker === uuid);
         assert.notEqual(storage.marker, other);

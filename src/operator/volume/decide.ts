@@ -10,24 +10,25 @@ import { type JuiceVolume, volumeNameOf } from '../../api/volume.ts';
 import { type Format, jsonName } from '../../meta/format.ts';
 import { fixedDifferences, type FormatInput } from '../../meta/format-input.ts';
 import { parseBucketUrl } from '../../object/s3-url.ts';
+import { decideKeys, isRotating, type KeyDecision, type KeyStep } from './encryption.ts';
 import type { Observation } from './observation.ts';
+import { type QuotaAction, quotaActions, quotaExceeded, quotasApplied } from './quotas.ts';
 import type { Target } from './target.ts';
+import { no, unknown, type Verdict, yes } from './verdict.ts';
 
-export interface Verdict {
-  readonly status: 'True' | 'False' | 'Unknown';
-  readonly reason: Reason;
-  readonly message: string;
-}
-
-/** The next thing to do to the world; after it, the world is looked at again. */
-export type Step =
-  | { readonly do: 'nothing' }
+/** What is done to database and store. */
+export type WorldStep =
   /** Makes the bucket if need be, tries it out, writes `setting`. */
-  | { readonly do: 'format' }
+  | { readonly do: 'format'; readonly key?: { readonly key: string; readonly passphrase: string } }
   /** Writes what may change into `setting`. */
   | { readonly do: 'configure'; readonly changes: Partial<FormatInput> }
   /** Writes the object `juicefs_uuid`. */
-  | { readonly do: 'mark'; readonly uuid: string };
+  | { readonly do: 'mark'; readonly uuid: string }
+  | { readonly do: 'limits'; readonly actions: readonly QuotaAction[] }
+  | Extract<KeyStep, { readonly do: 'rewrap' }>;
+
+/** The next thing to do; after it, the world is looked at again. */
+export type Step = { readonly do: 'nothing' } | WorldStep | KeyStep;
 
 export interface Decision {
   readonly step: Step;
@@ -36,6 +37,8 @@ export interface Decision {
   readonly ready: boolean;
   /** The UUID to remember; undefined where none is certain. */
   readonly uuid: string | undefined;
+  /** Clients are being given another passphrase. */
+  readonly rotating: boolean;
 }
 
 /** Reasons that no waiting cures. */
@@ -48,11 +51,10 @@ const stalling: ReadonlySet<Reason> = new Set([
   'StorageNotEmpty',
   'MetadataInvalid',
   'PolicyInvalid',
+  'SettingsDiffer',
+  'NotAdopted',
+  'KeyInvalid',
 ]);
-
-const yes = (message: string): Verdict => ({ status: 'True', reason: 'Succeeded', message });
-const no = (reason: Reason, message: string): Verdict => ({ status: 'False', reason, message });
-const unknown = (message: string): Verdict => ({ status: 'Unknown', reason: 'NotChecked', message });
 
 function secretsResolved({ secrets }: Observation): Verdict {
   if (!secrets) return unknown('not looked at');
@@ -102,8 +104,37 @@ function differences(format: Format, target: Target, adopting: boolean): string[
   // Later the endpoint may move, with the bucket; `setting` follows the spec then.
   else if (adopting && !sameBucket(format, target.input))
     list.push(`${jsonName('bucket')}: wanted "${bucket}", found ${JSON.stringify(format.bucket)}`);
-  if (format.encryptKey !== '') list.push(`${jsonName('encryptKey')}: encrypted volumes cannot be mounted by this version`);
+  const found = format.encryptKey === '' ? undefined : format.encryptAlgo || 'aes256gcm-rsa';
+  if (found !== target.algorithm) list.push(`Encryption: wanted ${target.algorithm ?? 'none'}, found ${found ?? 'none'}`);
   return list;
+}
+
+const secretMembers: ReadonlySet<string> = new Set(['accessKey', 'secretKey', 'sessionToken']);
+
+/** Settings of a volume that is to be adopted which are not those of the spec; keys by name only. */
+function otherSettings(format: Format, target: Target): string {
+  return Object.entries(changes(format, target))
+    .map(([member, wanted]) => {
+      const name = jsonName(member as keyof typeof target.input & 'bucket');
+      if (secretMembers.has(member)) return `${name} is another`;
+      return `${name}: wanted ${JSON.stringify(wanted)}, found ${JSON.stringify(format[member as keyof Format])}`;
+    })
+    .join('; ');
+}
+
+/** Why a volume that is there already, and was not made for this object, is not taken; undefined where it is. */
+function notAdopted(volume: JuiceVolume, format: Format, target: Target): Verdict | undefined {
+  const { adopt } = volume.spec;
+  if (adopt && adopt.uuid !== format.uuid)
+    return no('NotAdopted', `spec.adopt wants the volume with UUID ${adopt.uuid}; the database holds ${format.uuid}`);
+  if (format.uuid === volume.metadata.uid || volume.status?.uuid !== undefined || adopt?.settings === 'Overwrite')
+    return undefined;
+  const differ = otherSettings(format, target);
+  if (differ === '') return undefined;
+  return no(
+    'SettingsDiffer',
+    `the database holds a volume with other settings. ${differ}. Change the spec, or let it overwrite them with spec.adopt: {uuid: ${format.uuid}, settings: Overwrite}`,
+  );
 }
 
 function formatted(volume: JuiceVolume, seen: Observation): Verdict {
@@ -121,6 +152,11 @@ function formatted(volume: JuiceVolume, seen: Observation): Verdict {
       return no(
         'VolumeLost',
         `the database is empty, but the volume with UUID ${known} was in it; restore it, or delete this object and create it anew to format an empty volume`,
+      );
+    if (volume.spec.adopt)
+      return no(
+        'NotAdopted',
+        `spec.adopt wants the volume with UUID ${volume.spec.adopt.uuid}, but the database is empty; correct its address, or remove spec.adopt to format a new volume`,
       );
     if (!storage || storage.state === 'failed') return unknown('the object store was not reached, so nothing is formatted yet');
     const taken = storage.state === 'reached' ? (storage.marker === undefined ? storage.firstObject : 'juicefs_uuid') : undefined;
@@ -146,13 +182,15 @@ function formatted(volume: JuiceVolume, seen: Observation): Verdict {
       'FormatMismatch',
       `juicefs_uuid in ${target.storage}: wanted "${format.uuid}", found ${JSON.stringify(storage.marker.slice(0, 64))}`,
     );
-  return yes(`the volume ${format.name} has UUID ${format.uuid}`);
+  return notAdopted(volume, format, target) ?? yes(`the volume ${format.name} has UUID ${format.uuid}`);
 }
 
 /** What of `setting` must follow the spec; empty where nothing. */
 function changes(format: Format, { input }: Target): Partial<FormatInput> {
   const wanted: Partial<FormatInput> = {
     trashDays: input.trashDays,
+    ...(input.capacity === undefined ? {} : { capacity: input.capacity }),
+    ...(input.inodes === undefined ? {} : { inodes: input.inodes }),
     ...(input.storage === 'file' || sameBucket(format, input) ? {} : { bucket: input.bucket }),
     // Without credentials in the spec, those of an adopted volume stay.
     ...(input.accessKey === undefined
@@ -162,15 +200,27 @@ function changes(format: Format, { input }: Target): Partial<FormatInput> {
   return Object.fromEntries(Object.entries(wanted).filter(([member, value]) => format[member as keyof Format] !== value));
 }
 
-function stepOf(seen: Observation, isFormatted: Verdict): Step {
-  const { metadata, storage, target } = seen;
+function stepOf(volume: JuiceVolume, seen: Observation, isFormatted: Verdict, keys: KeyDecision | undefined): Step {
+  const { metadata, storage, target, encryption } = seen;
   if (!target) return { do: 'nothing' };
-  if (metadata?.state === 'empty') return { do: isFormatted.reason === 'Progressing' ? 'format' : 'nothing' };
-  if (metadata?.state !== 'volume' || isFormatted.status !== 'True' || storage?.state !== 'reached') return { do: 'nothing' };
-  // Only with a store that lets us in: wrong new keys in `setting` would stop every client.
-  const wanted = changes(metadata.format, target);
-  if (Object.keys(wanted).length > 0) return { do: 'configure', changes: wanted };
-  return storage.marker === undefined ? { do: 'mark', uuid: metadata.format.uuid } : { do: 'nothing' };
+  if (metadata?.state === 'empty') {
+    if (isFormatted.reason !== 'Progressing') return { do: 'nothing' };
+    if (!keys) return { do: 'format' };
+    if (keys.step) return keys.step;
+    const { passphrase, pem } = encryption?.keys.ok ? encryption.keys.material : {};
+    if (keys.verdict.status !== 'True' || passphrase === undefined || pem === undefined) return { do: 'nothing' };
+    return { do: 'format', key: { key: pem, passphrase } };
+  }
+  if (metadata?.state !== 'volume' || isFormatted.status !== 'True') return { do: 'nothing' };
+  if (keys?.step) return keys.step;
+  if (storage?.state === 'reached') {
+    // Only with a store that lets us in: wrong new keys in `setting` would stop every client.
+    const wanted = changes(metadata.format, target);
+    if (Object.keys(wanted).length > 0) return { do: 'configure', changes: wanted };
+    if (storage.marker === undefined) return { do: 'mark', uuid: metadata.format.uuid };
+  }
+  const actions = quotaActions(volume, metadata.quotas);
+  return actions.length > 0 ? { do: 'limits', actions } : { do: 'nothing' };
 }
 
 function lower(type: ConditionType, verdict: Verdict): Verdict & { readonly type: ConditionType } {
@@ -184,24 +234,46 @@ export function summary(ready: Verdict): readonly (Verdict & { readonly type: Co
   return [lower('Ready', ready), lower(stalled ? 'Stalled' : 'Reconciling', { ...ready, status: 'True' })];
 }
 
+function policyResolved(volume: JuiceVolume, { policyExists }: Observation): Verdict | undefined {
+  const { name } = volume.spec.cachePolicyRef ?? {};
+  if (policyExists === undefined || name === undefined) return undefined;
+  if (policyExists) return yes(`JuiceCachePolicy ${name} exists`);
+  return no(
+    'PolicyNotFound',
+    `JuiceCachePolicy ${name} does not exist in the namespace of the volume; pods get the defaults until it does`,
+  );
+}
+
+/** The volume can be mounted; what the operator still has to do about it, as a condition. */
+function unfinished(others: readonly (Verdict | undefined)[]): readonly (Verdict & { readonly type: ConditionType })[] {
+  const next = others.find((each) => each?.status === 'False' || each?.reason === 'Rotating');
+  return next ? [lower('Reconciling', { ...next, status: 'True' })] : [];
+}
+
 export function decide(volume: JuiceVolume, seen: Observation): Decision {
-  const aspects = {
-    SecretsResolved: secretsResolved(seen),
-    MetadataReachable: metadataReachable(seen),
-    StorageReachable: storageReachable(seen),
-    Formatted: formatted(volume, seen),
-  };
-  const { SecretsResolved, MetadataReachable, StorageReachable, Formatted } = aspects;
-  const chain = seen.conflict ? [Formatted] : [SecretsResolved, MetadataReachable, Formatted, StorageReachable];
+  const { metadata } = seen;
+  const keys = seen.conflict ? undefined : decideKeys(volume, seen.encryption, metadata);
+  const SecretsResolved = secretsResolved(seen);
+  const MetadataReachable = metadataReachable(seen);
+  const StorageReachable = storageReachable(seen);
+  const Formatted = formatted(volume, seen);
+  const applied = seen.conflict ? undefined : quotasApplied(volume, metadata);
+  const exceeded = quotaExceeded(metadata);
+  const policy = policyResolved(volume, seen);
+  // What cannot be mended by waiting is said first; a key of a volume that is not ours is no cause of anything.
+  const encryption = keys && Formatted.status !== 'False' ? [keys.verdict] : [];
+  const before = keys && Formatted.reason === 'Progressing' ? [keys.verdict] : [];
+  const chain = seen.conflict
+    ? [Formatted]
+    : [SecretsResolved, MetadataReachable, ...before, Formatted, ...encryption, StorageReachable];
   const broken = chain.find(({ status }) => status === 'False') ?? chain.find(({ status }) => status === 'Unknown');
   // An unreachable store is the cause, "not formatted yet" its consequence.
-  const cause =
-    broken === Formatted && broken.reason === 'Progressing' && StorageReachable.status === 'False' ? StorageReachable : broken;
+  const cause = broken?.reason === 'Progressing' && StorageReachable.status === 'False' ? StorageReachable : broken;
   const ready = cause ? no(cause.reason, cause.message) : yes(`${volumeNameOf(volume)} can be mounted`);
   const [top, ...rest] = summary(ready);
-  const { metadata } = seen;
+  const optional = (type: ConditionType, verdict: Verdict | undefined) => (verdict ? [lower(type, verdict)] : []);
   return {
-    step: stepOf(seen, Formatted),
+    step: stepOf(volume, seen, Formatted, keys),
     verdicts: [
       ...(top ? [top] : []),
       lower('SecretsResolved', SecretsResolved),
@@ -209,9 +281,14 @@ export function decide(volume: JuiceVolume, seen: Observation): Decision {
       lower('MetadataDurable', metadataDurable(seen)),
       lower('StorageReachable', StorageReachable),
       lower('Formatted', Formatted),
-      ...rest,
+      ...optional('EncryptionReady', keys?.verdict),
+      ...optional('QuotasApplied', applied),
+      ...optional('QuotaExceeded', exceeded),
+      ...optional('CachePolicyResolved', policy),
+      ...(rest.length > 0 || ready.status !== 'True' ? rest : unfinished([applied, keys?.verdict])),
     ],
     ready: ready.status === 'True',
     uuid: metadata?.state === 'volume' && Formatted.status === 'True' ? metadata.format.uuid : volume.status?.uuid,
+    rotating: isRotating(keys),
   };
 }

@@ -5,7 +5,8 @@
 import type { ConditionType } from '../../api/conditions.ts';
 import { annotations } from '../../api/group.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
-import { summary, type Verdict } from './decide.ts';
+import { summary } from './decide.ts';
+import type { Verdict } from './verdict.ts';
 import type { Observation } from './observation.ts';
 
 export type Deletion =
@@ -31,8 +32,8 @@ export function decideDeletion(volume: JuiceVolume, seen: Observation): Deletion
   if (uuid === undefined || conflict)
     return { do: 'release', note: 'the volume was never formatted by this object; nothing was deleted' };
   const ours = metadata?.state === 'volume' && metadata.format.uuid === uuid;
-  if (ours && metadata.sessions > 0)
-    return wait('InUse', `${metadata.sessions} client(s) still have the volume mounted; it is released when they end`);
+  if (ours && metadata.clients.length > 0)
+    return wait('InUse', `${metadata.clients.length} client(s) still have the volume mounted; it is released when they end`);
   if (volume.spec.reclaimPolicy === 'Retain')
     return { do: 'release', note: `reclaimPolicy is Retain: the data with UUID ${uuid} stays where it is` };
   if (volume.metadata.annotations?.[annotations.confirmDelete] !== name) {

@@ -50,20 +50,23 @@ export async function deleteObjects(store: ObjectStore, clock: Clock, signal: Ab
   return true;
 }
 
-async function emptyRedis(url: string, clock: Clock, logger: Logger): Promise<void> {
+async function emptyRedis(url: string, clock: Clock, logger: Logger, prove: (what: string) => void): Promise<void> {
   const parsed = parseMetaUrl(url);
   if (parsed.kind !== 'redis') throw new TypeError('not a Redis');
   const connection = new RedisConnection(parsed, { clock, logger, patience: 8000 });
   await connection.open();
   try {
     // `setting` first: clients that still run notice, and end. Keys of others in the database stay.
+    prove('database DEL');
     await connection.call('DEL', 'setting');
     let cursor = '0';
     do {
       const [next, keys] = (await connection.call('SCAN', cursor, 'COUNT', SCAN)) as [Buffer, Buffer[]];
       cursor = next.toString();
       const ours = keys.filter((key) => isVolumeKey(key.toString('latin1')));
-      if (ours.length > 0) await connection.call('UNLINK', ...ours);
+      if (ours.length === 0) continue;
+      prove('database UNLINK');
+      await connection.call('UNLINK', ...ours);
     } while (cursor !== '0');
   } finally {
     connection.close();
@@ -75,16 +78,22 @@ export async function destroy(
   world: World,
   options: {
     readonly clock: Clock;
-
+    /** Asked before each write that does not go through the world's engine and store. */
+    readonly prove: (what: string) => void;
     readonly logger: Logger;
     readonly signal: AbortSignal;
     readonly kind: 'redis' | 'sqlite';
+    /** What is of no use without the data, and would be forgotten with the marker. */
+    readonly beforeMarker: () => Promise<void>;
   },
 ): Promise<boolean> {
-  const { clock, signal, logger, kind } = options;
+  const { clock, signal, logger, kind, prove } = options;
   const store = world.store();
   if (!(await on('storage', () => deleteObjects(store, clock, signal)))) return false;
-  await on('metadata', async () => (kind === 'redis' ? emptyRedis(world.url, clock, logger) : (await world.engine()).reset()));
+  await on('metadata', async () =>
+    kind === 'redis' ? emptyRedis(world.url, clock, logger, prove) : (await world.engine()).reset(),
+  );
+  await options.beforeMarker();
   await on('storage', () => store.delete(MARKER, signal));
   return true;
 }

@@ -4,7 +4,7 @@
  * finalizer of the volume removes them. Pure.
  */
 import { annotations, API_VERSION, labels, MANAGED_BY, MOUNT_SECRET_KEY, MOUNT_SECRET_TYPE } from '../../api/group.ts';
-import { formatMountConfig, MOUNT_SECRET_CA, type MountConfig } from '../../api/mount.ts';
+import { formatMountConfig, MOUNT_SECRET_CA, type MountConfig, parseMountConfig } from '../../api/mount.ts';
 import { mountSecretName } from '../../api/names.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { Intent } from '../../kube/types.ts';
@@ -21,6 +21,44 @@ type SecretIntent = Intent & {
 };
 
 const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
+
+const decode = (secret: SecretObject | undefined, key: string): string | undefined => {
+  const value = secret?.data?.[key];
+  return value === undefined ? undefined : Buffer.from(value, 'base64').toString('utf8');
+};
+
+/** What a mount Secret says; undefined where there is none, or somebody spoilt it. */
+export function configOf(secret: SecretObject | undefined): MountConfig | undefined {
+  const text = decode(secret, MOUNT_SECRET_KEY);
+  try {
+    return text === undefined ? undefined : parseMountConfig(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The generation of what mount Secrets hold: a number that grows with each change. It is no digest of the content: the status
+ * shows it, and a digest of a password is a way to guess it. `own`: the Secret of the volume's namespace, the first to change;
+ * `last`: the generation that the status knows.
+ */
+export function generationOf(
+  config: MountConfig,
+  ca: string | undefined,
+  own: SecretObject | undefined,
+  last: string | undefined,
+): string {
+  const present = configOf(own);
+  const { generation } = present ?? {};
+  if (
+    generation !== undefined &&
+    decode(own, MOUNT_SECRET_KEY) === formatMountConfig({ ...config, generation }) &&
+    decode(own, MOUNT_SECRET_CA) === ca
+  )
+    return generation;
+  const number = (text: string | undefined): number => (/^\d{1,15}$/.test(text ?? '') ? Number(text) : 0);
+  return String(Math.max(number(generation), number(last)) + 1);
+}
 
 /** The Secret for one namespace, as it shall be. */
 export function mountSecret(
@@ -69,6 +107,11 @@ function isCurrent(found: SecretObject, wanted: SecretIntent): boolean {
     (wanted.metadata['ownerReferences' as keyof typeof wanted.metadata] === undefined ||
       found.metadata.ownerReferences?.length === 1)
   );
+}
+
+/** Whether a Secret is one of the volume's mount Secrets, by what it says of itself. */
+export function isMountSecret(secret: SecretObject): boolean {
+  return secret.type === MOUNT_SECRET_TYPE;
 }
 
 export interface SecretPlan {

@@ -1,7 +1,10 @@
 /** What is seen of a volume's surroundings, as plain data: the input of every decision. */
 import type { Reason } from '../../api/conditions.ts';
 import type { Format } from '../../meta/format.ts';
+import type { SessionInfo } from '../../meta/types.ts';
 import type { Conflict } from './conflict.ts';
+import type { Quota } from '../../meta/quotas.ts';
+import type { KeysOutcome } from './keys.ts';
 import type { SecretsOutcome } from './secrets.ts';
 import type { Target } from './target.ts';
 
@@ -16,6 +19,38 @@ export interface Durability {
   readonly message: string;
 }
 
+/** What is said to exist without being of use; numbers are cut at the limit of the look. */
+export interface LeaksSeen {
+  readonly deletedFiles: number;
+  readonly unreferencedSlices: number;
+}
+
+export interface QuotasSeen {
+  /** Of `ownQuotas`, those that are there. */
+  readonly own: readonly Quota[];
+  /** Those of others; undefined where they were not looked for this time. */
+  readonly others: readonly Quota[] | undefined;
+  /** What was tried in this reconcile and did not work, by `quotaId`. */
+  readonly failed: ReadonlyMap<string, { readonly missing: boolean; readonly message: string }>;
+  /** What was done in this reconcile, by `quotaId`. */
+  readonly done: ReadonlySet<string>;
+}
+
+/** What the keys are worth, tried out. */
+export interface EncryptionSeen {
+  readonly keys: KeysOutcome;
+  /** Why the PEM in the Secret is no key for a new volume; undefined where it is one, or there is none. */
+  readonly pemProblem: string | undefined;
+  /** What opens the key in the volume's settings; undefined where there is no volume with a key. */
+  readonly opens: 'passphrase' | 'earlier' | 'nothing' | undefined;
+  /** The earlier passphrase that does. */
+  readonly earlier: string | undefined;
+  /** SHA-256 of the public key. */
+  readonly fingerprint: string | undefined;
+  /** Clients have been given both passphrases, long enough ago. */
+  readonly rewrapDue: boolean;
+}
+
 export type MetadataObservation =
   | Failure
   /** The database answers and holds no volume. */
@@ -28,7 +63,11 @@ export type MetadataObservation =
       readonly format: Format;
       readonly usage: { readonly bytes: number; readonly inodes: number };
       /** Sessions whose heartbeat is not overdue. */
-      readonly sessions: number;
+      readonly clients: readonly SessionInfo[];
+      readonly staleSessions: number;
+      /** Undefined where it was not looked for this time. */
+      readonly leaks: LeaksSeen | undefined;
+      readonly quotas: QuotasSeen;
       readonly durability: Durability;
       /** Another JuiceVolume stands for this very volume. */
       readonly holder: Conflict | undefined;
@@ -53,4 +92,8 @@ export interface Observation {
   readonly target: Target | undefined;
   readonly metadata: MetadataObservation | undefined;
   readonly storage: StorageObservation | undefined;
+  /** Undefined where the spec asks for no encryption. */
+  readonly encryption: EncryptionSeen | undefined;
+  /** Whether the policy that the spec names exists; undefined where it names none. */
+  readonly policyExists: boolean | undefined;
 }

@@ -3,7 +3,8 @@
  * at, and never kept: a rotated credential counts at once, and no cache of secrets can leak.
  */
 import type { Reason } from '../../api/conditions.ts';
-import type { VolumeSpec } from '../../api/volume.ts';
+import { keySecretName, passphraseSecretName } from '../../api/names.ts';
+import type { JuiceVolume, VolumeSpec } from '../../api/volume.ts';
 import type { KubeObject } from '../../kube/types.ts';
 
 export interface SecretObject extends KubeObject {
@@ -20,6 +21,10 @@ export interface ResolvedSecrets {
   readonly accessKey?: string;
   readonly secretKey?: string;
   readonly sessionToken?: string;
+  /** Of an encrypted volume, where the spec names a Secret for it. */
+  readonly passphrase?: string;
+  /** PEM text; as above. */
+  readonly privateKey?: string;
 }
 
 interface Need {
@@ -46,12 +51,21 @@ function needs(spec: VolumeSpec): readonly Need[] {
     want(keys.name, keys.secretAccessKeyKey, 'secretKey');
     if (keys.sessionTokenKey !== undefined) want(keys.name, keys.sessionTokenKey, 'sessionToken');
   }
+  const { passphraseSecretRef, keySecretRef } = spec.encryption ?? {};
+  if (passphraseSecretRef) want(passphraseSecretRef.name, passphraseSecretRef.key, 'passphrase');
+  // Only needed to format the volume: whether it is there is then said by EncryptionReady.
+  if (keySecretRef) want(keySecretRef.name, keySecretRef.key, 'privateKey', false);
   return list;
 }
 
-/** Names of the Secrets a spec refers to. */
-export function secretNames(spec: VolumeSpec): ReadonlySet<string> {
-  return new Set(needs(spec).map(({ secret }) => secret));
+/** Names of the Secrets a volume rests on: those of its spec, and those with a key or passphrase that the operator made. */
+export function secretNames({ metadata, spec }: JuiceVolume): ReadonlySet<string> {
+  const { encryption } = spec;
+  return new Set([
+    ...needs(spec).map(({ secret }) => secret),
+    ...(encryption && !encryption.passphraseSecretRef ? [passphraseSecretName(metadata.name)] : []),
+    ...(encryption && !encryption.keySecretRef ? [keySecretName(metadata.name)] : []),
+  ]);
 }
 
 export type SecretsOutcome =
@@ -64,10 +78,11 @@ export async function resolveSecrets(
   read: (name: string) => Promise<SecretObject | undefined>,
 ): Promise<SecretsOutcome> {
   const found = new Map<string, SecretObject | undefined>();
-  for (const name of secretNames(spec)) found.set(name, await read(name));
+  for (const name of new Set(needs(spec).map(({ secret }) => secret))) found.set(name, await read(name));
   const secrets: Partial<Record<keyof ResolvedSecrets, string>> = {};
   for (const { secret, key, member, required } of needs(spec)) {
     const object = found.get(secret);
+    if (!object && !required) continue;
     if (!object) {
       const keys = needs(spec).filter((each) => each.secret === secret && each.required);
       return {

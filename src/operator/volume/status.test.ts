@@ -20,13 +20,24 @@ function seen(bytes: number): Observation {
   const durability = { state: 'durable', message: 'x' } as const;
   const metadata = {
     state: 'volume',
-    format: {} as Format,
+    format: { capacity: 0, inodes: 0 } as Format,
     usage: { bytes, inodes: 7 },
-    sessions: 2,
+    clients: [],
+    staleSessions: 0,
+    leaks: undefined,
+    quotas: { own: [], others: undefined, failed: new Map(), done: new Set<string>() },
     durability,
     holder: undefined,
   } as const;
-  return { conflict: undefined, secrets: undefined, target: undefined, metadata, storage: undefined };
+  return {
+    conflict: undefined,
+    secrets: undefined,
+    target: undefined,
+    metadata,
+    storage: undefined,
+    encryption: undefined,
+    policyExists: undefined,
+  };
 }
 
 function status(volume: JuiceVolume, bytes: number, now: number): VolumeStatus {
@@ -40,7 +51,7 @@ test('the status says what was seen, and echoes the annotation that asked for it
     volumeName: 'datasets',
     uuid: 'u',
     usage: { bytes: 1536, size: '1.5Ki', inodes: 7, observedAt: '2026-01-01T00:00:00Z' },
-    sessions: { active: 2 },
+    sessions: { active: 0 },
     mountSecrets: { namespaces: 1 },
     lastHandledReconcileAt: 'noon',
   });

@@ -6,11 +6,13 @@ import type { StorageOverride } from '../../api/mount.ts';
 import { MOUNT_SECRET_CA } from '../../api/mount.ts';
 import { parseDuration, parseQuantity } from '../../api/units.ts';
 import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volume.ts';
+import type { EncryptionAlgorithm } from '../../object/envelope.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
 import type { ResolvedSecrets } from './secrets.ts';
 
 const DAY = 86_400_000;
 const DEFAULT_REGION = 'us-east-1';
+const algorithms = { AES256GCM: 'aes256gcm-rsa', ChaCha20Poly1305: 'chacha20-rsa' } as const;
 const compressions = { None: 'none', LZ4: 'lz4', Zstd: 'zstd' } as const;
 
 export interface Target {
@@ -21,6 +23,8 @@ export interface Target {
     readonly compression: string;
     readonly trashDays: number;
   };
+  /** How objects are to be encrypted; undefined where they are not. */
+  readonly algorithm: EncryptionAlgorithm | undefined;
   /** How the store is reached beyond what `setting` can say. */
   readonly override: StorageOverride;
   /** For people, without secrets: `s3://bucket/name at host`, `/path/name`. */
@@ -66,6 +70,23 @@ function storageOverride(s3: S3): StorageOverride {
   };
 }
 
+/** Which limits of the whole volume are the spec's to set and to remove. */
+export function managedCapacity({ spec, status }: JuiceVolume): readonly ('capacity' | 'inodes')[] {
+  return (['capacity', 'inodes'] as const).filter(
+    (each) => spec.quota?.[each] !== undefined || status?.capacity?.managed?.includes(each),
+  );
+}
+
+/** Limits of the whole volume that are the spec's to say: those it has, and none where it had one. */
+function volumeLimits(volume: JuiceVolume): { readonly capacity?: number; readonly inodes?: number } {
+  const { capacity, inodes } = volume.spec.quota ?? {};
+  const managed = managedCapacity(volume);
+  return {
+    ...(managed.includes('capacity') ? { capacity: capacity === undefined ? 0 : parseQuantity(capacity) } : {}),
+    ...(managed.includes('inodes') ? { inodes: inodes ?? 0 } : {}),
+  };
+}
+
 export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target {
   const { spec } = volume;
   const name = volumeNameOf(volume);
@@ -81,7 +102,9 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
       blockSize: parseQuantity(spec.format.blockSize) / 1024,
       compression: compressions[spec.format.compression],
       trashDays: parseDuration(spec.format.trashRetention) / DAY,
+      ...volumeLimits(volume),
     },
+    algorithm: spec.encryption && algorithms[spec.encryption.algorithm],
     override: s3 ? storageOverride(s3) : {},
     storage: s3
       ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}`

@@ -6,23 +6,40 @@ import { isDeepStrictEqual } from 'node:util';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
-import { TRASH_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
+import { rotatePassphrase } from '../../meta/encryption.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import { checkVersion, type Format, parseFormat, serialiseFormat } from '../../meta/format.ts';
 import { changedFormat, newFormat } from '../../meta/format-input.ts';
 import { decryptSecrets } from '../../meta/format-secrets.ts';
-import { type Attr, NodeType } from '../../meta/types.ts';
+import { parseSession } from '../../meta/sessions.ts';
+import { changeSetting } from '../../meta/setting.ts';
 import { isData, MARKER } from '../../object/check.ts';
 import { ObjectError, type ObjectStore } from '../../object/store.ts';
 import { type Backends, metadataFailure, storageFailure } from './backends.ts';
 import { type Conflict, holderOf } from './conflict.ts';
-import type { Step } from './decide.ts';
-import type { Durability, Failure, MetadataObservation, Observation, StorageObservation } from './observation.ts';
+import type { WorldStep } from './decide.ts';
+import { tryKeys } from './keytest.ts';
+import type { KeysOutcome } from './keys.ts';
+import type {
+  Durability,
+  EncryptionSeen,
+  Failure,
+  LeaksSeen,
+  MetadataObservation,
+  Observation,
+  StorageObservation,
+} from './observation.ts';
+import { Limits } from './limits.ts';
 import type { SecretsOutcome } from './secrets.ts';
 import { metaUrl, type Target, targetOf } from './target.ts';
 
 const TEST_BYTES = 100;
+/** Milliseconds between two looks for leaks and for limits of others, which read more than one key. */
+const DEEP_LOOK_MS = 10 * 60_000;
+/** A file deleted so long ago (seconds) should be gone from the store. */
+const DELETED_LONG_AGO = 3600;
+const LEAK_LIMIT = 1000;
 
 /** A step failed; `failure` is what the conditions say of it. */
 export class StepError extends Error {
@@ -39,10 +56,15 @@ export class StepError extends Error {
 
 export interface WorldOptions {
   readonly volume: JuiceVolume;
-  /** All JuiceVolumes, for conflicts. */
-  readonly others: () => Iterable<JuiceVolume>;
+  /** The JuiceVolumes that stand for the volume with a UUID. */
+  readonly others: (uuid: string) => Iterable<JuiceVolume>;
   readonly conflict: Conflict | undefined;
   readonly secrets: SecretsOutcome | undefined;
+  /** Reads the Secrets with key and passphrase as they are now; undefined where the spec asks for no encryption. */
+  readonly keys: () => Promise<KeysOutcome | undefined>;
+  /** Whether clients have had both passphrases for long enough. */
+  readonly rewrapDue: (passphrase: string) => boolean;
+  readonly policyExists: boolean | undefined;
   readonly backends: Backends;
   readonly clock: Clock;
   readonly random: Random;
@@ -62,19 +84,14 @@ export async function on<T>(side: 'metadata' | 'storage', action: () => Promise<
   }
 }
 
-function trashRoot(nowNs: bigint): Attr {
-  const sec = Number(nowNs / 1_000_000_000n);
-  const times = { atime: sec, atimensec: 0, mtime: sec, mtimensec: 0, ctime: sec, ctimensec: 0 };
-  const owner = { uid: 0, gid: 0, rdev: 0, parent: 1 as Attr['parent'], accessAcl: 0, defaultAcl: 0, tier: 0 };
-  return { flags: 0, type: NodeType.Directory, mode: 0o555, nlink: 2, length: 4096, ...owner, ...times };
-}
-
 export class World implements AsyncDisposable {
   readonly #options: WorldOptions;
   readonly target: Target | undefined;
   #engine: MetaEngine | undefined;
   #store: ObjectStore | undefined;
   #durability: Durability | undefined;
+  #limits: Limits | undefined;
+  #leaks: LeaksSeen | undefined;
 
   constructor(options: WorldOptions) {
     this.#options = options;
@@ -100,12 +117,13 @@ export class World implements AsyncDisposable {
   }
 
   async observe(): Promise<Observation> {
-    const { conflict, secrets } = this.#options;
+    const { conflict, secrets, policyExists } = this.#options;
     const { target } = this;
-    if (!target) return { conflict, secrets, target, metadata: undefined, storage: undefined };
+    const known = { conflict, secrets, target, policyExists };
+    if (!target) return { ...known, metadata: undefined, storage: undefined, encryption: undefined };
     const metadata = await this.#observeMetadata();
     const storage = await this.#observeStorage(metadata.state === 'empty');
-    return { conflict, secrets, target, metadata, storage };
+    return { ...known, metadata, storage, encryption: await this.#observeEncryption(metadata) };
   }
 
   async #observeMetadata(): Promise<MetadataObservation> {
@@ -129,18 +147,37 @@ export class World implements AsyncDisposable {
         { kind: 'counter', name: 'totalInodes' },
       ]);
       const now = clock.now() / 1000;
-      const sessions = (await engine.sessions()).filter(({ expire }) => expire > now).length;
+      const sessions = (await engine.sessions()).map(({ sid, expire, info }) => parseSession(sid, expire, info));
+      const clients = sessions.filter(({ expire }) => expire > now);
+      const deep = this.#deepLookIsDue();
+      this.#limits ??= new Limits(volume, engine, this.#options.signal);
+      if (deep) this.#leaks ??= await observeLeaks(engine, now);
       return {
         state: 'volume',
-        format: withoutEncryption(format),
+        format: plain(format),
         usage: { bytes: Math.max(0, bytes), inodes: Math.max(0, inodes) },
-        sessions,
+        clients,
+        staleSessions: sessions.length - clients.length,
+        leaks: this.#leaks,
+        quotas: await this.#limits.observe(deep),
         durability,
-        holder: holderOf(format.uuid, volume, others()),
+        holder: holderOf(format.uuid, volume, others(format.uuid)),
       };
     } catch (error) {
       return metadataFailure(error);
     }
+  }
+
+  #deepLookIsDue(): boolean {
+    const { volume, clock } = this.#options;
+    const last = volume.status?.leaks?.observedAt;
+    return last === undefined || clock.now() - Date.parse(last) >= DEEP_LOOK_MS;
+  }
+
+  async #observeEncryption(metadata: MetadataObservation): Promise<EncryptionSeen | undefined> {
+    const keys = await this.#options.keys();
+    const format = metadata.state === 'volume' ? metadata.format : undefined;
+    return keys && tryKeys(keys, format?.encryptKey ?? '', this.#options.rewrapDue);
   }
 
   async #observeStorage(lookForObjects: boolean): Promise<StorageObservation> {
@@ -169,48 +206,49 @@ export class World implements AsyncDisposable {
   }
 
   /** One step. Throws StepError. May be repeated after any failure: each part looks at what is there, or overwrites it. */
-  async perform(step: Step): Promise<void> {
-    const { clock, random } = this.#options;
+  async perform(step: WorldStep): Promise<void> {
+    const { clock, random, signal, volume } = this.#options;
     switch (step.do) {
-      case 'nothing':
-        return;
       case 'format': {
-        const input = this.target?.input;
-        if (!input) return;
+        const { target } = this;
+        if (!target) return;
         await on('storage', () => this.#tryStore());
-        const format = newFormat(input, random);
+        const input =
+          target.algorithm && step.key
+            ? { ...target.input, encryption: { ...step.key, algorithm: target.algorithm } }
+            : target.input;
+        // The UUID is that of the object: so it is known, whatever happens next, whose doing the volume was.
+        const { uid } = volume.metadata;
+        const format = newFormat(input, uid === undefined ? random : { ...random, uuid: () => uid });
         const create = { trash: input.trashDays > 0, nowNs: clock.nowNs() };
         // False: somebody else was faster; the next look shows whose volume it is now.
         await on('metadata', async () => (await this.engine()).writeSetting(serialiseFormat(format), create));
         return;
       }
       case 'configure':
-        await on('metadata', async () => {
-          const engine = await this.engine();
-          const old = withoutEncryption(parseFormat((await engine.readSetting()) ?? ''));
-          const next = changedFormat(old, step.changes, random);
-          if (old.trashDays === 0 && next.trashDays > 0) await this.#makeTrash(engine);
-          await engine.writeSetting(serialiseFormat(next));
-        });
+        await on('metadata', async () =>
+          changeSetting(await this.engine(), (found) => changedFormat(plain(found), step.changes, random), clock),
+        );
+        return;
+      case 'rewrap':
+        await on('metadata', async () =>
+          rotatePassphrase(await this.engine(), { oldPassphrase: step.from, newPassphrase: step.to }, random),
+        );
+        return;
+      case 'limits':
+        await on('metadata', () => this.#limits?.perform(step.actions) ?? Promise.resolve());
         return;
       case 'mark':
-        await on('storage', () => this.store().put(MARKER, Buffer.from(step.uuid), this.#options.signal));
+        await on('storage', () => this.store().put(MARKER, Buffer.from(step.uuid), signal));
     }
-  }
-
-  async #makeTrash(engine: MetaEngine): Promise<void> {
-    // A check that fails means that there is one already.
-    await engine.commit({
-      checks: [{ kind: 'node', ino: TRASH_INO, expect: undefined, scope: 'all' }],
-      writes: [{ kind: 'putNode', ino: TRASH_INO, attr: trashRoot(this.#options.clock.nowNs()) }],
-    });
   }
 
   /** The store lets us write, read back and delete, as every client will have to. */
   async #tryStore(): Promise<void> {
-    const { random, signal } = this.#options;
+    const { random, signal, volume } = this.#options;
     const store = this.store();
-    const key = `testing/${random.bytes(5).toString('hex')}`;
+    // Always the same: whoever comes after one that was stopped here takes away what it left.
+    const key = `testing/${volume.metadata.uid ?? random.bytes(5).toString('hex')}`;
     const body = random.bytes(TEST_BYTES);
     await store.create(signal);
     await store.put(key, body, signal);
@@ -225,8 +263,14 @@ export class World implements AsyncDisposable {
   }
 }
 
+async function observeLeaks(engine: MetaEngine, now: number): Promise<LeaksSeen> {
+  const deleted = await engine.scanDelfiles(Math.floor(now) - DELETED_LONG_AGO, LEAK_LIMIT);
+  const unreferenced = await engine.scanUnreferenced(LEAK_LIMIT);
+  return { deletedFiles: deleted.length, unreferencedSlices: unreferenced.length };
+}
+
 /** Secrets that cannot be read count as none: those of the spec take their place. */
-function withoutEncryption(format: Format): Format {
+function plain(format: Format): Format {
   try {
     return decryptSecrets(format);
   } catch {

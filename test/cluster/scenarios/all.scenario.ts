@@ -5,7 +5,11 @@
 import { after, before, test } from 'node:test';
 import { admission } from './admission.ts';
 import { failover } from './failover.ts';
+import { rollout } from './rollout.ts';
+import { rotation } from './rotation.ts';
 import { sharing } from './sharing.ts';
+import { syncing } from './syncing.ts';
+import { workloads } from './workloads.ts';
 import { createWorld, type World } from './world.ts';
 
 let world: World | undefined;
@@ -24,7 +28,7 @@ before(
 
 after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...failover])
+for (const scenario of [...sharing, ...admission, ...workloads, ...syncing, ...failover, ...rotation, ...rollout])
   test(scenario.name, { timeout: 600_000 }, async () => {
     if (!world) throw new Error('there is no cluster to run on');
     try {

@@ -8,16 +8,17 @@ import type { World } from './world.ts';
 
 const volumes = 'datasets=/data';
 
-async function startAppending(world: World, name: string): Promise<Pod> {
+/** Starts a pod that appends lines to a file of its own, with a sync of each. `volumes` mounts the volume at /data. */
+export async function startAppending(world: World, name: string, volumes = 'datasets=/data'): Promise<Pod> {
   const { environment, namespace } = world;
   const command = ['sh', '-euc', `mkdir -p /data/${name}; exec node -e "$0" /data/${name}`, appendLines];
   return await startPod({ name, namespace, image: environment.image, volumes, command });
 }
 
-const lines = async (pod: Pod): Promise<number> => Number(await shell(pod, 'cat /tmp/lines'));
+const lines = async (pod: Pod): Promise<number> => Number(await shell(pod, 'cat /tmp/lines 2> /dev/null || echo 0'));
 
 /** Waits until the application has written `count` lines more than it has now. */
-async function goesOn(pod: Pod, count: number): Promise<void> {
+export async function goesOn(pod: Pod, count: number): Promise<void> {
   const before = await lines(pod);
   await until(`${count} lines more than ${before} are written`, 60, async () => (await lines(pod)) >= before + count);
 }
@@ -30,7 +31,7 @@ async function restarted(pod: Pod, container: string, before: number): Promise<v
 }
 
 /** Ends the application, and checks that each line it was told is safe is there, once and in order, for another client. */
-async function everyLineIsThere(world: World, pod: Pod): Promise<Appended> {
+export async function everyLineIsThere(world: World, pod: Pod, volumes = 'datasets=/data'): Promise<Appended> {
   const { name, namespace } = pod.metadata;
   await shell(pod, 'kill -TERM 1');
   const summary = await until('the application has ended its work', 60, () => inside(pod, ['cat', '/tmp/summary']));

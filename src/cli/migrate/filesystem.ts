@@ -1,0 +1,229 @@
+/** A Secret of JuiceFS's CSI driver as JuiceVolume and Secrets: one file system. Pure. */
+import { type Json } from '../../admission/pod.ts';
+import { API_VERSION } from '../../api/group.ts';
+import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
+import { messageOf } from '../../lib/errors.ts';
+import { parseMetaUrl, redactUrl } from '../../meta/url.ts';
+import { parseBucketUrl } from '../../object/s3-url.ts';
+import { textsOf } from './sources.ts';
+
+/** Stands where a person has to put something; no name, address or key may look like it, so it is refused until then. */
+export const FILL_IN = 'FILL-IN';
+
+export interface FileSystem {
+  /** Name of the JuiceFS volume, and of the JuiceVolume. */
+  readonly name: string;
+  /** spec of the JuiceVolume, without access and cache policy. */
+  readonly spec: Json;
+  /** Secrets to make, by name: keys and values. */
+  readonly secrets: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** What a person has to do. */
+  readonly todos: readonly string[];
+  /** Why it cannot be brought over; then the rest is of no use. */
+  readonly obstacle: string | undefined;
+}
+
+const compressions: Readonly<Record<string, string>> = { none: 'None', lz4: 'LZ4', zstd: 'Zstd' };
+const ENGINES = /^(mysql|postgres|tikv|etcd|badger|fdb|sqlite3|unix):/;
+
+function metadataOf(
+  url: string,
+  secret: string,
+): {
+  readonly metadata?: Json;
+  readonly keys: Readonly<Record<string, string>>;
+  readonly todos: string[];
+  readonly obstacle?: string;
+} {
+  const shown = redactUrl(url);
+  const engine = ENGINES.exec(url)?.[1];
+  if (engine)
+    return {
+      keys: {},
+      todos: [],
+      obstacle: `its names are in ${engine} (${shown}), which Juicepod does not speak; juicefs dump and load can move them to Redis`,
+    };
+  if (
+    url
+      .slice(url.indexOf('://') + 3)
+      .split('@')
+      .at(-1)
+      ?.includes(',')
+  )
+    return { keys: {}, todos: [], obstacle: `its Redis is a Sentinel or a Cluster (${shown}); a standalone one is needed` };
+  try {
+    const parsed = parseMetaUrl(url);
+    if (parsed.kind !== 'redis') return { keys: {}, todos: [], obstacle: `its names are not in Redis (${shown})` };
+    const todos: string[] = [];
+    const { tls } = parsed;
+    if (tls?.insecureSkipVerify)
+      todos.push(
+        'the metadata URL skips the check of certificates; here the authority is named: spec.metadata.redis.tls.caSecretRef',
+      );
+    else if (tls?.caFile)
+      todos.push(
+        `put the authority's certificate (${tls.caFile}) into a Secret and name it in spec.metadata.redis.tls.caSecretRef`,
+      );
+    if (tls?.certFile) todos.push('client certificates for Redis are not supported; use a password');
+    const keys = {
+      ...(parsed.username ? { username: parsed.username } : {}),
+      ...(parsed.password ? { password: parsed.password } : {}),
+    };
+    const host = parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host;
+    return {
+      keys,
+      todos,
+      metadata: {
+        redis: {
+          addresses: [`${host}:${parsed.port}`],
+          database: parsed.database,
+          ...(Object.keys(keys).length > 0 ? { authSecretRef: { name: secret } } : {}),
+          ...(tls ? { tls: { enabled: true, ...(tls.serverName ? { serverName: tls.serverName } : {}) } } : {}),
+        },
+      },
+    };
+  } catch (error) {
+    return { keys: {}, todos: [], obstacle: messageOf(error) };
+  }
+}
+
+function storageOf(
+  texts: Readonly<Record<string, string>>,
+  secret: string,
+): {
+  readonly storage?: Json;
+  readonly keys: Readonly<Record<string, string>>;
+  readonly todos: string[];
+  readonly obstacle?: string;
+} {
+  const { storage: kind = '', bucket = '' } = texts;
+  const keys = {
+    ...(texts['access-key'] ? { accessKeyId: texts['access-key'] } : {}),
+    ...(texts['secret-key'] ? { secretAccessKey: texts['secret-key'] } : {}),
+    ...(texts['session-token'] ? { sessionToken: texts['session-token'] } : {}),
+  };
+  const hasKeys = 'accessKeyId' in keys && 'secretAccessKey' in keys;
+  const credentials = hasKeys
+    ? { credentials: { secretRef: { name: secret, ...('sessionToken' in keys ? { sessionTokenKey: 'sessionToken' } : {}) } } }
+    : {};
+  if (bucket === '') {
+    const todo = `the Secret does not say where the bytes are; \`juicefs status META-URL\` does: put bucket, endpoint and region into spec.storage.s3${hasKeys ? '' : ', and the keys into a Secret'}`;
+    return { storage: { s3: { bucket: FILL_IN, ...credentials } }, keys: hasKeys ? keys : {}, todos: [todo] };
+  }
+  const todos: string[] = [];
+  if (kind !== 's3' && kind !== 'minio') {
+    if (kind === 'file')
+      return { keys: {}, todos, obstacle: 'its bytes are in a directory of one machine, which pods do not reach' };
+    todos.push(
+      `its object store is of kind ${kind || '(not named)'}; it is reached over S3 here: see that ${bucket} speaks that, and give its S3 endpoint and keys`,
+    );
+  }
+  try {
+    const address = parseBucketUrl(bucket, kind === 'minio' ? 'minio' : 's3', {});
+    const isAws = /\.amazonaws\.com(\.cn)?$/.test(address.host);
+    const isInHost = address.pathPrefix === '/';
+    const endpoint = isInHost ? address.origin.replace(`${address.bucket}.`, '') : address.origin;
+    const s3 = {
+      bucket: address.bucket,
+      ...(isAws ? {} : { endpoint }),
+      region: address.region,
+      ...(isAws || !isInHost ? {} : { forcePathStyle: false }),
+      ...credentials,
+    };
+    if (!hasKeys)
+      todos.push('there are no keys in the Secret: pods use what their environment offers (web identity, instance role)');
+    return { storage: { s3 }, keys: hasKeys ? keys : {}, todos };
+  } catch (error) {
+    return {
+      storage: { s3: { bucket: FILL_IN, ...credentials } },
+      keys: hasKeys ? keys : {},
+      todos: [...todos, `the bucket could not be understood (${messageOf(error)}): fill in spec.storage.s3`],
+    };
+  }
+}
+
+/** `block-size=4096,trash-days=3,…`: what of it a JuiceVolume has. */
+function formatOf(text: string): { readonly format: Json; readonly todos: string[] } {
+  const format: Record<string, string> = {};
+  const todos: string[] = [];
+  for (const part of text
+    .split(',')
+    .map((each) => each.trim().replace(/^--/, ''))
+    .filter(Boolean)) {
+    const [option = '', value = ''] = part.split('=', 2).map((each) => each.trim());
+    if (option === 'block-size' && /^\d+$/.test(value.replace(/[kK]$/, '')))
+      format['blockSize'] = `${Number(value.replace(/[kK]$/, ''))}Ki`;
+    else if (option === 'block-size' && /^\d+M$/i.test(value)) format['blockSize'] = `${Number.parseInt(value)}Mi`;
+    else if (option === 'compress' && compressions[value]) format['compression'] = compressions[value];
+    else if (option === 'trash-days' && /^\d+$/.test(value)) format['trashRetention'] = `${Number(value) * 24}h`;
+    else if (['capacity', 'inodes'].includes(option))
+      todos.push(`${part}: the volume keeps this limit in its database; it is not changed`);
+    else if (['force', 'no-update', 'access-key', 'secret-key', 'storage', 'bucket'].includes(option)) continue;
+    else
+      todos.push(
+        `format option ${part}: it is a property of the volume and stays as it is; see that it is one that docs/interoperability.md names`,
+      );
+  }
+  return { format, todos };
+}
+
+/** Reads a Secret of the driver. `at` is its `namespace/name`. */
+export function fileSystemOf(secret: Json, at: string): FileSystem {
+  const texts = textsOf(secret);
+  const name = texts['name'] ?? '';
+  const nothing = { name: name || at.replace('/', '-'), spec: {}, secrets: {} };
+  if (texts['token'] !== undefined && texts['metaurl'] === undefined)
+    return {
+      ...nothing,
+      todos: [],
+      obstacle: `Secret ${at} is of JuiceFS Enterprise or Cloud Service (it has a token); only volumes of the Community Edition can be brought over`,
+    };
+  if (!new RegExp(VOLUME_NAME_PATTERN).test(name))
+    return { ...nothing, todos: [], obstacle: `Secret ${at} has no usable \`name\` (found ${JSON.stringify(name)})` };
+  if (!texts['metaurl']) return { ...nothing, todos: [], obstacle: `Secret ${at} has no \`metaurl\`` };
+  const metadata = metadataOf(texts['metaurl'], `${name}-redis`);
+  const storage = storageOf(texts, `${name}-s3`);
+  const format = formatOf(texts['format-options'] ?? '');
+  const todos = [...metadata.todos, ...storage.todos, ...format.todos];
+  if (texts['encrypt_rsa_key'])
+    todos.push(
+      'the volume is encrypted: put its RSA key and passphrase into a Secret and name it in the JuiceVolume (docs/reference/juicevolume.md)',
+    );
+  for (const key of ['envs', 'configs'])
+    if (texts[key])
+      todos.push(`\`${key}\` of Secret ${at} is set for the mount pods; there is no counterpart: see whether it is needed`);
+  const spec = {
+    metadata: metadata.metadata ?? {},
+    storage: storage.storage ?? {},
+    ...(Object.keys(format.format).length > 0 ? { format: format.format } : {}),
+    reclaimPolicy: 'Retain',
+  };
+  const obstacle = metadata.obstacle ?? storage.obstacle;
+  const checked = obstacle === undefined ? volumeSpec.safeParse(spec) : undefined;
+  if (checked && !checked.success)
+    for (const { path, message } of checked.error.issues)
+      if (!JSON.stringify(spec).includes(FILL_IN)) todos.push(`spec.${path.join('.')}: ${message}`);
+  return {
+    name,
+    spec,
+    secrets: {
+      ...(Object.keys(metadata.keys).length > 0 ? { [`${name}-redis`]: metadata.keys } : {}),
+      ...(Object.keys(storage.keys).length > 0 ? { [`${name}-s3`]: storage.keys } : {}),
+    },
+    todos,
+    obstacle,
+  };
+}
+
+/** A Secret's manifest. Without `values` each is left to be filled in. */
+export function secretManifest(namespace: string, name: string, texts: Readonly<Record<string, string>>, values: boolean): Json {
+  const stringData = Object.fromEntries(Object.entries(texts).map(([key, value]) => [key, values ? value : FILL_IN]));
+  return { apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, type: 'Opaque', stringData };
+}
+
+export const volumeManifest = (namespace: string, name: string, spec: Json): Json => ({
+  apiVersion: API_VERSION,
+  kind: 'JuiceVolume',
+  metadata: { name, namespace },
+  spec,
+});

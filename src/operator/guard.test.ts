@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { systemClock } from '../lib/clock.ts';
+import { nullLogger } from '../lib/log.ts';
+import { NotLeadingError } from '../kube/errors.ts';
+import { guardedBackends } from './guard.ts';
+import { realBackends } from './volume/backends.ts';
+
+test('every write to database and store asks first, no read does, and nothing is written where the answer is no', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'juicepod-guard-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const asked: string[] = [];
+  let leading = true;
+  const backends = guardedBackends(realBackends({ clock: systemClock, logger: nullLogger }), (what) => {
+    asked.push(what);
+    if (!leading) throw new NotLeadingError('not leading');
+  });
+  const engine = await backends.openEngine(`sqlite3://${join(folder, 'meta.db')}`);
+  const store = backends.openStore({ name: 'abc', storage: 'file', bucket: join(folder, 'blocks') }, {});
+  await store.create();
+  await store.put('a', Buffer.from('x'));
+  await engine.writeSetting('{"Name":"abc"}', { trash: false, nowNs: 1n });
+  await engine.putSession(1, 1, '{}');
+  assert.deepEqual(asked.splice(0), ['store create', 'store put', 'database writeSetting', 'database putSession']);
+  assert.equal(await engine.readSetting(), '{"Name":"abc"}');
+  assert.equal((await engine.sessions()).length, 1);
+  assert.equal((await engine.scanUnreferenced(10)).length, 0);
+  assert.equal((await store.get('a')).toString(), 'x');
+  assert.equal((await store.head('a'))?.size, 1);
+  for await (const { key } of store.list('')) assert.equal(key, 'a');
+  assert.match(store.description, /blocks/);
+  assert.deepEqual(asked, []);
+  leading = false;
+  const refused = { name: 'NotLeadingError' };
+  await assert.rejects(engine.writeSetting('{}'), refused);
+  await assert.rejects(engine.removeSession(1), refused);
+  await assert.rejects(store.delete('a'), refused);
+  assert.equal((await engine.sessions()).length, 1);
+  assert.equal((await store.get('a')).toString(), 'x');
+  await engine.close();
+  await store.close();
+});

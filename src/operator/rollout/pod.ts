@@ -1,0 +1,133 @@
+/**
+ * A pod as the roll-out sees it: which image its client shall run, does run, and how an earlier step went. Pure. What was done
+ * to a pod is written in its annotation, with the same patch that does it, so that any operator can go on at any point.
+ */
+import { annotations, CLIENT_CONTAINER } from '../../api/group.ts';
+import { parsePlan, type Plan } from '../../api/plan.ts';
+import type { JuiceVolume } from '../../api/volume.ts';
+import type { JsonPatchOperation, KubeObject } from '../../kube/types.ts';
+
+interface ContainerStatus {
+  readonly name: string;
+  readonly ready?: boolean;
+  readonly started?: boolean;
+  readonly restartCount?: number;
+  readonly state?: { readonly waiting?: { readonly reason?: string; readonly message?: string } };
+}
+
+export interface PodObject extends KubeObject {
+  readonly spec: { readonly initContainers?: readonly { readonly name: string; readonly image?: string }[] };
+  readonly status?: { readonly phase?: string; readonly initContainerStatuses?: readonly ContainerStatus[] };
+}
+
+/** The annotation: the last thing the roll-out did to this pod. */
+export interface RolloutRecord {
+  /** The image it was given, and the one it had. */
+  readonly image: string;
+  readonly from: string;
+  /** When, milliseconds since the epoch, by the clock of who did it. */
+  readonly at: number;
+  /** How often its client had been restarted then. */
+  readonly restarts: number;
+  /** Why it was given the former image back. */
+  readonly failed?: string;
+}
+
+export interface RolloutPod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  /** Position of the client among the init containers. */
+  readonly index: number;
+  readonly image: string;
+  /** Its containers run; a pod that waits, ends or has ended is left alone. */
+  readonly running: boolean;
+  /** The client serves every mount: its startup probe has asked each. */
+  readonly serves: boolean;
+  readonly restarts: number;
+  /** Why the client does not run, as the kubelet says it. */
+  readonly waiting: { readonly reason: string; readonly message: string } | undefined;
+  readonly record: RolloutRecord | undefined;
+}
+
+/** The volumes of a pod by its plan, `namespace/name`, in order; none where it has no client of ours. */
+export function volumesOf(pod: KubeObject): readonly string[] {
+  const text = pod.metadata.annotations?.[annotations.plan];
+  if (text === undefined) return [];
+  let plan: Plan;
+  try {
+    plan = parsePlan(text);
+  } catch {
+    return [];
+  }
+  return plan.mounts.map(({ volume }) => volume);
+}
+
+/**
+ * Which volume decides about the client of a pod, and the image it wants: the first of its volumes that names one, as the
+ * webhook chooses; where none does, the first, and the cluster's image (undefined where that is not known).
+ */
+export function chooseImage(
+  volumes: readonly string[],
+  find: (key: string) => JuiceVolume | undefined,
+  standard: string | undefined,
+): { readonly volume: string; readonly image: string | undefined } | undefined {
+  const [first] = volumes;
+  if (first === undefined) return undefined;
+  for (const volume of volumes) {
+    const image = find(volume)?.spec.client.image;
+    if (image !== undefined) return { volume, image };
+  }
+  return { volume: first, image: standard };
+}
+
+function recordOf(text: string | undefined): RolloutRecord | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const found = JSON.parse(text) as Partial<RolloutRecord> | null;
+    const { image, from, at, restarts, failed } = found ?? {};
+    if (typeof image !== 'string' || typeof from !== 'string' || typeof at !== 'number' || typeof restarts !== 'number')
+      return undefined;
+    return { image, from, at, restarts, ...(typeof failed === 'string' ? { failed } : {}) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined for a pod without a client. */
+export function observePod(pod: PodObject): RolloutPod | undefined {
+  const containers = pod.spec.initContainers ?? [];
+  const index = containers.findIndex(({ name }) => name === CLIENT_CONTAINER);
+  const image = containers[index]?.image;
+  if (image === undefined) return undefined;
+  const status = pod.status?.initContainerStatuses?.find(({ name }) => name === CLIENT_CONTAINER);
+  const waiting = status?.state?.waiting;
+  const { namespace = 'default', name, uid = '', deletionTimestamp } = pod.metadata;
+  return {
+    namespace,
+    name,
+    uid,
+    index,
+    image,
+    running: pod.status?.phase === 'Running' && deletionTimestamp === undefined,
+    serves: status?.started === true && status.ready === true,
+    restarts: status?.restartCount ?? 0,
+    waiting: waiting && { reason: waiting.reason ?? '', message: waiting.message ?? '' },
+    record: recordOf(pod.metadata.annotations?.[annotations.rollout]),
+  };
+}
+
+/**
+ * Gives the client of a pod another image, and writes down that it was done. Refused by the API server (422) where the pod is
+ * another one by now, or its client has another image than was seen.
+ */
+export function imagePatch(pod: RolloutPod, image: string, record: RolloutRecord): readonly JsonPatchOperation[] {
+  const container = `/spec/initContainers/${pod.index}`;
+  return [
+    { op: 'test', path: '/metadata/uid', value: pod.uid },
+    { op: 'test', path: `${container}/name`, value: CLIENT_CONTAINER },
+    { op: 'test', path: `${container}/image`, value: pod.image },
+    { op: 'replace', path: `${container}/image`, value: image },
+    { op: 'add', path: `/metadata/annotations/${annotations.rollout.replace('/', '~1')}`, value: JSON.stringify(record) },
+  ];
+}

@@ -1,0 +1,89 @@
+/**
+ * Looks once at each pod that asks for volumes, and says where it did not get them: an event on the pod, and the gauge
+ * `juicepod_pods_without_volume` by namespace and reason. It changes nothing.
+ *
+ * Only metadata of pods is watched, and nothing is kept of pods without the annotation; a pod with it is read whole when
+ * it is first seen, for its init containers cannot change later. Bound: a name for each such pod, an entry for each finding.
+ */
+import { Gauge } from 'prom-client';
+import { annotations, labels } from '../../api/group.ts';
+import { Pods, refFromKey } from '../../kube/resources.ts';
+import { watches } from '../../kube/source.ts';
+import type { KubeObject, Manager, Reflector } from '../../kube/types.ts';
+import { asksForVolumes, type Finding, inspectPod } from './inspect.ts';
+
+/** How often a pod with a finding is looked at again. */
+const AGAIN_MS = 600_000;
+
+interface Found {
+  readonly uid: string | undefined;
+  readonly namespace: string;
+  readonly finding: Finding;
+}
+
+/** What is kept of a pod that asks for volumes: that it does, and what tells it from a later one of its name. Of others nothing. */
+function bare(pod: KubeObject): KubeObject | undefined {
+  if (!asksForVolumes(pod.metadata)) return undefined;
+  const { name, namespace, uid, resourceVersion } = pod.metadata;
+  const kept = {
+    name,
+    ...(namespace ? { namespace } : {}),
+    ...(uid ? { uid } : {}),
+    ...(resourceVersion ? { resourceVersion } : {}),
+    annotations: { [annotations.volumes]: '' },
+  };
+  return { apiVersion: pod.apiVersion, kind: pod.kind, metadata: kept };
+}
+
+/** Adds the sweep to a manager that was not run yet. `namespaces`: their labels, for those that opted out. */
+export function addSweep(manager: Manager, namespaces: Reflector): void {
+  const pods = manager.reflector(Pods, { metadataOnly: true, transform: bare });
+  const client = manager.client.resource(Pods);
+  const events = manager.events('juicepod.io/sweep');
+  const found = new Map<string, Found>();
+  const labelNames = ['namespace', 'reason'] as const;
+  void new Gauge({
+    name: 'juicepod_pods_without_volume',
+    help: 'Pods that ask for volumes and run without what serves them',
+    labelNames,
+    registers: [manager.metrics],
+    collect() {
+      this.reset();
+      for (const { namespace, finding } of found.values()) this.inc({ namespace, reason: finding.reason });
+    },
+  });
+  manager.controller({
+    name: 'podsweep',
+    concurrency: 2,
+    sources: [
+      // An update counts only where a pod of the same name is another one, or has begun to ask.
+      watches(
+        pods,
+        (pod) => (asksForVolumes(pod.metadata) ? [`${pod.metadata.namespace}/${pod.metadata.name}`] : []),
+        (change) => change.type !== 'updated' || asksForVolumes(change.object.metadata) !== asksForVolumes(change.old.metadata),
+      ),
+    ],
+    reconcile: async (key, { signal }) => {
+      const seen = pods.store.get(key);
+      const { namespace = '' } = refFromKey(key);
+      const isOut = namespaces.store.get(namespace)?.metadata.labels?.[labels.injection] === 'disabled';
+      if (!seen || isOut || !asksForVolumes(seen.metadata)) {
+        found.delete(key);
+        return {};
+      }
+      const pod = await client.find(refFromKey(key), signal);
+      const finding = inspectPod(pod);
+      if (!pod || !finding) {
+        found.delete(key);
+        return {};
+      }
+      const { uid } = pod.metadata;
+      const before = found.get(key);
+      found.set(key, { uid, namespace, finding });
+      if (before?.uid !== uid || before?.finding.reason !== finding.reason)
+        events.record({ regarding: pod, type: 'Warning', reason: finding.reason, action: 'Sweep', note: finding.message });
+      // That it has ended is in no metadata.
+      return { requeueAfterMs: AGAIN_MS };
+    },
+  });
+}

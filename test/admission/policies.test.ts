@@ -1,0 +1,164 @@
+/** The ValidatingAdmissionPolicies of config/policies on a real API server: what they refuse, and what they leave alone. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test, type TestContext } from 'node:test';
+import { parseAllDocuments } from 'yaml';
+import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
+import { ToolMissing } from '../tools.ts';
+
+type Json = Record<string, unknown>;
+
+const root = join(import.meta.dirname, '..', '..');
+const golden = join(root, 'test', 'golden', 'admission');
+let api: ApiServer | undefined;
+let missing: string | undefined;
+
+function server(context: TestContext): ApiServer | undefined {
+  if (missing !== undefined) context.skip(missing);
+  return api;
+}
+
+async function attempt(on: ApiServer, args: readonly string[], input?: string): Promise<{ ok: boolean; output: string }> {
+  try {
+    return { ok: true, output: await on.kubectl(args, input) };
+  } catch (error) {
+    return { ok: false, output: (error as { stderr?: string }).stderr ?? String(error) };
+  }
+}
+
+/** An injected pod of the golden files, in the form in which the webhook leaves it. */
+const injected = (
+  file: string,
+): { metadata: Json & { annotations: Record<string, string> }; spec: Json & { initContainers: Json[] } } => {
+  const documents = parseAllDocuments(readFileSync(join(golden, `${file}.injected.yaml`), 'utf8'));
+  return (Array.isArray(documents) ? documents : []).at(-1)?.toJS() as ReturnType<typeof injected>;
+};
+
+const create = (on: ApiServer, pod: unknown, ...args: readonly string[]) =>
+  attempt(on, ['create', ...args, '-f', '-'], JSON.stringify(pod));
+
+before(async () => {
+  try {
+    api = await startApiServer();
+  } catch (error) {
+    if (!(error instanceof ToolMissing)) throw error;
+    missing = error.message;
+    return;
+  }
+  const on = api;
+  const until = async (what: string, check: () => Promise<boolean>): Promise<void> => {
+    for (let count = 0; count < 300; count++) {
+      if (await check()) return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    assert.fail(`gave up waiting until ${what}`);
+  };
+  await until('the namespace is there', async () => (await attempt(on, ['get', 'namespace', 'default'])).ok);
+  await on.kubectl(['apply', '--server-side', '-k', join(root, 'config', 'policies')]);
+  const bare = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'bare', annotations: { 'juicepod.io/volumes': 'a=/a' } } };
+  const spec = { containers: [{ name: 'main', image: 'busybox' }] };
+  await until('the policies are in force', async () => !(await create(on, { ...bare, spec }, '--dry-run=server')).ok);
+});
+
+after(async () => await api?.stop());
+
+test('pods as the webhook leaves them are admitted, in both modes and beside a mesh', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  for (const file of ['plain', 'linkerd', 'platform-eks-fargate', 'fsgroup']) {
+    const { ok, output } = await create(on, injected(file), '--dry-run=server');
+    assert.ok(ok, `${file}: ${output}`);
+  }
+});
+
+test('a pod that asks for volumes and has not what serves them is refused, with the cause', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  const pod = injected('fsgroup');
+  const [holder, client] = pod.spec.initContainers;
+  const withInit = (...initContainers: readonly unknown[]): Json => ({ ...pod, spec: { ...pod.spec, initContainers } });
+  const { 'juicepod.io/plan': _plan, ...annotations } = pod.metadata.annotations;
+  const without = (container: Json | undefined): Json => {
+    const { restartPolicy: _policy, startupProbe: _probe, ...rest } = container ?? {};
+    return rest;
+  };
+  const cases: readonly (readonly [unknown, RegExp])[] = [
+    [withInit(), /has not what serves them: the webhook of Juicepod was not called/],
+    [withInit(client), /has not what serves them/],
+    [{ ...pod, metadata: { ...pod.metadata, annotations } }, /has not what serves them/],
+    [withInit(holder, without(client)), /removed restartPolicy: Always from a sidecar of Juicepod/],
+    [
+      {
+        ...pod,
+        metadata: { ...pod.metadata, annotations: { ...pod.metadata.annotations, 'juicepod.io/volumes': 'x'.repeat(65_537) } },
+      },
+      /longer than 64 KiB \(65537\)/,
+    ],
+  ];
+  for (const [bad, expected] of cases) {
+    const { ok, output } = await create(on, bad, '--dry-run=server');
+    assert.ok(!ok, `accepted, though ${expected.source}`);
+    assert.match(output, expected);
+  }
+});
+
+test('pods and namespaces that opted out, and pods without the annotation, are left alone', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  await on.kubectl(
+    ['create', '-f', '-'],
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'out', labels: { 'juicepod.io/injection': 'disabled' } },
+    }),
+  );
+  const asks = { 'juicepod.io/volumes': 'a=/a' };
+  for (const metadata of [
+    { name: 'a' },
+    { name: 'a', annotations: asks, labels: { 'juicepod.io/inject': 'false' } },
+    { name: 'a', annotations: asks, namespace: 'out' },
+    { name: 'a', annotations: asks, namespace: 'kube-system' },
+  ]) {
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [{ name: 'main', image: 'busybox' }] } };
+    const { ok, output } = await create(on, pod, '--dry-run=server');
+    assert.ok(ok, output);
+  }
+});
+
+test('the plan of a running pod is changed only by who may replan', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  const pod = injected('fsgroup');
+  await on.kubectl(['create', '-f', '-'], JSON.stringify({ ...pod, metadata: { ...pod.metadata, name: 'running' } }));
+  const role = (name: string, rules: readonly Json[]): string =>
+    [
+      { apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'Role', metadata: { name, namespace: 'default' }, rules },
+      {
+        apiVersion: 'rbac.authorization.k8s.io/v1',
+        kind: 'RoleBinding',
+        metadata: { name, namespace: 'default' },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
+        subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name }],
+      },
+    ]
+      .map((object) => JSON.stringify(object))
+      .join('\n---\n');
+  const pods = { apiGroups: [''], resources: ['pods'], verbs: ['get', 'patch', 'update'] };
+  await on.kubectl(['create', '-f', '-'], role('developer', [pods]));
+  await on.kubectl(
+    ['create', '-f', '-'],
+    role('planner', [pods, { apiGroups: ['juicepod.io'], resources: ['juicevolumes'], verbs: ['replan'] }]),
+  );
+  const annotate = (user: string, annotation: string) =>
+    attempt(on, ['annotate', '--overwrite', 'pod', 'running', annotation, `--as=${user}`]);
+  assert.ok((await annotate('developer', 'note=1')).ok);
+  for (const annotation of ['juicepod.io/plan={}', 'juicepod.io/plan-', 'juicepod.io/volumes=b=/b']) {
+    const { ok, output } = await annotate('developer', annotation);
+    assert.ok(!ok, annotation);
+    assert.match(output, /changed only by those who may replan juicevolumes/);
+  }
+  const changed = await annotate('planner', 'juicepod.io/plan={}');
+  assert.ok(changed.ok, changed.output);
+});

@@ -1,0 +1,247 @@
+/** Credentials that change under a client whose application writes: Redis users and S3 keys, taken away for good afterwards. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { Redis } from 'ioredis';
+import type { MountConfig } from '../../src/api/mount.ts';
+import { succeeds, until } from '../cli/command.ts';
+import { cannotMount } from '../mounted.ts';
+import { startRedis, startS3 } from '../servers.ts';
+import { juicefs } from '../tools.ts';
+import { startPodProcesses } from './pod.ts';
+
+/** Appends lines with a sync of each, and writes a file of several blocks now and then, until it is told to end. */
+function startWriter(folder: string) {
+  const sums = new Map<string, string>();
+  const errors: unknown[] = [];
+  const ending = new AbortController();
+  let lines = 0;
+  const work = async (): Promise<void> => {
+    mkdirSync(folder);
+    const file = await open(join(folder, 'lines'), 'a');
+    for (let round = 0; !ending.signal.aborted; round++) {
+      try {
+        await file.write(`${round}\n`);
+        await file.sync();
+        lines = round + 1;
+        if (round % 10 === 0) {
+          const data = randomBytes(5 << 20);
+          sums.set(`data-${round}`, createHash('sha256').update(data).digest('hex'));
+          await writeFile(join(folder, `data-${round}`), data);
+        }
+      } catch (error) {
+        errors.push(error);
+        break;
+      }
+    }
+    await file.close();
+  };
+  const done = work();
+  return {
+    errors,
+    get lines() {
+      return lines;
+    },
+    async goesOn(): Promise<void> {
+      const before = lines;
+      await until('the writer goes on', () => errors.length > 0 || lines > before + 25);
+      assert.deepEqual(errors, []);
+    },
+    /** Ends it, and checks every byte as `elsewhere`, another mount, shows it. */
+    async end(elsewhere: () => Promise<string>): Promise<void> {
+      ending.abort();
+      await done;
+      assert.deepEqual(errors, []);
+      const seen = await elsewhere();
+      assert.equal(readFileSync(join(seen, 'lines'), 'utf8'), Array.from({ length: lines }, (_, line) => `${line}\n`).join(''));
+      for (const [name, sum] of sums)
+        assert.equal(
+          createHash('sha256')
+            .update(readFileSync(join(seen, name)))
+            .digest('hex'),
+          sum,
+          name,
+        );
+      assert.deepEqual(readdirSync(seen).toSorted(), ['lines', ...sums.keys()].toSorted());
+    },
+  };
+}
+
+async function startWorld() {
+  await using cleanup = new AsyncDisposableStack();
+  const redis = cleanup.use(await startRedis());
+  const s3 = cleanup.use(await startS3());
+  s3.createBucket('blocks');
+  const admin = new Redis({ host: '127.0.0.1', port: redis.port });
+  cleanup.defer(() => admin.disconnect());
+  const bucket = `${s3.endpoint}/blocks`;
+  await succeeds([
+    'format',
+    redis.url(1),
+    'testvol',
+    '--storage',
+    's3',
+    '--bucket',
+    bucket,
+    '--access-key',
+    s3.accessKey,
+    '--secret-key',
+    s3.secretKey,
+  ]);
+  const format = JSON.parse(
+    await new Promise<string>((done, fail) => {
+      const reader = new Redis({ host: '127.0.0.1', port: redis.port, db: 1 });
+      reader
+        .get('setting')
+        .then((text) => done(text ?? ''), fail)
+        .finally(() => reader.disconnect());
+    }),
+  ) as { UUID: string };
+  /** Makes user and key of a generation, and what the client is told of them. */
+  const credentials = async (generation: string): Promise<MountConfig> => {
+    await admin.call('ACL', 'SETUSER', `user-${generation}`, 'reset', 'on', `>pass-${generation}`, '~*', '&*', '+@all');
+    await s3.createKey(`key-${generation}`, `secret-${generation}`);
+    return configOf(generation);
+  };
+  const configOf = (generation: string): MountConfig => ({
+    name: 'testvol',
+    uuid: format.UUID,
+    metaUrl: `redis://user-${generation}:pass-${generation}@127.0.0.1:${redis.port}/1`,
+    storage: { accessKey: `key-${generation}`, secretKey: `secret-${generation}` },
+    generation,
+  });
+  const revoke = async (generation: string): Promise<void> => {
+    await admin.call('ACL', 'DELUSER', `user-${generation}`);
+    await s3.deleteKey(`key-${generation}`);
+  };
+  /** Users that are connected to the volume's database. */
+  const users = async (): Promise<readonly string[]> => {
+    const list = String(await admin.call('CLIENT', 'LIST'));
+    return [...new Set([...list.matchAll(/ db=1 .* user=(\S+)/g)].map(([, user]) => user ?? ''))].toSorted();
+  };
+  const held = cleanup.move();
+  return { redis, s3, users, credentials, configOf, revoke, [Symbol.asyncDispose]: () => held.disposeAsync() };
+}
+
+test(
+  'users and keys are replaced under a writer, and the old ones taken away, without an error',
+  { skip: cannotMount },
+  async () => {
+    await using world = await startWorld();
+    await using pod = await startPodProcesses(await world.credentials('one'));
+    const [target = ''] = pod.targets;
+    const writer = startWriter(join(target, 'work'));
+    await writer.goesOn();
+    assert.equal(pod.config().Credentials.Generation, 'one');
+
+    pod.project(await world.credentials('two'));
+    await until('the second generation is in use', () => pod.config().Credentials.Generation === 'two');
+    assert.ok(readdirSync(join(target, 'work')).includes('lines'));
+    assert.deepEqual(await world.users(), ['user-two']);
+    await world.revoke('one');
+    await writer.goesOn();
+
+    // Those that nobody made: refused, said, and the ones in use stay.
+    pod.project(world.configOf('nobody'));
+    await until('the refusal is told', () => pod.config().Credentials.Problem !== '');
+    assert.match(pod.config().Credentials.Problem, /refuses us/);
+    assert.equal(pod.config().Credentials.Generation, 'two');
+    assert.match(readFileSync(join(target, '.stats'), 'utf8'), /credentials_refused 1$/m);
+    await writer.goesOn();
+    // The user is right and the key is not: nothing of it is taken.
+    pod.project({ ...(await world.credentials('half')), storage: { accessKey: 'key-half', secretKey: 'wrong' } });
+    await until('the other refusal is told', () => /SignatureDoesNotMatch/.test(pod.config().Credentials.Problem));
+    await world.revoke('half');
+    await writer.goesOn();
+    assert.match(pod.log(), /the new credentials cannot be used, the old ones stay in use/);
+
+    pod.project(await world.credentials('three'));
+    await until('the third generation is in use', () => pod.config().Credentials.Generation === 'three');
+    assert.equal(pod.config().Credentials.Problem, '');
+    await world.revoke('two');
+    await writer.goesOn();
+
+    const status = JSON.parse(await succeeds(['status', world.configOf('three').metaUrl, '--output', 'json'])) as {
+      Sessions: readonly { CredentialsGeneration: string }[];
+    };
+    assert.deepEqual(
+      status.Sessions.map(({ CredentialsGeneration }) => CredentialsGeneration),
+      ['three'],
+    );
+    assert.doesNotMatch(pod.log(), /pass-(one|two|three)|secret-(one|two|three)/);
+    await using reader = await startPodProcesses(world.configOf('three'), { mounts: [{ readOnly: true }] });
+    await writer.end(async () => join(reader.targets[0] ?? '', 'work'));
+  },
+);
+
+test('where the old ones are taken away before the new ones have come, the writer waits', { skip: cannotMount }, async () => {
+  await using world = await startWorld();
+  await using pod = await startPodProcesses(await world.credentials('one'));
+  const [target = ''] = pod.targets;
+  const writer = startWriter(join(target, 'work'));
+  await writer.goesOn();
+  const next = await world.credentials('two');
+  await world.revoke('one');
+  // What is under way is refused now, whatever it is.
+  await until('the client has noticed', () => /refuses|WRONGPASS/.test(pod.log()));
+  const before = writer.lines;
+  await new Promise((done) => setTimeout(done, 3000));
+  assert.deepEqual(writer.errors, []);
+  assert.ok(writer.lines <= before + 25, 'it writes with credentials that are gone');
+  pod.project(next);
+  await writer.goesOn();
+  assert.equal(pod.config().Credentials.Generation, 'two');
+  await using reader = await startPodProcesses(next, { mounts: [{ readOnly: true }] });
+  await writer.end(async () => join(reader.targets[0] ?? '', 'work'));
+});
+
+test('keys that are changed in the settings of the volume are taken into use', { skip: cannotMount }, async () => {
+  await using world = await startWorld();
+  const config = await world.credentials('one');
+  // The keys are those of the settings: the file has none.
+  const { storage: _none, ...withoutKeys } = config;
+  await using pod = await startPodProcesses(withoutKeys);
+  const [target = ''] = pod.targets;
+  const writer = startWriter(join(target, 'work'));
+  await writer.goesOn();
+  await world.s3.createKey('other', 'other-secret');
+  await succeeds([
+    'format',
+    config.metaUrl,
+    'testvol',
+    '--storage',
+    's3',
+    '--bucket',
+    `${world.s3.endpoint}/blocks`,
+    '--access-key',
+    'other',
+    '--secret-key',
+    'other-secret',
+  ]);
+  await until('the other key is in use', () => pod.config().Credentials.Switches === 1);
+  await writer.goesOn();
+  await using reader = await startPodProcesses(withoutKeys, { mounts: [{ readOnly: true }] });
+  await writer.end(async () => join(reader.targets[0] ?? '', 'work'));
+});
+
+test(
+  'the official client lists a session that says which credentials it uses',
+  { skip: cannotMount || (juicefs() === undefined && 'JUICEFS_BIN does not name the official client') },
+  async () => {
+    await using world = await startWorld();
+    const config = await world.credentials('one');
+    await using pod = await startPodProcesses(config);
+    const { stdout } = await promisify(execFile)(juicefs() ?? '', ['status', config.metaUrl]);
+    const { Sessions } = JSON.parse(stdout) as { Sessions: readonly { MountPoint: string; Version: string }[] };
+    assert.deepEqual(
+      Sessions.map(({ MountPoint }) => MountPoint),
+      [...pod.targets],
+    );
+    assert.match(Sessions[0]?.Version ?? '', /juicepod/);
+  },
+);
