@@ -273,6 +273,8 @@ async function restarts(kubeconfig: string, log: string, first: Operator): Promi
   return slowest;
 }
 
+// Servers end with this process, if it is let end.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 const folder = mkdtempSync(join(tmpdir(), 'juicepod-scale-'));
 const blocks = join(folder, 'blocks');
 mkdirSync(blocks);
