@@ -139,6 +139,8 @@ export function cargoTool(name: string, version: string): Promise<string> {
     const home = process.env['RUSTUP_HOME'] ?? (existsSync(rustup) ? resolve(rustup) : undefined);
     const env = {
       ...process.env,
+      // Cargo looks for rustc there, wherever itself was found.
+      PATH: `${dirname(cargo)}:${process.env['PATH'] ?? ''}`,
       CARGO_TARGET_DIR: join(folder, 'target'),
       CARGO_HOME: join(cacheRoot, 'cargo'),
       ...(home ? { RUSTUP_HOME: home } : {}),
