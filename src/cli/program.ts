@@ -355,6 +355,8 @@ export function program(quiet = false): Command {
     .option('--namespace <name>', 'namespace of the lease', process.env['POD_NAMESPACE'] ?? 'juicepod-system')
     .option('--watch-namespaces <names>', 'look after these namespaces only, separated by commas (default: all)')
     .option('--metrics-port <port>', 'port of /metrics, /livez and /readyz', '8080')
+    .option('--kube-api-qps <number>', 'requests to the API server per second, on average', '100')
+    .option('--kube-api-burst <number>', 'the same, at once', '200')
     .option('--client-image <image>', 'image that the webhook gives to clients, for roll-outs where a volume names none')
     .option('--allow-image <prefix...>', 'as that of the webhook, for roll-outs into pods of other namespaces')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')

@@ -123,6 +123,11 @@ export interface WatchOptions {
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
   readonly resourceVersion: string;
+  /**
+   * First an ADDED for each object there is, at `resourceVersion` or later ('' for the latest), then a BOOKMARK with
+   * `initialEventsEnd`, then the watch. A server that cannot (before 1.32) answers Invalid. @default false
+   */
+  readonly initialEvents?: boolean | undefined;
   /** When the server is to end the watch, seconds. */
   readonly timeoutSeconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -130,7 +135,7 @@ export interface WatchOptions {
 
 export type WatchEvent<T> =
   | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: T }
-  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string };
+  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string; readonly initialEventsEnd?: boolean };
 
 export interface WriteOptions {
   readonly dryRun?: boolean;
@@ -155,6 +160,8 @@ export interface DeleteOptions extends WriteOptions {
 /** The calls for one kind. All throw `ApiError`; all accept an object itself as an `ObjectRef` through `refOf`. */
 export interface ResourceClient<T extends KubeObject = KubeObject> {
   readonly resource: Resource;
+  /** True where `watch` knows `initialEvents`. */
+  readonly streamsLists: boolean;
   get(ref: ObjectRef, signal?: AbortSignal): Promise<T>;
   /** `get` that answers undefined for 404. */
   find(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;

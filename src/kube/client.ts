@@ -31,6 +31,8 @@ import type {
 const PAGE = 500;
 /** Lists may be long; everything else has the transport's own timeout. */
 const LIST_TIMEOUT_MS = 60_000;
+/** On the bookmark after the objects that were there when the watch began (KEP-3157). */
+const INITIAL_EVENTS_END = 'k8s.io/initial-events-end';
 
 export interface ClientOptions {
   readonly namespace?: string;
@@ -59,6 +61,7 @@ interface ListBody<T> {
 
 class HttpResourceClient<T extends KubeObject> implements ResourceClient<T> {
   readonly resource: Resource;
+  readonly streamsLists = true;
   readonly #transport: Transport;
   readonly #fieldManager: string;
   readonly #check: () => void;
@@ -138,7 +141,7 @@ class HttpResourceClient<T extends KubeObject> implements ResourceClient<T> {
   }
 
   async *watch(options: WatchOptions): AsyncGenerator<WatchEvent<T>, void, undefined> {
-    const { namespace, labelSelector, fieldSelector, resourceVersion, timeoutSeconds, signal } = options;
+    const { namespace, labelSelector, fieldSelector, resourceVersion, initialEvents, timeoutSeconds, signal } = options;
     const path = this.#path({ namespace });
     const stream = await this.#transport.stream({
       method: 'GET',
@@ -148,6 +151,8 @@ class HttpResourceClient<T extends KubeObject> implements ResourceClient<T> {
         labelSelector,
         fieldSelector,
         resourceVersion,
+        sendInitialEvents: initialEvents,
+        resourceVersionMatch: initialEvents ? 'NotOlderThan' : undefined,
         timeoutSeconds,
       }),
       ...this.#accept(),
@@ -158,7 +163,11 @@ class HttpResourceClient<T extends KubeObject> implements ResourceClient<T> {
       if (event.type === 'ADDED' || event.type === 'MODIFIED' || event.type === 'DELETED')
         yield { type: event.type, object: event.object };
       else if (event.type === 'BOOKMARK')
-        yield { type: 'BOOKMARK', resourceVersion: event.object.metadata.resourceVersion ?? '' };
+        yield {
+          type: 'BOOKMARK',
+          resourceVersion: event.object.metadata.resourceVersion ?? '',
+          ...(event.object.metadata.annotations?.[INITIAL_EVENTS_END] === 'true' ? { initialEventsEnd: true } : {}),
+        };
       else if (event.type === 'ERROR') throw apiErrorFromStatus(event.object, `watch of ${this.resource.plural}`);
     }
   }

@@ -30,8 +30,11 @@ export interface ReflectorOptions<T extends KubeObject> {
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
   readonly indexes?: Readonly<Record<string, IndexFunction<T>>>;
-  /** Applied before storing. @default removes managedFields and kubectl's last-applied annotation */
-  readonly transform?: (object: T) => T;
+  /**
+   * Applied before storing; what it answers undefined for is not kept, as though the server did not have it. What it leaves
+   * out costs no memory. Uid and resourceVersion must stay. @default removes managedFields and kubectl's last-applied annotation
+   */
+  readonly transform?: (object: T) => T | undefined;
 }
 
 /** Keeps a store equal to the server's objects of one kind until it is aborted. */
@@ -91,7 +94,7 @@ export interface ReconcileContext {
 }
 
 export interface ReconcileResult {
-  /** Once more after so many milliseconds (at most 10 hours), without counting as a failure. */
+  /** Once more after so many milliseconds (at most 10 hours), without counting as a failure. 30 s or more: see `looksPerSecond`. */
   readonly requeueAfterMs?: number;
 }
 
@@ -120,6 +123,11 @@ export interface ControllerOptions {
   readonly concurrency?: number;
   /** One call of reconcile, milliseconds. @default 60000 */
   readonly timeoutMs?: number;
+  /**
+   * Requeues after 30 s or more are looks at what no event tells. No more than this many come due per second: with very many
+   * keys each is looked at more seldom, and what changed is never behind them. @default 20
+   */
+  readonly looksPerSecond?: number;
   /** All keys of the `forKind` source again, at low priority, milliseconds ± 10 %. @default 36000000 */
   readonly resyncMs?: number;
 }

@@ -248,3 +248,29 @@ test('sources turn changes of objects, children and others into keys, initial on
   await clock.advance(1000);
   await Promise.all(runs);
 });
+
+test('with very many keys looks are spread, what changed and what is unfinished is not behind them', async () => {
+  const times = new Map<string, number[]>();
+  const next = (key: string): number => (key === 'step' ? 1000 : 60_000);
+  const { clock, source, stop, ended, controller } = start(
+    (key) => {
+      times.set(key, [...(times.get(key) ?? []), clock.monotonic()]);
+      return Promise.resolve({ requeueAfterMs: next(key) });
+    },
+    { looksPerSecond: 1 },
+  );
+  for (let index = 0; index < 1000; index++) source.send(`look${index}`, { priority: LOW_PRIORITY });
+  source.send('step');
+  await clock.advance(3_600_000);
+  const looks = [...times].filter(([key]) => key !== 'step').flatMap(([, at]) => at);
+  // The burst once, then one a second.
+  assert.ok(looks.length >= 3500 && looks.length <= 1000 + 100 + 3600, `${looks.length} looks`);
+  assert.ok(
+    [...times.values()].every((at) => at.length >= 3),
+    'none is forgotten',
+  );
+  assert.ok((times.get('step')?.length ?? 0) >= 3500, 'steps go on at their own pace');
+  assert.equal(controller.queue.length, 0);
+  stop.abort(new Error('end'));
+  await ended;
+});

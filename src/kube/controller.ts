@@ -5,6 +5,8 @@
  * |--------------------------|-------------------------------------------------------------|
  * | returns                  | backoff forgotten, again with the next change               |
  * | returns requeueAfterMs   | the same, and again after that time                         |
+ * | the same, >= 30 s        | a look at the outside world: later where very many keys do  |
+ * |                          | that (`looksPerSecond`), and behind whatever changed        |
  * | throws TerminalError     | backoff forgotten, again with the next change or resync      |
  * | throws a Conflict        | again with backoff, not counted as an error: someone was faster |
  * | throws anything else     | again with backoff                                          |
@@ -20,6 +22,7 @@ import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { NotLeadingError, TerminalError, isConflict } from './errors.ts';
 import { kitMetrics } from './metrics.ts';
+import { TokenBucket } from './rate-limiter.ts';
 import { LOW_PRIORITY } from './source.ts';
 import type { Controller, ControllerOptions, ReconcileContext } from './types.ts';
 import { createWorkQueue } from './workqueue.ts';
@@ -27,6 +30,10 @@ import { createWorkQueue } from './workqueue.ts';
 const RESYNC_MS = 36_000_000;
 const TIMEOUT_MS = 60_000;
 const CONCURRENCY = 4;
+const LOOKS_PER_SECOND = 20;
+/** From here on a requeue is a look whether something changed, not the next step of something begun. */
+const LOOK_MS = 30_000;
+const LOOK_BURST = 100;
 /** For reconciles to end after their signal was aborted at shutdown. */
 const ABORT_GRACE_MS = 5000;
 
@@ -71,6 +78,7 @@ export function createController(options: ControllerOptions, environment: Contro
     metrics.activeWorkers.set(labels, 0);
   }
 
+  const looks = new TokenBucket(clock, options.looksPerSecond ?? LOOKS_PER_SECOND, LOOK_BURST);
   const running = new Set<AbortController>();
   const state = { stopping: false };
   let started = false;
@@ -92,7 +100,9 @@ export function createController(options: ControllerOptions, environment: Contro
       queue.forget(key);
       if (answer?.requeueAfterMs !== undefined && answer.requeueAfterMs > 0) {
         result = 'requeue_after';
-        queue.add(key, { afterMs: answer.requeueAfterMs, priority });
+        const isLook = answer.requeueAfterMs >= LOOK_MS;
+        const afterMs = isLook ? Math.max(answer.requeueAfterMs, looks.reserve()) : answer.requeueAfterMs;
+        queue.add(key, { afterMs, priority: isLook ? LOW_PRIORITY : priority });
       }
     } catch (error) {
       result = 'error';

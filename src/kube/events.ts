@@ -139,10 +139,17 @@ export function createRecorder(options: RecorderOptions): EventRecorder {
   }
 
   return {
-    record(event) {
+    record({ regarding: { apiVersion, kind, metadata }, ...what }) {
       if (closed) return;
       const now = clock.now();
-      const { regarding } = event;
+      // What waits in the queue holds the object's name, not the object.
+      const { name, namespace, uid } = metadata;
+      const regarding = {
+        apiVersion,
+        kind,
+        metadata: { name, ...(namespace ? { namespace } : {}), ...(uid ? { uid } : {}) },
+      };
+      const event: EventInput = { ...what, regarding };
       const object =
         regarding.metadata.uid ?? `${regarding.kind}/${regarding.metadata.namespace ?? ''}/${regarding.metadata.name}`;
       const key = [object, event.type, event.reason, event.action, event.note].join('\0');

@@ -121,11 +121,17 @@ function perform({ server, frontend }: Setup, each: Exclude<Step, { do: 'pass' }
   }
 }
 
-for (const labelSelector of [undefined, 'seen=yes'])
-  test(`after any script of faults the store equals the server (${labelSelector ?? 'no selector'})`, async () => {
+for (const [labelSelector, streamsLists] of [
+  [undefined, true],
+  ['seen=yes', true],
+  [undefined, false],
+  ['seen=yes', false],
+] as const)
+  test(`after any script of faults the store equals the server (${labelSelector ?? 'no selector'}, ${streamsLists ? 'streamed' : 'in pages'})`, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 25 }), fc.nat(), async (steps, seed) => {
         const world = setup();
+        world.frontend.streamsLists = streamsLists;
         const { reflector, changes, stop } = start(world, { ...(labelSelector ? { labelSelector } : {}), seed });
         for (const each of steps) {
           if (each.do === 'pass') await world.clock.advance(each.ms);
@@ -165,7 +171,7 @@ for (const labelSelector of [undefined, 'seen=yes'])
         assert.equal(world.clock.pending, 0, 'timers are left');
         assert.equal(world.server.storage.watchers.size, 0, 'watches are left');
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 
@@ -184,7 +190,7 @@ test('a bookmark moves the version on, so that compaction costs no new list', as
   world.server.create(ConfigMaps, config('b', {}));
   await settle();
   assert.equal(reflector.store.size, 2);
-  assert.deepEqual(world.frontend.requests, ['GET /api/v1/configmaps', 'GET /api/v1/configmaps', 'GET /api/v1/configmaps']);
+  assert.deepEqual(world.frontend.requests, ['GET /api/v1/configmaps', 'GET /api/v1/configmaps']);
   await stop();
 });
 
@@ -301,4 +307,126 @@ test('what is stored carries neither managed fields nor the last applied configu
     extra: { unknown: true },
   });
   assert.deepEqual(object, before);
+});
+
+/** Of a server with so many objects, in pages: a compaction comes after each first page, `times` times. */
+async function pagedWithCompactions(times: number): Promise<{ readonly keys: number; readonly lists: readonly string[] }> {
+  const world = setup();
+  world.frontend.streamsLists = false;
+  for (let index = 0; index < 1200; index++) world.server.create(ConfigMaps, config(`n${index}`, {}));
+  let left = times;
+  world.frontend.fault = () => {
+    // Before the second page of a list is served.
+    if (world.frontend.lists.length > 0 && world.frontend.lists.at(-1)?.includes('limit') && left > 0) {
+      left--;
+      world.server.storage.version++;
+      world.server.storage.compact();
+    }
+    return undefined;
+  };
+  const { reflector, stop } = start(world);
+  await world.clock.advance(60_000);
+  const { size } = reflector.store;
+  await stop();
+  return { keys: size, lists: world.frontend.lists };
+}
+
+test('a list is read in pages, and anew where they expire in the middle of it', async () => {
+  const { keys, lists } = await pagedWithCompactions(1);
+  assert.equal(keys, 1200);
+  assert.ok(
+    lists.every((query) => query.includes('limit=500')),
+    lists.join(' '),
+  );
+  assert.deepEqual(
+    lists.map((query) => query.includes('continue')),
+    [false, true, false, true, true],
+  );
+});
+
+test('where the pages expire again and again the list is read in one piece in the end', async () => {
+  const { keys, lists } = await pagedWithCompactions(100);
+  assert.equal(keys, 1200);
+  assert.equal(lists.at(-1), '');
+});
+
+test('where the server streams, no list is asked for, neither first nor after the version to watch from is gone', async () => {
+  const world = setup();
+  world.server.create(ConfigMaps, config('a', {}));
+  world.server.create(ConfigMaps, config('b', {}));
+  const { reflector, changes, stop } = start(world);
+  await settle();
+  const kept = reflector.store.get('default/a');
+  world.server.delete(ConfigMaps, { namespace: 'default', name: 'b' });
+  world.frontend.breakWatches('gone');
+  await world.clock.advance(60_000);
+  assert.deepEqual([...reflector.store.keys()], ['default/a']);
+  assert.equal(reflector.store.get('default/a'), kept, 'what did not change is the same object');
+  assert.deepEqual(
+    changes.map(({ type, key }) => `${type} ${key}`),
+    ['added default/a', 'added default/b', 'deleted default/b'],
+  );
+  assert.deepEqual(world.frontend.lists, []);
+  await stop();
+});
+
+test('a server that says nothing at the start of a stream is asked for lists', async () => {
+  const world = setup();
+  world.server.create(ConfigMaps, config('a', {}));
+  world.frontend.silentStreams = true;
+  const { reflector, stop } = start(world);
+  await world.clock.advance(29_000);
+  assert.equal(reflector.hasSynced, false);
+  await world.clock.advance(2000);
+  assert.deepEqual([...reflector.store.keys()], ['default/a']);
+  await stop();
+});
+
+test('what the transform leaves out is not kept, and is deleted where it was kept before', async () => {
+  for (const streamsLists of [true, false]) {
+    const world = setup();
+    world.frontend.streamsLists = streamsLists;
+    const client = createClient(world.frontend.transport()).resource<KubeObject & { readonly data?: Record<string, string> }>(
+      ConfigMaps,
+    );
+    const reflector = createReflector({ client, transform: (each) => (each.data?.['wanted'] ? each : undefined) }, world);
+    const changes: string[] = [];
+    reflector.onChange(({ type, key }) => void changes.push(`${type} ${key}`));
+    const stop = new AbortController();
+    const put = (name: string, wanted: boolean, make: 'create' | 'replace' = 'create') =>
+      world.server[make](ConfigMaps, config(name, wanted ? { wanted: 'yes' } : {}));
+    put('a', true);
+    put('b', false);
+    const ended = reflector.run(stop.signal);
+    await settle();
+    assert.deepEqual([...reflector.store.keys()], ['default/a']);
+    put('c', false);
+    put('b', true, 'replace');
+    put('a', false, 'replace');
+    await settle();
+    assert.deepEqual([...reflector.store.keys()], ['default/b']);
+    world.frontend.breakWatches('gone');
+    put('b', false, 'replace');
+    put('c', true, 'replace');
+    world.server.delete(ConfigMaps, { namespace: 'default', name: 'a' });
+    await world.clock.advance(60_000);
+    assert.deepEqual([...reflector.store.keys()], ['default/c']);
+    const told = ['added default/a', 'added default/b', 'deleted default/a', 'deleted default/b', 'added default/c'];
+    assert.deepEqual(changes, told);
+    stop.abort(new Error('test over'));
+    await ended;
+  }
+});
+
+test('a consumer that was too slow and was cut off goes on where its watch ended', async () => {
+  const world = setup();
+  const { reflector, stop } = start(world);
+  await settle();
+  // More than the server keeps for one watch, without a turn for the reader.
+  for (let index = 0; index < 2000; index++) world.server.create(ConfigMaps, config(`n${index}`, {}));
+  await world.clock.advance(60_000);
+  assert.equal(reflector.store.size, 2000);
+  assert.deepEqual(world.frontend.lists, []);
+  assert.ok(world.frontend.requests.length > 1, 'it was cut off');
+  await stop();
 });

@@ -9,8 +9,8 @@ import type { IndexFunction, KubeObject, Store } from './types.ts';
 export class IndexedStore<T extends KubeObject> implements Store<T> {
   readonly #objects = new Map<string, T>();
   readonly #functions: readonly (readonly [string, IndexFunction<T>])[];
-  /** Index name to value to key to object. */
-  readonly #indexes = new Map<string, Map<string, Map<string, T>>>();
+  /** Index name to value to the key of the one object under it, or to the keys of several: most indexes are of names. */
+  readonly #indexes = new Map<string, Map<string, string | Set<string>>>();
 
   constructor(indexes: Readonly<Record<string, IndexFunction<T>>> = {}) {
     this.#functions = Object.entries(indexes);
@@ -41,8 +41,14 @@ export class IndexedStore<T extends KubeObject> implements Store<T> {
     const found = this.#indexes.get(index);
     if (!found)
       throw new RangeError(`no index ${JSON.stringify(index)}; there are: ${[...this.#indexes.keys()].join(', ') || 'none'}`);
-    const objects = found.get(value);
-    return objects ? [...objects.values()] : [];
+    const keys = found.get(value);
+    if (keys === undefined) return [];
+    const objects: T[] = [];
+    for (const key of typeof keys === 'string' ? [keys] : keys) {
+      const object = this.#objects.get(key);
+      if (object) objects.push(object);
+    }
+    return objects;
   }
 
   /** Stores an object; answers the one it replaces. */
@@ -53,8 +59,9 @@ export class IndexedStore<T extends KubeObject> implements Store<T> {
       const index = this.#indexes.get(name);
       for (const value of values(object)) {
         const under = index?.get(value);
-        if (under) under.set(key, object);
-        else index?.set(value, new Map([[key, object]]));
+        if (under === undefined) index?.set(value, key);
+        else if (typeof under !== 'string') under.add(key);
+        else if (under !== key) index?.set(value, new Set([under, key]));
       }
     }
     return old;
@@ -69,8 +76,11 @@ export class IndexedStore<T extends KubeObject> implements Store<T> {
       const index = this.#indexes.get(name);
       for (const value of values(old)) {
         const under = index?.get(value);
-        under?.delete(key);
-        if (under?.size === 0) index?.delete(value);
+        if (under === key) index?.delete(value);
+        else if (under !== undefined && typeof under !== 'string') {
+          under.delete(key);
+          if (under.size === 0) index?.delete(value);
+        }
       }
     }
     return old;

@@ -3,14 +3,15 @@
  * work (a Lease); the others keep their caches warm.
  */
 import { randomUUID } from 'node:crypto';
-import { Gauge, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
-import { annotations, labels, MANAGED_BY } from '../api/group.ts';
+import { annotations, labels, MANAGED_BY, MOUNT_SECRET_TYPE } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { connect } from '../kube/client.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { serveHealth } from '../kube/health.ts';
 import { createManager } from '../kube/manager.ts';
+import { withoutManagedFields } from '../kube/reflector.ts';
 import { keyOf, Namespaces, Secrets } from '../kube/resources.ts';
 import { annotationsChanged, anyOf, forKind, generationChanged, labelsChanged, watches } from '../kube/source.ts';
 import type { KubeClient, KubeObject, Manager, Predicate } from '../kube/types.ts';
@@ -23,6 +24,7 @@ import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
 import { addSweep } from './sweep/reconcile.ts';
 import { policyKeys, volumeIndexes, YES } from './volume/indexes.ts';
+import { volumeMetrics } from './volume/metrics.ts';
 import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
 import type { SecretObject } from './volume/secrets.ts';
 
@@ -38,6 +40,8 @@ export interface OperatorOptions {
   /** Port of /livez, /readyz and /metrics; 0 for any free one, undefined for none. */
   readonly port?: number;
   readonly log?: Logger;
+  /** Where everything is counted; the client's requests too where it was made with it. @default an own one */
+  readonly metrics?: Registry;
   readonly backends?: Backends;
   /** The image that the webhook gives to clients, for roll-outs where a volume names none. */
   readonly clientImage?: string;
@@ -51,31 +55,6 @@ export interface OperatorOptions {
 
 const LEASE = 'juicepod-operator';
 
-function volumeMetrics(registry: Registry, volumes: () => Iterable<JuiceVolume>): void {
-  const labelNames = ['namespace', 'name'] as const;
-  const gauge = (name: string, help: string, value: (volume: JuiceVolume) => number | undefined): void =>
-    void new Gauge({
-      name,
-      help,
-      labelNames,
-      registers: [registry],
-      collect() {
-        this.reset();
-        for (const volume of volumes()) {
-          const { namespace = '', name: object } = volume.metadata;
-          const measured = value(volume);
-          if (measured !== undefined) this.set({ namespace, name: object }, measured);
-        }
-      },
-    });
-  gauge('juicepod_volume_ready', '1 where the condition Ready is True', (volume) =>
-    Number(findCondition(volume.status?.conditions, 'Ready')?.status === 'True'),
-  );
-  gauge('juicepod_volume_used_bytes', 'Bytes in the volume', (volume) => volume.status?.usage?.bytes);
-  gauge('juicepod_volume_used_inodes', 'Inodes in the volume', (volume) => volume.status?.usage?.inodes);
-  gauge('juicepod_volume_sessions', 'Clients that have the volume mounted', (volume) => volume.status?.sessions?.active);
-}
-
 /** Adds both controllers to a manager. */
 export function addControllers(
   manager: Manager,
@@ -86,11 +65,16 @@ export function addControllers(
   },
 ): void {
   const { backends, clock, random } = options;
-  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes });
+  const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes, transform: slim });
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true });
   // Names only: what is in the Secrets of others is read live, when it is needed, and not kept.
-  const secrets = manager.reflector(Secrets, { metadataOnly: true, transform: bare });
+  // Releases of Helm are many, and no credentials; our own Secrets are seen below.
+  const secrets = manager.reflector(Secrets, {
+    metadataOnly: true,
+    fieldSelector: `type!=${MOUNT_SECRET_TYPE},type!=helm.sh/release.v1`,
+    transform: bare,
+  });
   // The label is on mount Secrets alone: keys and passphrases that the operator made are not kept in memory either.
   const mountSecrets = manager.reflector<SecretObject>(Secrets, {
     labelSelector: `${labels.managedBy}=${MANAGED_BY},${labels.volumeUid}`,
@@ -161,6 +145,14 @@ export function addControllers(
 /** Passes additions and deletions. */
 const existenceChanged: Predicate<KubeObject> = ({ type }) => type !== 'updated';
 
+/** A volume as others see it; who writes its status reads it live. Of the conditions `Ready` is kept: they are half of it. */
+function slim(volume: JuiceVolume): JuiceVolume {
+  const { status, ...rest } = withoutManagedFields(volume);
+  if (!status) return rest;
+  const ready = findCondition(status.conditions, 'Ready');
+  return { ...rest, status: { ...status, conditions: ready ? [ready] : [] } };
+}
+
 /** Keeps what tells that a Secret changed, and nothing else: there may be very many. */
 function bare(object: KubeObject): KubeObject {
   const { name, namespace, resourceVersion, uid } = object.metadata;
@@ -181,7 +173,7 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
   const client = options.client ?? connect({ fieldManager: 'juicepod-operator' });
   const namespace = options.namespace ?? client.namespace;
   const identity = `${process.env['POD_NAME'] ?? process.env['HOSTNAME'] ?? 'operator'}_${randomUUID()}`;
-  const metrics = new Registry();
+  const metrics = options.metrics ?? new Registry();
   const manager = createManager({
     client,
     log,

@@ -175,6 +175,30 @@ for (const [backendName, start] of [
       );
     });
 
+    check('a watch may begin with the objects there are, and says where they end', async () => {
+      const labels = { suite: fresh() };
+      const labelSelector = `suite=${labels.suite}`;
+      const [a, b] = [fresh(), fresh()];
+      const made = await maps().create({ metadata: { name: a, namespace, labels } });
+      const events: string[] = [];
+      let end = '';
+      for await (const event of maps()
+        .metadataOnly()
+        .watch({ namespace, labelSelector, resourceVersion: '', initialEvents: true, timeoutSeconds: 30 })) {
+        if (event.type === 'BOOKMARK') {
+          if (!event.initialEventsEnd) continue;
+          end = event.resourceVersion;
+          events.push('end');
+          await maps().create({ metadata: { name: b, namespace, labels } });
+          continue;
+        }
+        events.push(`${event.type} ${event.object.metadata.name} ${event.object.kind}`);
+        if (event.object.metadata.name === b) break;
+      }
+      assert.deepEqual(events, [`ADDED ${a} PartialObjectMetadata`, 'end', `ADDED ${b} PartialObjectMetadata`]);
+      assert.ok(Number(end) >= Number(made.metadata.resourceVersion), 'the end is as late as what is there');
+    });
+
     check('a watch is ended by its signal, and its connection with it', async () => {
       const { resourceVersion } = await maps().list({ namespace });
       const controller = new AbortController();

@@ -38,8 +38,14 @@ export class FakeFrontend {
   fault: ((method: string, path: string) => Fault | undefined) | undefined;
   /** Where true, a watch from a version that is gone fails with 410 before its stream, else inside it. */
   goneEarly = false;
+  /** Whether a watch may begin with the objects there are; without, that is Invalid, as where the feature is off. */
+  streamsLists = true;
+  /** Such a watch is accepted, and nothing comes. */
+  silentStreams = false;
   /** Requests by "METHOD path", for tests that say how much was asked. */
   readonly requests: string[] = [];
+  /** Queries of all lists. */
+  readonly lists: string[] = [];
 
   constructor(server: FakeApiServer) {
     this.#server = server;
@@ -125,6 +131,7 @@ export class FakeFrontend {
     show: (object: KubeObject) => unknown,
   ): unknown {
     const { storage } = this.#server;
+    this.lists.push(query.toString());
     const limit = Number(query.get('limit') ?? 0);
     const wanted = query.get('resourceVersion') ?? '';
     const token = query.get('continue');
@@ -188,6 +195,13 @@ export class FakeFrontend {
       );
     const gone = from > 0 && from < storage.compacted;
     if (gone && this.goneEarly) throw refusal(410, 'Expired', `too old resource version: ${from} (${storage.compacted})`);
+    const initialEvents = query.get('sendInitialEvents') === 'true';
+    if (initialEvents && !this.streamsLists)
+      throw refusal(
+        422,
+        'Invalid',
+        'sendInitialEvents: Forbidden: forbidden for watch unless the WatchList feature gate is enabled',
+      );
     const matches = selector(query.get('labelSelector') ?? '', query.get('fieldSelector') ?? '');
     const kind = `${resource.group}/${resource.plural}`;
     const watch = new FakeWatch({
@@ -203,8 +217,11 @@ export class FakeFrontend {
       return watch;
     }
     storage.watchers.add(watch);
-    if (from === 0) for (const object of this.#server.objects(resource)) watch.initial(object);
+    if (initialEvents && this.silentStreams) watch.end('mute');
+    if (from === 0 || initialEvents) for (const object of this.#server.objects(resource)) watch.initial(object);
     else for (const event of storage.since(kind, from)) watch.push(event);
+    if (initialEvents && query.get('allowWatchBookmarks') === 'true')
+      watch.bookmark(storage.version, { 'k8s.io/initial-events-end': 'true' });
     return watch;
   }
 

@@ -43,7 +43,6 @@ export class FakeWatch implements Watcher, AsyncIterable<Uint8Array> {
     // Two chunks per line, so that readers meet lines that are not whole.
     const middle = 1 + ((line.length * 31 + this.#sent++) % (line.length - 1));
     this.#pending.push(line.subarray(0, middle), line.subarray(middle));
-    if (this.#pending.length > MAX_PENDING) this.end('reset');
     this.#notify();
   }
 
@@ -58,6 +57,7 @@ export class FakeWatch implements Watcher, AsyncIterable<Uint8Array> {
     const before = event.previous !== undefined && select(event.previous);
     if (now) this.#send(before ? 'MODIFIED' : 'ADDED', project(event.object));
     else if (before) this.#send('DELETED', project(event.object));
+    if (this.#pending.length > MAX_PENDING) this.end('reset');
   }
 
   /** An object that is there when the watch starts. */
@@ -65,12 +65,12 @@ export class FakeWatch implements Watcher, AsyncIterable<Uint8Array> {
     if (this.#settings.select(object)) this.#send('ADDED', this.#settings.project(object));
   }
 
-  bookmark(version: number): void {
+  bookmark(version: number, annotations?: Readonly<Record<string, string>>): void {
     const { apiVersion, kindName } = this.#settings;
     this.#send('BOOKMARK', {
       apiVersion,
       kind: kindName,
-      metadata: { resourceVersion: String(version), creationTimestamp: null },
+      metadata: { resourceVersion: String(version), creationTimestamp: null, ...(annotations ? { annotations } : {}) },
     });
   }
 

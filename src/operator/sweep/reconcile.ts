@@ -2,11 +2,11 @@
  * Looks once at each pod that asks for volumes, and says where it did not get them: an event on the pod, and the gauge
  * `juicepod_pods_without_volume` by namespace and reason. It changes nothing.
  *
- * Only metadata of pods is watched, and of pods without the annotation only the name is kept; a pod with it is read whole when
- * it is first seen, for its init containers cannot change later. Bound: a name for each pod, an entry for each finding.
+ * Only metadata of pods is watched, and nothing is kept of pods without the annotation; a pod with it is read whole when
+ * it is first seen, for its init containers cannot change later. Bound: a name for each such pod, an entry for each finding.
  */
 import { Gauge } from 'prom-client';
-import { labels } from '../../api/group.ts';
+import { annotations, labels } from '../../api/group.ts';
 import { Pods, refFromKey } from '../../kube/resources.ts';
 import { watches } from '../../kube/source.ts';
 import type { KubeObject, Manager, Reflector } from '../../kube/types.ts';
@@ -21,15 +21,16 @@ interface Found {
   readonly finding: Finding;
 }
 
-/** What is kept of a pod: enough to tell it from a later one of its name, and what it asks for. */
-function bare(pod: KubeObject): KubeObject {
-  const { name, namespace, uid, resourceVersion, annotations, labels: marks } = pod.metadata;
+/** What is kept of a pod that asks for volumes: that it does, and what tells it from a later one of its name. Of others nothing. */
+function bare(pod: KubeObject): KubeObject | undefined {
+  if (!asksForVolumes(pod.metadata)) return undefined;
+  const { name, namespace, uid, resourceVersion } = pod.metadata;
   const kept = {
     name,
     ...(namespace ? { namespace } : {}),
     ...(uid ? { uid } : {}),
     ...(resourceVersion ? { resourceVersion } : {}),
-    ...(asksForVolumes(pod.metadata) ? { annotations: annotations ?? {}, labels: marks ?? {} } : {}),
+    annotations: { [annotations.volumes]: '' },
   };
   return { apiVersion: pod.apiVersion, kind: pod.kind, metadata: kept };
 }
