@@ -116,8 +116,10 @@ async function startWorld() {
     generation,
   });
   const revoke = async (generation: string): Promise<void> => {
-    await admin.call('ACL', 'DELUSER', `user-${generation}`);
+    // The key first: that starts a program, and what this process has open on the mount is flushed when a child closes it. With
+    // the user gone that would wait, and this thread with it.
     await s3.deleteKey(`key-${generation}`);
+    await admin.call('ACL', 'DELUSER', `user-${generation}`);
   };
   /** Users that are connected to the volume's database. */
   const users = async (): Promise<readonly string[]> => {
