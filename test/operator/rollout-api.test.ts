@@ -1,5 +1,5 @@
 /**
- * Roll-outs on a real API server, with the rights of config/rbac and a stand-in for the kubelet: what the operator may change in a
+ * Roll-outs on a real API server, with the rights of config/rbac, the policies of config/policies and a stand-in for the kubelet: what the operator may change in a
  * pod and what not, and the command that does the same by hand.
  */
 import assert from 'node:assert/strict';
@@ -103,7 +103,7 @@ before(async () => {
     missing = error.message;
     return;
   }
-  for (const base of ['config/namespace', 'crds', 'config/rbac'])
+  for (const base of ['config/namespace', 'crds', 'config/rbac', 'config/policies'])
     await api.kubectl(['apply', '--server-side', '-k', join(root, base)]);
   await api.kubectl([
     'wait',

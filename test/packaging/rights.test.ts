@@ -209,7 +209,9 @@ for (const [overlay, namespaces] of [
     // A Role gives no right to these, though the rule that it was made of names them.
     const empty = (right: string): boolean => namespaces !== undefined && / \/namespaces (list|watch)$/.test(right);
     const granted = [...grantedRights(installed.manifests)];
-    const idle = granted.filter((right) => !used.has(right) && !(right in unseen) && !empty(right));
+    // A watch gives what there is first; servers that cannot do that are asked for lists.
+    const streamed = (right: string): boolean => used.has(right.replace(/ list$/, ' watch'));
+    const idle = granted.filter((right) => !used.has(right) && !(right in unseen) && !empty(right) && !streamed(right));
     assert.deepEqual(idle, []);
     if (namespaces) {
       const outside = done.filter(({ objectRef, requestURI }) => {
