@@ -27,7 +27,7 @@ export const syncing: readonly Scenario[] = [
       const image = environment.shellImage;
       const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
       await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace, labels } });
-      const volume = world.volume('synced', 5) as { spec: Record<string, unknown> };
+      const volume = world.volume('synced', 13) as { spec: Record<string, unknown> };
       volume.spec['access'] = { allowedNamespaces: { from: 'All' } };
       await apply(volume);
       await kubectl(['wait', '--for=condition=Ready', 'juicevolume/synced', `--namespace=${world.namespace}`, '--timeout=60s']);
