@@ -228,7 +228,7 @@ test('the API server checks the sizes and times of a JuiceCachePolicy', async (t
   const filled = await create({});
   if (filled === undefined) return;
   assert.deepEqual((JSON.parse(filled) as { spec: unknown }).spec, {
-    local: { medium: 'EphemeralDisk', size: '10Gi', freeSpacePercent: 10 },
+    local: { medium: 'EphemeralDisk', size: '4Gi', freeSpacePercent: 10 },
     readahead: { max: '32Mi' },
     buffer: { size: '300Mi' },
     metadata: { attrTTL: '1s', entryTTL: '1s', dirTTL: '1s', negativeTTL: '0s' },
