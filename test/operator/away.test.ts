@@ -8,7 +8,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
-import type { FormatInput } from '../../src/meta/format-input.ts';
 import { Secrets } from '../../src/kube/resources.ts';
 import { ROOT_INO } from '../../src/lib/int64.ts';
 import { openMeta } from '../../src/meta/open.ts';
@@ -41,9 +40,11 @@ async function readyWorld(t: TestContext): Promise<World> {
     rmSync(folder, { recursive: true, force: true });
   });
   const world: { fault: Fault | undefined } = { fault: undefined };
-  const openStore = ({ bucket, name }: FormatInput & { readonly bucket: string; readonly name: string }) =>
-    withFaults(openObjectStore({ storage: 'file', bucket, name }), () => world.fault);
-  const harness = createHarness({ backends: { openStore: openStore as never } });
+  const harness = createHarness({
+    backends: {
+      openStore: ({ bucket, name }) => withFaults(openObjectStore({ storage: 'file', bucket, name }), () => world.fault),
+    },
+  });
   await harness.createNamespace('data');
   await harness.createNamespace('training');
   await harness.createSecret('login', { password: PASSWORD });
@@ -69,6 +70,8 @@ async function makeFile(harness: Harness): Promise<void> {
   await meta.mknod({ uid: 0, gid: 0, pid: 1 }, ROOT_INO, Buffer.from('file'), NodeType.File, 0o644, 0, 0);
   await meta.close();
 }
+
+const filesIn = (folder: string): readonly string[] => readdirSync(folder, { recursive: true, encoding: 'utf8' }).toSorted();
 
 const deleteSecret = (name: string) => (world: World) =>
   world.harness.client.resource(Secrets).delete({ namespace: 'data', name });
@@ -142,7 +145,7 @@ for (const { what, reason, lose, mend, stalled = false } of losses)
     const world = await readyWorld(t);
     const { harness, database, folder } = world;
     const given = harness.secrets().map(({ metadata, data }) => ({ namespace: metadata.namespace, data }));
-    const objects = readdirSync(folder, { recursive: true }).toSorted();
+    const objects = filesIn(folder);
     const setting = await database.get('setting');
     const { uuid } = harness.volume()?.status ?? {};
     await lose(world);
@@ -159,7 +162,7 @@ for (const { what, reason, lose, mend, stalled = false } of losses)
     );
     assert.equal(harness.volume()?.status?.uuid, uuid);
     await mend(world);
-    assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), objects);
+    assert.deepEqual(filesIn(folder), objects);
     assert.equal(await database.get('setting'), setting);
     await harness.reconcile();
     assert.equal(harness.condition('Ready'), 'True Succeeded', harness.message('Ready'));
