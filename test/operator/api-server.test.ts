@@ -239,7 +239,7 @@ test('everything of config/default and config/samples is accepted by the API ser
   const manifests = await cluster.kubectl(['kustomize', join(root, 'config', 'default')]);
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '--dry-run=server', '-f', '-'], manifests);
   for (const kind of ['operator', 'webhook']) assert.match(manifests, new RegExp(`name: juicepod-${kind}$`, 'm'));
-  for (const folder of ['samples', 'samples/features']) {
+  for (const folder of ['samples', 'samples/features', 'samples/platforms']) {
     const samples = await cluster.kubectl(['kustomize', join(root, 'config', folder)]);
     await cluster.kubectl(['apply', '--server-side', '--dry-run=server', '-f', '-'], samples);
   }
