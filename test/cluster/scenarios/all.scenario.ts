@@ -4,6 +4,7 @@
  */
 import { after, before, test } from 'node:test';
 import { admission } from './admission.ts';
+import { endings } from './endings.ts';
 import { failover } from './failover.ts';
 import { rollout } from './rollout.ts';
 import { rotation } from './rotation.ts';
@@ -28,7 +29,7 @@ before(
 
 after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...workloads, ...syncing, ...failover, ...rotation, ...rollout])
+for (const scenario of [...sharing, ...admission, ...workloads, ...endings, ...syncing, ...failover, ...rotation, ...rollout])
   test(scenario.name, { timeout: 600_000 }, async () => {
     if (!world) throw new Error('there is no cluster to run on');
     try {
