@@ -8,6 +8,7 @@
 import { after, before, describe, test } from 'node:test';
 import { admission } from './admission.ts';
 import { encryption } from './encryption.ts';
+import { endings } from './endings.ts';
 import { failover } from './failover.ts';
 import { killing } from './killing.ts';
 import { operator } from './operator.ts';
@@ -29,7 +30,7 @@ interface Group {
 
 const groups: readonly Group[] = [
   { title: 'files and pods', namespace: 'juicepod-e2e', scenarios: [...sharing, ...admission, ...encryption, ...quotas] },
-  { title: 'workloads', namespace: 'juicepod-e2e-workloads', scenarios: [...workloads, ...syncing, ...restarts, ...rotation] },
+  { title: 'workloads', namespace: 'juicepod-e2e-workloads', scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation] },
   { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
 ];
 const later: readonly Group[] = [
