@@ -80,3 +80,37 @@ export function startWriter(file: string): Writer {
     },
   };
 }
+
+/** Writes without a sync, and keeps the file open: only the client knows of it. */
+const HOARD = `
+  const fs = require('node:fs');
+  const fd = fs.openSync(process.argv[1], 'w');
+  const bytes = Buffer.alloc(6 << 20, 'hoard ');
+  fs.writeSync(fd, bytes);
+  process.on('SIGTERM', () => {
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+    if (!fs.readFileSync(process.argv[1]).equals(bytes)) throw new Error('the bytes are others');
+    process.exit(0);
+  });
+  process.stdout.write('.');
+  setInterval(() => {}, 1000);
+`;
+
+/** A program with 6 MiB written and not synced; `end` has it sync and read them, which must succeed. */
+export async function startHoarder(file: string): Promise<AsyncDisposable & { end(): Promise<void> }> {
+  const child = spawn(process.execPath, ['-e', HOARD, file], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = new Promise<number | null>((done) => child.once('close', done));
+  let errors = '';
+  child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
+  await new Promise((done) => child.stdout.once('data', done));
+  return {
+    async end() {
+      child.kill('SIGTERM');
+      assert.equal(await ended, 0, errors);
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+    },
+  };
+}
