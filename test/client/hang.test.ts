@@ -103,10 +103,27 @@ test(
     mkdirSync(target);
     const { name, uuid, metaUrl } = volume.config;
     const settings = {
-      ...{ volume: name, uuid, metaUrl, target, allowOther: true, readOnly: false, storage: {}, subPath: '', xattr: false },
-      ...{ hideInternal: false, attrTimeout: 1, entryTimeout: 1, dirEntryTimeout: 1, negativeTimeout: 0, heartbeatMs: 12_000 },
-      ...{ cache: { folder: join(volume.folder, 'cache'), bytes: 1 << 26, freeRatio: 0.01 }, bufferBytes: 1 << 26 },
-      ...{ readaheadBytes: 1 << 20, maxUploads: 4, maxDownloads: 4, backgroundJobs: false },
+      volume: name,
+      uuid,
+      metaUrl,
+      target,
+      allowOther: true,
+      readOnly: false,
+      storage: {},
+      subPath: '',
+      xattr: false,
+      hideInternal: false,
+      attrTimeout: 1,
+      entryTimeout: 1,
+      dirEntryTimeout: 1,
+      negativeTimeout: 0,
+      heartbeatMs: 12_000,
+      cache: { folder: join(volume.folder, 'cache'), bytes: 1 << 26, freeRatio: 0.01 },
+      bufferBytes: 1 << 26,
+      readaheadBytes: 1 << 20,
+      maxUploads: 4,
+      maxDownloads: 4,
+      backgroundJobs: false,
     };
     const pids: number[] = [];
     const stop = new AbortController();

@@ -37,7 +37,13 @@ export interface PodProcesses extends AsyncDisposable {
   /** The Secret of the volume is this from now on. */
   project(config: MountConfig): void;
   /** `.config` of the first mount. */
-  config(): { readonly Credentials: { readonly Generation: string; readonly Switches: number; readonly Problem: string } };
+  config(): {
+    readonly Pid: number;
+    /** Nanoseconds. */
+    readonly AttrTimeout: number;
+    readonly Chunk: { readonly UploadLimit: number; readonly Writeback: boolean };
+    readonly Credentials: { readonly Generation: string; readonly Switches: number; readonly Problem: string };
+  };
   /** The plan has these options from now on. */
   changePlan(options: Partial<PlanOptions>): void;
   /** The client that runs, or ran last. */

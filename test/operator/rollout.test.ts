@@ -93,7 +93,7 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
       );
       assert.equal(reasons.at(-1)?.action, 'inject', JSON.stringify(reasons));
       const { metadata, spec } = documents.at(-1) as unknown as PodObject;
-      server.create(Pods, { apiVersion: 'v1', kind: 'Pod', metadata, spec } as never);
+      server.create(Pods, { apiVersion: 'v1', kind: 'Pod', metadata, spec });
       const status = {
         phase: 'Running',
         initContainerStatuses: [
