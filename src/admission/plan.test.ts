@@ -324,7 +324,7 @@ test('the client gets what the neediest volume asks for', () => {
   });
   const { requests } = defaultSettings.clientResources;
   assert.deepEqual(injection(pod('datasets=/data')).injection.sidecars[1]?.['resources'], {
-    requests: { ...requests, 'ephemeral-storage': '11692Mi' },
+    requests: { ...requests, 'ephemeral-storage': '4934Mi' },
   });
   const plain = injection(pod('datasets=/data'), home, { settings: { requestDisk: false } });
   assert.deepEqual(plain.injection.sidecars[1]?.['resources'], { requests });

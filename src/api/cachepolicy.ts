@@ -9,7 +9,12 @@ const spec = {
       'EphemeralDisk: an emptyDir on the node’s disk. Memory: an emptyDir in memory. None: no block is kept on disk.',
       ['EphemeralDisk', 'Memory', 'None'],
     ).default('EphemeralDisk'),
-    size: quantity('How much the cache may hold.', '64Mi', '64Ti').default('10Gi'),
+    // With buffer and overshoot less than half of what the smallest platform gives a pod; with write-back it still fits.
+    size: quantity(
+      'How much the cache may hold; in sync mode, the files of a pod. It is requested as ephemeral storage (docs/admission.md, Resources).',
+      '64Mi',
+      '64Ti',
+    ).default('4Gi'),
     freeSpacePercent: declare(z.int().min(1).max(90), 'How much of the disk must stay free, in percent.').default(10),
   }).prefault({}),
   readahead: object('Reading ahead of the application.', {

@@ -220,7 +220,7 @@ export function parsePlan(text: string): Plan {
       ? {
           cache: {
             directory: string(cache['directory'], 'cache.directory', ABSOLUTE, 'an absolute path'),
-            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 10_240),
+            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 4096),
             freeSpaceRatio: number(cache['freeSpaceRatio'], 'cache.freeSpaceRatio', 0, 0.95, 0.1),
           },
         }

@@ -78,7 +78,9 @@ function addQuota(juicepod: Command): void {
   action('set', 'set or change a quota')
     .option('--capacity <size>', 'what may be held, in GiB or with a unit (500M, 2T); 0 is no limit')
     .option('--inodes <count>', 'files and directories that may be held; 0 is no limit')
-    .option('--create', 'make the directory where it is missing')
+    .option('--create', 'make the directory where it is missing, for everybody to write into')
+    .option('--owner <user:group>', 'with --create: whose it is, in numbers (1000:1000)')
+    .option('--permissions <mode>', 'with --create: its permissions, octal (default with --owner: 0755)')
     .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
   action('get', 'show one quota and what is used of it');
   action('list', 'show all quotas and what is used of them').alias('ls');

@@ -214,8 +214,6 @@ export interface MetaEngine {
   readSetting(): Promise<string | undefined>;
   /** Writes `setting`. With `create`, makes root (and trash root) and initial counters, and fails (false) where one exists. */
   writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
-  /** Writes `setting` where it is still `expected`, as `readSetting` answered it; else nothing, and false. */
-  replaceSetting(expected: string, text: string): Promise<boolean>;
 
   /** A new session id (the counter only). */
   newSessionId(): Promise<number>;

@@ -86,6 +86,8 @@ export function addControllers(
 
   manager.controller({
     name: 'juicevolume',
+    // Databases that are away take a worker for seconds each.
+    concurrency: 8,
     reconcile: volumeReconciler({
       client: manager.client,
       volumes: volumes.store,
