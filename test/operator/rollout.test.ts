@@ -332,7 +332,7 @@ const options = { rollout: { strategy: 'PodByPod' }, image: NEW };
 /** A volume with a policy, and pods that were made with them. */
 async function worldWithOptions(...names: readonly string[]) {
   const world = createWorld();
-  world.setPolicy('cache', { buffer: { size: '300Mi' }, metadata: { attrTTL: '1s' } });
+  world.setPolicy('cache', { local: { size: '10Gi' }, buffer: { size: '300Mi' }, metadata: { attrTTL: '1s' } });
   await world.createVolume(options, 'datasets', { cachePolicyRef: { name: 'cache' } });
   for (const name of names) world.createInjected(name);
   world.kubelet();
@@ -365,7 +365,7 @@ test('other options go from pod to pod, each of which is restarted, and only the
 
 test('limits and the log level go to all pods without a restart', async () => {
   const world = await worldWithOptions('a', 'b');
-  world.setPolicy('cache', { buffer: { size: '300Mi' }, metadata: { attrTTL: '1s' }, io: { uploadLimit: '1Mi' } });
+  world.setPolicy('cache', { local: { size: '10Gi' }, metadata: { attrTTL: '1s' }, io: { uploadLimit: '1Mi' } });
   await world.changeClient({ ...options, logLevel: 'warn' });
   for (let round = 0; round < 3; round++) {
     await world.reconcile();
