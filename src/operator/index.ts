@@ -138,7 +138,7 @@ export function addControllers(
     }),
     sources: [forKind(volumes, meant)],
   });
-  addSweep(manager, namespaces);
+  addSweep(manager, namespaces, clock);
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
