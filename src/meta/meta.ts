@@ -2,7 +2,7 @@
  * The metadata of one volume: the operations of `Meta`, each in the file of its concept, and the background work of a
  * session. Written once, over any engine.
  *
- * Left to later: access control lists (ids are kept, rules neither read nor changed), locks, access times (as with `noatime`).
+ * Left to later: access control lists (ids are kept, rules neither read nor changed), access times (as with `noatime`).
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError, UserError } from '../lib/errors.ts';
@@ -29,10 +29,13 @@ import {
   type Context,
   type DirEntry,
   type Entry,
+  type LockedFile,
+  type LockType,
   type Meta,
   type MetaCallbacks,
   NodeType,
   type Piece,
+  type RangeLock,
   type Room,
   type SessionInfo,
   type SetAttr,
@@ -108,7 +111,7 @@ export class VolumeMeta implements Meta {
   async newSession(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
     const sid = await this.#session.start(mountPoint, resume, generation);
-    await Promise.all([volume.stats.used(), volume.limits.load()]);
+    await Promise.all([volume.stats.used(), volume.limits.load(), ...(resume === undefined ? [] : [volume.locks.resume()])]);
     if (volume.format.enableAcl)
       volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
         volume: volume.format.name,
@@ -139,8 +142,9 @@ export class VolumeMeta implements Meta {
    * up after it.
    */
   async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
-    const { clock, engine, logger } = this.#volume;
+    const { clock, engine, logger, locks } = this.#volume;
     this.#ending.abort();
+    locks.close();
     const waited = new AbortController();
     const late = clock.sleep(this.#options.closeGrace ?? 10_000, waited.signal).then(
       () => logger.warn('the database does not answer: the session is left to expire', { database: engine.description }),
@@ -292,6 +296,26 @@ export class VolumeMeta implements Meta {
 
   release(ino: Ino): Promise<void> {
     return release(this.#volume, ino);
+  }
+
+  flock(ctx: Context, ino: Ino, owner: bigint, type: LockType, wait: boolean): Promise<void> {
+    return this.#volume.locks.flock(ctx, ino, owner, type, wait);
+  }
+
+  setlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock, wait: boolean): Promise<void> {
+    return this.#volume.locks.setlk(ctx, ino, owner, lock, wait);
+  }
+
+  getlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock): Promise<RangeLock | undefined> {
+    return this.#volume.locks.getlk(ctx, ino, owner, lock);
+  }
+
+  holdsLocks(ino: Ino): boolean {
+    return this.#volume.locks.holds(ino);
+  }
+
+  dropLocks(file: LockedFile, owner?: bigint): Promise<void> | undefined {
+    return this.#volume.locks.drop(file, owner);
   }
 
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {

@@ -10,6 +10,7 @@ import type { Format } from './format.ts';
 import { Guesses } from './guesses.ts';
 import { Ids } from './ids.ts';
 import { Limits } from './limits.ts';
+import { Locks } from './locks.ts';
 import { OpenFiles } from './open-files.ts';
 import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
@@ -46,6 +47,7 @@ export class Volume {
   readonly limits: Limits;
   readonly trash: Trash;
   readonly deletions: Deletions;
+  readonly locks: Locks;
   readonly #inodes: Ids;
   readonly #slices: Ids;
   readonly #transactor: Transactor;
@@ -71,6 +73,7 @@ export class Volume {
     this.limits = new Limits(this);
     this.trash = new Trash(this);
     this.deletions = new Deletions(this);
+    this.locks = new Locks(this);
     this.format = format;
   }
 

@@ -5,7 +5,7 @@
  * remainder for times before 1970, which is understood as well.
  */
 import { type Ino, ino, inoToBigInt } from '../../lib/int64.ts';
-import type { EntryValue } from '../engine.ts';
+import type { EntryValue, LockRecord } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import type { Attr, NodeType } from '../types.ts';
 
@@ -46,6 +46,19 @@ export const quotaAt = (row: Row, start: number, quota: QuotaKey): QuotaRecord =
   limits: { space: numberAt(row, start), inodes: numberAt(row, start + 1) },
   used: { space: numberAt(row, start + 2), inodes: numberAt(row, start + 3) },
 });
+
+/** What is bound for a lock's owner, 64 bits without a sign that SQL stores with one. */
+export const bindOwner = (owner: bigint): bigint => BigInt.asIntN(64, owner);
+
+/** A lock in a row of session, owner as text, and its type (a letter's code) or records. */
+export function lockAt(row: Row): LockRecord {
+  const value = row[2];
+  return {
+    sid: numberAt(row, 0),
+    owner: BigInt.asUintN(64, BigInt(String(row[1]))),
+    value: typeof value === 'number' ? Buffer.of(value) : bytesAt(row, 2),
+  };
+}
 
 const MICROSECONDS = 1_000_000;
 
