@@ -36,6 +36,8 @@ export interface PodProcesses extends AsyncDisposable {
   config(): { readonly Credentials: { readonly Generation: string; readonly Switches: number; readonly Problem: string } };
   /** The client alone: starts it, and resolves when it has ended. */
   readonly client: { readonly ended: Promise<number | null> };
+  /** Ends the client by a signal and starts another one. Answers its exit code when that one has ended. */
+  replaceClient(signal: NodeJS.Signals): Promise<number | null>;
 }
 
 export type PodMount = Partial<Omit<PlanMount, 'id' | 'volume' | 'config' | 'target'>>;
@@ -95,7 +97,8 @@ export async function startPodProcesses(
   };
   launch('hold', '--socket', socket, ...targets.flatMap((target) => ['--mount', target]));
   await until('the holder listens', () => existsSync(socket));
-  const client = launch('mount', '--plan', join(work, 'plan.json'), '--socket', socket);
+  const startClient = (): ChildProcess => launch('mount', '--plan', join(work, 'plan.json'), '--socket', socket);
+  let client = startClient();
   const over = ended(client);
   if (options.answers !== false)
     await until('every mount answers', () => targets.every((target) => existsSync(join(target, '.stats'))));
@@ -103,6 +106,13 @@ export async function startPodProcesses(
     work,
     targets,
     client: { ended: over },
+    async replaceClient(signal) {
+      const gone = ended(client);
+      client.kill(signal);
+      const code = await gone;
+      client = startClient();
+      return code;
+    },
     log: () => readFileSync(log, 'utf8'),
     project: (next) => projectSecret(secret, { 'volume.json': formatMountConfig(next) }),
     config: () => JSON.parse(readFileSync(join(targets[0] ?? '', '.config'), 'utf8')) as ReturnType<PodProcesses['config']>,
