@@ -287,8 +287,9 @@ export class Vfs implements FileSystem {
     if (!this.#locks?.holds(ino)) return commit();
     // Data first: then whoever waits for the locks may read it.
     const writer = this.#files.get(ino)?.writer;
+    const unlock = async (): Promise<void> => this.#locks?.closed(ino, lockOwner);
     const committed = writer?.dirty ? this.#flushed(request, writer) : Promise.resolve();
-    return committed.finally(() => this.#locks?.closed(ino, lockOwner)).then(commit);
+    return committed.finally(unlock).then(commit);
   }
 
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
