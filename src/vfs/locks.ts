@@ -76,8 +76,19 @@ export class LockOperations {
     return this.#meta.holdsLocks(ino);
   }
 
-  /** A descriptor was closed by a process, which so gives up its locks on bytes of the file. */
-  async closed(ino: Ino, owner: bigint): Promise<void> {
+  /**
+   * A descriptor was closed by a process, which so gives up its locks on bytes of the file: when its data is committed, for then
+   * whoever waits may read it. Rejects as `committed` does.
+   */
+  async closed(ino: Ino, owner: bigint, committed: Promise<void> | undefined): Promise<void> {
+    try {
+      await committed;
+    } finally {
+      await this.#closed(ino, owner);
+    }
+  }
+
+  async #closed(ino: Ino, owner: bigint): Promise<void> {
     for (const [handle, owners] of this.#owners.get(ino) ?? []) if (owners.delete(owner)) this.#tidy(ino, handle, owners);
     await this.#meta.dropLocks({ of: 'posix', ino }, owner);
   }

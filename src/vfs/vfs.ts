@@ -285,11 +285,8 @@ export class Vfs implements FileSystem {
   flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number, lockOwner: bigint): void | Promise<void> {
     const commit = (): void | Promise<void> => this.#commit(request, reply, ino, handle, false);
     if (!this.#locks?.holds(ino)) return commit();
-    // Data first: then whoever waits for the locks may read it.
     const writer = this.#files.get(ino)?.writer;
-    const unlock = async (): Promise<void> => this.#locks?.closed(ino, lockOwner);
-    const committed = writer?.dirty ? this.#flushed(request, writer) : Promise.resolve();
-    return committed.finally(unlock).then(commit);
+    return this.#locks.closed(ino, lockOwner, writer?.dirty ? this.#flushed(request, writer) : undefined).then(commit);
   }
 
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
