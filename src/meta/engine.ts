@@ -55,7 +55,9 @@ export type Read =
   | { readonly kind: 'dirStat'; readonly ino: Ino }
   | { readonly kind: 'quota'; readonly quota: QuotaKey }
   /** All locks of a kind in a file, in no order. */
-  | { readonly kind: 'locks'; readonly of: LockKind; readonly ino: Ino };
+  | { readonly kind: 'locks'; readonly of: LockKind; readonly ino: Ino }
+  /** A stored access control list (acl-rule.ts). */
+  | { readonly kind: 'acl'; readonly id: number };
 
 export interface DirStat {
   readonly length: number;
@@ -77,6 +79,7 @@ export interface ValueOf {
   readonly dirStat: DirStat | undefined;
   readonly quota: QuotaRecord | undefined;
   readonly locks: readonly LockRecord[];
+  readonly acl: Buffer | undefined;
 }
 export type Values<R extends readonly Read[]> = { readonly [I in keyof R]: ValueOf[R[I]['kind']] };
 
@@ -243,6 +246,11 @@ export interface MetaEngine {
   writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
   /** Writes `setting` where it is still `expected`, as `readSetting` answered it; else nothing, and false. */
   replaceSetting(expected: string, text: string): Promise<boolean>;
+
+  /** Access control lists of the volume, at most so many. */
+  acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]>;
+  /** Stores an access control list (acl-rule.ts) under a new number. */
+  addAcl(rule: Buffer): Promise<number>;
 
   /** A new session id (the counter only). */
   newSessionId(): Promise<number>;

@@ -3,6 +3,7 @@
  * engines (engine.ts); callers never see an engine. Every operation fails with FsError.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { AclRule } from './acl-rule.ts';
 import type { Format } from './format.ts';
 
 /** Node types as JuiceFS stores them. */
@@ -48,6 +49,8 @@ export interface Context {
   readonly pid: number;
   /** False where the kernel has checked permissions already (default_permissions). @default false */
   readonly checkPermission?: boolean;
+  /** Access control lists by number, for those whose permissions are checked here. The metadata itself fills this in. */
+  readonly ruleOf?: (id: number) => AclRule;
   readonly signal?: AbortSignal;
 }
 

@@ -4,6 +4,7 @@ import { FsError } from '../lib/errors.ts';
 import { type Ino, ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
+import { Acls } from './acls.ts';
 import { Deletions } from './deletion.ts';
 import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
@@ -48,6 +49,7 @@ export class Volume {
   readonly trash: Trash;
   readonly deletions: Deletions;
   readonly locks: Locks;
+  readonly acls: Acls;
   readonly #inodes: Ids;
   readonly #slices: Ids;
   readonly #transactor: Transactor;
@@ -74,6 +76,7 @@ export class Volume {
     this.trash = new Trash(this);
     this.deletions = new Deletions(this);
     this.locks = new Locks(this);
+    this.acls = new Acls(engine);
     this.format = format;
   }
 

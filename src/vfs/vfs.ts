@@ -50,6 +50,8 @@ export interface VfsOptions extends NodeOptions {
   readonly maxReadahead: number;
   /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
   readonly xattr?: boolean;
+  /** The volume has access control lists. @default false */
+  readonly acl?: boolean;
   /** Leaves the virtual files out of listings (they can still be opened). @default false */
   readonly hideInternal?: boolean;
   /** Where open handles are noted for a client that takes over. */
@@ -119,7 +121,8 @@ export class Vfs implements FileSystem {
       buffers: createBufferPool(),
       maxReadahead: options.maxReadahead,
     };
-    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual);
+    const aclClock = options.acl ? this.#clock : undefined;
+    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual, aclClock);
     const names = new NameOperations(options.meta, this.#nodes, this.#clock);
     this.lookup = names.lookup.bind(names);
     this.getattr = names.getattr.bind(names);

@@ -63,8 +63,9 @@ export class ReferenceEngine {
         return this.quotas.get(quotaName(read.quota));
       case 'locks':
         return [...(this.locks.get(fileName(read))?.values() ?? [])];
+      case 'acl':
       case 'parents':
-        throw new Error('parents are tested by themselves: engines keep them in different ways');
+        throw new Error(`${read.kind} is tested by itself: engines keep it in different ways`);
     }
   }
 

@@ -324,6 +324,22 @@ export class RedisEngine implements MetaEngine {
     }
   }
 
+  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
+    const found = new Map<number, Buffer>();
+    for await (const fields of scanHash(this.#connection, this.#keys.acls, 1000)) {
+      for (const [id, rule] of fields) if (found.size < limit) found.set(Number(id.toString()), rule);
+      if (found.size >= limit) break;
+    }
+    return Array.from(found, ([id, rule]) => ({ id, rule }));
+  }
+
+  async addAcl(rule: Buffer): Promise<number> {
+    // Repeated after a lost answer it leaves out a number, which does no harm.
+    const id = Number(await this.#connection.call('INCR', this.#keys.counter('aclMaxId')));
+    await this.#connection.call('HSETNX', this.#keys.acls, id, rule);
+    return id;
+  }
+
   async newSessionId(): Promise<number> {
     // Repeated after a lost answer it leaves out a number, which does no harm.
     return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));

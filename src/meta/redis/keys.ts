@@ -31,6 +31,7 @@ export class Keys {
   readonly dirLength: string;
   readonly dirSpace: string;
   readonly dirInodes: string;
+  readonly acls: string;
   readonly quotas: Readonly<Record<QuotaKey['kind'], QuotaKeys>>;
 
   readonly #channels: string;
@@ -48,6 +49,7 @@ export class Keys {
     this.dirLength = `${prefix}dirDataLength`;
     this.dirSpace = `${prefix}dirUsedSpace`;
     this.dirInodes = `${prefix}dirUsedInodes`;
+    this.acls = `${prefix}acl`;
     const quotaKeys = (name: string): QuotaKeys => ({
       limits: `${prefix}${name}`,
       space: `${prefix}${name}UsedSpace`,

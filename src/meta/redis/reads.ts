@@ -32,6 +32,8 @@ export function commandsOf(read: Read, keys: Keys): readonly Command[] {
       return [['GET', keys.counter(read.name)]];
     case 'locks':
       return [['HGETALL', keys.locks(read)]];
+    case 'acl':
+      return [['HGET', keys.acls, read.id]];
     case 'quota': {
       const { limits, space, inodes } = keys.quotas[read.quota.kind];
       return [limits, space, inodes].map((key) => ['HGET', key, quotaField(read.quota)]);
@@ -92,6 +94,7 @@ export function valueOf(read: Read, replies: readonly unknown[]): ValueOf[keyof 
       return reply ? decodeEntry(reply as Buffer) : undefined;
     case 'symlink':
     case 'xattr':
+    case 'acl':
       return (reply as Buffer | null) ?? undefined;
     case 'xattrNames':
       return (reply as Buffer[]).map((name) => name.toString());

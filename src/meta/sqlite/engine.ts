@@ -17,7 +17,7 @@ import type { SqliteUrl } from '../url.ts';
 import { readChunk, readCounter, readEntry, readLocks, readNode, readQuota, type Tables } from './commit.ts';
 import { Connection } from './connection.ts';
 import { GroupCommit } from './group-commit.ts';
-import { attrAt, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from './rows.ts';
+import { aclAt, attrAt, bindAcl, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from './rows.ts';
 import { addColumnStatements, createStatements, tableNames } from './schema.ts';
 import { statementsOf } from './statements.ts';
 
@@ -98,6 +98,10 @@ class SqliteEngine implements MetaEngine {
         return readQuota(this.#tables, read.quota);
       case 'locks':
         return readLocks(this.#tables, read);
+      case 'acl': {
+        const row = connection.get(sql.getAcl, read.id);
+        return row && aclAt(row);
+      }
       case 'dirStat': {
         const row = connection.get(sql.getDirStat, bindIno(read.ino));
         return row && { length: numberAt(row, 0), space: numberAt(row, 1), inodes: numberAt(row, 2) };
@@ -252,6 +256,18 @@ class SqliteEngine implements MetaEngine {
         for (const statement of [...createStatements(this.#prefix), ...missing]) connection.exec(statement);
       });
     });
+  }
+
+  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
+    const rows = await this.#all(this.#tables.sql.acls, limit);
+    return rows.map((row) => ({ id: numberAt(row, 0), rule: aclAt(row) }));
+  }
+
+  async addAcl(rule: Buffer): Promise<number> {
+    const { connection, sql } = this.#tables;
+    const row = await connection.whenFree(() => connection.transaction(() => connection.get(sql.addAcl, ...bindAcl(rule))));
+    if (!row) throw new FsError('EIO', 'the access control list was not written');
+    return numberAt(row, 0);
   }
 
   async newSessionId(): Promise<number> {

@@ -28,6 +28,12 @@ const quota = 'max_space, max_inodes, used_space, used_inodes';
 const newLimits = 'max_space = excluded.max_space, max_inodes = excluded.max_inodes';
 const newUsage = 'used_space = excluded.used_space, used_inodes = excluded.used_inodes';
 
+const acl = [
+  ...['owner', '"group"', 'mask', 'other'].map((column) => `COALESCE(${column}, 65535)`),
+  raw('named_users'),
+  raw('named_groups'),
+].join(', ');
+
 export type Statements = ReturnType<typeof statementsOf>;
 
 /** All statements for tables with this prefix. */
@@ -149,6 +155,10 @@ export function statementsOf(prefix: string) {
     removePlocks: `DELETE FROM ${t('plock')} WHERE sid = ?`,
     flockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('flock')} WHERE sid = ?`,
     plockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('plock')} WHERE sid = ?`,
+
+    getAcl: `SELECT id, ${acl} FROM ${t('acl')} WHERE id = ?`,
+    acls: `SELECT id, ${acl} FROM ${t('acl')} ORDER BY id LIMIT ?`,
+    addAcl: `INSERT INTO ${t('acl')} (owner, "group", mask, other, named_users, named_groups) VALUES (?,?,?,?,?,?) RETURNING id`,
 
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?)`,
