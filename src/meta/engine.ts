@@ -244,8 +244,6 @@ export interface MetaEngine {
   readSetting(): Promise<string | undefined>;
   /** Writes `setting`. With `create`, makes root (and trash root) and initial counters, and fails (false) where one exists. */
   writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
-  /** Writes `setting` where it is still `expected`, as `readSetting` answered it; else nothing, and false. */
-  replaceSetting(expected: string, text: string): Promise<boolean>;
 
   /** Access control lists of the volume, at most so many. */
   acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]>;

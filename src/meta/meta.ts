@@ -12,7 +12,7 @@ import { type Random, systemRandom } from '../lib/random.ts';
 import { UnknownRule } from './acls.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { link, makeNode } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, truncate, writeSlice } from './data.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { hourly } from './jobs.ts';
@@ -351,6 +351,10 @@ export class VolumeMeta implements Meta {
 
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {
     return readChunk(this.#volume, ino, index);
+  }
+
+  readChunks(chunks: Parameters<Meta['readChunks']>[0]): ReturnType<Meta['readChunks']> {
+    return readChunks(this.#volume, chunks);
   }
 
   invalidateChunk(ino: Ino, index: number): void {

@@ -34,7 +34,10 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const)
         const waits = [b.do('fcntl f w 5 1 wait'), c.do('flock f w wait')];
         for (const wait of waits) assert.ok(await pending(wait));
         const before = pidOf(folder);
-        await pod.replaceClient(signal);
+        const { client } = pod;
+        process.kill(client.pid, signal);
+        await client.ended;
+        pod.startClient();
         await until('another client serves', () => pidOf(folder) !== before);
         assert.doesNotMatch(pod.log(), /left unanswered/);
         for (const wait of waits) assert.ok(await pending(wait), 'neither lost nor answered');

@@ -55,12 +55,12 @@ describeEngines('the engine seam', (database: Database) => {
 
   test('a setting is replaced only where it is as it was read, by one of many', async (t) => {
     const engine = await open(t);
-    assert.equal(await engine.replaceSetting('', '{}'), false, 'there is none');
-    assert.equal(await engine.readSetting(), undefined);
+    const replace = async (expect: string, by: string): Promise<boolean> =>
+      (await engine.commit({ checks: [{ kind: 'setting', expect }], writes: [{ kind: 'putSetting', text: by }] })).ok;
     const text = '{"name":"käse \\u003c\n"}';
     assert.ok(await engine.writeSetting(text, { trash: false, nowNs }));
-    assert.equal(await engine.replaceSetting('{}', '{"wrong":true}'), false);
-    const results = await Promise.all([1, 2, 3].map((n) => engine.replaceSetting(text, `{"n":${n}}`)));
+    assert.equal(await replace('{}', '{"wrong":true}'), false);
+    const results = await Promise.all([1, 2, 3].map((n) => replace(text, `{"n":${n}}`)));
     assert.deepEqual(
       results.map(Number).toSorted((a, b) => a - b),
       [0, 0, 1],

@@ -289,12 +289,6 @@ export class RedisEngine implements MetaEngine {
     return this.#commitRaw(checks, commands);
   }
 
-  async replaceSetting(expected: string, text: string): Promise<boolean> {
-    const { setting } = this.#keys;
-    // To the script, the empty text means that there is none.
-    return expected !== '' && this.#commitRaw([[setting, 'n', expected]], [[setting, 'SET', text]]);
-  }
-
   /** A transaction in the terms of the script. False where a check failed. */
   async #commitRaw(
     checks: readonly (readonly [key: string, ...args: Argument[]])[],

@@ -235,13 +235,6 @@ class SqliteEngine implements MetaEngine {
     );
   }
 
-  async replaceSetting(expected: string, text: string): Promise<boolean> {
-    const { connection, sql } = this.#tables;
-    return connection.whenFree(() =>
-      connection.transaction(() => this.#hasTable('setting') && connection.run(sql.replaceSetting, text, expected) > 0),
-    );
-  }
-
   /** Adds the tables and columns that a volume of an older version lacks, as the official client does at a mount. */
   async completeSchema(): Promise<void> {
     const { connection } = this.#tables;

@@ -163,6 +163,5 @@ export function statementsOf(prefix: string) {
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?)`,
     updateSetting: `UPDATE ${t('setting')} SET value = ? WHERE name = 'format'`,
-    replaceSetting: `UPDATE ${t('setting')} SET value = ? WHERE name = 'format' AND value = ?`,
   } as const;
 }
