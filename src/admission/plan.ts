@@ -4,7 +4,7 @@
  *
  * Reinvocation: planning an injected pod gives the same injection again (patch.ts then finds nothing to do, or repairs).
  */
-import { annotations } from '../api/group.ts';
+import { annotations, labels } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
 import { bufferOf, stagingOf } from '../api/plan-options.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
@@ -35,6 +35,7 @@ export interface Injection {
   readonly volumes: readonly Json[];
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
   /** Undefined: the pod's own is long enough. */
   readonly terminationGracePeriodSeconds: number | undefined;
 }
@@ -271,6 +272,7 @@ export function planPod(input: PlanInput): Decision {
         ...(asked && textOf(pod.annotations[asked[0]]) === undefined ? { [asked[0]]: asked[1] } : {}),
         ...(grace.raised === undefined ? {} : { [ORIGINAL_GRACE]: grace.original }),
       },
+      labels: reason ? { [labels.sync]: 'true' } : {},
       terminationGracePeriodSeconds: grace.raised,
     },
   };

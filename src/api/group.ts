@@ -29,6 +29,8 @@ export const labels = {
   injection: `${GROUP}/injection`,
   /** On a pod: `"false"` keeps it from being injected. */
   inject: `${GROUP}/inject`,
+  /** On an injected pod with a volume in sync mode: `"true"`. The operator looks at what becomes of such pods. */
+  sync: `${GROUP}/sync`,
   /** On a mount Secret: the UID of its JuiceVolume (names may be longer than a label value). */
   volumeUid: `${GROUP}/volume-uid`,
   managedBy: 'app.kubernetes.io/managed-by',
@@ -37,6 +39,11 @@ export const labels = {
 
 /** Names of the containers that pods get. */
 export const sidecars = { holder: 'juicepod-holder', client: 'juicepod-client', sync: 'juicepod-sync' } as const;
+
+/**
+ * How the sync sidecar's termination message begins the lines that the operator makes events of: `<reason>: <text for people>`.
+ */
+export const syncReports = { notFlushed: 'NotFlushed', conflictKept: 'ConflictKept' } as const;
 
 /** The value of `labels.managedBy` on what the operator makes. */
 export const MANAGED_BY = 'juicepod-operator';

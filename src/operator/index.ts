@@ -148,7 +148,7 @@ export function addControllers(
       ),
     ],
   });
-  addSweep(manager, namespaces);
+  addSweep(manager, namespaces, clock);
   volumeMetrics(manager.metrics, () => volumes.store.values());
 }
 
