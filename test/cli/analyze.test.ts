@@ -372,6 +372,18 @@ onCluster('a pod that is there without sidecars, and one that another webhook da
   assert.ok(reasons(await findingsOfPod('stripped')).includes('SidecarStripped'));
 });
 
+async function addEvent(name: string, about: { readonly reason: string; readonly message: string }): Promise<void> {
+  const uid = await kubectl('get', 'pod', name, '-n', 'team-a', '-o', 'jsonpath={.metadata.uid}');
+  await apply({
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { name: `${name}.1`, namespace: 'team-a' },
+    involvedObject: { apiVersion: 'v1', kind: 'Pod', name, namespace: 'team-a', uid },
+    type: 'Warning',
+    ...about,
+  });
+}
+
 const waiting = (reason: string): Json => ({ state: { waiting: { reason, message: 'no such thing' } } });
 const terminated = (exitCode: number, reason = 'Error', message = ''): Json => ({
   restartCount: 3,
@@ -401,6 +413,32 @@ for (const [reason, state, message] of [
     assert.match(findings[0]?.message ?? '', message);
   });
 
+for (const [reason, state, event, message] of [
+  [
+    'WaitsForVolume',
+    { started: false, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
+    { reason: 'Unhealthy', message: 'Startup probe failed: /juicepod/mnt/0 waits for its volume: WRONGPASS invalid\n' },
+    /cannot open its volume: .*WRONGPASS/,
+  ],
+  [
+    'ClientHung',
+    { started: true, ready: true, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
+    { reason: 'Killing', message: 'Init container juicepod-client failed liveness probe' },
+    /it lived and did nothing any more/,
+  ],
+] as const)
+  onCluster(`what the kubelet tells of the client’s probes: ${reason}`, async () => {
+    const name = `probe-${reason.toLowerCase()}`;
+    await installed.api.kubectl(['create', '-f', '-'], JSON.stringify(pod(name, 'datasets=/data')));
+    const status = { name: 'juicepod-client', image: 'x', imageID: '', ready: false, ...state };
+    const patch = JSON.stringify({ status: { initContainerStatuses: [status] } });
+    await kubectl('patch', 'pod', name, '-n', 'team-a', '--subresource=status', '--type=merge', '-p', patch);
+    await addEvent(name, event);
+    const findings = await findingsOfPod(name);
+    assert.deepEqual(reasons(findings), [reason]);
+    assert.match(findings[0]?.message ?? '', message);
+  });
+
 for (const [reason, event] of [
   ['VolumeNotSetUp', 'FailedMount'],
   ['NotScheduled', 'FailedScheduling'],
@@ -409,16 +447,7 @@ for (const [reason, event] of [
   onCluster(`events of the pod: ${reason}`, async () => {
     const name = `event-${event.toLowerCase()}`;
     await installed.api.kubectl(['create', '-f', '-'], JSON.stringify(pod(name, 'datasets=/data')));
-    const uid = await kubectl('get', 'pod', name, '-n', 'team-a', '-o', 'jsonpath={.metadata.uid}');
-    await apply({
-      apiVersion: 'v1',
-      kind: 'Event',
-      metadata: { name: `${name}.1`, namespace: 'team-a' },
-      involvedObject: { apiVersion: 'v1', kind: 'Pod', name, namespace: 'team-a', uid },
-      type: 'Warning',
-      reason: event,
-      message: 'this went wrong',
-    });
+    await addEvent(name, { reason: event, message: 'this went wrong' });
     const findings = await findingsOfPod(name);
     assert.deepEqual(reasons(findings), [reason]);
     assert.match(findings[0]?.message ?? '', /this went wrong/);
