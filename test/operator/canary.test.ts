@@ -251,7 +251,7 @@ test('no secret is in a log, an event, a status, a metric, an environment or a p
   const pages = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   said.push(['metrics', () => pages]);
   const events = await api.kubectl(['get', 'events.events.k8s.io', '-n', namespace, '-o', 'jsonpath={.items[*].reason}']);
-  for (const told of ['MetadataDenied', 'Rotating', 'Formatted']) assert.match(events, new RegExp(told));
+  for (const told of ['MetadataDenied', 'StorageDenied', 'KeyInvalid', 'Formatted']) assert.match(events, new RegExp(told));
   const objects = await allObjects(installed);
   assert.match(objects, /kind: JuiceVolume/);
   assert.match(objects, /juicepod\.io\/plan/);
