@@ -109,7 +109,7 @@ test('without a cache policy a pod fits every platform as it is: no cache shrink
       assert.equal(decision.action, 'inject', what);
       assert.doesNotMatch(decision.warnings.join('\n'), /more disk/, what);
       const requests = listOf(mapOf(result['spec'])['initContainers']).map((one) =>
-        parseQuantity(String(disk(mapOf(mapOf(mapOf(one)['resources'])['requests'])) ?? '0')),
+        parseQuantity((disk(mapOf(mapOf(mapOf(one)['resources'])['requests'])) as string | undefined) ?? '0'),
       );
       const sum = requests.reduce((all, each) => all + each, 0);
       const { max = Infinity, included = Infinity } = platform.disk ?? {};

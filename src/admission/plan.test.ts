@@ -365,6 +365,7 @@ test('volumes of both modes stand in one pod, each with its sidecar, volume and 
     ],
   );
   assert.equal(given.annotations['juicepod.io/mode-reason'], 'sync: mode: sync was asked for');
+  assert.deepEqual(given.labels, { 'juicepod.io/sync': 'true' });
 });
 
 test('a pod in sync mode alone has nothing privileged, no cache and no guard', () => {

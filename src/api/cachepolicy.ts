@@ -68,13 +68,17 @@ const spec = {
   ).prefault({}),
 };
 
-export const cachePolicySpec = object('What the client keeps, and how far it reads ahead. Pods take it when they start.', spec, [
-  {
-    cel: `!self.writeback.enabled || self.local.medium == 'EphemeralDisk'`,
-    message: 'writeback needs local.medium: EphemeralDisk',
-    holds: ({ writeback, local }) => !writeback.enabled || local.medium === 'EphemeralDisk',
-  },
-]);
+export const cachePolicySpec = object(
+  'What the client keeps, and how far it reads ahead. Pods take it when they start; those that run, where the volume has spec.client.rollout.strategy PodByPod.',
+  spec,
+  [
+    {
+      cel: `!self.writeback.enabled || self.local.medium == 'EphemeralDisk'`,
+      message: 'writeback needs local.medium: EphemeralDisk',
+      holds: ({ writeback, local }) => !writeback.enabled || local.medium === 'EphemeralDisk',
+    },
+  ],
+);
 
 export const cachePolicyStatus = object('What was observed.', {
   observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),

@@ -67,6 +67,8 @@ export interface VolumeOptions {
   readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;
+  /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
+  readonly leftovers?: WritebackOptions;
   /** Shared by all volumes of the client. Absent: what the volume's format says. */
   readonly limits?: ClientLimits;
   readonly bufferBytes: number;
@@ -171,7 +173,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   } catch (error) {
     await background.renewal?.close();
     await chunks?.close();
-    await (meta ? meta.close() : engine.close()).catch(() => {});
+    // A session to follow is the next try's, with all that its programs have open.
+    await (meta ? meta.close({ keepSession: options.resume !== undefined }) : engine.close()).catch(() => {});
     throw error;
   }
 }
@@ -240,7 +243,8 @@ async function serveVolume(
     openHandles: () => vfs.openHandles,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
-    drain: () => drainStaged(chunks, options.writeback, { clock: systemClock, logger, volume: format.name }),
+    // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
+    drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
@@ -265,7 +269,7 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
 }
 
 /** The store as settings and options say, making single attempts. */
-function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
+export function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
   const plain = decryptSecrets(format);
   return openSingleAttempts({
     storage: change?.storage ?? plain.storage,

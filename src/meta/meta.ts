@@ -11,7 +11,7 @@ import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { link, makeNode } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, truncate, writeSlice } from './data.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { hourly } from './jobs.ts';
@@ -296,6 +296,10 @@ export class VolumeMeta implements Meta {
 
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {
     return readChunk(this.#volume, ino, index);
+  }
+
+  readChunks(chunks: Parameters<Meta['readChunks']>[0]): ReturnType<Meta['readChunks']> {
+    return readChunks(this.#volume, chunks);
   }
 
   invalidateChunk(ino: Ino, index: number): void {

@@ -196,6 +196,13 @@ export interface Meta {
 
   /** The view of one chunk, pieces in order from 0; from the cache of open files where times and length still stand. */
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]>;
+  /**
+   * The same of many chunks in one round trip, as the engine has them now, and nothing is kept of them. Undefined where a chunk has no
+   * list: a hole, or no file (readChunk tells which).
+   */
+  readChunks(
+    chunks: readonly { readonly ino: Ino; readonly index: number }[],
+  ): Promise<readonly (readonly Piece[] | undefined)[]>;
   /** Drops what is cached of a file's slices (a block was missing: the list was old). */
   invalidateChunk(ino: Ino, index: number): void;
   newSliceId(): Promise<number>;

@@ -301,7 +301,7 @@ function withoutReplaced(object: unknown): unknown {
     for (const one of listOf(spec[list]) as Record<string, unknown>[])
       if (!Array.isArray(one['volumeMounts'])) delete one['volumeMounts'];
   const metadata = mapOf(copy['metadata']) as Record<string, unknown>;
-  if (Object.keys(mapOf(metadata['annotations'])).length === 0) delete metadata['annotations'];
+  for (const map of ['annotations', 'labels']) if (Object.keys(mapOf(metadata[map])).length === 0) delete metadata[map];
   if (Object.keys(metadata).length === 0) delete (copy as Record<string, unknown>)['metadata'];
   return copy;
 }

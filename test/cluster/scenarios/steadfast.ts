@@ -140,11 +140,13 @@ interface Summary {
   readonly errors: readonly string[];
 }
 
-/** Starts the application on a volume. It works in a folder of the pod's name. */
+/** Starts the application on a volume; it waits until it may `begin`. It works in a folder of the pod's name. */
 export async function startSteadfast({ environment, namespace }: World, name: string, volumes: string): Promise<Pod> {
-  const script = `mkdir /data/${name}; trap "exit 0" TERM; flock /data/${name}/lock node -e "$0" /data/${name} & wait; sleep 86400 & wait`;
+  const script = `trap "exit 0" TERM; until test -e /tmp/begin; do sleep 0.1; done; mkdir /data/${name}; flock /data/${name}/lock node -e "$0" /data/${name} & wait; sleep 86400 & wait`;
   return await startPod({ name, namespace, image: environment.image, volumes, command: ['sh', '-euc', script, program] });
 }
+
+export const begin = (pod: Pod): Promise<string> => shell(pod, 'touch /tmp/begin');
 
 const roundOf = async (pod: Pod): Promise<number> => Number(await shell(pod, 'cat /tmp/round 2> /dev/null || echo 0'));
 
@@ -210,7 +212,10 @@ export async function everythingIsThere(world: World, pod: Pod, volumes: string,
   assert.equal(listed.filter((each) => each.startsWith('file-')).length, files);
   assert.ok(!listed.includes('unnamed') && !listed.some((each) => each.startsWith('.fuse')));
   const numbers = (await shell(reader, `cut -d ' ' -f 1 /data/${name}/log`)).trim().split('\n');
-  assert.deepEqual(numbers, Array.from({ length: rounds }, String));
+  assert.deepEqual(
+    numbers,
+    Array.from({ length: rounds }, (_, round) => String(round)),
+  );
   const database = await inside(reader, ['node', '-e', checkDatabase, `/data/${name}/database`]);
   assert.equal(database, `ok ${rounds}\n`);
   await deletePod(reader);
