@@ -12,10 +12,10 @@ import { test } from 'node:test';
 import { Redis } from 'ioredis';
 import { createAuthority, signLeaf } from '../../src/admission/x509.ts';
 import type { MountConfig } from '../../src/api/mount.ts';
-import { bin } from '../cli/command.ts';
+import { bin, until } from '../cli/command.ts';
 import { startPodProcesses } from '../client/pod.ts';
 import { cannotMount } from '../mounted.ts';
-import { install, type Installed, until } from '../packaging/installed.ts';
+import { install, type Installed } from '../packaging/installed.ts';
 import { freePort, startRedis, startS3 } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 
