@@ -14,7 +14,6 @@ import type { KubeClient } from '../../src/kube/types.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { install, type Installed, system, until } from '../packaging/installed.ts';
 import { ToolMissing } from '../tools.ts';
-import { run } from './command.ts';
 
 export type Json = Record<string, unknown>;
 

@@ -4,18 +4,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { createAuthority } from '../../src/admission/x509.ts';
-import { analyze } from '../../src/cli/cluster/analyze.ts';
 import type { Finding } from '../../src/cli/cluster/findings.ts';
 import { connect } from '../../src/kube/client.ts';
 import { system } from '../packaging/installed.ts';
 import { freePort } from '../servers.ts';
 import { run } from './command.ts';
-
 import {
   type Json,
   root,
   installed,
-  client,
   kubectl,
   apply,
   configuration,
@@ -25,7 +22,6 @@ import {
   findingsOf,
   findingsOfPod,
   reasons,
-  volume,
   lease,
   endpoints,
   onCluster,
