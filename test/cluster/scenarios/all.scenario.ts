@@ -30,7 +30,11 @@ interface Group {
 
 const groups: readonly Group[] = [
   { title: 'files and pods', namespace: 'juicepod-e2e', scenarios: [...sharing, ...admission, ...encryption, ...quotas] },
-  { title: 'workloads', namespace: 'juicepod-e2e-workloads', scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation] },
+  {
+    title: 'workloads',
+    namespace: 'juicepod-e2e-workloads',
+    scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation],
+  },
   { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
 ];
 const later: readonly Group[] = [
