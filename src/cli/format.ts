@@ -24,6 +24,7 @@ interface FormatOptions extends StorageOptions {
   readonly compress: string;
   readonly trashDays?: string;
   readonly hashPrefix?: boolean;
+  readonly enableAcl?: boolean;
   readonly encryptRsaKey?: string;
   readonly encryptAlgo?: string;
   readonly update: boolean;
@@ -133,6 +134,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
     ...(options.blockSize === BLOCK_DEFAULT ? {} : { blockSize: parseSize(options.blockSize, '--block-size', 'K') / 1024 }),
     ...(options.compress === 'none' ? {} : { compression: options.compress }),
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
+    ...(options.enableAcl ? { enableAcl: true } : {}),
     ...(trashDays === undefined ? {} : { trashDays }),
   };
   const { format, made } = await makeVolume(url, { name, ...given }, options.update);

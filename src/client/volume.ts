@@ -91,6 +91,8 @@ export interface VolumeOptions {
 export interface OpenVolume {
   readonly name: string;
   readonly uuid: string;
+  /** The volume has access control lists; the kernel is to look at them. */
+  readonly acl: boolean;
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
@@ -225,7 +227,9 @@ async function serveVolume(
     negativeTimeout: options.negativeTimeout,
     maxReadahead: options.readaheadBytes,
     readOnly: options.readOnly,
-    xattr: options.xattr,
+    // The kernel asks for access control lists as extended attributes.
+    xattr: options.xattr || format.enableAcl,
+    acl: format.enableAcl,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
@@ -235,6 +239,7 @@ async function serveVolume(
   return {
     name: format.name,
     uuid: format.uuid,
+    acl: format.enableAcl,
     sid,
     fileSystem: observed(vfs, stats, accessLog),
     parts: { meta, chunks, root },
