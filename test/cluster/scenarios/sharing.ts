@@ -1,15 +1,17 @@
 /** The main promise: what one pod writes, another reads, on whatever node and whenever it comes. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, relative, resolve } from 'node:path';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join, relative, resolve } from 'node:path';
 import type { Scenario } from './scenario.ts';
 import { apply, get, kubectl, until } from './kubectl.ts';
 import { deletePod, exitCode, idle, inside, jobOf, type Pod, podOf, shell, startPod } from './pods.ts';
 import { readContent, writeContent } from './programs.ts';
-import type { JuiceVolume } from './world.ts';
+import type { JuiceVolume, World } from './world.ts';
 
 /** A package of some three thousand files that `npm ci` has put there. */
 const tree = realpathSync(resolve(import.meta.dirname, '../../../node_modules/@kubernetes/client-node'));
@@ -29,21 +31,20 @@ async function checksumsInside(pod: Pod, folder: string): Promise<readonly strin
   return output.trim().split('\n').toSorted();
 }
 
-/**
- * Copies the tree into the pod: first the archive, which is then unpacked. On a loaded machine kubectl has given up after a minute in
- * which its input was not taken, and has ended well though the command had got the beginning only; then it is sent again.
- */
-async function copyTree(pod: Pod, folder: string): Promise<void> {
-  const archive = join(mkdtempSync(join(tmpdir(), 'juicepod-tree-')), 'tree.tar');
+/** Copies the tree into the pod, which fetches it: the input of an exec is no way for many files on a loaded machine. */
+async function copyTree({ environment }: World, pod: Pod, folder: string): Promise<void> {
+  const server = createServer((_, answer) => {
+    spawn('tar', ['-C', tree, '-c', '.'], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout.pipe(answer);
+  });
+  server.listen(0, environment.host);
+  await once(server, 'listening');
   try {
-    execFileSync('tar', ['-C', tree, '-cf', archive, '.']);
-    await until('the archive has arrived whole', 180, async () => {
-      await inside(pod, ['sh', '-euc', 'cat > /tmp/tree.tar'], createReadStream(archive));
-      return Number(await shell(pod, 'stat -c %s /tmp/tree.tar')) === statSync(archive).size;
-    });
-    await shell(pod, `mkdir ${folder}; tar -C ${folder} -xf /tmp/tree.tar; rm /tmp/tree.tar`);
+    const url = `http://${environment.host}:${(server.address() as AddressInfo).port}/`;
+    const fetch = `require("node:http").get("${url}", (answer) => answer.pipe(process.stdout))`;
+    await shell(pod, `mkdir ${folder}; node -e '${fetch}' | tar -C ${folder} -x`);
   } finally {
-    rmSync(dirname(archive), { recursive: true, force: true });
+    server.closeAllConnections();
+    server.close();
   }
 }
 
@@ -54,7 +55,7 @@ export const sharing: readonly Scenario[] = [
       const { environment, namespace } = world;
       const application = { namespace, image: environment.image, command: idle };
       const writer = await startPod({ ...application, name: 'writer', volumes: 'datasets=/data' });
-      await copyTree(writer, '/data/tree');
+      await copyTree(world, writer, '/data/tree');
       await shell(
         writer,
         'mkdir /data/results; ln -s tree /data/link; chmod 640 /data/tree/package.json; chown 1000:1000 /data/tree/package.json',
