@@ -64,6 +64,8 @@ export interface HydrateReport {
   file(): void;
   owner(path: Buffer): void;
   skipped(path: Buffer): void;
+  /** It has an access control list, which does not come along. */
+  acl(path: Buffer): void;
 }
 
 const shownBytes = (bytes: number): string =>
@@ -146,6 +148,7 @@ export class Hydration {
             report.skipped(child);
             continue;
           }
+          if (wanted && attr.accessAcl + attr.defaultAcl > 0) report.acl(child);
           const { size } = entry.print;
           if (entry.kind === Kind.Directory) total.directories++;
           else total.files++;

@@ -46,6 +46,7 @@ export class Status implements Journal {
   readonly #failures = new Map<string, string>();
   #skipped = 0;
   #owners = 0;
+  #acls = 0;
   #waiting = 0;
   #problem: string | undefined;
   #written = -Infinity;
@@ -103,6 +104,14 @@ export class Status implements Journal {
   owner(_path: Buffer): void {
     if (this.#owners++ === 0)
       this.#log.warn('owners cannot be kept: the sidecar runs without the right to give files away', { volume: this.#title });
+  }
+
+  acl(path: Buffer): void {
+    if (this.#acls++ < MAX_SHOWN)
+      this.#log.warn('its access control list does not come along; the volume keeps it', {
+        volume: this.#title,
+        path: shown(path),
+      });
   }
 
   skipped(path: Buffer): void {
@@ -207,6 +216,7 @@ export class Status implements Journal {
         failed: this.#failures.size,
         skipped: this.#skipped,
         ownersNotKept: this.#owners,
+        accessControlLists: this.#acls,
         ...(this.#problem === undefined ? {} : { problem: this.#problem }),
       },
       undefined,
