@@ -6,21 +6,12 @@
  */
 import { annotations, labels } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
+import { bufferOf, stagingOf } from '../api/plan-options.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
 import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
 import { sizeDisk } from './disk.ts';
 import { graceOf } from './grace.ts';
-import {
-  bufferOf,
-  chooseImage,
-  choosePolicy,
-  layOut,
-  planOf,
-  type Resolved,
-  resourcesOf,
-  stagingOf,
-  type WantedMount,
-} from './layout.ts';
+import { chooseImage, choosePolicy, layOut, planOf, type Resolved, resourcesOf, type WantedMount } from './layout.ts';
 import { containersOf } from './limits.ts';
 import { chooseMode, enforcedLevel } from './mode.ts';
 import { CLIENT, isOurContainer, isOurVolume, MODE_REASON, ORIGINAL_GRACE } from './names.ts';
@@ -190,7 +181,8 @@ export function planPod(input: PlanInput): Decision {
   const changed = modeChanged(pod, new Set(resolved.map(({ mode }) => mode)));
   if (changed) return { action: 'refuse', ...changed };
 
-  const { spec: policy, warning: policyWarning } = choosePolicy(resolved, namespace, cluster);
+  const chosenPolicy = choosePolicy(resolved, namespace, cluster);
+  const { spec: policy, warning: policyWarning } = chosenPolicy;
   const { image, warning: imageWarning } = chooseImage(resolved, settings);
   warnings.push(
     ...[earlyWarning(pod, start, requests), around.warning, policyWarning, imageWarning].filter((one) => one !== undefined),
@@ -227,7 +219,7 @@ export function planPod(input: PlanInput): Decision {
   const sync = { limitMiB: disk.syncMiB, flushSeconds: Math.max(1, grace.seconds - 10) };
   const plan = planOf(
     mounts.map((mount) => (mount.mode === 'sync' ? { ...mount, sync: { ...mount.sync, ...sync } } : mount)),
-    policy,
+    chosenPolicy,
     resolved,
     disk.cacheMiB,
   );

@@ -53,7 +53,8 @@ export const reasons = {
   DurabilityUnknown: 'The database does not let us read its settings (managed services often do not).',
   StorageUnreachable: 'The object store does not answer; tried again by itself.',
   StorageDenied: 'The object store refuses the credentials, or an action with them.',
-  StorageInvalid: 'The bucket does not exist and cannot be made, or what was written did not come back.',
+  StorageInvalid:
+    'The bucket does not exist and cannot be made, what was written did not come back, or the objects of the volume are gone.',
   StorageNotEmpty:
     'The database is empty but the bucket already holds objects under the volume’s name: formatting would mix two volumes.',
   FormatMismatch: 'The database holds a volume whose format is not the one in the spec.',
@@ -73,7 +74,7 @@ export const reasons = {
   ClientsOutdated: 'Clients still use earlier credentials; they read the new ones within two minutes.',
   PolicyNotFound: 'The JuiceCachePolicy does not exist; pods get the defaults until it does.',
   Conflict: 'Another JuiceVolume already uses this database, or this bucket and name.',
-  InUse: 'Clients still have the volume mounted; deletion waits for them.',
+  InUse: 'Clients or pods still have the volume mounted; deletion waits for them.',
   Unconfirmed: 'Deletion of the data waits for the annotation juicepod.io/confirm-delete with the name of the object.',
   Deleting: 'The data of the volume is being deleted.',
   MountSecretRefused: 'A Secret with the name of a mount Secret exists already and is not ours.',

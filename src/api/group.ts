@@ -14,7 +14,7 @@ export const annotations = {
   volumes: `${GROUP}/volumes`,
   /** On an injected pod: the plan the client follows (JSON, no secrets). */
   plan: `${GROUP}/plan`,
-  /** On an injected pod: what the roll-out of the client's image last did to it. */
+  /** On an injected pod: what the roll-out of the client's image and options last did to it. */
   rollout: `${GROUP}/rollout`,
   /** On a JuiceVolume that is to be deleted with its data: must hold the object's name. */
   confirmDelete: `${GROUP}/confirm-delete`,
@@ -64,3 +64,6 @@ export const fieldManagers = {
 
 /** The container of an injected pod that serves its volumes. */
 export const CLIENT_CONTAINER = 'juicepod-client';
+
+/** The emptyDir of an injected pod that holds cache and journal of its client. */
+export const CACHE_VOLUME = 'juicepod-cache';

@@ -7,23 +7,24 @@
  * - a handle can be used by a client that never opened it (handles.ts), so a session survives its client.
  */
 import type { ChunkStore } from '../chunk/types.ts';
-import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/types.ts';
+import type { FileSystem, FuseRequest, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import type { Meta } from '../meta/types.ts';
-import type { AccessLog } from './accesslog.ts';
 import { createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
-import { type Journal, JournalFull } from './journal.ts';
+import { LockOperations } from './locks.ts';
+import { JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
-import { context, type NodeOptions, Nodes } from './nodes.ts';
+import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
+import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
 import { type FileWriter, tellFailure } from './writer.ts';
 import { XattrOperations } from './xattrs.ts';
@@ -31,32 +32,6 @@ import { XattrOperations } from './xattrs.ts';
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
 const O_EXCL = 0o200;
-
-export interface VfsOptions extends NodeOptions {
-  readonly meta: Meta;
-  readonly chunks: ChunkStore;
-  readonly accessLog: AccessLog;
-  /** Figures of `.stats`, names without prefix. */
-  readonly stats: () => Readonly<Record<string, number>>;
-  /** Content of `.config`; must hold no secret. */
-  readonly config: () => unknown;
-  /** Name of the volume, and whether its keys have a hash prefix. */
-  readonly volume: string;
-  readonly hashPrefix: boolean;
-  /** The directory that is shown as the root. @default the volume's root */
-  readonly root?: Ino;
-  /** Bytes that one handle may read ahead. */
-  readonly maxReadahead: number;
-  /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
-  readonly xattr?: boolean;
-  /** Leaves the virtual files out of listings (they can still be opened). @default false */
-  readonly hideInternal?: boolean;
-  /** Where open handles are noted for a client that takes over. */
-  readonly handles?: HandleJournal;
-  readonly journal?: Journal;
-  readonly clock?: Clock;
-  readonly logger?: Logger;
-}
 
 export class Vfs implements FileSystem {
   readonly #meta: Meta;
@@ -68,6 +43,7 @@ export class Vfs implements FileSystem {
   readonly #handles: Handles;
   readonly #virtual: VirtualFiles;
   readonly #nodes: Nodes;
+  readonly #locks: LockOperations | undefined;
   readonly #reader: ReaderDependencies;
   // Operations that live in files of their own
   readonly lookup: FileSystem['lookup'];
@@ -86,6 +62,10 @@ export class Vfs implements FileSystem {
   readonly readdir: FileSystem['readdir'];
   readonly releasedir: FileSystem['releasedir'];
   readonly fsyncdir: Required<FileSystem>['fsyncdir'];
+  // Without them the kernel keeps the locks of a mount by itself
+  readonly getlk?: Required<FileSystem>['getlk'];
+  readonly setlk?: Required<FileSystem>['setlk'];
+  readonly flock?: Required<FileSystem>['flock'];
   readonly getxattr?: Required<FileSystem>['getxattr'];
   readonly setxattr?: Required<FileSystem>['setxattr'];
   readonly listxattr?: Required<FileSystem>['listxattr'];
@@ -113,7 +93,8 @@ export class Vfs implements FileSystem {
       buffers: createBufferPool(),
       maxReadahead: options.maxReadahead,
     };
-    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual);
+    const aclClock = options.acl ? this.#clock : undefined;
+    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual, aclClock);
     const names = new NameOperations(options.meta, this.#nodes, this.#clock);
     this.lookup = names.lookup.bind(names);
     this.getattr = names.getattr.bind(names);
@@ -138,6 +119,13 @@ export class Vfs implements FileSystem {
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
     this.fsyncdir = directories.fsyncdir.bind(directories);
+    if (!options.readOnly) {
+      const locks = new LockOperations(options.meta, this.#handles, this.#nodes, this.#clock);
+      this.#locks = locks;
+      this.getlk = locks.getlk.bind(locks);
+      this.setlk = locks.setlk.bind(locks);
+      this.flock = locks.flock.bind(locks);
+    }
     if (options.xattr) {
       const xattrs = new XattrOperations(options.meta, this.#nodes);
       this.getxattr = xattrs.getxattr.bind(xattrs);
@@ -200,7 +188,8 @@ export class Vfs implements FileSystem {
       keepCache,
       // Or it would take a file for as long as it was when it last asked.
       forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
-      noFlush: (flags & O_ACCMODE) === 0,
+      // A reader that may have locked something is to tell when it closes: that unlocks it.
+      noFlush: (flags & O_ACCMODE) === 0 && !this.#meta.holdsLocks(ino),
     });
   }
 
@@ -268,15 +257,34 @@ export class Vfs implements FileSystem {
     return this.#write(request, reply, open, writer, offset, data);
   }
 
-  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(request, reply, ino, handle, false);
+  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number, lockOwner: bigint): void | Promise<void> {
+    const commit = (): void | Promise<void> => this.#commit(request, reply, ino, handle, false);
+    if (!this.#locks?.holds(ino)) return commit();
+    const writer = this.#files.get(ino)?.writer;
+    return this.#locks.closed(ino, lockOwner, writer?.dirty ? this.#flushed(request, writer) : undefined).then(commit);
   }
 
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
     return this.#commit(request, reply, ino, handle, true);
   }
 
-  release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
+  release(
+    _request: FuseRequest,
+    reply: Reply,
+    ino: Ino,
+    handle: number,
+    _flags: number,
+    lockOwner: bigint,
+    flockUnlock: boolean,
+  ): void | Promise<void> {
+    const last = this.#files.get(ino)?.handles === 1;
+    const unlocked = this.#locks?.released(ino, handle, last, flockUnlock ? lockOwner : undefined);
+    // Only then the number may be given to another handle.
+    if (unlocked) return unlocked.then(() => this.#release(reply, ino, handle));
+    this.#release(reply, ino, handle);
+  }
+
+  #release(reply: Reply, ino: Ino, handle: number): void {
     const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);

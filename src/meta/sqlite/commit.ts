@@ -2,13 +2,13 @@
  * A transaction of the engine seam as SQL: compare, then write. Runs inside BEGIN IMMEDIATE, so nothing changes between the
  * comparison and the writing; a transaction whose check fails has written nothing.
  */
-import type { Check, CommitResult, EntryValue, NodeScope, Transaction, Write } from '../engine.ts';
+import type { Check, CommitResult, EntryValue, LockRecord, NodeScope, Transaction, Write } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import { SLICE_RECORD } from '../records.ts';
-import type { Attr } from '../types.ts';
+import type { Attr, LockedFile } from '../types.ts';
 import type { Ino } from '../../lib/int64.ts';
 import type { Connection } from './connection.ts';
-import { attrAt, bindIno, bindNode, bindTime, bytesAt, entryAt, numberAt, quotaAt } from './rows.ts';
+import { attrAt, bindIno, bindNode, bindOwner, bindTime, bytesAt, entryAt, lockAt, numberAt, quotaAt } from './rows.ts';
 import type { Statements } from './statements.ts';
 
 export interface Tables {
@@ -45,6 +45,11 @@ export function readQuota({ connection, sql }: Tables, quota: QuotaKey): QuotaRe
   return row && quotaAt(row, 0, quota);
 }
 
+/** All locks of a kind in a file. */
+export function readLocks({ connection, sql }: Tables, { of, ino }: LockedFile): readonly LockRecord[] {
+  return connection.all(of === 'flock' ? sql.flocks : sql.plocks, bindIno(ino)).map(lockAt);
+}
+
 /** The counter, 0 where there is none. */
 export function readCounter({ connection, sql }: Tables, name: string): number {
   const row = connection.get(sql.getCounter, name);
@@ -69,6 +74,11 @@ function sameNode(found: Attr | undefined, expected: Attr | undefined, scope: No
   if (!found || !expected) return found === expected;
   if (scope === 'exists') return true;
   return (scope === 'all' ? allFields : accessFields).every((field) => found[field] === expected[field]);
+}
+
+function sameLocks(found: readonly LockRecord[], expected: readonly LockRecord[]): boolean {
+  const same = (a: LockRecord, b: LockRecord): boolean => a.sid === b.sid && a.owner === b.owner && a.value.equals(b.value);
+  return found.length === expected.length && found.every((lock) => expected.some((other) => same(lock, other)));
 }
 
 interface Checked {
@@ -103,6 +113,8 @@ function compare(tables: Tables, check: Check): Checked {
       const found = readQuota(tables, check.quota)?.limits;
       return only(found?.space === check.expect?.space && found?.inodes === check.expect?.inodes);
     }
+    case 'locks':
+      return only(sameLocks(readLocks(tables, check), check.expect));
     case 'setting':
       return only(connection.get(sql.getSetting)?.[0] === check.expect);
     case 'counterAtMost':
@@ -230,6 +242,17 @@ function apply({ connection, sql }: Tables, write: Write): number {
       return 0;
     case 'removeSustained':
       run(sql.removeSustained, write.sid, bindIno(write.ino));
+      return 0;
+    case 'putLock': {
+      const holder = [bindIno(write.ino), write.sid, bindOwner(write.owner)];
+      if (write.of === 'flock') run(sql.putFlock, ...holder, write.value[0] ?? 0);
+      else run(sql.putPlock, ...holder, write.value);
+      return 0;
+    }
+    case 'removeLock':
+      run(write.of === 'flock' ? sql.removeFlock : sql.removePlock, bindIno(write.ino), write.sid, bindOwner(write.owner));
+      return 0;
+    case 'announceLocks':
       return 0;
   }
 }

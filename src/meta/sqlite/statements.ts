@@ -28,6 +28,12 @@ const quota = 'max_space, max_inodes, used_space, used_inodes';
 const newLimits = 'max_space = excluded.max_space, max_inodes = excluded.max_inodes';
 const newUsage = 'used_space = excluded.used_space, used_inodes = excluded.used_inodes';
 
+const acl = [
+  ...['owner', '"group"', 'mask', 'other'].map((column) => `COALESCE(${column}, 65535)`),
+  raw('named_users'),
+  raw('named_groups'),
+].join(', ');
+
 export type Statements = ReturnType<typeof statementsOf>;
 
 /** All statements for tables with this prefix. */
@@ -136,12 +142,26 @@ export function statementsOf(prefix: string) {
       ON CONFLICT (sid) DO UPDATE SET expire = excluded.expire, info = excluded.info`,
     sessions: `SELECT sid, expire, ${raw('info')} FROM ${t('session2')} ORDER BY sid`,
     removeSession: `DELETE FROM ${t('session2')} WHERE sid = ?`,
+    // Owners have 64 bits, which only go as text or BigInt between SQLite and here.
+    flocks: `SELECT sid, CAST(owner AS TEXT), ltype FROM ${t('flock')} WHERE inode = ?`,
+    putFlock: `INSERT INTO ${t('flock')} (inode, sid, owner, ltype) VALUES (?,?,?,?)
+      ON CONFLICT (inode, sid, owner) DO UPDATE SET ltype = excluded.ltype`,
+    removeFlock: `DELETE FROM ${t('flock')} WHERE inode = ? AND sid = ? AND owner = ?`,
     removeFlocks: `DELETE FROM ${t('flock')} WHERE sid = ?`,
+    plocks: `SELECT sid, CAST(owner AS TEXT), ${raw('records')} FROM ${t('plock')} WHERE inode = ?`,
+    putPlock: `INSERT INTO ${t('plock')} (inode, sid, owner, records) VALUES (?,?,?,?)
+      ON CONFLICT (inode, sid, owner) DO UPDATE SET records = excluded.records`,
+    removePlock: `DELETE FROM ${t('plock')} WHERE inode = ? AND sid = ? AND owner = ?`,
     removePlocks: `DELETE FROM ${t('plock')} WHERE sid = ?`,
+    flockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('flock')} WHERE sid = ?`,
+    plockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('plock')} WHERE sid = ?`,
+
+    getAcl: `SELECT id, ${acl} FROM ${t('acl')} WHERE id = ?`,
+    acls: `SELECT id, ${acl} FROM ${t('acl')} ORDER BY id LIMIT ?`,
+    addAcl: `INSERT INTO ${t('acl')} (owner, "group", mask, other, named_users, named_groups) VALUES (?,?,?,?,?,?) RETURNING id`,
 
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?)`,
     updateSetting: `UPDATE ${t('setting')} SET value = ? WHERE name = 'format'`,
-    replaceSetting: `UPDATE ${t('setting')} SET value = ? WHERE name = 'format' AND value = ?`,
   } as const;
 }
