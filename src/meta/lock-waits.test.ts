@@ -15,10 +15,10 @@ const file: LockedFile = { of: 'posix', ino: ROOT_INO };
 class SleepingClock implements Clock {
   readonly slept: number[] = [];
   #end = (): void => {};
-  now = systemClock.now;
-  nowNs = systemClock.nowNs;
-  monotonic = systemClock.monotonic;
-  timer = systemClock.timer;
+  now = (): number => systemClock.now();
+  nowNs = (): bigint => systemClock.nowNs();
+  monotonic = (): number => systemClock.monotonic();
+  timer = (ms: number, callback: () => void): (() => void) => systemClock.timer(ms, callback);
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     this.slept.push(ms);
