@@ -59,6 +59,7 @@ const packages: Readonly<Record<string, string>> = {
   'lua5.4': 'lua5.4',
   zsh: 'zsh',
   fish: 'fish',
+  mariadbd: 'mariadb-server-core',
 };
 
 function aptInstall(names: readonly string[]): void {

@@ -6,7 +6,7 @@ import { type Ino, ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import type { MetaEngine, Transaction, Write } from '../../src/meta/engine.ts';
 import { type Attr, NodeType } from '../../src/meta/types.ts';
 import { type Database, describeEngines, openUrl } from './engines.ts';
-import { anyCheck, anyWrite, assertSame, byText, collect, counterNames, object, sample } from './random-transactions.ts';
+import { byText, collect, counterNames, object, sample, universe } from './random-transactions.ts';
 import { ReferenceEngine } from './reference-engine.ts';
 
 const nowNs = 1_795_256_351_123_456_789n;
@@ -14,6 +14,7 @@ const nowNs = 1_795_256_351_123_456_789n;
 const write = (...writes: Write[]): Transaction => ({ checks: [], writes });
 
 describeEngines('the engine seam', (database: Database) => {
+  const { anyCheck, anyWrite, assertSame } = universe(database.largest);
   const open = async (t: TestContext, url = database.newUrl()): Promise<MetaEngine> => {
     const engine = await openUrl(url);
     t.after(() => engine.close());

@@ -1,25 +1,25 @@
-/** The metadata engines that every suite of this folder runs over, each on a real database of its own. */
+/**
+ * The metadata engines that every suite of this folder runs over, each on a real database of its own. On a server of
+ * PostgreSQL or MariaDB databases are sets of tables with a prefix of their own, as `table_prefix` makes them.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import type { MetaEngine } from '../../src/meta/engine.ts';
-import { openRedis } from '../../src/meta/redis/open.ts';
-import { openSqlite } from '../../src/meta/sqlite/engine.ts';
-import { parseMetaUrl } from '../../src/meta/url.ts';
-import { startRedis } from '../servers.ts';
+import { openEngine } from '../../src/meta/open.ts';
+import { startMariadb, startPostgres, startRedis } from '../servers.ts';
 
 /** Where engines come from. */
 export interface Database {
+  /** What a uid, a device number or the index of a chunk may be at most: SQL servers keep them in 31 bits. */
+  readonly largest: number;
   /** The metadata URL of a database that nobody has used yet. */
   newUrl(): string;
 }
 
 /** Opens the engine of a URL. */
-export async function openUrl(url: string): Promise<MetaEngine> {
-  const parsed = parseMetaUrl(url);
-  return parsed.kind === 'redis' ? openRedis(parsed) : openSqlite(parsed);
-}
+export const openUrl = (url: string): Promise<MetaEngine> => openEngine(url, { environment: {} });
 
 const DATABASES = 5000;
 
@@ -32,7 +32,7 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       folder = mkdtempSync(join(tmpdir(), 'juicepod-meta-'));
     });
     after(() => rmSync(folder, { recursive: true, force: true }));
-    suite({ newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
+    suite({ largest: 2 ** 32 - 1, newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
   });
   describe(`${title}, Redis`, () => {
     let server: Awaited<ReturnType<typeof startRedis>> | undefined;
@@ -41,6 +41,19 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       server = await startRedis(['--databases', String(DATABASES)]);
     });
     after(() => server?.stop());
-    suite({ newUrl: () => server?.url(++used) ?? '' });
+    suite({ largest: 2 ** 32 - 1, newUrl: () => server?.url(++used) ?? '' });
   });
+  for (const [name, start] of [
+    ['PostgreSQL', startPostgres],
+    ['MariaDB', startMariadb],
+  ] as const)
+    describe(`${title}, ${name}`, () => {
+      let server: Awaited<ReturnType<typeof start>> | undefined;
+      let used = 0;
+      before(async () => {
+        server = await start();
+      });
+      after(() => server?.stop());
+      suite({ largest: 2 ** 31 - 1, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
+    });
 }

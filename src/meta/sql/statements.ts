@@ -195,5 +195,5 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?1)`,
     updateSetting: `UPDATE ${t('setting')} SET value = ?1 WHERE name = 'format'`,
     replaceSetting: `UPDATE ${t('setting')} SET value = ?1 WHERE name = 'format' AND value = ?2`,
-  } as const;
+  };
 }
