@@ -188,7 +188,7 @@ export async function startPostgres(extra: readonly string[] = []): Promise<Serv
 
 /** A MariaDB of its own, not synced to the disk. `url()` is the metadata URL of its database, to which options may be added. */
 export async function startMariadb(extra: readonly string[] = []): Promise<Server & { url(): string }> {
-  ensureDebian('mariadbd');
+  ensureDebian('mariadbd', 'my_print_defaults');
   const make = (data: string): void => {
     const args = ['--no-defaults', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db'];
     execFileSync(onPath('mariadb-install-db') ?? 'mariadb-install-db', args, { stdio: 'pipe', ...nobody });

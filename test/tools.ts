@@ -60,6 +60,7 @@ const packages: Readonly<Record<string, string>> = {
   zsh: 'zsh',
   fish: 'fish',
   mariadbd: 'mariadb-server-core',
+  my_print_defaults: 'mariadb-client-core',
 };
 
 function aptInstall(names: readonly string[]): void {

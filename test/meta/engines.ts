@@ -14,6 +14,8 @@ import { startMariadb, startPostgres, startRedis } from '../servers.ts';
 export interface Database {
   /** What a uid, a device number or the index of a chunk may be at most: SQL servers keep them in 31 bits. */
   readonly largest: number;
+  /** How often a test may begin with an empty database: a server makes some twenty tables for one. */
+  readonly runs: number;
   /** The metadata URL of a database that nobody has used yet. */
   newUrl(): string;
 }
@@ -32,7 +34,7 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       folder = mkdtempSync(join(tmpdir(), 'juicepod-meta-'));
     });
     after(() => rmSync(folder, { recursive: true, force: true }));
-    suite({ largest: 2 ** 32 - 1, newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
+    suite({ largest: 2 ** 32 - 1, runs: 150, newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
   });
   describe(`${title}, Redis`, () => {
     let server: Awaited<ReturnType<typeof startRedis>> | undefined;
@@ -41,7 +43,7 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       server = await startRedis(['--databases', String(DATABASES)]);
     });
     after(() => server?.stop());
-    suite({ largest: 2 ** 32 - 1, newUrl: () => server?.url(++used) ?? '' });
+    suite({ largest: 2 ** 32 - 1, runs: 150, newUrl: () => server?.url(++used) ?? '' });
   });
   for (const [name, start] of [
     ['PostgreSQL', startPostgres],
@@ -54,6 +56,6 @@ export function describeEngines(title: string, suite: (database: Database) => vo
         server = await start();
       });
       after(() => server?.stop());
-      suite({ largest: 2 ** 31 - 1, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
+      suite({ largest: 2 ** 31 - 1, runs: 25, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
     });
 }

@@ -292,7 +292,7 @@ export class ServerEngine implements MetaEngine {
     const { begin, end } = this.#driver.exclusively;
     await this.#pool.repeat(async (session) => {
       try {
-        for (const text of [...begin, ...texts, ...end]) await session.run([statement(text)]);
+        await session.run([...begin, ...texts, ...end].map((text) => statement(text)));
       } catch (error) {
         // That ends the exclusion, too.
         session.end();
