@@ -190,7 +190,7 @@ export async function startPostgres(extra: readonly string[] = []): Promise<Serv
 export async function startMariadb(extra: readonly string[] = []): Promise<Server & { url(): string }> {
   ensureDebian('mariadbd', 'my_print_defaults');
   const make = (data: string): void => {
-    const args = ['--no-defaults', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db'];
+    const args = ['--no-defaults', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db', '--innodb-log-file-size=16M'];
     execFileSync(onPath('mariadb-install-db') ?? 'mariadb-install-db', args, { stdio: 'pipe', ...nobody });
     mkdirSync(join(data, 'juicefs'));
   };
@@ -205,6 +205,9 @@ export async function startMariadb(extra: readonly string[] = []): Promise<Serve
     '--innodb-flush-log-at-trx-commit=0',
     '--innodb-flush-method=nosync',
     '--innodb-buffer-pool-size=64M',
+    '--innodb-file-per-table=0',
+    '--innodb-doublewrite=0',
+    '--innodb-log-file-size=16M',
     '--performance-schema=OFF',
     '--max-connections=200',
     '--skip-name-resolve',

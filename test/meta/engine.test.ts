@@ -75,7 +75,7 @@ describeEngines('the engine seam', (database: Database) => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(object({ checks: fc.array(anyCheck, { maxLength: 3 }), writes: fc.array(anyWrite, { maxLength: 6 }) }), {
-          maxLength: database.runs < 100 ? 40 : 12,
+          maxLength: database.runs < 100 ? 80 : 12,
         }),
         async (steps) => {
           await engine.reset();

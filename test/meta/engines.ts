@@ -56,6 +56,6 @@ export function describeEngines(title: string, suite: (database: Database) => vo
         server = await start();
       });
       after(() => server?.stop());
-      suite({ largest: 2 ** 31 - 1, runs: 25, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
+      suite({ largest: 2 ** 31 - 1, runs: 12, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
     });
 }
