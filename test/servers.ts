@@ -190,7 +190,13 @@ export async function startPostgres(extra: readonly string[] = []): Promise<Serv
 export async function startMariadb(extra: readonly string[] = []): Promise<Server & { url(): string }> {
   ensureDebian('mariadbd', 'my_print_defaults');
   const make = (data: string): void => {
-    const args = ['--no-defaults', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db', '--innodb-log-file-size=16M'];
+    const args = [
+      '--no-defaults',
+      `--datadir=${data}`,
+      '--auth-root-authentication-method=normal',
+      '--skip-test-db',
+      '--innodb-log-file-size=16M',
+    ];
     execFileSync(onPath('mariadb-install-db') ?? 'mariadb-install-db', args, { stdio: 'pipe', ...nobody });
     mkdirSync(join(data, 'juicefs'));
   };

@@ -1,6 +1,7 @@
 /**
  * Opens the MySQL engine from a metadata URL: MySQL 5.7 or newer, or MariaDB (CI: MariaDB 10.11), tables in InnoDB. The database
- * must be there; tables are made by `format`.
+ * must be there; tables are made by `format`, and one of our own is added (`jfs_juicepod_commit`,
+ * schema.ts).
  */
 import { systemClock } from '../../lib/clock.ts';
 import { mysqlDialect } from '../sql/dialect.ts';
@@ -49,10 +50,11 @@ function faultOf(error: unknown): Fault {
 
 /** Connects. Throws UserError where the server does not answer within `patience`, or refuses us. */
 export async function openMysql(url: ServerUrl, options: ServerOptions = {}): Promise<ServerEngine> {
+  const dialect = mysqlDialect(url.tablePrefix);
   const driver: Driver = {
     description: describeServerUrl(url),
     product: 'MySQL',
-    dialect: mysqlDialect(url.tablePrefix),
+    dialect,
     exclusively: {
       begin: [`SELECT GET_LOCK('juicepod.schema', 10)`],
       end: [`SELECT RELEASE_LOCK('juicepod.schema')`],

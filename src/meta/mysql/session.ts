@@ -78,8 +78,11 @@ class MysqlSession implements Session {
       this.#connection.query({ sql, rowsAsArray: true }, (error: QueryError | null, results: unknown, _fields: FieldPacket[]) => {
         giveUp();
         if (error?.fatal) this.#broken = true;
-        if (error) reject(error);
-        else resolve(results);
+        if (error) {
+          // The driver puts the text there, and with it all values.
+          delete (error as { sql?: string }).sql;
+          reject(error);
+        } else resolve(results);
       });
     });
   }

@@ -1,8 +1,6 @@
 /**
  * Opens the PostgreSQL engine from a metadata URL. PostgreSQL 10 or newer (CI: 15). The database must be there; tables are made
- * by `format`.
- *
- * What became of a transaction whose connection was lost is known: the server keeps the fate of each transaction number.
+ * by `format`, and one of our own is added (`jfs_juicepod_commit`, schema.ts).
  */
 import { systemClock } from '../../lib/clock.ts';
 import { postgresDialect } from '../sql/dialect.ts';
@@ -54,7 +52,6 @@ export async function openPostgres(url: ServerUrl, options: ServerOptions = {}):
     description: describeServerUrl(url),
     product: 'PostgreSQL',
     dialect: postgresDialect(url.tablePrefix, url.schema),
-    proof: { token: 'SELECT txid_current()', status: 'SELECT txid_status(?1)' },
     exclusively: { begin: ['BEGIN', `SELECT pg_advisory_xact_lock(${SCHEMA_LOCK})`], end: ['COMMIT'] },
     columns: `SELECT table_name::text, column_name::text FROM information_schema.columns
       WHERE table_schema = COALESCE(?1::text, current_schema()) AND left(table_name, length(?2::text)) = ?2`,

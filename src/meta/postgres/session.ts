@@ -6,7 +6,6 @@ import { readFileSync } from 'node:fs';
 import { Client, type ClientConfig } from 'pg';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
-import type { Row } from '../sql/rows.ts';
 import { ANSWER_TIMEOUT, type Answer, isNetworkError, LOCK_TIMEOUT, type Session, type Statement } from '../sql/session.ts';
 import type { ServerUrl } from '../url-server.ts';
 
@@ -94,7 +93,7 @@ class PostgresSession implements Session {
       return answers.map((answer): Answer => {
         if (answer.status === 'rejected') throw answer.reason;
         const { rows, rowCount } = answer.value;
-        return { rows: rows as unknown as Row[], changed: rowCount ?? 0 };
+        return { rows, changed: rowCount ?? 0 };
       });
     } finally {
       giveUp();
@@ -119,7 +118,7 @@ async function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Pr
     connectionTimeoutMillis: url.connectTimeout,
     keepAlive: true,
     pipeline: true,
-  } as ClientConfig);
+  });
   const session = new PostgresSession(client, clock);
   try {
     await client.connect();

@@ -2,15 +2,16 @@
  * The metadata engine over an SQL server, on JuiceFS's own tables; the official client may work on the same volume at the same
  * time. Which server, and how it is spoken to, is a driver's part (session.ts).
  *
- * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts), or one where nothing is
- * checked. Whatever is listed is read in batches, each beginning behind the last one's end.
+ * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts). Whatever is listed is
+ * read in batches, each beginning behind the last one's end.
  *
- * Exactly once: where the connection is lost under the statements that commit, a driver that can (`proof`) is asked what
- * became of the transaction; where that cannot be found out, it is begun anew, and its checks then meet what it did itself
- * (as the official client).
+ * Exactly once: each connection counts its transactions in a row of its own, within them. Where it is lost under the
+ * statements that commit, another one looks there, and only a transaction that was not committed is begun anew.
  */
+import type { Clock } from '../../lib/clock.ts';
 import { FsError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
+import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
@@ -25,9 +26,8 @@ import { countersOf, failureOf, readingOf, type Texts, textsOf, writingOf } from
 /** Chunk lists read at once: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 const INDEX_BATCH = 4096;
-/** How often the server is asked what became of a transaction that it still carries out. */
-const PROOFS = 100;
-const PROOF_PAUSE = 50;
+/** How long the count of a connection that does nothing is kept, seconds. */
+const COMMITS_KEPT = 86_400;
 
 const BEGIN: Statement = { text: 'BEGIN', values: [] };
 const COMMIT: Statement = { text: 'COMMIT', values: [] };
@@ -36,14 +36,20 @@ const ROLLBACK: Statement = { text: 'ROLLBACK', values: [] };
 const statement = (text: string, ...values: SqlValue[]): Statement => ({ text, values });
 
 export interface ServerEngineOptions {
-  /** Waits, ms. */
-  readonly sleep: (ms: number) => Promise<void>;
+  readonly clock: Clock;
+  readonly random: Random;
 }
 
-/** The outcome of an attempt: known, or to be asked for with a token, and what the result is if it was carried out. */
+/** The transaction of a connection that was lost before it answered. */
+interface Lost {
+  readonly session: number;
+  readonly number: number;
+}
+
+/** The outcome of an attempt; with `lost` only if that was carried out. */
 interface Attempted {
   readonly result: CommitResult;
-  readonly unknown?: SqlValue;
+  readonly lost?: Lost;
 }
 
 export class ServerEngine implements MetaEngine {
@@ -53,7 +59,10 @@ export class ServerEngine implements MetaEngine {
   readonly #driver: Driver;
   readonly #pool: Pool;
   readonly #texts: Texts;
-  readonly #sleep: (ms: number) => Promise<void>;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  /** The number that stands for a connection in the table of commits. */
+  readonly #names = new WeakMap<Session, number>();
 
   /** Over a pool that is open. */
   constructor(driver: Driver, pool: Pool, options: ServerEngineOptions) {
@@ -61,7 +70,8 @@ export class ServerEngine implements MetaEngine {
     this.#driver = driver;
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
-    this.#sleep = options.sleep;
+    this.#clock = options.clock;
+    this.#random = options.random;
   }
 
   /** The rows of one statement that changes nothing, or may be carried out twice. */
@@ -110,24 +120,19 @@ export class ServerEngine implements MetaEngine {
 
   async commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
     for (;;) {
-      const { result, unknown } = await this.#pool.repeat((session) => this.#attempt(session, transaction), signal);
-      if (unknown === undefined || (await this.#wasCommitted(unknown))) return result;
+      const { result, lost } = await this.#pool.repeat((session) => this.#attempt(session, transaction), signal);
+      if (!lost || (await this.#wasCommitted(lost))) return result;
     }
   }
 
   async #attempt(session: Session, transaction: Transaction): Promise<Attempted> {
     const { writes } = transaction;
     const reading = readingOf(this.#texts, transaction);
-    const proof = writes.length > 0 ? this.#driver.proof : undefined;
     try {
-      if (reading.statements.length === 0 && !proof) {
-        const writing = writingOf(this.#texts, writes, new Set());
-        const answers = await session.run([BEGIN, ...writing.statements, COMMIT]);
-        return { result: { ok: true, results: writing.resultsOf(answers.slice(1)) } };
-      }
+      const counters = countersOf(this.#texts, writes);
       // What the counters are is known before they are changed, should the answer to that be lost.
-      const counters = proof ? countersOf(this.#texts, writes) : undefined;
-      const first = [BEGIN, ...(proof ? [statement(proof.token)] : []), ...(counters?.statements ?? [])];
+      const proof = writes.length > 0 ? [this.#countCommit(session), ...counters.statements] : [];
+      const first = [BEGIN, ...proof];
       const answers = await session.run([...first, ...reading.statements]);
       const { checked, absent } = reading.decide(answers.slice(first.length));
       const failure = failureOf(checked);
@@ -136,15 +141,15 @@ export class ServerEngine implements MetaEngine {
         void this.#rollback(session);
         return { result: failure ?? { ok: true, results: [] } };
       }
-      const token = proof && answers[1]?.rows[0]?.[0];
-      const assumed = counters?.assume(answers.slice(2, first.length), absent);
+      const number = numberAt(answers[1]?.rows[0] ?? [], 0);
+      const assumed = counters.assume(answers.slice(2, first.length), absent);
       const writing = writingOf(this.#texts, writes, absent);
       try {
         return { result: { ok: true, results: writing.resultsOf(await session.run([...writing.statements, COMMIT])) } };
       } catch (error) {
-        if (token === undefined || !assumed || this.#driver.faultOf(error) !== 'lost') throw error;
+        if (this.#driver.faultOf(error) !== 'lost') throw error;
         session.end();
-        return { result: { ok: true, results: assumed }, unknown: token };
+        return { result: { ok: true, results: assumed }, lost: { session: this.#names.get(session) ?? 0, number } };
       }
     } catch (error) {
       await this.#rollback(session);
@@ -152,16 +157,20 @@ export class ServerEngine implements MetaEngine {
     }
   }
 
-  /** What became of a transaction whose connection was lost. */
-  async #wasCommitted(token: SqlValue): Promise<boolean> {
-    const { proof } = this.#driver;
-    for (let attempt = 0; proof && attempt < PROOFS; attempt++) {
-      const [row] = await this.#rows(proof.status, token);
-      if (row?.[0] === 'committed') return true;
-      if (row?.[0] !== 'in progress') return false;
-      await this.#sleep(PROOF_PAUSE);
-    }
-    throw new FsError('EIO', `${this.description} does not tell what became of a transaction`, { retryable: true });
+  #seconds(): number {
+    return Math.floor(this.#clock.now() / 1000);
+  }
+
+  #countCommit(session: Session): Statement {
+    let name = this.#names.get(session);
+    if (name === undefined) this.#names.set(session, (name = this.#random.bytes(6).readUIntBE(0, 6)));
+    return statement(this.#texts.sql.countCommit, name, this.#seconds());
+  }
+
+  /** What became of the transaction with this number of a connection that was lost. */
+  async #wasCommitted({ session, number }: Lost): Promise<boolean> {
+    const [row] = await this.#rows(this.#texts.sql.wasCommitted, session, this.#seconds(), number);
+    return row?.[0] === 1;
   }
 
   async *scanEntries(ino: Ino, batch: number): AsyncGenerator<readonly NamedEntry[]> {
@@ -323,9 +332,9 @@ export class ServerEngine implements MetaEngine {
     }
     const node = names.get(`${dialect.prefix}node`);
     const missing = node ? addColumnStatements(dialect, node) : [];
-    const complete = tableNames.every((name) => names.has(dialect.prefix + name));
-    if (complete && missing.length === 0) return;
-    await this.#makeTables([...createStatements(dialect), ...missing]);
+    const complete = tableNames(dialect).every((name) => names.has(dialect.prefix + name));
+    if (!complete || missing.length > 0) await this.#makeTables([...createStatements(dialect), ...missing]);
+    await this.#rows(this.#texts.sql.forgetCommits, this.#seconds() - COMMITS_KEPT);
   }
 
   async newSessionId(): Promise<number> {
@@ -366,7 +375,11 @@ export class ServerEngine implements MetaEngine {
 
   async reset(): Promise<void> {
     const { dialect } = this.#driver;
-    await this.#makeTables([`DROP TABLE IF EXISTS ${tableNames.map((name) => dialect.table(name)).join(', ')}`]);
+    await this.#makeTables([
+      `DROP TABLE IF EXISTS ${tableNames(dialect)
+        .map((name) => dialect.table(name))
+        .join(', ')}`,
+    ]);
   }
 
   async close(): Promise<void> {

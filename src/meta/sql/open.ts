@@ -26,7 +26,7 @@ export async function openServer(driver: Driver, url: ServerUrl, options: Server
   const { maxConnections, idleTime } = url;
   const pool = new Pool(driver, { clock, random, logger, patience, maxConnections, idleTime });
   await pool.open();
-  const engine = new ServerEngine(driver, pool, { sleep: (ms) => clock.sleep(ms) });
+  const engine = new ServerEngine(driver, pool, { clock, random });
   try {
     if (!readOnly) await engine.completeSchema();
     return engine;

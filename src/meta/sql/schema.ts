@@ -118,6 +118,15 @@ const tables: readonly Table[] = [
   { name: 'change_log', columns: [SERIAL, text('entry')] },
 ];
 
+/**
+ * A table of our own on servers, which do not keep the fate of transactions (PostgreSQL does, but may give the number of one
+ * that a crash undid to another): each connection counts its transactions in a row of it, within them. `session` is a number
+ * that the connection drew, `at` Unix seconds. The official client does not look at it.
+ */
+const commits: Table = { name: 'juicepod_commit', columns: [key('session'), i64('number'), i64('at')] };
+
+const tablesOf = ({ kind }: Dialect): readonly Table[] => (kind === 'sqlite' ? tables : [...tables, commits]);
+
 /** Columns of `node` that older versions of JuiceFS did not have, in the order in which they came. */
 const laterNodeColumns: readonly Column[] = [...nodeRemainders, ...nodeAclAndTier];
 
@@ -128,7 +137,7 @@ function definition(dialect: Dialect, { name, type, key, nullable, zero }: Colum
 
 /** Statements that make what is missing, safe to run again. */
 export function createStatements(dialect: Dialect): readonly string[] {
-  return tables.flatMap(({ name, columns, primary, indexes = [] }) => {
+  return tablesOf(dialect).flatMap(({ name, columns, primary, indexes = [] }) => {
     const list = (names: readonly string[]): string => names.map((column) => dialect.quote(column)).join(',');
     const indexName = ({ unique, suffix }: Index): string =>
       dialect.quote(`${unique ? 'UQE' : 'IDX'}_${dialect.prefix}${name}_${suffix}`);
@@ -160,7 +169,9 @@ export function addColumnStatements(dialect: Dialect, present: ReadonlySet<strin
 }
 
 /** Names of all tables of a volume, without their prefix. */
-export const tableNames: readonly string[] = tables.map(({ name }) => name);
+export function tableNames(dialect: Dialect): readonly string[] {
+  return tablesOf(dialect).map(({ name }) => name);
+}
 
 /** Counters of a new volume; the next free ids. */
 export const initialCounters: Readonly<Record<string, number>> = {

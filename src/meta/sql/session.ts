@@ -44,11 +44,6 @@ export interface Driver {
   /** The server's name for people: PostgreSQL, MySQL. */
   readonly product: string;
   readonly dialect: Dialect;
-  /**
-   * How to find out what became of a transaction: `token` answers a value within it, and `status`, given that, answers
-   * 'committed', 'in progress' or something else. Absent where the server does not know.
-   */
-  readonly proof?: { readonly token: string; readonly status: string };
   /** Statements around those that make tables, so that one client at a time does that. */
   readonly exclusively: { readonly begin: readonly string[]; readonly end: readonly string[] };
   /** Answers table and column for each column of the tables with the volume's prefix, and what it is given. */

@@ -191,6 +191,28 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     removeFlocks: `DELETE FROM ${t('flock')} WHERE sid = ?1`,
     removePlocks: `DELETE FROM ${t('plock')} WHERE sid = ?1`,
 
+    /** Counts a transaction of a connection; answers how many that makes. */
+    countCommit: returning(
+      put('juicepod_commit', ['session', 'number', 'at'], ['session'], {
+        values: '?1, 1, ?2',
+        set: (own, given) => `number = ${own('number')} + 1, at = ${given('at')}`,
+      }),
+      'number',
+      'juicepod_commit',
+      'session = ?1',
+    ),
+    /** Answers 1 where a connection has carried out so many transactions, else 0; waits for one that is under way. */
+    wasCommitted: returning(
+      put('juicepod_commit', ['session', 'number', 'at'], ['session'], {
+        values: '?1, 0, ?2',
+        set: (_own, given) => `at = ${given('at')}`,
+      }),
+      'CASE WHEN number >= ?3 THEN 1 ELSE 0 END',
+      'juicepod_commit',
+      'session = ?1',
+    ),
+    forgetCommits: `DELETE FROM ${t('juicepod_commit')} WHERE at < ?1`,
+
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?1)`,
     updateSetting: `UPDATE ${t('setting')} SET value = ?1 WHERE name = 'format'`,

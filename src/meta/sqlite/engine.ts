@@ -235,7 +235,7 @@ class SqliteEngine implements MetaEngine {
       const table = `${this.#dialect.prefix}node`;
       const columns = new Set(connection.all('SELECT name FROM pragma_table_info(?)', table).map(([name]) => String(name)));
       const missing = columns.size === 0 ? [] : addColumnStatements(this.#dialect, columns);
-      const complete = tableNames.every((name) => this.#hasTable(name));
+      const complete = tableNames(this.#dialect).every((name) => this.#hasTable(name));
       if (complete && missing.length === 0) return;
       connection.transaction(() => {
         for (const statement of [...createStatements(this.#dialect), ...missing]) connection.exec(statement);
@@ -283,7 +283,7 @@ class SqliteEngine implements MetaEngine {
     const { connection } = this.#tables;
     await connection.whenFree(() =>
       connection.transaction(() => {
-        for (const name of tableNames) connection.exec(`DROP TABLE IF EXISTS ${this.#dialect.table(name)}`);
+        for (const name of tableNames(this.#dialect)) connection.exec(`DROP TABLE IF EXISTS ${this.#dialect.table(name)}`);
       }),
     );
   }
