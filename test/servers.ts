@@ -230,6 +230,28 @@ export async function startMariadb(extra: readonly string[] = []): Promise<Serve
   return { ...server, stop, [Symbol.asyncDispose]: () => stop(), url };
 }
 
+/** The databases that a volume can be in. */
+export type EngineName = 'redis' | 'sqlite' | 'postgres' | 'mysql';
+
+/** A database of its own with room for two volumes. `folder` is where one that is a file goes. */
+export async function startDatabase(
+  engine: EngineName,
+  folder: string,
+): Promise<AsyncDisposable & { readonly url: string; readonly spareUrl: string }> {
+  if (engine === 'sqlite')
+    return {
+      url: `sqlite3://${join(folder, 'meta.db')}`,
+      spareUrl: `sqlite3://${join(folder, 'spare.db')}`,
+      [Symbol.asyncDispose]: async () => {},
+    };
+  if (engine === 'redis') {
+    const redis = await startRedis();
+    return { url: redis.url(1), spareUrl: redis.url(2), [Symbol.asyncDispose]: () => redis.stop() };
+  }
+  const server = await (engine === 'postgres' ? startPostgres() : startMariadb());
+  return { url: server.url(), spareUrl: `${server.url()}?table_prefix=spare`, [Symbol.asyncDispose]: () => server.stop() };
+}
+
 export interface S3Server extends Server {
   readonly endpoint: string;
   readonly accessKey: string;

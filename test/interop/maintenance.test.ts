@@ -15,7 +15,7 @@ import { compressible } from './scenarios.ts';
 import { describeTree } from './tree.ts';
 
 const clients: readonly ClientName[] = ['official', 'ours'];
-const engines: readonly EngineName[] = ['redis', 'sqlite'];
+const engines: readonly EngineName[] = ['redis', 'sqlite', 'postgres', 'mysql'];
 
 interface Dump {
   readonly Setting: Record<string, unknown>;

@@ -177,24 +177,23 @@ for (const { name, start, crash, refused, commits } of kinds)
     test('no acknowledged change is lost, and none is made twice, when the connections are cut under load', async () => {
       const engine = await openEngine(`${server.url()}?table_prefix=p${++used}`, { environment: {}, patience: 60_000 });
       await engine.writeSetting('{}', { trash: true, nowNs: 1n });
-      let done = 0;
-      let stop = false;
+      const state = { done: 0, stopped: false };
       const work = async (): Promise<void> => {
-        while (!stop) {
+        while (!state.stopped) {
           const result = await engine.commit(count(1));
           assert.ok(result.ok);
-          done++;
+          state.done++;
         }
       };
       const workers = Array.from({ length: 8 }, work);
       for (let round = 0; round < 3; round++) {
-        const before = done;
+        const enough = state.done + 40;
         await crash(server.url());
-        while (done < before + 40) await new Promise((resolve) => setTimeout(resolve, 20));
+        while (state.done < enough) await new Promise((resolve) => setTimeout(resolve, 20));
       }
-      stop = true;
+      state.stopped = true;
       await Promise.all(workers);
-      assert.equal(await counter(engine), done);
+      assert.equal(await counter(engine), state.done);
       await engine.close();
     });
 

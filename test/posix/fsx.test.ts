@@ -21,7 +21,7 @@ invalidate = 1
 
 // Each waits for the kernel and the database most of the time: side by side they take little longer than one.
 describe('100 000 random operations on a file', { concurrency: true }, () => {
-  for (const engine of ['redis', 'sqlite'] as const) {
+  for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const) {
     test(
       `100 000 random operations on a file over ${engine} match the model`,
       { skip: cannotMount, timeout: 900_000 },

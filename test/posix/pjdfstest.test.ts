@@ -30,7 +30,7 @@ function ensureUser(): void {
   }
 }
 
-for (const engine of ['redis', 'sqlite'] as const) {
+for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const) {
   test(`pjdfstest passes whole over ${engine}`, { skip: cannotMount, timeout: 600_000 }, async (t) => {
     let binary: string;
     try {

@@ -12,20 +12,19 @@ const SPECIAL = '9223372032559808512';
 const ino = (column: string): string =>
   `CASE WHEN ${column} >= ${SPECIAL} THEN ${column} - 9223372036854775807 - 1 ELSE ${column} END`;
 
+/** Columns of a node in the order of what is bound and read; these are never NULL. */
+const filledColumns = 'flags type mode uid gid atime atimensec mtime mtimensec ctime ctimensec nlink length'.split(' ');
+const aclAndTier = ['access_acl_id', 'default_acl_id', 'tier_id'];
+
 const nodeColumns = (table: string): string =>
-  ['flags', 'type', 'mode', 'uid', 'gid', 'atime', 'atimensec', 'mtime', 'mtimensec', 'ctime', 'ctimensec', 'nlink', 'length']
+  filledColumns
     .map((column) => `${table}.${column}`)
     .concat(
       `COALESCE(${table}.rdev, 0)`,
       ino(`COALESCE(${table}.parent, 0)`),
-      ...['access_acl_id', 'default_acl_id', 'tier_id'].map((column) => `COALESCE(${table}.${column}, 0)`),
+      ...aclAndTier.map((column) => `COALESCE(${table}.${column}, 0)`),
     )
     .join(', ');
-
-const nodeValues = [
-  ...['flags', 'type', 'mode', 'uid', 'gid', 'atime', 'atimensec', 'mtime', 'mtimensec', 'ctime', 'ctimensec'],
-  ...['nlink', 'length', 'rdev', 'parent', 'access_acl_id', 'default_acl_id', 'tier_id'],
-];
 
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
@@ -71,7 +70,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       ORDER BY n.inode${dialect.forUpdate}`,
     shareNodes: `SELECT ${nodeColumns('n')}, ${ino('n.inode')} FROM ${t('node')} n WHERE ${dialect.oneOf('n.inode', '?1')}
       ORDER BY n.inode${dialect.forShare}`,
-    putNode: put('node', ['inode', ...nodeValues], ['inode']),
+    putNode: put('node', ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier], ['inode']),
     touchNode: `UPDATE ${t('node')} SET mtime = ?1, mtimensec = ?2, ctime = ?1, ctimensec = ?2, nlink = nlink + ?3 WHERE inode = ?4`,
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
 
