@@ -9,7 +9,8 @@ const output = (): Option => new Option('--output <form>', 'how results are prin
 
 const HELP = `
 A volume is a JuiceFS Community Edition volume: names in Redis or SQLite, bytes in S3 or a folder.
-META-URL is redis://[user:password@]host[:6379]/db, rediss://… or sqlite3://path. Passwords are better given in META_PASSWORD.
+META-URL is redis://[user:password@]host[:6379]/db, rediss://…, postgres://user:password@host/database,
+mysql://user:password@(host:3306)/database or sqlite3://path. Passwords are better given in META_PASSWORD.
 
 Try it without a cluster:       juicepod play examples/quickstart
 A volume on this machine:       juicepod format sqlite3:///tmp/my.db my-volume --bucket /tmp/my-objects

@@ -5,6 +5,7 @@
  * Values in a text: numbers in decimal, bytes as X'…', and strings as the driver escapes them; so nothing of a value is ever
  * taken for a part of the statement. The session's SQL mode is set here and has no NO_BACKSLASH_ESCAPES, on which that rests.
  */
+import { userInfo } from 'node:os';
 import { type Connection, createConnection, escape, type FieldPacket, type QueryError } from 'mysql2';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
@@ -96,7 +97,7 @@ class MysqlSession implements Session {
 function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<Session> {
   const connection = createConnection({
     ...(url.socket === undefined ? { host: url.host, port: url.port } : { socketPath: url.socket }),
-    user: url.username ?? 'root',
+    user: url.username ?? userInfo().username,
     ...(url.password === undefined ? {} : { password: url.password }),
     database: url.database,
     ...(encrypted

@@ -3,6 +3,7 @@
  * ones). Statements are prepared once per connection, by a name that stands for their text.
  */
 import { readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { Client, type ClientConfig } from 'pg';
 import type { Clock } from '../../lib/clock.ts';
@@ -121,7 +122,7 @@ async function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Pr
     host: url.socket ?? url.host,
     port: url.port,
     database: url.database,
-    user: url.username ?? 'postgres',
+    user: url.username ?? userInfo().username,
     ...(url.password === undefined ? {} : { password: url.password }),
     ssl: encrypted ? tlsOf(url) : false,
     connectionTimeoutMillis: url.connectTimeout,
