@@ -113,7 +113,12 @@ const nobody: { readonly uid?: number; readonly gid?: number } = process.getuid?
  * A server's data folder, new: a copy of one that was made once and is kept in the cache, for making it takes seconds.
  * `make` fills an empty folder that belongs to `nobody`.
  */
-function dataFolder(name: string, folder: string, make: (template: string) => void): string {
+function dataFolder(
+  name: string,
+  folder: string,
+  make: (template: string) => void,
+  finish: (data: string) => void = () => {},
+): void {
   const template = join(cacheRoot, 'databases', name);
   if (!existsSync(template)) {
     const making = mkdtempSync(join(tmpdir(), `juicepod-${name}-`));
@@ -137,9 +142,9 @@ function dataFolder(name: string, folder: string, make: (template: string) => vo
   const data = join(folder, 'data');
   // `cp` keeps no owner here; the whole of it then belongs to who runs the server.
   cpSync(template, data, { recursive: true });
+  finish(data);
   if (nobody.uid !== undefined) execFileSync('chown', ['-R', `${nobody.uid}:${nobody.gid}`, folder]);
   execFileSync('chmod', ['0700', data]);
-  return data;
 }
 
 /** Where Debian puts the programs of its newest PostgreSQL. */
@@ -198,7 +203,6 @@ export async function startMariadb(extra: readonly string[] = []): Promise<Serve
       '--innodb-log-file-size=16M',
     ];
     execFileSync(onPath('mariadb-install-db') ?? 'mariadb-install-db', args, { stdio: 'pipe', ...nobody });
-    mkdirSync(join(data, 'juicefs'));
   };
   const args = (folder: string, port: number): string[] => [
     '--no-defaults',
@@ -220,7 +224,10 @@ export async function startMariadb(extra: readonly string[] = []): Promise<Serve
     ...extra,
   ];
   const prepare = (folder: string): typeof nobody => {
-    dataFolder('mariadb', folder, make);
+    // A database is a folder.
+    dataFolder('mariadb', folder, make, (data) =>
+      ['juicefs', 'spare'].forEach((name) => mkdirSync(join(data, name), { recursive: true })),
+    );
     return nobody;
   };
   const server = await start('mariadb', onPath('mariadbd') ?? 'mariadbd', args, {}, '127.0.0.1', prepare);
@@ -249,7 +256,13 @@ export async function startDatabase(
     return { url: redis.url(1), spareUrl: redis.url(2), [Symbol.asyncDispose]: () => redis.stop() };
   }
   const server = await (engine === 'postgres' ? startPostgres() : startMariadb());
-  return { url: server.url(), spareUrl: `${server.url()}?table_prefix=spare`, [Symbol.asyncDispose]: () => server.stop() };
+  if (engine === 'postgres') {
+    const where = ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'postgres'];
+    execFileSync(join(postgresPrograms(), 'createdb'), [...where, 'spare'], { stdio: 'pipe' });
+  }
+  // Another database: the official client loads into none that holds any table.
+  const spareUrl = server.url().replace(/\w+$/, 'spare');
+  return { url: server.url(), spareUrl, [Symbol.asyncDispose]: () => server.stop() };
 }
 
 export interface S3Server extends Server {
