@@ -1,19 +1,23 @@
 /**
- * Hydration of sync mode beside rclone and a local copy, from one S3 server (versitygw) on this machine: 10 000 files of 1 to 16 KiB in 100 directories, and
- * one file of 2 GiB. Ours reads a JuiceFS volume (metadata in Redis), from the start of the process until the application may start; rclone
- * copies the same tree, one object a file, out of a plain bucket. Every cell is measured in turn and the median is printed, with the ratio
- * of rclone's time to ours (1.0 or more is the goal).
+ * Hydration of sync mode beside rclone, the AWS command line and a local copy, from one S3 server (versitygw) on this machine: 10 000 files
+ * of 1 to 16 KiB in 100 directories, and one file of 2 GiB. Ours reads a JuiceFS volume (metadata in Redis), from the start of
+ * the process until the application may start, as the bundle that the image carries; the others copy the same tree, one object a file, out of a
+ * plain bucket. Each copies in turn, round for round, and medians are printed, with the ratios of the others' times to
+ * ours (1.0 or more is the goal). Small trees are removed after all rounds: ext4 is slow to make files where many were just removed.
  *
- *   node bench/sync.ts [--rounds 3] [--files 10000] [--size MiB] [--only small|large]
+ *   node bench/sync.ts [--rounds 3] [--files 10000] [--size MiB] [--only small|large] [--aws-rounds 1] [--no-keep-alive] [--cpu-prof FOLDER]
  *
- * rclone is installed with apt-get where it is missing and that is possible; else only ours and the copy are shown.
+ * rclone is RCLONE_BIN, else that of the PATH, else installed with apt-get; the AWS command line is AWS_BIN, else `aws` of the PATH. What
+ * cannot be had is left out, and the table says so. The server keeps connections alive, as every S3 service does (versitygw does so only
+ * when it is told to).
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startRedis, startS3 } from '../test/servers.ts';
+import { bundle } from '../image/bundle.ts';
+import { type S3Server, startRedis, startS3 } from '../test/servers.ts';
 import { ensureDebian, onPath, ToolMissing } from '../test/tools.ts';
 
 const { values: options } = parseArgs({
@@ -22,6 +26,9 @@ const { values: options } = parseArgs({
     files: { type: 'string', default: '10000' },
     size: { type: 'string', default: '2048' },
     only: { type: 'string', default: 'small|large' },
+    'aws-rounds': { type: 'string', default: '1' },
+    'no-keep-alive': { type: 'boolean', default: false },
+    'cpu-prof': { type: 'string' },
   },
 });
 const root = resolve(import.meta.dirname, '..');
@@ -36,7 +43,16 @@ const run = (command: string, args: readonly string[], env: NodeJS.ProcessEnv = 
     maxBuffer: 1 << 26,
   });
 
+/** A program that the environment or the PATH names. */
+function find(variable: string, name: string): string | undefined {
+  const named = process.env[variable];
+  if (named !== undefined && !existsSync(named)) throw new Error(`${variable} names ${named}, which is not there`);
+  return named ?? onPath(name);
+}
+
 function findRclone(): string | undefined {
+  const found = find('RCLONE_BIN', 'rclone');
+  if (found !== undefined) return found;
   try {
     ensureDebian('rclone');
   } catch (error) {
@@ -90,8 +106,9 @@ async function hydrate(
   const child = spawn(
     process.execPath,
     [
+      ...(options['cpu-prof'] === undefined ? [] : ['--cpu-prof', '--cpu-prof-dir', options['cpu-prof']]),
       '--disable-warning=ExperimentalWarning',
-      join(root, 'src/main.ts'),
+      join(work, 'bundle', 'main.js'),
       'sync-sidecar',
       '--plan',
       plan,
@@ -126,7 +143,53 @@ function settle(): void {
   run('sync', []);
 }
 
-async function measure(what: 'small' | 'large', rclone: string | undefined): Promise<void> {
+interface Peer {
+  readonly name: string;
+  readonly program: string;
+  readonly rounds: number;
+  copy(s3: S3Server, target: string): void;
+}
+
+function peers(): readonly Peer[] {
+  const found: Peer[] = [];
+  const rclone = findRclone();
+  if (rclone !== undefined)
+    found.push({
+      name: 'rclone copy, 16 transfers',
+      program: run(rclone, ['version']).split('\n')[0] ?? '',
+      rounds: Number(options.rounds),
+      copy: (s3, target) =>
+        void run(rclone, ['copy', '--transfers', '16', ':s3:plain', target], {
+          RCLONE_S3_PROVIDER: 'Other',
+          RCLONE_S3_ENDPOINT: s3.endpoint,
+          RCLONE_S3_ACCESS_KEY_ID: s3.accessKey,
+          RCLONE_S3_SECRET_ACCESS_KEY: s3.secretKey,
+          RCLONE_S3_REGION: 'us-east-1',
+          RCLONE_S3_FORCE_PATH_STYLE: 'true',
+          RCLONE_CONFIG: join(work, 'none.conf'),
+          // Its library takes a bundle of the environment for an error where the endpoint is plain HTTP.
+          AWS_CA_BUNDLE: undefined,
+        }),
+    });
+  const aws = find('AWS_BIN', 'aws');
+  if (aws !== undefined)
+    found.push({
+      name: 'aws s3 sync',
+      program: run(aws, ['--version']).trim(),
+      rounds: Number(options['aws-rounds']),
+      copy: (s3, target) =>
+        void run(aws, ['--endpoint-url', s3.endpoint, 's3', 'sync', '--only-show-errors', 's3://plain', target], {
+          AWS_ACCESS_KEY_ID: s3.accessKey,
+          AWS_SECRET_ACCESS_KEY: s3.secretKey,
+          AWS_DEFAULT_REGION: 'us-east-1',
+          AWS_CONFIG_FILE: join(work, 'none.conf'),
+          AWS_CA_BUNDLE: undefined,
+        }),
+    });
+  return found;
+}
+
+async function measure(what: 'small' | 'large', others: readonly Peer[]): Promise<void> {
   await using redis = await startRedis();
   await using s3 = await startS3();
   for (const bucket of ['plain', 'juicefs']) s3.createBucket(bucket);
@@ -152,58 +215,55 @@ async function measure(what: 'small' | 'large', rclone: string | undefined): Pro
   const sent = (performance.now() - began) / 1000;
   rmSync(first, { recursive: true, force: true });
 
-  const times: Record<'ours' | 'rclone' | 'copy', number[]> = { ours: [], rclone: [], copy: [] };
-  for (let round = 0; round < Number(options.rounds); round++) {
-    const folder = join(work, `round-${round}`);
+  const ours: number[] = [];
+  const copies: number[] = [];
+  const theirs = others.map((): number[] => []);
+  const folders: string[] = [];
+  const keep = (folder: string): void => {
+    if (what === 'small') folders.push(folder);
+    else rmSync(folder, { recursive: true, force: true });
+  };
+  const timed = (name: string, round: number, times: number[], copy: (target: string) => void): void => {
+    const target = join(work, `${name}-${round}`);
+    mkdirSync(target, { recursive: true });
     settle();
-    const pod = await hydrate(config, join(folder, 'ours'));
-    times.ours.push(pod.seconds);
+    const started = performance.now();
+    copy(target);
+    times.push((performance.now() - started) / 1000);
+    if (round === 0) run('diff', ['-r', source, target]);
+    keep(target);
+  };
+  for (let round = 0; round < Number(options.rounds); round++) {
+    settle();
+    const folder = join(work, `ours-${round}`);
+    const pod = await hydrate(config, folder);
+    ours.push(pod.seconds);
     await pod.end();
     if (round === 0) run('diff', ['-r', source, pod.tree]);
-    rmSync(folder, { recursive: true, force: true });
-    if (rclone) {
-      settle();
-      const target = join(folder, 'rclone');
-      mkdirSync(target, { recursive: true });
-      const started = performance.now();
-      run(rclone, ['copy', '--transfers', '16', ':s3:plain', target], {
-        RCLONE_S3_PROVIDER: 'Other',
-        RCLONE_S3_ENDPOINT: s3.endpoint,
-        RCLONE_S3_ACCESS_KEY_ID: s3.accessKey,
-        RCLONE_S3_SECRET_ACCESS_KEY: s3.secretKey,
-        RCLONE_S3_REGION: 'us-east-1',
-        RCLONE_S3_FORCE_PATH_STYLE: 'true',
-        RCLONE_CONFIG: join(work, 'none.conf'),
-        // Its library takes a bundle of the environment for an error where the endpoint is plain HTTP.
-        AWS_CA_BUNDLE: undefined,
-      });
-      times.rclone.push((performance.now() - started) / 1000);
-      if (round === 0) run('diff', ['-r', source, target]);
-      rmSync(folder, { recursive: true, force: true });
-    }
-    settle();
-    const target = join(folder, 'copy');
-    mkdirSync(target, { recursive: true });
-    const started = performance.now();
-    run('cp', ['-a', `${source}/.`, target]);
-    times.copy.push((performance.now() - started) / 1000);
-    rmSync(folder, { recursive: true, force: true });
+    keep(folder);
+    for (const [at, peer] of others.entries())
+      if (round < peer.rounds) timed(`peer-${at}`, round, theirs[at] ?? [], (target) => peer.copy(s3, target));
+    timed('copy', round, copies, (target) => void run('cp', ['-a', `${source}/.`, target]));
   }
-  rmSync(source, { recursive: true, force: true });
-  const [ours, theirs, copy] = [median(times.ours), median(times.rclone), median(times.copy)];
+  for (const folder of [...folders, source]) rmSync(folder, { recursive: true, force: true });
   const title = what === 'small' ? `${options.files} files of 1–16 KiB` : `one file of ${options.size} MiB`;
-  const show = (seconds: number): string => (Number.isNaN(seconds) ? '-' : `${seconds.toFixed(2)} s`);
-  console.log(
-    `| ${title} | ${show(ours)} | ${show(theirs)} | ${show(copy)} | ${Number.isNaN(theirs) ? '-' : (theirs / ours).toFixed(2)} | ${show(sent)} |`,
-  );
+  const seconds = (list: readonly number[]): string => `${median(list).toFixed(2)} s`;
+  const cells = theirs.flatMap((list) => [seconds(list), (median(list) / median(ours)).toFixed(2)]);
+  console.log(`| ${[title, seconds(ours), ...cells, seconds(copies), `${sent.toFixed(2)} s`].join(' | ')} |`);
 }
 
 try {
-  const rclone = findRclone();
-  console.log(`rclone: ${rclone ? run(rclone, ['version']).split('\n')[0] : 'not found'}\n`);
-  console.log('| hydration of | ours | rclone copy, 16 transfers | local copy | rclone / ours | written and sent by a pod |');
-  console.log('|---|---|---|---|---|---|');
-  for (const what of ['small', 'large'] as const) if (options.only.split('|').includes(what)) await measure(what, rclone);
+  if (!options['no-keep-alive']) process.env['VGW_KEEP_ALIVE'] = 'true';
+  const others = peers();
+  for (const { name, program, rounds } of others) console.log(`${name}: ${program}, ${rounds} rounds`);
+  console.log(`${others.length < 2 ? 'rclone or aws was not found. ' : ''}Load: ${loadavg()[0]?.toFixed(1)}\n`);
+  await bundle(join(work, 'bundle'));
+  const heads = ['hydration of', 'ours', ...others.flatMap(({ name }) => [name, 'its time / ours']), 'local copy'];
+  const line = (cells: readonly string[]): void => console.log(`| ${cells.join(' | ')} |`);
+  line([...heads, 'written and sent by a pod']);
+  line([...heads, ''].map(() => '---'));
+  for (const what of ['small', 'large'] as const) if (options.only.split('|').includes(what)) await measure(what, others);
+  console.log(`\nLoad: ${loadavg()[0]?.toFixed(1)}`);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

@@ -1,9 +1,12 @@
 /**
  * `npm test`: every check of the project, in stages; `npm test -- STAGE …` runs some. Set-up (programs the tests run beside the
  * project) is done first, with progress, and kept in a cache. What cannot be had here is named at the end as skipped.
+ *
+ * The node of Kubernetes mostly waits (for the kubelet, for pods to end), the tests with real servers mostly compute: they run side by
+ * side, and what the node's say is shown when they are done.
  */
 import { spawn } from 'node:child_process';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, globSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { prepareCluster } from './cluster/with-cluster.ts';
@@ -17,16 +20,19 @@ process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 interface Stage {
   readonly name: string;
   readonly title: string;
-  readonly run: () => Promise<boolean>;
+  /** Runs beside the stage before it. */
+  readonly beside?: boolean;
+  /** True where all is well; what its programs say goes to the descriptor `output`. */
+  readonly run: (output: number) => Promise<boolean>;
 }
 
 const counts = { passed: 0, failed: 0 };
 const skipped = new Map<string, string[]>();
 
-/** Runs a program to its end with its output shown; true where it succeeded. */
-function command(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<boolean> {
+/** Runs a program to its end with its output shown, or written to a descriptor; true where it succeeded. */
+function command(program: string, args: readonly string[], output = 1): Promise<boolean> {
   return new Promise((done) => {
-    const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...env } });
+    const child = spawn(program, args, { cwd: root, stdio: ['ignore', output, output === 1 ? 2 : output] });
     child.once('error', (error) => {
       console.error(`${program}: ${error.message}`);
       done(false);
@@ -35,8 +41,16 @@ function command(program: string, args: readonly string[], env: NodeJS.ProcessEn
   });
 }
 
-/** Runs test files; `wrap` is a program to run them within. */
-async function tests(files: readonly string[], wrap: readonly string[] = [], concurrency = 2): Promise<boolean> {
+interface Run {
+  readonly output?: number;
+  /** A program to run the tests within. */
+  readonly wrap?: readonly string[];
+  /** Test files at the same time. */
+  readonly concurrency?: number;
+}
+
+/** Runs test files, and counts what they say. */
+async function tests(files: readonly string[], { output = 1, wrap = [], concurrency = 2 }: Run = {}): Promise<boolean> {
   if (files.length === 0) return true;
   const results = join(scratch, `${Math.random().toString(36).slice(2)}.jsonl`);
   const args = [
@@ -51,7 +65,7 @@ async function tests(files: readonly string[], wrap: readonly string[] = [], con
     ...files,
   ];
   const [program, ...rest] = [...wrap, process.execPath, ...args];
-  const ok = await command(program ?? process.execPath, rest);
+  const ok = await command(program ?? process.execPath, rest, output);
   let lines: string[] = [];
   try {
     lines = readFileSync(results, 'utf8').split('\n').filter(Boolean);
@@ -68,7 +82,7 @@ async function tests(files: readonly string[], wrap: readonly string[] = [], con
 }
 
 /** The scenarios of pods with volumes, beside a cluster that lives as long as they run. */
-async function scenarios(): Promise<boolean> {
+async function scenarios(output: number): Promise<boolean> {
   try {
     await prepareCluster();
   } catch (error) {
@@ -78,7 +92,7 @@ async function scenarios(): Promise<boolean> {
   }
   const harness = join(root, 'test/cluster/with-cluster.ts');
   const wrap = [process.execPath, '--disable-warning=ExperimentalWarning', harness, '--'];
-  return await tests([join(root, 'test/cluster/scenarios/all.scenario.ts')], wrap, 1);
+  return await tests([join(root, 'test/cluster/scenarios/all.scenario.ts')], { output, wrap, concurrency: 1 });
 }
 
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
@@ -103,9 +117,10 @@ const stages: readonly Stage[] = [
   {
     name: 'cluster',
     title: 'A real Kubernetes node',
-    run: async () => {
-      const harness = await tests(find('test/cluster/**/*.test.ts'), [], 1);
-      return (await scenarios()) && harness;
+    beside: true,
+    run: async (output) => {
+      const harness = await tests(find('test/cluster/**/*.test.ts'), { output, concurrency: 1 });
+      return (await scenarios(output)) && harness;
     },
   },
 ];
@@ -120,21 +135,41 @@ if (wanted.includes('--help') || wanted.some((name) => !stages.some((stage) => s
 
 const begin = performance.now();
 const broken: string[] = [];
-for (const { name, title, run } of stages) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+
+/** Runs one stage; how it ended, in a line. */
+async function perform({ name, run }: Stage, output = 1): Promise<string> {
   const from = performance.now();
-  console.log(`\n── ${title} (${name})`);
-  let ok: boolean;
-  try {
-    ok = await run();
-  } catch (error) {
+  const ok = await run(output).catch((error: unknown) => {
     console.error(error instanceof Error ? error.message : error);
-    ok = false;
-  }
+    return false;
+  });
   if (!ok) broken.push(name);
-  console.log(`── ${name}: ${ok ? 'ok' : 'FAILED'}, ${Math.round((performance.now() - from) / 1000)} s`);
+  return `── ${name}: ${ok ? 'ok' : 'FAILED'}, ${Math.round((performance.now() - from) / 1000)} s`;
+}
+
+/** A stage beside others: what it says is kept, and is shown by the function that comes back. */
+function performBeside(stage: Stage): () => Promise<void> {
+  const path = join(scratch, stage.name);
+  const output = openSync(path, 'w');
+  console.log(`── ${stage.title} (${stage.name}): meanwhile; what is said there follows`);
+  const end = perform(stage, output);
+  return async () => {
+    const last = await end;
+    closeSync(output);
+    console.log(`\n── ${stage.title} (${stage.name})\n${readFileSync(path, 'utf8')}${last}`);
+  };
+}
+
+const chosen = stages.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+for (const [index, stage] of chosen.entries()) {
+  if (stage.beside === true && index > 0) continue;
+  console.log(`\n── ${stage.title} (${stage.name})`);
+  const next = chosen[index + 1];
+  const show = next?.beside === true ? performBeside(next) : undefined;
+  console.log(await perform(stage));
+  await show?.();
   // A tree that does not pass the static checks is not worth the minutes that follow.
-  if (!ok && name === 'static') break;
+  if (stage.name === 'static' && broken.length > 0) break;
 }
 
 const skips = [...skipped.values()].reduce((sum, names) => sum + names.length, 0);

@@ -5,7 +5,9 @@ import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
 import { GROUP, VERSION } from '../api/group.ts';
 import { cachePolicyKind, type Kind, volumeKind } from '../api/kinds.ts';
 import type { JuiceVolume } from '../api/volume.ts';
+import { findCondition } from '../kube/conditions.ts';
 import { isAlreadyExists, isConflict } from '../kube/errors.ts';
+import { withoutManagedFields } from '../kube/reflector.ts';
 import { LimitRanges, MutatingWebhookConfigurations, Namespaces, Secrets, SelfSubjectReviews } from '../kube/resources.ts';
 import type { KubeClient, KubeObject, Manager, Resource } from '../kube/types.ts';
 import type { BundlePublisher, SecretStore } from './certs.ts';
@@ -23,9 +25,16 @@ const resourceOf = (kind: Kind): Resource => ({
 const BY_NAMESPACE = 'namespace';
 const byNamespace = (object: KubeObject): readonly string[] => [object.metadata.namespace ?? ''];
 
+/** A volume as the decision needs it: of its status `Ready` alone, for there may be thousands, and the status is most of them. */
+function bare(object: KubeObject): KubeObject {
+  const volume = withoutManagedFields(object) as unknown as JuiceVolume;
+  const ready = findCondition(volume.status?.conditions, 'Ready');
+  return { ...volume, status: ready ? { conditions: [ready] } : {} } as unknown as KubeObject;
+}
+
 /** Adds the reflectors to a manager that was not run yet; what they hold is there once it has synced. */
 export function watchCluster(manager: Manager): Cluster {
-  const volumes = manager.reflector(resourceOf(volumeKind), { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
+  const volumes = manager.reflector(resourceOf(volumeKind), { indexes: { [BY_NAMESPACE]: byNamespace }, transform: bare }).store;
   const policies = manager.reflector(resourceOf(cachePolicyKind)).store;
   const limitRanges = manager.reflector(LimitRanges, { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true }).store;

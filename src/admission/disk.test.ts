@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseQuantity } from '../api/units.ts';
+import { platforms } from './platforms/index.ts';
 import { type Json, listOf, mapOf } from './pod.ts';
 import { admit, cluster, pod, policy, volume } from './testing/fixtures.ts';
 
@@ -87,4 +89,34 @@ test('platforms that give more disk on demand are asked for it by their annotati
   );
   const alibaba = given('a=/a', '40Gi', { platform: 'alibaba-eci' });
   assert.equal(alibaba.annotations?.['k8s.aliyun.com/eci-extra-ephemeral-storage'], '15Gi');
+});
+
+test('without a cache policy a pod fits every platform as it is: no cache shrinks, none needs more than is included, with write-back too', () => {
+  const defaults = cluster(
+    [volume('a'), volume('b'), volume('late', { cachePolicyRef: { name: 'writeback' } })],
+    [policy('writeback', { writeback: { enabled: true } })],
+  );
+  const requested: number[] = [];
+  for (const platform of platforms.filter(({ nativeSidecars, subPath }) => nativeSidecars && subPath !== false))
+    for (const annotation of [
+      'a=/a',
+      'a=/a,b=/b',
+      ...(platform.fuse === 'no' ? [] : ['a=/a:fuse', 'late=/a:fuse', 'a=/a:fuse,b=/b:sync']),
+    ]) {
+      const annotations = { 'juicepod.io/volumes': annotation, 'juicepod.io/platform': platform.name };
+      const { decision, result } = admit(pod(undefined, { containers: [{ name: 'main' }] }, { annotations }), defaults);
+      const what = `${platform.name} ${annotation}`;
+      assert.equal(decision.action, 'inject', what);
+      assert.doesNotMatch(decision.warnings.join('\n'), /more disk/, what);
+      const requests = listOf(mapOf(result['spec'])['initContainers']).map((one) =>
+        parseQuantity((disk(mapOf(mapOf(mapOf(one)['resources'])['requests'])) as string | undefined) ?? '0'),
+      );
+      const sum = requests.reduce((all, each) => all + each, 0);
+      const { max = Infinity, included = Infinity } = platform.disk ?? {};
+      // Autopilot includes what is requested; the others give more than this without asking.
+      assert.ok(sum <= (platform.name === 'gke-autopilot' ? max : included), `${what}: ${sum}`);
+      requested.push(sum);
+    }
+  // A node of 20 GiB, as managed clusters make them, has some 17 for pods: three such pods, not one.
+  assert.ok((requested[0] ?? Infinity) < 5.1 * 2 ** 30);
 });

@@ -6,6 +6,7 @@
  * journal does not. What is used is requested as ephemeral-storage, else the kubelet evicts the pod first when the disk is full.
  */
 import type { CachePolicySpec } from '../api/cachepolicy.ts';
+import { cacheIn, LEAST_CACHE_MIB, OWN_MIB, roomFor } from '../api/plan-room.ts';
 import { parseQuantity } from '../api/units.ts';
 import type { LimitRange } from './limits.ts';
 import { isLimited, largestAllowed, sumOfOthers } from './limits.ts';
@@ -16,18 +17,10 @@ import { binaryQuantity } from './resources.ts';
 
 const MIB = 2 ** 20;
 const STORAGE = 'ephemeral-storage';
-/** The client may overshoot while it evicts, and keeps some files of its own. */
-const OVERSHOOT = 1.1;
-const OWN_MIB = 128;
-/** A smaller cache is none; as in the policy's schema. */
-const LEAST_MIB = 64;
 /** For logs and what containers write outside of volumes, where the pod's sum of limits counts. */
 const SLACK_MIB = 1024;
 /** The holder's share of it. */
 const HOLDER_MIB = 64;
-
-/** Room in MiB that an emptyDir needs for so many MiB of files. */
-export const roomFor = (mib: number, fixedMib = 0): number => Math.ceil(mib * OVERSHOOT + fixedMib + OWN_MIB);
 
 export interface DiskInput {
   readonly policy: CachePolicySpec;
@@ -76,11 +69,11 @@ export function sizeDisk(input: DiskInput): Disk | Violation {
   });
 
   const journal = hasFuse && onDisk ? bufferMiB + OWN_MIB : 0;
-  let syncMiB = syncs === 0 ? 0 : Math.max(LEAST_MIB, Math.floor(wanted / syncs));
+  let syncMiB = syncs === 0 ? 0 : Math.max(LEAST_CACHE_MIB, Math.floor(wanted / syncs));
   const left = roomMiB - journal;
   if (syncs > 0 && syncs * roomFor(syncMiB) > left) {
-    syncMiB = Math.floor((left / syncs - OWN_MIB) / OVERSHOOT);
-    if (syncMiB < LEAST_MIB) return tooSmall(journal + syncs * roomFor(LEAST_MIB));
+    syncMiB = cacheIn(left / syncs);
+    if (syncMiB < LEAST_CACHE_MIB) return tooSmall(journal + syncs * roomFor(LEAST_CACHE_MIB));
     warnings.push(
       `each volume in sync mode may take ${syncMiB} MiB instead of what local.size says: the pod has no more disk (${platform.title})`,
     );
@@ -89,8 +82,8 @@ export function sizeDisk(input: DiskInput): Disk | Violation {
 
   let cacheMiB = hasFuse && medium !== 'None' ? wanted : undefined;
   if (cacheMiB !== undefined && onDisk && roomFor(cacheMiB, bufferMiB) + syncRoom > roomMiB) {
-    const fitting = Math.floor((roomMiB - syncRoom - journal) / OVERSHOOT);
-    cacheMiB = fitting < LEAST_MIB ? undefined : fitting;
+    const fitting = cacheIn(roomMiB - syncRoom, bufferMiB);
+    cacheMiB = fitting < LEAST_CACHE_MIB ? undefined : fitting;
     warnings.push(
       `the cache is ${cacheMiB === undefined ? 'left out' : `${cacheMiB} MiB`} instead of ${String(size)}: the pod has no more disk (${platform.title})`,
     );

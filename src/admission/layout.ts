@@ -5,7 +5,7 @@
 import { type CachePolicySpec, defaultCachePolicy } from '../api/cachepolicy.ts';
 import { mountSecretName } from '../api/names.ts';
 import type { Plan, PlanMount } from '../api/plan.ts';
-import { parseDuration, parseQuantity } from '../api/units.ts';
+import { optionsOf } from '../api/plan-options.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { quote, type VolumeRequest } from './annotation.ts';
 import type { Mode } from './mode.ts';
@@ -15,8 +15,6 @@ import type { Resources } from './resources.ts';
 import type { Cluster, Settings } from './settings.ts';
 import { applicationMount } from './sidecar.ts';
 import { syncApplicationMount } from './sync-sidecar.ts';
-
-const MIB = 2 ** 20;
 
 /** A mount that an application container is to have. */
 export interface WantedMount {
@@ -38,13 +36,18 @@ export const homeOf = (volume: JuiceVolume): string => volume.metadata.namespace
 
 export interface ChosenPolicy {
   readonly spec: CachePolicySpec;
+  /** `namespace/name`, where the pod chose it itself. */
+  readonly named?: string;
   readonly warning: string | undefined;
 }
 
 /** The pod's own choice, else that of its volumes; the first one where they differ. */
 export function choosePolicy(resolved: readonly Resolved[], namespace: string, cluster: Cluster): ChosenPolicy {
   const named = resolved.find(({ request }) => request.cachePolicy !== undefined)?.request.cachePolicy;
-  if (named !== undefined) return { spec: cluster.policy(namespace, named)?.spec ?? defaultCachePolicy, warning: undefined };
+  if (named !== undefined) {
+    const spec = cluster.policy(namespace, named)?.spec ?? defaultCachePolicy;
+    return { spec, named: `${namespace}/${named}`, warning: undefined };
+  }
   const choices = resolved.flatMap(({ volume }) => {
     const name = volume.spec.cachePolicyRef?.name;
     return name === undefined ? [] : [{ volume, name, policy: cluster.policy(homeOf(volume), name) }];
@@ -60,56 +63,23 @@ export function choosePolicy(resolved: readonly Resolved[], namespace: string, c
   return { spec: found?.policy?.spec ?? defaultCachePolicy, warning };
 }
 
-/** Memory for data on its way, MiB. */
-export function bufferOf(policy: CachePolicySpec): number {
-  return Math.max(1, Math.floor(parseQuantity(policy.buffer.size) / MIB));
-}
-
-/** What may wait on the disk to be uploaded, MiB; 0 without write-back. */
-export function stagingOf({ writeback }: CachePolicySpec): number {
-  return writeback.enabled ? Math.max(1, Math.floor(parseQuantity(writeback.maxStaging) / MIB)) : 0;
-}
-
-const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
-
 export function planOf(
   mounts: readonly PlanMount[],
-  policy: CachePolicySpec,
+  { spec, named }: ChosenPolicy,
   resolved: readonly Resolved[],
   cacheMiB: number | undefined,
 ): Plan {
-  const seconds = (duration: string): number => parseDuration(duration) / 1000;
-  const { local, metadata, io, readahead, writeback } = policy;
-  const isMounted = resolved.some(({ mode }) => mode === 'fuse');
-  const levels = resolved.map(({ volume }) => LEVELS.indexOf(volume.spec.client.logLevel));
   return {
     version: 1,
+    ...(named === undefined ? {} : { policy: named }),
     mounts,
-    ...(cacheMiB === undefined
-      ? {}
-      : { cache: { directory: CACHE_ROOT, sizeMiB: cacheMiB, freeSpaceRatio: local.freeSpacePercent / 100 } }),
-    ...(writeback.enabled && isMounted
-      ? {
-          writeback: {
-            maxStagingMiB: stagingOf(policy),
-            uploadDelay: seconds(writeback.uploadDelay),
-            drainTimeout: seconds(writeback.drainTimeout),
-          },
-        }
-      : {}),
-    ...(isMounted ? { journal: CACHE_ROOT } : {}),
-    bufferMiB: bufferOf(policy),
-    readaheadMiB: Math.floor(parseQuantity(readahead.max) / MIB),
-    attrTTL: seconds(metadata.attrTTL),
-    entryTTL: seconds(metadata.entryTTL),
-    dirEntryTTL: seconds(metadata.dirTTL),
-    negativeTTL: seconds(metadata.negativeTTL),
-    maxUploads: io.maxUploads,
-    maxDownloads: io.maxDownloads,
-    ...(io.uploadLimit === undefined ? {} : { uploadLimit: parseQuantity(io.uploadLimit) }),
-    ...(io.downloadLimit === undefined ? {} : { downloadLimit: parseQuantity(io.downloadLimit) }),
-    ...(metadata.maxOpsPerSecond === undefined ? {} : { maxMetadataOps: metadata.maxOpsPerSecond }),
-    logLevel: LEVELS[Math.min(...levels)] ?? 'info',
+    ...optionsOf({
+      policy: spec,
+      logLevels: resolved.map(({ volume }) => volume.spec.client.logLevel),
+      cacheMiB,
+      folder: CACHE_ROOT,
+      isMounted: resolved.some(({ mode }) => mode === 'fuse'),
+    }),
   };
 }
 

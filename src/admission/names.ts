@@ -1,12 +1,13 @@
 /** Names and paths of what is added to a pod. The client and the holder are started with them; nothing else knows them. */
 
-import { sidecars } from '../api/group.ts';
+import { CACHE_VOLUME, sidecars } from '../api/group.ts';
+import { HEARTBEAT_FILE, PROBLEM_FILE } from '../api/heartbeat.ts';
 
 export const { holder: HOLDER, client: CLIENT, sync: SYNC } = sidecars;
 
 export const MOUNT_VOLUME = 'juicepod-mnt';
 export const RUN_VOLUME = 'juicepod-run';
-export const CACHE_VOLUME = 'juicepod-cache';
+export { CACHE_VOLUME };
 export const PLAN_VOLUME = 'juicepod-plan';
 export const syncVolume = (id: string): string => `juicepod-sync-${id}`;
 export const secretVolume = (index: number): string => `juicepod-secret-${index}`;
@@ -15,6 +16,9 @@ export const secretVolume = (index: number): string => `juicepod-secret-${index}
 export const MOUNT_ROOT = '/juicepod/mnt';
 export const RUN_ROOT = '/juicepod/run';
 export const SOCKET = `${RUN_ROOT}/hold.sock`;
+/** Left by the client beside the socket. */
+export const HEARTBEAT = `${RUN_ROOT}/${HEARTBEAT_FILE}`;
+export const PROBLEM = `${RUN_ROOT}/${PROBLEM_FILE}`;
 export const CACHE_ROOT = '/juicepod/cache';
 export const SYNC_ROOT = '/juicepod/sync';
 /** Below the volume of a mount in sync mode: what the application sees, and beside it what it does not. */

@@ -28,6 +28,8 @@ function withDefaults(object: Json): Json {
       container['resources'] ??= {};
       const startup = container['startupProbe'] as Record<string, unknown> | undefined;
       if (startup) startup['successThreshold'] ??= 1;
+      const liveness = container['livenessProbe'] as Record<string, unknown> | undefined;
+      if (liveness) liveness['successThreshold'] ??= 1;
       (container['volumeMounts'] as Json[] | undefined)?.push({
         name: 'kube-api-access-x',
         mountPath: '/var/run/secrets/kubernetes.io/serviceaccount',

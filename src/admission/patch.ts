@@ -142,6 +142,7 @@ export function patchPod(pod: Pod, injection: Injection, root = ''): readonly Op
   const operations: Operation[] = [];
   if (!isMap(pod.raw['metadata'])) operations.push({ op: 'add', path: `${root}/metadata`, value: {} });
   setEntries(operations, `${root}/metadata/annotations`, pod.metadata['annotations'], injection.annotations);
+  setEntries(operations, `${root}/metadata/labels`, pod.metadata['labels'], injection.labels);
   const grace = injection.terminationGracePeriodSeconds;
   if (grace !== undefined)
     operations.push({

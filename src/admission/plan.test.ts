@@ -324,7 +324,7 @@ test('the client gets what the neediest volume asks for', () => {
   });
   const { requests } = defaultSettings.clientResources;
   assert.deepEqual(injection(pod('datasets=/data')).injection.sidecars[1]?.['resources'], {
-    requests: { ...requests, 'ephemeral-storage': '11692Mi' },
+    requests: { ...requests, 'ephemeral-storage': '4934Mi' },
   });
   const plain = injection(pod('datasets=/data'), home, { settings: { requestDisk: false } });
   assert.deepEqual(plain.injection.sidecars[1]?.['resources'], { requests });
@@ -365,6 +365,7 @@ test('volumes of both modes stand in one pod, each with its sidecar, volume and 
     ],
   );
   assert.equal(given.annotations['juicepod.io/mode-reason'], 'sync: mode: sync was asked for');
+  assert.deepEqual(given.labels, { 'juicepod.io/sync': 'true' });
 });
 
 test('a pod in sync mode alone has nothing privileged, no cache and no guard', () => {

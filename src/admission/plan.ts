@@ -4,23 +4,14 @@
  *
  * Reinvocation: planning an injected pod gives the same injection again (patch.ts then finds nothing to do, or repairs).
  */
-import { annotations } from '../api/group.ts';
+import { annotations, labels } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
+import { bufferOf, stagingOf } from '../api/plan-options.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
 import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
 import { sizeDisk } from './disk.ts';
 import { graceOf } from './grace.ts';
-import {
-  bufferOf,
-  chooseImage,
-  choosePolicy,
-  layOut,
-  planOf,
-  type Resolved,
-  resourcesOf,
-  stagingOf,
-  type WantedMount,
-} from './layout.ts';
+import { chooseImage, choosePolicy, layOut, planOf, type Resolved, resourcesOf, type WantedMount } from './layout.ts';
 import { containersOf } from './limits.ts';
 import { chooseMode, enforcedLevel } from './mode.ts';
 import { CLIENT, isOurContainer, isOurVolume, MODE_REASON, ORIGINAL_GRACE } from './names.ts';
@@ -44,6 +35,7 @@ export interface Injection {
   readonly volumes: readonly Json[];
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
   /** Undefined: the pod's own is long enough. */
   readonly terminationGracePeriodSeconds: number | undefined;
 }
@@ -189,7 +181,8 @@ export function planPod(input: PlanInput): Decision {
   const changed = modeChanged(pod, new Set(resolved.map(({ mode }) => mode)));
   if (changed) return { action: 'refuse', ...changed };
 
-  const { spec: policy, warning: policyWarning } = choosePolicy(resolved, namespace, cluster);
+  const chosenPolicy = choosePolicy(resolved, namespace, cluster);
+  const { spec: policy, warning: policyWarning } = chosenPolicy;
   const { image, warning: imageWarning } = chooseImage(resolved, settings);
   warnings.push(
     ...[earlyWarning(pod, start, requests), around.warning, policyWarning, imageWarning].filter((one) => one !== undefined),
@@ -226,7 +219,7 @@ export function planPod(input: PlanInput): Decision {
   const sync = { limitMiB: disk.syncMiB, flushSeconds: Math.max(1, grace.seconds - 10) };
   const plan = planOf(
     mounts.map((mount) => (mount.mode === 'sync' ? { ...mount, sync: { ...mount.sync, ...sync } } : mount)),
-    policy,
+    chosenPolicy,
     resolved,
     disk.cacheMiB,
   );
@@ -279,6 +272,7 @@ export function planPod(input: PlanInput): Decision {
         ...(asked && textOf(pod.annotations[asked[0]]) === undefined ? { [asked[0]]: asked[1] } : {}),
         ...(grace.raised === undefined ? {} : { [ORIGINAL_GRACE]: grace.original }),
       },
+      labels: reason ? { [labels.sync]: 'true' } : {},
       terminationGracePeriodSeconds: grace.raised,
     },
   };

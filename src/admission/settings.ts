@@ -17,7 +17,10 @@ export interface Settings {
   readonly holderResources: Resources;
   /** Pods get at least so many seconds to end: what was written must be uploaded. */
   readonly minGraceSeconds: number;
-  /** Seconds in which a mount must answer before the client is started anew. */
+  /**
+   * Seconds in which a mount must answer before the client is started anew. Long, because that helps against nothing but a defect: a
+   * client that cannot begin ends itself, and one that follows another waits for its volume with the programs.
+   */
   readonly startSeconds: number;
   /** The platform of all pods that, and whose namespaces, do not say another; else it is told by the pod. */
   readonly platform?: string;
@@ -36,7 +39,7 @@ export const defaultSettings: Settings = {
   clientResources: { requests: { cpu: '100m', memory: '256Mi' } },
   holderResources: { requests: { cpu: '10m', memory: '64Mi' } },
   minGraceSeconds: 60,
-  startSeconds: 120,
+  startSeconds: 600,
   requestDisk: true,
   checkPodSecurity: true,
   localVolumes: false,

@@ -7,17 +7,21 @@
  * for mountPropagation Bidirectional; Kubernetes allows it on no other container.
  */
 import { annotations } from '../api/group.ts';
+import { SILENT_LOOKS, SILENT_SECONDS } from '../api/heartbeat.ts';
 import type { Plan } from '../api/plan.ts';
+import { roomFor } from '../api/plan-room.ts';
 import {
   CACHE_ROOT,
   CACHE_VOLUME,
   CLIENT,
+  HEARTBEAT,
   HOLDER,
   MOUNT_ROOT,
   MOUNT_VOLUME,
   PLAN_FILE,
   PLAN_ROOT,
   PLAN_VOLUME,
+  PROBLEM,
   RUN_ROOT,
   RUN_VOLUME,
   secretRoot,
@@ -25,7 +29,6 @@ import {
   SOCKET,
 } from './names.ts';
 import type { Json } from './pod.ts';
-import { roomFor } from './disk.ts';
 import { binaryQuantity } from './resources.ts';
 import type { Settings } from './settings.ts';
 
@@ -51,12 +54,19 @@ const securityContext = { privileged: true, runAsUser: 0, runAsGroup: 0, runAsNo
 const PROBE_SECONDS = 15;
 const STEP_SECONDS = 0.05;
 
+/** Between two looks for the client's heartbeat, seconds. */
+const LISTEN_SECONDS = 20;
+/** What a client gets to end that was taken for dead, seconds: one that lives hands its mounts over, and loses nothing. */
+const END_SECONDS = 10;
+
 /**
  * Has started when all `conditions` (commands of sh) have held, one after the other. The probe itself waits, in small steps: the
- * kubelet asks at most once a second, and the application would start that much later.
+ * kubelet asks at most once a second, and the application would start that much later. What it prints when they have not held, the
+ * kubelet puts into an event of the pod.
  */
-const probe = (conditions: readonly string[], seconds: number): Json => {
-  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || exit 1; sleep ${STEP_SECONDS}`;
+const probe = (conditions: readonly string[], seconds: number, otherwise = ''): Json => {
+  const last = otherwise === '' ? 'exit 1' : `{ ${otherwise}; exit 1; }`;
+  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || ${last}; sleep ${STEP_SECONDS}`;
   return {
     exec: { command: ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`] },
     periodSeconds: 1,
@@ -86,6 +96,24 @@ export function holderContainer({ settings, image, plan, holderResources }: Side
   };
 }
 
+/**
+ * A client that turns its loop leaves a heartbeat; asked for in files of the pod's memory only, by what a shell has built in. It
+ * never goes through a mount: a probe that waits there could not be ended, nor its container. See src/api/heartbeat.ts.
+ */
+const liveness: Json = {
+  exec: {
+    command: [
+      'sh',
+      '-c',
+      `test ! -e ${HEARTBEAT} || { read -r up _ < /proc/uptime; read -r beat < ${HEARTBEAT}; test $((\${up%%.*} - beat)) -le ${SILENT_SECONDS}; }`,
+    ],
+  },
+  periodSeconds: LISTEN_SECONDS,
+  timeoutSeconds: 10,
+  failureThreshold: SILENT_LOOKS,
+  terminationGracePeriodSeconds: END_SECONDS,
+};
+
 /** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
 export function clientContainer({ settings, image, plan, secrets, clientResources, group }: SidecarInput): Json {
   const reads = plan.mounts.map(({ target }) => `read -r line 2> /dev/null < ${target}/.stats`);
@@ -97,7 +125,8 @@ export function clientContainer({ settings, image, plan, secrets, clientResource
     args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
     resources: clientResources,
     securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
-    startupProbe: probe(reads, settings.startSeconds),
+    startupProbe: probe([`test ! -s ${PROBLEM}`, ...reads], settings.startSeconds, `cat ${PROBLEM} 2> /dev/null`),
+    livenessProbe: liveness,
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [
       ...shared,

@@ -9,7 +9,12 @@ const spec = {
       'EphemeralDisk: an emptyDir on the node’s disk. Memory: an emptyDir in memory. None: no block is kept on disk.',
       ['EphemeralDisk', 'Memory', 'None'],
     ).default('EphemeralDisk'),
-    size: quantity('How much the cache may hold.', '64Mi', '64Ti').default('10Gi'),
+    // With buffer and overshoot less than half of what the smallest platform gives a pod; with write-back it still fits.
+    size: quantity(
+      'How much the cache may hold; in sync mode, the files of a pod. It is requested as ephemeral storage (docs/admission.md, Resources).',
+      '64Mi',
+      '64Ti',
+    ).default('4Gi'),
     freeSpacePercent: declare(z.int().min(1).max(90), 'How much of the disk must stay free, in percent.').default(10),
   }).prefault({}),
   readahead: object('Reading ahead of the application.', {
@@ -63,13 +68,17 @@ const spec = {
   ).prefault({}),
 };
 
-export const cachePolicySpec = object('What the client keeps, and how far it reads ahead. Pods take it when they start.', spec, [
-  {
-    cel: `!self.writeback.enabled || self.local.medium == 'EphemeralDisk'`,
-    message: 'writeback needs local.medium: EphemeralDisk',
-    holds: ({ writeback, local }) => !writeback.enabled || local.medium === 'EphemeralDisk',
-  },
-]);
+export const cachePolicySpec = object(
+  'What the client keeps, and how far it reads ahead. Pods take it when they start; those that run, where the volume has spec.client.rollout.strategy PodByPod.',
+  spec,
+  [
+    {
+      cel: `!self.writeback.enabled || self.local.medium == 'EphemeralDisk'`,
+      message: 'writeback needs local.medium: EphemeralDisk',
+      holds: ({ writeback, local }) => !writeback.enabled || local.medium === 'EphemeralDisk',
+    },
+  ],
+);
 
 export const cachePolicyStatus = object('What was observed.', {
   observedGeneration: z.int().min(-1).describe('The metadata.generation that was last acted on; -1 before any was.').optional(),

@@ -53,7 +53,8 @@ export const reasons = {
   DurabilityUnknown: 'The database does not let us read its settings (managed services often do not).',
   StorageUnreachable: 'The object store does not answer; tried again by itself.',
   StorageDenied: 'The object store refuses the credentials, or an action with them.',
-  StorageInvalid: 'The bucket does not exist and cannot be made, or what was written did not come back.',
+  StorageInvalid:
+    'The bucket does not exist and cannot be made, what was written did not come back, or the objects of the volume are gone.',
   StorageNotEmpty:
     'The database is empty but the bucket already holds objects under the volume’s name: formatting would mix two volumes.',
   FormatMismatch: 'The database holds a volume whose format is not the one in the spec.',

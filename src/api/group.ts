@@ -14,7 +14,7 @@ export const annotations = {
   volumes: `${GROUP}/volumes`,
   /** On an injected pod: the plan the client follows (JSON, no secrets). */
   plan: `${GROUP}/plan`,
-  /** On an injected pod: what the roll-out of the client's image last did to it. */
+  /** On an injected pod: what the roll-out of the client's image and options last did to it. */
   rollout: `${GROUP}/rollout`,
   /** On a JuiceVolume that is to be deleted with its data: must hold the object's name. */
   confirmDelete: `${GROUP}/confirm-delete`,
@@ -29,6 +29,8 @@ export const labels = {
   injection: `${GROUP}/injection`,
   /** On a pod: `"false"` keeps it from being injected. */
   inject: `${GROUP}/inject`,
+  /** On an injected pod with a volume in sync mode: `"true"`. The operator looks at what becomes of such pods. */
+  sync: `${GROUP}/sync`,
   /** On a mount Secret: the UID of its JuiceVolume (names may be longer than a label value). */
   volumeUid: `${GROUP}/volume-uid`,
   managedBy: 'app.kubernetes.io/managed-by',
@@ -37,6 +39,11 @@ export const labels = {
 
 /** Names of the containers that pods get. */
 export const sidecars = { holder: 'juicepod-holder', client: 'juicepod-client', sync: 'juicepod-sync' } as const;
+
+/**
+ * How the sync sidecar's termination message begins the lines that the operator makes events of: `<reason>: <text for people>`.
+ */
+export const syncReports = { notFlushed: 'NotFlushed', conflictKept: 'ConflictKept' } as const;
 
 /** The value of `labels.managedBy` on what the operator makes. */
 export const MANAGED_BY = 'juicepod-operator';
@@ -57,3 +64,6 @@ export const fieldManagers = {
 
 /** The container of an injected pod that serves its volumes. */
 export const CLIENT_CONTAINER = 'juicepod-client';
+
+/** The emptyDir of an injected pod that holds cache and journal of its client. */
+export const CACHE_VOLUME = 'juicepod-cache';

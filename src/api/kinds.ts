@@ -7,7 +7,7 @@ import { type JuiceVolume, VOLUME_NAME_PATTERN, volumeSpec, volumeStatus } from 
 
 export interface Column {
   readonly name: string;
-  readonly type: 'string' | 'integer' | 'date';
+  readonly type: 'string' | 'integer' | 'boolean' | 'date';
   readonly jsonPath: string;
   readonly description: string;
   /** True: only with `-o wide`. */
@@ -100,7 +100,21 @@ export const cachePolicyKind: Kind = {
     { name: 'Ready', type: 'string', jsonPath: condition('Ready', 'status'), description: 'Whether the policy is accepted.' },
     { name: 'Medium', type: 'string', jsonPath: '.spec.local.medium', description: 'Where blocks are cached.' },
     { name: 'Size', type: 'string', jsonPath: '.spec.local.size', description: 'How much is cached.' },
+    {
+      name: 'Writeback',
+      type: 'boolean',
+      jsonPath: '.spec.writeback.enabled',
+      description: 'Whether writes are acknowledged before they are in the object store.',
+    },
     { name: 'Used-By', type: 'integer', jsonPath: '.status.usedBy', description: 'Volumes that name it.' },
+    {
+      name: 'Reason',
+      type: 'string',
+      jsonPath: condition('Ready', 'reason'),
+      description: 'Why it is accepted, or not.',
+      wide: true,
+    },
+    { name: 'Buffer', type: 'string', jsonPath: '.spec.buffer.size', description: 'Memory for data on its way.', wide: true },
     age,
   ],
   selectableFields: [],

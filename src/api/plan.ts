@@ -1,6 +1,6 @@
 /**
  * The plan: what the webhook decided and the client follows, as JSON in the pod's annotation `juicepod.io/plan`. It holds no
- * secret. The client reads it again whenever it starts. Parsed by hand: the client does not load a schema library.
+ * secret. The client reads it whenever it starts, and when it changes. Parsed by hand: the client does not load a schema library.
  */
 import { UserError } from '../lib/errors.ts';
 
@@ -55,6 +55,8 @@ const MAX_GLOBS = 64;
 
 export interface Plan {
   readonly version: 1;
+  /** `namespace/name` of the JuiceCachePolicy that the pod chose itself. Absent: that of its volumes. */
+  readonly policy?: string;
   readonly mounts: readonly PlanMount[];
   /** Absent: no cache on disk. */
   readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
@@ -209,14 +211,16 @@ export function parsePlan(text: string): Plan {
   const level = raw['logLevel'] ?? 'info';
   if (level !== 'debug' && level !== 'info' && level !== 'warn' && level !== 'error')
     fail('logLevel', 'debug, info, warn or error', level);
+  const policy = raw['policy'];
   return {
     version: 1,
+    ...(policy === undefined ? {} : { policy: string(policy, 'policy', /^[^/]+\/[^/]+$/, 'namespace/name') }),
     mounts,
     ...(cache
       ? {
           cache: {
             directory: string(cache['directory'], 'cache.directory', ABSOLUTE, 'an absolute path'),
-            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 10_240),
+            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 4096),
             freeSpaceRatio: number(cache['freeSpaceRatio'], 'cache.freeSpaceRatio', 0, 0.95, 0.1),
           },
         }

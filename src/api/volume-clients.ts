@@ -44,7 +44,7 @@ export const credentialsStatus = object('What the mount Secrets hold, and who us
 });
 
 export const leaksStatus = object(
-  'What ended without cleaning up, or waits to be deleted. Clients clean it up while any is mounted; looked at every ten minutes.',
+  'What ended without cleaning up, or waits to be deleted. Clients clean it up while any is mounted; looked at every ten minutes, hourly where nobody can leave more.',
   {
     staleSessions: count('Sessions whose heartbeat is overdue.'),
     deletedFiles: count('Files deleted more than an hour ago whose blocks are still in the store (counted up to 1000).'),

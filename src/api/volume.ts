@@ -232,7 +232,7 @@ export const volumeStatus = object('What was observed.', {
     bytes: z.int().min(0).describe('Bytes.'),
     size: text('The bytes, for people.', { max: 32 }),
     inodes: z.int().min(0).describe('Files, directories and other nodes.'),
-    observedAt: z.string().meta({ format: 'date-time', description: 'When this was read.' }),
+    observedAt: z.string().meta({ format: 'date-time', description: 'When this was read; hourly while it stays the same.' }),
   }).optional(),
   capacity: capacityStatus.optional(),
   quotas: quotaStatus.optional(),

@@ -5,7 +5,8 @@
  */
 import type { Clock } from '../lib/clock.ts';
 import { type Limiter } from './limiter.ts';
-import { ObjectError, type ObjectStore } from '../object/store.ts';
+import { crc32cOfPieces } from '../lib/crc32c.ts';
+import { CHECKSUM_PIECE, ObjectError, type ObjectStore } from '../object/store.ts';
 import type { Codec } from './compress.ts';
 import type { DiskCache } from './disk.ts';
 import { abandonable, toFsError } from './errors.ts';
@@ -128,6 +129,45 @@ export class SliceReader {
     } catch (error) {
       throw toFsError(error);
     }
+  }
+
+  /** See ChunkStore.fetch. */
+  async fetch(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<number | undefined> {
+    const { geometry, codec, disk } = this.#parts;
+    const { blockSize } = geometry;
+    // A block may be staged on the disk only; one that is compressed is unpacked in a buffer of its own anyway.
+    if (codec || disk) return void (await this.read(slice, offset, target, signal));
+    const index = Math.floor(offset / blockSize);
+    if (offset % blockSize === 0 && target.length === geometry.length(slice.size, index))
+      return this.#direct(slice, index, target, signal);
+    const parts: Promise<unknown>[] = [];
+    for (let done = 0; done < target.length;) {
+      const at = offset + done;
+      const part = target.subarray(done, done + Math.min(target.length - done, blockSize - (at % blockSize)));
+      const block = Math.floor(at / blockSize);
+      const whole = at % blockSize === 0 && part.length === geometry.length(slice.size, block);
+      parts.push(whole ? this.#direct(slice, block, part, signal) : this.read(slice, at, part, signal));
+      done += part.length;
+    }
+    for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
+    return undefined;
+  }
+
+  async #direct(slice: SliceId, index: number, target: Buffer, signal: AbortSignal | undefined): Promise<number | undefined> {
+    const { objects } = this.#parts;
+    const key = this.#key(slice, index);
+    this.#count(false, target.length);
+    let sum: number | undefined;
+    const onSums = (sums: Uint32Array): void => void (sum = crc32cOfPieces(target, CHECKSUM_PIECE, sums));
+    try {
+      await this.#whole(async () => {
+        const body = await this.#counted(() => objects.get(key, { into: target, onSums, ...(signal ? { signal } : {}) }));
+        if (body.length !== target.length) throw short(key, body.length, target.length);
+      });
+    } catch (error) {
+      throw toFsError(error);
+    }
+    return sum;
   }
 
   prefetch(slice: SliceId, offset: number, length: number): void {

@@ -113,6 +113,10 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     return this.#reader.read(slice, offset, target, signal);
   }
 
+  fetch(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<number | undefined> {
+    return this.#reader.fetch(slice, offset, target, signal);
+  }
+
   peek(slice: SliceId, offset: number, length: number): Buffer | undefined {
     return this.#reader.peek(slice, offset, length);
   }

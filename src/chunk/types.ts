@@ -38,6 +38,12 @@ export interface ChunkStore {
    */
   read(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<void>;
   /**
+   * The same for bytes that are wanted once: whole blocks go straight into `target` and nothing is kept of them, or shared with who
+   * asks at the same time. Answers the CRC-32C of `target` where it is known from checking what came. Nothing bounds the
+   * blocks under way but the caller.
+   */
+  fetch(slice: SliceId, offset: number, target: Buffer, signal?: AbortSignal): Promise<number | undefined>;
+  /**
    * The bytes [offset, offset+length) of the slice, where they lie in one block in memory. They stay the store's: use them
    * before the next await.
    */

@@ -7,7 +7,7 @@ import { systemRandom } from '../lib/random.ts';
 import { formatBytes, parseSize } from '../lib/units.ts';
 import type { MetaEngine } from '../meta/engine.ts';
 import { checkVersion, type Format, jsonName, redacted, serialiseFormat } from '../meta/format.ts';
-import { changedFormat } from '../meta/format-input.ts';
+import { aclSettings, changedFormat } from '../meta/format-input.ts';
 import { openEngine } from '../meta/open.ts';
 import { countOwners, listQuotas } from '../meta/quotas.ts';
 import { changeSetting } from '../meta/setting.ts';
@@ -24,6 +24,7 @@ interface ConfigOptions extends StorageOptions {
   readonly downloadLimit?: string;
   readonly dirStats?: string | boolean;
   readonly userGroupQuota?: string | boolean;
+  readonly enableAcl?: boolean;
   readonly minClientVersion?: string;
   readonly maxClientVersion?: string;
   readonly yes?: boolean;
@@ -41,6 +42,7 @@ type Changes = Partial<
     | 'downloadLimit'
     | 'dirStats'
     | 'userGroupQuota'
+    | 'enableAcl'
     | 'minClientVersion'
     | 'maxClientVersion'
   >
@@ -84,6 +86,7 @@ function changesOf(options: ConfigOptions): Changes {
     ...(downloadLimit === undefined ? {} : { downloadLimit: parseMbps(downloadLimit, '--download-limit') }),
     ...(dirStats === undefined ? {} : { dirStats: booleanOf(dirStats, '--dir-stats') }),
     ...(userGroupQuota === undefined ? {} : { userGroupQuota: booleanOf(userGroupQuota, '--user-group-quota') }),
+    ...(options.enableAcl ? { enableAcl: true } : {}),
     ...(minClientVersion === undefined ? {} : { minClientVersion: versionOf(minClientVersion, '--min-client-version') }),
     ...(maxClientVersion === undefined ? {} : { maxClientVersion: versionOf(maxClientVersion, '--max-client-version') }),
   };
@@ -102,7 +105,7 @@ function storageOf({ storage, bucket, accessKey, secretKey, sessionToken }: Conf
 /** The format with these changes; the same object where they change nothing. */
 function changed(found: Format, changes: Changes, storage: Partial<Required<StorageOptions>>): Format {
   const moved = Object.keys(storage).length === 0 ? found : changedFormat(plainFormat(found), storage, systemRandom);
-  const next = { ...moved, ...changes };
+  const next = { ...moved, ...(changes.enableAcl ? aclSettings(moved) : {}), ...changes };
   const same = serialiseFormat({ ...plainOf(next, storage), ...changes }) === serialiseFormat(plainOf(found, storage));
   return same ? found : next;
 }

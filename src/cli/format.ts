@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { UserError } from '../lib/errors.ts';
 import { systemRandom } from '../lib/random.ts';
 import { parseSize } from '../lib/units.ts';
-import { type Format, parseFormat, redacted, serialiseFormat } from '../meta/format.ts';
+import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { changedFormat, type EncryptionInput, type FormatInput, newFormat } from '../meta/format-input.ts';
 import type { MetaEngine } from '../meta/engine.ts';
 import { formatVolume, openEngine } from '../meta/open.ts';
+import { changeSetting } from '../meta/setting.ts';
 import { redactUrl } from '../meta/url.ts';
 import { checkStore, firstObject, MARKER } from '../object/check.ts';
 import { encryptionAlgorithms } from '../object/envelope.ts';
@@ -23,6 +24,7 @@ interface FormatOptions extends StorageOptions {
   readonly compress: string;
   readonly trashDays?: string;
   readonly hashPrefix?: boolean;
+  readonly enableAcl?: boolean;
   readonly encryptRsaKey?: string;
   readonly encryptAlgo?: string;
   readonly update: boolean;
@@ -61,18 +63,14 @@ async function makeVolumeIn(
 ): Promise<{ readonly format: Format; readonly made: boolean }> {
   const text = await engine.readSetting();
   if (text !== undefined) {
-    const found = parseFormat(text);
-    if (found.name !== input.name)
-      throw new UserError('OtherVolume', `${redactUrl(url)} holds the volume "${found.name}" already, not "${input.name}"`, {
-        hint: 'Choose another database (the number behind the last / of a Redis URL, or another file).',
-      });
-    if (!update) return { format: plainFormat(found), made: false };
-    const changed = changedFormat(plainFormat(found), input, systemRandom);
-    if (!(await engine.replaceSetting(text, serialiseFormat(changed))))
-      throw new UserError('ChangedMeanwhile', `the volume in ${redactUrl(url)} was changed by somebody else just now`, {
-        hint: 'Nothing was changed by this command. Try again.',
-      });
-    return { format: plainFormat(changed), made: false };
+    const { after } = await changeSetting(engine, (found) => {
+      if (found.name !== input.name)
+        throw new UserError('OtherVolume', `${redactUrl(url)} holds the volume "${found.name}" already, not "${input.name}"`, {
+          hint: 'Choose another database (the number behind the last / of a Redis URL, or another file).',
+        });
+      return update ? changedFormat(plainFormat(found), input, systemRandom) : found;
+    });
+    return { format: plainFormat(after), made: false };
   }
   const format = newFormat({ ...input, bucket: input.bucket ?? defaultBucket() }, systemRandom);
   const plain = plainFormat(format);
@@ -136,6 +134,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
     ...(options.blockSize === BLOCK_DEFAULT ? {} : { blockSize: parseSize(options.blockSize, '--block-size', 'K') / 1024 }),
     ...(options.compress === 'none' ? {} : { compression: options.compress }),
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
+    ...(options.enableAcl ? { enableAcl: true } : {}),
     ...(trashDays === undefined ? {} : { trashDays }),
   };
   const { format, made } = await makeVolume(url, { name, ...given }, options.update);

@@ -1,5 +1,6 @@
 /** `juicepod inject`: what the webhook would add, offline. */
 import { readFileSync } from 'node:fs';
+import { stringify } from 'yaml';
 import { injectFile, type InjectReason } from '../admission/index.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { print } from './report.ts';
@@ -21,14 +22,14 @@ function read(path: string): string {
 }
 
 /** What was decided, for people: the platform, the mode of each volume, and the plan. */
-function tell({ kind, namespace, name, action, message, warnings, explanation, plan }: InjectReason): string {
+export function tell({ kind, namespace, name, action, message, warnings, explanation, plan }: InjectReason): string {
   const lines = [`${kind} ${namespace}/${name}: ${action}: ${message}`];
   if (explanation) {
     lines.push(`  platform: ${explanation.platform} (told by ${explanation.by})`);
     for (const { volume, mode, why } of explanation.volumes) lines.push(`  volume ${volume}: mode ${mode}: ${why}`);
   }
   for (const warning of warnings) lines.push(`  warning: ${warning}`);
-  if (plan) lines.push(`  plan: ${JSON.stringify(plan)}`);
+  if (plan) lines.push('  plan:', stringify(plan, { lineWidth: 0 }).trimEnd().replaceAll(/^/gm, '    '));
   return `${lines.join('\n')}\n`;
 }
 

@@ -2,92 +2,22 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
-import type { QuotaAction } from './quota.ts';
-import { fail, type Output } from './report.ts';
-
-const output = (): Option => new Option('--output <form>', 'how results are printed').choices(['text', 'json']).default('text');
+import { addCluster } from './program-cluster.ts';
+import { explained, output, run, storage } from './program-parts.ts';
+import { addQuota } from './program-quota.ts';
+import { fail } from './report.ts';
 
 const HELP = `
-A volume is a JuiceFS Community Edition volume: names in Redis or SQLite, bytes in S3 or a folder.
-META-URL is redis://[user:password@]host[:6379]/db, rediss://…, postgres://user:password@host/database,
-mysql://user:password@(host:3306)/database or sqlite3://path. Passwords are better given in META_PASSWORD.
+A volume is a JuiceFS Community Edition volume: names in Redis, PostgreSQL,
+MySQL or SQLite (where, META-URL says), bytes in S3 or a folder.
 
-Try it without a cluster:       juicepod play examples/quickstart
-A volume on this machine:       juicepod format sqlite3:///tmp/my.db my-volume --bucket /tmp/my-objects
-                                juicepod mount sqlite3:///tmp/my.db /mnt/my-volume -d
-What would a pod get:           juicepod inject -f pod.yaml
-Why does it not get it:         juicepod analyze my-pod
-On a cluster:                   kubectl apply -k config/default
+Without a cluster:     juicepod play examples/quickstart
+On this machine:       juicepod format sqlite3:///tmp/v.db vol --bucket /tmp/vol
+                       juicepod mount sqlite3:///tmp/v.db /mnt/vol -d
+What would a pod get:  juicepod inject -f pod.yaml
+Why does it not:       juicepod analyze my-pod
+On a cluster:          kubectl apply -k config/default
 `;
-
-/** What every action gets: positional arguments, then options. */
-type Action = (options: Record<string, unknown>, ...args: string[]) => Promise<void>;
-
-/** Runs an action; what it throws is told as one sentence and ends the process with 1. */
-function run(action: Action): (...all: unknown[]) => Promise<void> {
-  return async (...all) => {
-    const command = all.at(-1) as Command;
-    const options = all.at(-2) as Record<string, unknown>;
-    try {
-      await action(options, ...(all.slice(0, -2) as string[]));
-    } catch (error) {
-      fail(error, (command.opts()['output'] as Output | undefined) ?? 'text');
-    }
-  };
-}
-
-function storage(command: Command): Command {
-  return command
-    .option('--storage <type>', 'object store: file, s3 or minio')
-    .option('--bucket <url>', 'folder, or URL of the bucket: http(s)://host[:port]/bucket')
-    .option('--access-key <key>', 'access key of the object store (or env ACCESS_KEY)')
-    .option('--secret-key <key>', 'secret key of the object store (or env SECRET_KEY)')
-    .option('--session-token <token>', 'session token of the object store (or env SESSION_TOKEN)');
-}
-
-const ANALYZE =
-  'Looks at a pod (or what is to become one), its namespace, the webhook, volumes, policies, Secrets, sidecars and events, as you are allowed to, and says what stands in the way and what to do. Ends with 1 where something does. It changes nothing: the pod is created as a dry run.';
-
-/** How a command for people reaches a cluster. */
-function target(command: Command): Command {
-  return command
-    .option('-n, --namespace <name>', 'namespace (default: that of the context)')
-    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, else ~/.kube/config)')
-    .option('--context <name>', 'context of the kubeconfig')
-    .option('--system <name>', 'namespace of operator and webhook', 'juicepod-system');
-}
-
-/** `quota` and what it does, with the options of `juicefs quota`. */
-function addQuota(juicepod: Command): void {
-  const quota = juicepod
-    .command('quota')
-    .summary('limit what directories, users and groups may hold')
-    .description(
-      'Quotas are enforced with "disk quota exceeded" by every client, juicepod or juicefs, that has the volume mounted; they notice a change within a heartbeat (12 s). Of the whole volume: juicepod config --capacity --inodes.',
-    );
-  const action = (name: QuotaAction, summary: string): Command =>
-    quota
-      .command(name)
-      .summary(summary)
-      .description(summary)
-      .argument('<META-URL>')
-      .option('--path <directory>', 'a directory of the volume, from its root on')
-      .option('--uid <user>', 'a user, by number')
-      .option('--gid <group>', 'a group, by number')
-      .addOption(output())
-      .action(run(async (options, url = '') => (await import('./quota.ts')).quotaCommand(name, url, options)));
-  action('set', 'set or change a quota')
-    .option('--capacity <size>', 'what may be held, in GiB or with a unit (500M, 2T); 0 is no limit')
-    .option('--inodes <count>', 'files and directories that may be held; 0 is no limit')
-    .option('--create', 'make the directory where it is missing')
-    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
-  action('get', 'show one quota and what is used of it');
-  action('list', 'show all quotas and what is used of them').alias('ls');
-  action('delete', 'remove a quota').alias('del');
-  action('check', 'compare what is recorded as used with what is there')
-    .option('--repair', 'record what is there')
-    .option('--strict', 'count every file of a directory, not its statistics (slow for a large one)');
-}
 
 /** The whole tree of commands. `quiet` leaves what is wrong with the arguments to the caller, as a CommanderError. */
 export function program(quiet = false): Command {
@@ -99,6 +29,7 @@ export function program(quiet = false): Command {
     .addHelpText('after', HELP)
     .showHelpAfterError('(juicepod --help lists the commands, juicepod COMMAND --help explains one)');
 
+  juicepod.commandsGroup('Volumes:');
   storage(
     juicepod
       .command('format')
@@ -113,6 +44,7 @@ export function program(quiet = false): Command {
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
     .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
     .option('--hash-prefix', 'spread the names of objects by a hash prefix')
+    .option('--enable-acl', 'keep POSIX access control lists (setfacl); cannot be switched off again')
     .option('--encrypt-rsa-key <file>', 'encrypt objects: PEM of a private RSA key, its passphrase in env JFS_RSA_PASSPHRASE')
     .option('--encrypt-algo <algorithm>', 'aes256gcm-rsa or chacha20-rsa (default: aes256gcm-rsa)')
     .option('--no-update', 'leave a volume that is there as it is')
@@ -162,7 +94,7 @@ export function program(quiet = false): Command {
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
-    .addOption(output())
+    .addOption(output(''))
     .action(run(async (options, url, mountPoint) => (await import('./mount.ts')).mountCommand(url, mountPoint, options)));
 
   juicepod
@@ -200,6 +132,7 @@ export function program(quiet = false): Command {
     .option('--download-limit <rate>', 'bandwidth of each client from the object store, Mbit/s; 0 is no limit')
     .option('--dir-stats [switch]', 'keep statistics of directories, which quotas of directories need (=false: do not)')
     .option('--user-group-quota [switch]', 'count what users and groups own, which their quotas need (=false: do not)')
+    .option('--enable-acl', 'keep POSIX access control lists (setfacl), in mounts made from now on; cannot be switched off again')
     .option('--min-client-version <version>', 'oldest client that may mount')
     .option('--max-client-version <version>', 'newest client that may mount')
     .option('-y, --yes', 'also what would be asked about first')
@@ -234,81 +167,15 @@ export function program(quiet = false): Command {
       run(async (options, paths) => (await import('./info.ts')).infoCommand(paths as unknown as readonly string[], options)),
     );
 
-  juicepod
-    .command('inject')
-    .summary('show what the webhook would add to a pod')
-    .description(
-      'Reads pods and workloads from files, adds what the webhook would add, and prints them. JuiceVolumes in the same files are taken as ready.',
-    )
-    .requiredOption('-f, --filename <file...>', 'YAML files; - is standard input')
-    .option('--image <image>', 'image of the sidecars')
-    .option('--namespace <name>', 'namespace of what names none', 'default')
-    .option('--platform <name>', 'where the pods are to run, unless they say otherwise: generic, eks-fargate, gke-autopilot, …')
-    .addOption(
-      new Option('-o, --output <format>', 'the whole as yaml or json (with plan and reasons), or only what is added')
-        .choices(['yaml', 'json', 'diff'])
-        .default('yaml'),
-    )
-    .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
-
-  target(juicepod.command('analyze'))
-    .summary('say why a pod of a cluster does not get its volume')
-    .description(ANALYZE)
-    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
-    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
-    .addOption(output())
-    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
-
-  const cluster = juicepod
-    .command('cluster')
-    .summary('look at the volumes of a cluster and the pods that have them')
-    .description('Looks at a cluster; changes nothing. The same as the plugin: kubectl juicepod (bin/kubectl-juicepod).');
-  target(cluster.command('status'))
-    .summary('operator, webhook, volumes and pods')
-    .option('-A, --all-namespaces', 'of all namespaces (default without -n)')
-    .addOption(output())
-    .action(run(async (options) => (await import('./cluster/overview.ts')).statusCommand(options)));
-  target(cluster.command('volumes'))
-    .summary('volumes, and whether they are ready')
-    .option('-A, --all-namespaces', 'of all namespaces')
-    .addOption(output())
-    .action(run(async (options) => (await import('./cluster/overview.ts')).volumesCommand(options)));
-  target(cluster.command('pods'))
-    .summary('pods that have volumes, or one volume')
-    .argument('[VOLUME]', 'name or namespace/name')
-    .option('-A, --all-namespaces', 'of all namespaces')
-    .addOption(output())
-    .action(run(async (options, volume) => (await import('./cluster/overview.ts')).podsCommand(volume, options)));
-  target(cluster.command('analyze'))
-    .summary('the same as juicepod analyze')
-    .description(ANALYZE)
-    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
-    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
-    .addOption(output())
-    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
-
-  juicepod
-    .command('migrate')
-    .summary('turn StorageClasses, PVs and PVCs of JuiceFS’s CSI driver into JuiceVolumes')
-    .description(
-      'Reads objects of JuiceFS’s CSI driver from files, or from a cluster, and prints what stands for them here: JuiceVolumes, Secrets and the annotations of pods; and what a person has to do. It changes and deletes nothing.',
-    )
-    .option(
-      '-f, --filename <file...>',
-      'YAML files with StorageClasses, PersistentVolumes, claims, Secrets and pods; - is standard input',
-    )
-    .option('--kubeconfig <file>', 'read them from the cluster instead (default: KUBECONFIG, else ~/.kube/config)')
-    .option('--context <name>', 'context of the kubeconfig')
-    .option('-n, --namespace <name>', 'claims and pods of this namespace only (default: all)')
-    .option('--secrets', 'write the credentials into the Secrets that are printed, instead of leaving them to be filled in')
-    .addOption(output())
-    .action(run(async (options) => (await import('./migrate/command.ts')).migrateCommand(options)));
+  juicepod.commandsGroup('Clusters and their pods:');
+  addCluster(juicepod);
+  juicepod.commandsGroup('More:');
 
   juicepod
     .command('completion')
     .summary('print a script that completes commands and options in a shell')
     .description(
-      'For this shell:  source <(juicepod completion bash)\nFor good:        juicepod completion bash > /etc/bash_completion.d/juicepod\n                 juicepod completion zsh > "${fpath[1]}/_juicepod"\n                 juicepod completion fish > ~/.config/fish/completions/juicepod.fish',
+      'For this shell:  source <(juicepod completion bash)\nFor good:\n  juicepod completion bash > /etc/bash_completion.d/juicepod\n  juicepod completion zsh > "${fpath[1]}/_juicepod"\n  juicepod completion fish > ~/.config/fish/completions/juicepod.fish',
     )
     .addArgument(new Argument('<SHELL>').choices(['bash', 'zsh', 'fish']))
     .action(
@@ -316,27 +183,6 @@ export function program(quiet = false): Command {
         const { completionScript } = await import('./completion.ts');
         process.stdout.write(completionScript(shell as 'bash' | 'zsh' | 'fish', juicepod));
       }),
-    );
-
-  juicepod
-    .command('upgrade')
-    .summary('bring an image of the client into running pods, one after the other')
-    .description(
-      'Changes the image of the client in the running pods of JuiceVolumes and waits for each until it serves again; programs see a pause and no error. Stops at the first pod whose client does not come back, and gives that one its former image again.',
-    )
-    .argument('[VOLUME...]', 'JuiceVolumes of the namespace (default: all)')
-    .option('--image <image>', 'the image (default: what the volume says in spec.client.image)')
-    .option('-n, --namespace <name>', 'namespace of the volumes (default: that of the kubeconfig)')
-    .option('--kubeconfig <file>', 'how the cluster is reached (default: KUBECONFIG, or the pod’s own account)')
-    .option('--max-unavailable <count>', 'clients that may be restarting at the same time', '1')
-    .option('--timeout <duration>', 'how long a client may take until it serves again', '5m')
-    .option('--retry', 'begin again with pods that failed')
-    .option('--dry-run', 'show what would be done')
-    .addOption(output())
-    .action(
-      run(async (options, volumes) =>
-        (await import('./upgrade.ts')).upgradeCommand(volumes as unknown as readonly string[], options),
-      ),
     );
 
   juicepod
@@ -349,6 +195,7 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, folder = '') => (await import('./play/play.ts')).playCommand(folder, options)));
 
+  juicepod.commandsGroup('What runs in a cluster:');
   juicepod
     .command('operator')
     .summary('run the operator')
@@ -381,6 +228,7 @@ export function program(quiet = false): Command {
     .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
+    .option('--start-timeout <time>', 'how long a client may take until every mount of its pod answers (default: 10m)')
     .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
     .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')
@@ -401,14 +249,17 @@ export function program(quiet = false): Command {
     .option('--ready <file>', 'made when all files are there')
     .action(() => {});
 
-  return juicepod;
+  return explained(juicepod);
 }
 
 /** Parses the arguments and runs the command. Arguments that are wrong end the process with 1, as errors of a command do. */
 export async function main(argv: readonly string[]): Promise<void> {
   // A reader that has seen enough (`| head`) is no failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-  const json = argv.some((word, index) => word === '--output=json' || (word === '--output' && argv[index + 1] === 'json'));
+  const json = argv.some(
+    (word, index) =>
+      word === '--output=json' || word === '-ojson' || (/^(-o|--output)$/.test(word) && argv[index + 1] === 'json'),
+  );
   try {
     await program(json).parseAsync(argv);
   } catch (error) {

@@ -1,8 +1,10 @@
 /** `juicepod quota set|get|list|delete|check`: quotas of directories, users and groups, spelled as `juicefs quota` spells them. */
+import { directoryOf } from '../admission/directory.ts';
 import { UserError } from '../lib/errors.ts';
 import { formatBytes, parseSize } from '../lib/units.ts';
 import type { MetaEngine } from '../meta/engine.ts';
 import { openEngine } from '../meta/open.ts';
+import type { DirectoryModel } from '../meta/paths.ts';
 import {
   checkQuotas,
   getQuota,
@@ -26,6 +28,8 @@ interface QuotaOptions {
   readonly capacity?: string;
   readonly inodes?: string;
   readonly create?: boolean;
+  readonly owner?: string;
+  readonly permissions?: string;
   readonly strict?: boolean;
   readonly repair?: boolean;
   readonly output: Output;
@@ -56,6 +60,16 @@ function required(owner: QuotaOwner | undefined): QuotaOwner {
 function nameOf(owner: QuotaOwner): string {
   if (owner.kind === 'directory') return owner.path;
   return owner.kind === 'user' ? `uid:${owner.uid}` : `gid:${owner.gid}`;
+}
+
+/** How a directory that is missing is made: not at all, for everybody to write into, or as `--owner` and `--permissions` say. */
+function creationOf({ path, create, owner, permissions }: QuotaOptions): boolean | DirectoryModel {
+  if (owner === undefined && permissions === undefined) return create ?? false;
+  const fail = (what: string): never => {
+    throw new UserError('InvalidOption', `--${what}`);
+  };
+  if (!create || path === undefined) fail('owner and --permissions are of the directory of --path that --create makes');
+  return directoryOf({ owner, permissions, subPath: path ?? '', readOnly: false }, fail) ?? true;
 }
 
 const percent = (used: number, limit: number): string => (limit > 0 ? `${Math.floor((used * 100) / limit)}%` : '');
@@ -107,13 +121,15 @@ export async function quotaCommand(action: QuotaAction, url: string, raw: Readon
   const capacity = options.capacity === undefined ? undefined : parseSize(options.capacity, '--capacity', 'G');
   const inodes = options.inodes === undefined ? undefined : wholeNumberOf(options.inodes, '--inodes', 0, Number.MAX_SAFE_INTEGER);
   if (action !== 'list' && action !== 'check') required(owner);
+  if (action === 'set' && capacity === undefined && inodes === undefined)
+    throw new UserError('InvalidOption', 'say how much: --capacity SIZE, --inodes COUNT or both; 0 is no limit');
+  const create = creationOf(options);
   const engine = await openEngine(url, { existing: true, readOnly, patience: COMMAND_PATIENCE_MS });
   try {
     switch (action) {
       case 'set': {
         const limits = { ...(capacity === undefined ? {} : { capacity }), ...(inodes === undefined ? {} : { inodes }) };
-        const { create = false, strict = false } = options;
-        const quota = await setQuota(engine, required(owner), limits, { create, strict });
+        const quota = await setQuota(engine, required(owner), limits, { create, strict: options.strict ?? false });
         return print(output, quota, quotaTable([quota]));
       }
       case 'get': {

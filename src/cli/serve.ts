@@ -3,15 +3,20 @@
  * (`mount --plan FILE --socket PATH`, started by the kubelet). Loads only what serving needs: no parser of commands, no
  * winston (17 MiB of resident memory), a store's or an engine's library only where the volume has one.
  */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { HEARTBEAT_FILE, PROBLEM_FILE } from '../api/heartbeat.ts';
 import { HolderLink } from '../client/handover.ts';
+import { Heartbeat } from '../client/heartbeat.ts';
 import { clientLimits } from '../client/limits.ts';
 import { plainLogger } from '../client/hold.ts';
-import { serveAll, type ServeOptions } from '../client/mount.ts';
+import { serveAll, type ServeOptions, type ServeResult } from '../client/mount.ts';
+import { watchPlan } from '../client/options.ts';
 import { readPlan } from '../client/plan.ts';
-import { UserError } from '../lib/errors.ts';
+import { systemClock } from '../lib/clock.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
+import type { Logger } from '../lib/log.ts';
 import { explain } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
@@ -22,33 +27,85 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
     const { values } = parseArgs({
       args: [...argv],
       allowPositionals: true,
-      options: { socket: { type: 'string' }, plan: { type: 'string' } },
+      options: { socket: { type: 'string' }, plan: { type: 'string' }, heartbeat: { type: 'string' } },
     });
-    const { socket, plan } = values;
+    const { socket, plan, heartbeat } = values;
     if (socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing: the socket of the holder that keeps the mounts');
-    const { log, mounts } = plan === undefined ? alone(readSettings(), socket) : ofPod(plan);
-    using link = new HolderLink(socket, log);
-    process.exit(await serveAll(mounts, { link, kept: plan !== undefined, log }, ending.signal));
+    process.exit(
+      await (plan === undefined ? serveAlone(socket, heartbeat, ending.signal) : servePod(plan, socket, ending.signal)),
+    );
   } catch (error) {
     process.stderr.write(explain(error));
     process.exit(1);
   }
 }
 
-function ofPod(path: string): { readonly log: ReturnType<typeof plainLogger>; readonly mounts: readonly ServeOptions[] } {
-  const { plan, mounts } = readPlan(path);
-  const log = plainLogger({ component: 'client' });
+/** The client of a pod. Its probes find what they ask for beside the socket. */
+async function servePod(path: string, socket: string, signal: AbortSignal): Promise<ServeResult> {
+  const problemFile = join(dirname(socket), PROBLEM_FILE);
+  // That of the client before, if any.
+  rmSync(problemFile, { force: true });
+  let level: LogLevel = 'info';
+  const log = levelled(plainLogger({ component: 'client' }), () => level);
+  using _beats = startHeartbeat(join(dirname(socket), HEARTBEAT_FILE), log);
+  const { plan, text, mounts, limits } = readPlan(path);
+  level = plan.logLevel;
+  const handOver = new AbortController();
+  const watched = watchPlan({
+    path,
+    plan,
+    text,
+    limits,
+    onLogLevel: (next) => (level = next),
+    onRestart: (how) => handOver.abort(how),
+    logger: log,
+  });
+  using link = new HolderLink(socket, log);
+  const problems = new Map<string, string>();
+  const onProblem = (target: string, problem: string | undefined): void => {
+    if (problem === undefined) problems.delete(target);
+    else problems.set(target, `${target} waits for its volume: ${problem}`);
+    if (problems.size === 0) rmSync(problemFile, { force: true });
+    else writeFileSync(problemFile, `${[...problems.values()].join('\n')}\n`);
+  };
+  try {
+    return await serveAll(mounts, { link, kept: true, log, onProblem, handOver: handOver.signal }, signal);
+  } finally {
+    await watched.close();
+  }
+}
+
+/** The client of one mount of this machine. */
+async function serveAlone(socket: string, heartbeat: string | undefined, signal: AbortSignal): Promise<ServeResult> {
+  const log = plainLogger();
+  using _beats = heartbeat === undefined ? undefined : startHeartbeat(heartbeat, log);
+  using link = new HolderLink(socket, log);
+  return await serveAll([alone(readSettings(), socket)], { link, kept: false, log }, signal);
+}
+
+/** Without one the mounts are served all the same. */
+function startHeartbeat(path: string, log: Logger): Heartbeat | undefined {
+  try {
+    return new Heartbeat(path, systemClock);
+  } catch (error) {
+    log.warn('no heartbeat can be left: nobody would notice if this client hung', { path, error: messageOf(error) });
+    return undefined;
+  }
+}
+
+type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/** Says what is at least of the level that holds at the time. */
+function levelled(log: Logger, level: () => LogLevel): Logger {
   return {
-    log: plan.logLevel === 'error' ? { ...log, info() {}, warn() {} } : plan.logLevel === 'warn' ? { ...log, info() {} } : log,
-    mounts,
+    ...log,
+    info: (...line) => void (level() === 'warn' || level() === 'error' || log.info(...line)),
+    warn: (...line) => void (level() === 'error' || log.warn(...line)),
   };
 }
 
-function alone(
-  settings: MountSettings,
-  socket: string,
-): { readonly log: ReturnType<typeof plainLogger>; readonly mounts: readonly ServeOptions[] } {
+function alone(settings: MountSettings, socket: string): ServeOptions {
   const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...options } = settings;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
   if (cache) sweepJournals(cache.folder);
@@ -62,21 +119,16 @@ function alone(
   };
   const passphrase = process.env[PASSPHRASE_VARIABLE];
   return {
-    log: plainLogger(),
-    mounts: [
-      {
-        mount,
-        volume: {
-          ...options,
-          expect: { name: volume, uuid },
-          storage,
-          ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
-          journalFolder,
-          limits,
-          ...(cache ? { cache } : {}),
-        },
-      },
-    ],
+    mount,
+    volume: {
+      ...options,
+      expect: { name: volume, uuid },
+      storage,
+      ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
+      journalFolder,
+      limits,
+      ...(cache ? { cache } : {}),
+    },
   };
 }
 

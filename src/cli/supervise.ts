@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Holder, plainLogger } from '../client/hold.ts';
-import { supervise } from '../client/hold-supervise.ts';
+import { HEARTBEAT_PATH, supervise } from '../client/hold-supervise.ts';
 import { systemClock } from '../lib/clock.ts';
 import { explain } from './report.ts';
 
@@ -15,7 +15,8 @@ export async function superviseCommand(): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
   try {
     const holder = await Holder.start({ socket, targets: [], guard: false, log: { ...log, info() {} } });
-    const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), '--socket', socket];
+    const own = ['--socket', socket, '--heartbeat', HEARTBEAT_PATH];
+    const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), ...own];
     process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending.signal);
   } catch (error) {
     process.stderr.write(explain(error));

@@ -74,7 +74,7 @@ export async function upgradeVolume(upgrade: Upgrade): Promise<UpgradeResult> {
       say(
         step.do === 'update'
           ? `${podKey(step.pod)}: ${step.pod.image} → ${image}`
-          : `${podKey(step.pod)}: back to ${step.to}: ${step.why}`,
+          : `${podKey(step.pod)}: back to ${step.to.image}: ${step.why}`,
       );
     await apply(client, steps, image, clock.now(), signal);
     if (retry && !pods.some((pod) => pod.record?.failed !== undefined && pod.record.image === image)) retry = false;

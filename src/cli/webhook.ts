@@ -4,6 +4,7 @@ import { platformNames, runWebhook, type Settings } from '../admission/index.ts'
 import { connect } from '../kube/client.ts';
 import { UserError } from '../lib/errors.ts';
 import type { LogLevel } from '../lib/log.ts';
+import { parseDuration } from '../lib/units.ts';
 import { createLogger } from '../lib/winston.ts';
 import { endingSignal, namespacesOf, portOf } from './options.ts';
 
@@ -17,6 +18,7 @@ interface WebhookCommand {
   readonly platform?: string;
   readonly podSecurityCheck: boolean;
   readonly storageRequests: boolean;
+  readonly startTimeout?: string;
   readonly port: string;
   readonly certDir?: string;
   readonly tlsCert?: string;
@@ -29,6 +31,13 @@ function platformOf(name: string): string {
   if (!platformNames.includes(name))
     throw new UserError('PlatformUnknown', `--platform ${name} is unknown; known are ${platformNames.join(', ')}`);
   return name;
+}
+
+/** In whole seconds, a minute at least: the client itself waits half of that for a database. Throws UserError. */
+function startSecondsOf(text: string): number {
+  const seconds = Math.ceil(parseDuration(text, '--start-timeout') / 1000);
+  if (seconds < 60 || seconds > 86_400) throw new UserError('InvalidOption', `--start-timeout ${text}: wanted 1m to 24h`);
+  return seconds;
 }
 
 /** Files that somebody else keeps, where that was asked for. Throws UserError. */
@@ -58,6 +67,7 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
         ...(options.platform ? { platform: platformOf(options.platform) } : {}),
         checkPodSecurity: options.podSecurityCheck,
         requestDisk: options.storageRequests,
+        ...(options.startTimeout === undefined ? {} : { startSeconds: startSecondsOf(options.startTimeout) }),
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },
       ...(files ? { files } : {}),

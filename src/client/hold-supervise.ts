@@ -2,10 +2,15 @@
  * The one-machine form of the hand-over: a process that holds the descriptors is the parent of the client and starts it
  * again when it crashes. Like JuiceFS's own supervisor: three failures inside ten seconds and it gives up; exit code 11 says
  * that the volume is gone, then nothing is started again. In the end everything is unmounted.
+ *
+ * A client that lives and has stopped turning its loop (stopped, or in a circle) is killed, and started again like one that crashed.
  */
 import { spawn } from 'node:child_process';
+import { closeSync, ftruncateSync } from 'node:fs';
+import { memoryFile } from '../fuse/libc.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
+import { listen, type ListenOptions } from './heartbeat.ts';
 import type { Holder } from './hold.ts';
 
 /** The client's exit code for "the volume is gone or changed". */
@@ -14,6 +19,8 @@ const MOST_FAILURES = 3;
 const WITHIN_MS = 10_000;
 /** How long a client may take to end after SIGTERM, ms. */
 const STOP_MS = 30_000;
+/** The client's descriptor of the file where it leaves its heartbeat, as a path. */
+export const HEARTBEAT_PATH = '/dev/fd/3';
 
 export interface ClientExit {
   readonly code: number | null;
@@ -43,17 +50,33 @@ export interface SuperviseOptions {
   readonly stdio?: 'inherit' | 'ignore';
   /** The client's process id, each time one is started. */
   readonly onStart?: (pid: number) => void;
+  /** How long a client may be silent that leaves a heartbeat at `HEARTBEAT_PATH`. */
+  readonly silence?: Pick<ListenOptions, 'lookMs' | 'silentSeconds'>;
 }
 
-function runClient(options: SuperviseOptions, stop: AbortSignal): Promise<ClientExit> {
+function runClient(options: SuperviseOptions, heartbeat: number, stop: AbortSignal): Promise<ClientExit> {
   return new Promise((resolve, reject) => {
-    const child = spawn(options.command, options.args, { stdio: options.stdio ?? 'inherit', env: options.env ?? process.env });
+    const { command, args, stdio = 'inherit', env = process.env, clock, log } = options;
+    ftruncateSync(heartbeat);
+    const child = spawn(command, args, { stdio: [stdio, stdio, stdio, heartbeat], env });
+    const deafen = listen({
+      ...options.silence,
+      path: `/dev/fd/${heartbeat}`,
+      clock,
+      onSilence(seconds) {
+        log.error('the client lives and does nothing any more, ending it', { seconds });
+        child.kill('SIGKILL');
+      },
+    });
     let kill = (): void => {};
     const onStop = (): void => {
       child.kill('SIGTERM');
-      kill = options.clock.timer(STOP_MS, () => child.kill('SIGKILL'));
+      kill = clock.timer(STOP_MS, () => child.kill('SIGKILL'));
     };
-    child.once('error', reject);
+    child.once('error', (error) => {
+      deafen();
+      reject(error);
+    });
     child.once('spawn', () => {
       if (child.pid !== undefined) options.onStart?.(child.pid);
       if (stop.aborted) onStop();
@@ -61,6 +84,7 @@ function runClient(options: SuperviseOptions, stop: AbortSignal): Promise<Client
     });
     child.once('exit', (code, signal) => {
       kill();
+      deafen();
       stop.removeEventListener('abort', onStop);
       resolve({ code, signal });
     });
@@ -70,9 +94,10 @@ function runClient(options: SuperviseOptions, stop: AbortSignal): Promise<Client
 /** Runs the client until it ends for good or `stop` aborts (then it is asked to end). Unmounts. Returns the exit code. */
 export async function supervise(options: SuperviseOptions, stop: AbortSignal): Promise<number> {
   const { holder, clock, log } = options;
+  const heartbeat = memoryFile('juicepod-heartbeat');
   try {
     for (let failures: readonly number[] = []; ;) {
-      const exit = await runClient(options, stop);
+      const exit = await runClient(options, heartbeat, stop);
       if (stop.aborted) {
         if (exit.code !== 0) log.error('the client did not end in order: what it had not stored is lost', { ...exit });
         return exit.code ?? 1;
@@ -88,6 +113,7 @@ export async function supervise(options: SuperviseOptions, stop: AbortSignal): P
       failures = next.failures;
     }
   } finally {
+    closeSync(heartbeat);
     await holder.close();
   }
 }

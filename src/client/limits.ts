@@ -5,7 +5,7 @@
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Format } from '../meta/format.ts';
-import { operationLimit, withOperationLimit } from '../meta/limit.ts';
+import { operationLimit, setOperationLimit, withOperationLimit } from '../meta/limit.ts';
 import type { Meta } from '../meta/types.ts';
 import { bytesOfMbps, setTransferLimit, type TransferLimit, transferLimit, withLimit } from '../object/limit.ts';
 import type { ObjectStore } from '../object/store.ts';
@@ -18,20 +18,26 @@ export interface LimitRates {
   readonly maxMetadataOps?: number | undefined;
 }
 
-export interface ClientLimits {
-  readonly upload: TokenBucket | undefined;
-  readonly download: TokenBucket | undefined;
+/** Rates of 0 are those that the client was not told. */
+export interface ClientLimits extends TransferLimit {
+  /** Undefined where there was none at the beginning: what is not limited has no part in the way of each operation. */
   readonly operations: TokenBucket | undefined;
 }
 
+const transferRates = ({ uploadLimit = 0, downloadLimit = 0 }: LimitRates) => ({ upload: uploadLimit, download: downloadLimit });
+
 /** The limits that all volumes of a client share. */
 export function clientLimits(rates: LimitRates, clock: Clock = systemClock): ClientLimits {
-  const { upload, download } = transferLimit({ upload: rates.uploadLimit ?? 0, download: rates.downloadLimit ?? 0 }, clock);
   return {
-    upload: upload.rate > 0 ? upload : undefined,
-    download: download.rate > 0 ? download : undefined,
+    ...transferLimit(transferRates(rates), clock),
     operations: rates.maxMetadataOps ? operationLimit(rates.maxMetadataOps, clock) : undefined,
   };
+}
+
+/** Other rates for a client that runs; one of operations can be changed and taken away, and not begun with. */
+export function changeClientLimits(limits: ClientLimits, rates: LimitRates): void {
+  setTransferLimit(limits, transferRates(rates));
+  if (limits.operations) setOperationLimit(limits.operations, rates.maxMetadataOps ?? 0);
 }
 
 const ratesOf = (format: Format) => ({
@@ -47,7 +53,15 @@ export class VolumeLimits {
   constructor(client: ClientLimits | undefined, format: Format, clock: Clock = systemClock) {
     this.#client = client;
     this.#own = transferLimit(ratesOf(format), clock);
-    this.#used = { upload: client?.upload ?? this.#own.upload, download: client?.download ?? this.#own.download };
+    const own = this.#own;
+    this.#used = {
+      get upload() {
+        return client && client.upload.rate > 0 ? client.upload : own.upload;
+      },
+      get download() {
+        return client && client.download.rate > 0 ? client.download : own.download;
+      },
+    };
   }
 
   /** Bytes per second in each direction; 0 is no limit. */

@@ -2,25 +2,60 @@
  * The client process: serves one or several mounts until they are unmounted, the volume is lost, or it is told to end. It comes
  * in two forms. *Kept* (in a pod): the holder keeps the sessions, so told to end it stores what was written and leaves the
  * mounts to the next client. *Owned* (on one machine): told to end it unmounts, too.
+ *
+ * A kept session whose volume cannot be opened is waited with for as long as it takes: programs wait on it, nothing is lost, and the
+ * Secret may bring other credentials at any time. Its client says why it waits.
  */
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { type MountOptions, raiseReadAhead, realTarget, unmount } from '../fuse/mount.ts';
 import { RawTransport } from '../fuse/raw.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { systemRandom } from '../lib/random.ts';
 import { type FuseSession, type HolderLink, openSession } from './handover.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
+import { proveAccess } from './proof.ts';
 import { type OpenVolume, openVolume, type VolumeOptions } from './volume.ts';
 
 /** The kernel reads so far ahead in a stream, KiB: one large request at a time is under way beside the one being used. */
 const READ_AHEAD_KIB = 1024;
-/** Starting over the volume of a session that lives: tries, and the pause before each further one, milliseconds. */
+/** Starting over the volume of a session that lives: tries on one machine, and the pauses before further ones, milliseconds. */
 const OPEN_TRIES = 20;
 const OPEN_PAUSE_MS = 500;
+const LONGEST_OPEN_PAUSE_MS = 5000;
+/** Pause before what is staged is tried to be uploaded again, where it must be, milliseconds. */
+const DRAIN_PAUSE_MS = 1000;
+/** What is waited for is said again so often, milliseconds. */
+const SAY_AGAIN_MS = 60_000;
+
+export interface HandOver {
+  /** Only when nothing is staged any more, however long that takes: the next client would not upload it. */
+  readonly drain: boolean;
+}
+
+/** Why a mount stops being served: for good, as far as is known, or for the next client. */
+type Stop = 'end' | 'leave' | 'drained';
+
+type WantedVolume = Omit<VolumeOptions, 'handles' | 'resume' | 'mountPoint'>;
 
 export interface ServeOptions {
-  readonly volume: Omit<VolumeOptions, 'handles' | 'resume' | 'mountPoint'>;
+  readonly volume: WantedVolume;
+  /** What the volume is to be opened with by now: its Secret may have changed. Throws where that cannot be read. */
+  readonly reread?: () => WantedVolume;
   readonly mount: MountOptions;
+}
+
+export interface ServeAllOptions {
+  readonly link?: HolderLink;
+  /** The holder keeps the sessions when this client ends. */
+  readonly kept: boolean;
+  readonly log: Logger;
+  /** Every mount answers. */
+  readonly onReady?: () => void;
+  /** Why a kept session waits for its volume; undefined when it does no more. */
+  readonly onProblem?: (target: string, problem: string | undefined) => void;
+  /** Aborts when the mounts are to be left to a client that follows at once; its reason is a `HandOver`. */
+  readonly handOver?: AbortSignal;
 }
 
 interface State {
@@ -43,7 +78,7 @@ type Ending = 'unmounted' | 'stopped' | 'lost' | 'failed';
 interface Serving {
   readonly target: string;
   readonly ended: Promise<Ending>;
-  readonly stop: () => void;
+  readonly stop: (how: Stop) => void;
 }
 
 /**
@@ -52,33 +87,51 @@ interface Serving {
  */
 export async function serveAll(
   mounts: readonly ServeOptions[],
-  options: { readonly link?: HolderLink; readonly kept: boolean; readonly log: Logger; readonly onReady?: () => void },
+  options: ServeAllOptions,
   signal: AbortSignal,
 ): Promise<ServeResult> {
   const serving: Serving[] = [];
+  const failed = new AbortController();
+  const { handOver } = options;
+  const opening = AbortSignal.any([signal, failed.signal, ...(handOver ? [handOver] : [])]);
+  // Side by side: a volume that is waited for is no reason for the others to wait.
+  const opened = await Promise.allSettled(
+    mounts.map(async (mount) => {
+      try {
+        serving.push(await serveOne(mount, options, opening));
+      } catch (error) {
+        failed.abort(error);
+        throw error;
+      }
+    }),
+  );
   const stopAll = (): void => {
-    for (const { stop } of serving) stop();
+    for (const { stop } of serving) stop('end');
   };
-  try {
-    for (const mount of mounts) serving.push(await serveOne(mount, options));
-  } catch (error) {
+  if (opened.some(({ status }) => status === 'rejected')) {
     stopAll();
     await Promise.all(serving.map(({ ended }) => ended));
-    throw error;
+    // The first one; the others may have ended because of it.
+    throw failed.signal.reason;
   }
   options.onReady?.();
+  const leaveAll = (): void => {
+    const how = (handOver?.reason as HandOver | undefined)?.drain ? 'drained' : 'leave';
+    for (const { stop } of serving) stop(how);
+  };
   if (signal.aborted) stopAll();
+  else if (handOver?.aborted) leaveAll();
   signal.addEventListener('abort', stopAll, { once: true });
+  handOver?.addEventListener('abort', leaveAll, { once: true });
   const results = await Promise.all(serving.map(({ ended }) => ended));
   signal.removeEventListener('abort', stopAll);
+  handOver?.removeEventListener('abort', leaveAll);
   return results.includes('lost') ? EXIT_GONE : results.includes('failed') ? 1 : 0;
 }
 
-async function serveOne(
-  { volume: wanted, mount }: ServeOptions,
-  options: { readonly link?: HolderLink; readonly kept: boolean; readonly log: Logger },
-): Promise<Serving> {
+async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: AbortSignal): Promise<Serving> {
   const { link, kept, log } = options;
+  const { mount } = wanted;
   const target = await realTarget(mount.target);
   if (!link && mountsAt(target).some(({ source }) => source === mount.source))
     throw new UserError('AlreadyMounted', `${target} is a mount of ${mount.source} already`, {
@@ -88,17 +141,20 @@ async function serveOne(
   const earlier = session.resume ? parseState(session.resume.state) : undefined;
   let volume: OpenVolume;
   try {
-    volume = await openPatiently(
-      {
-        ...wanted,
-        mountPoint: target,
-        handles: session.journal,
-        ...(earlier?.sid === undefined ? {} : { resume: earlier.sid }),
-        logger: log,
-      },
-      earlier !== undefined,
-      log,
-    );
+    const own = {
+      mountPoint: target,
+      handles: session.journal,
+      ...(earlier?.sid === undefined ? {} : { resume: earlier.sid }),
+      logger: log,
+    };
+    const open = async (): Promise<OpenVolume> => {
+      const again = { ...(wanted.reread?.() ?? wanted.volume), ...own };
+      if (kept && earlier) await proveAccess(again);
+      return openVolume(again);
+    };
+    volume = earlier
+      ? await openPatiently(open, { target, log, signal, ...(kept ? { tell: options.onProblem ?? (() => {}) } : {}) })
+      : await openVolume({ ...wanted.volume, ...own });
     if (earlier && earlier.uuid !== volume.uuid)
       throw new UserError('OtherVolume', `the mount at ${target} belongs to another volume (${earlier.uuid})`);
     if (volume.recovered) log.info('took over from an earlier client', { target, ...volume.recovered });
@@ -112,23 +168,61 @@ async function serveOne(
   return run(session, volume, target, kept, log);
 }
 
-/** The application waits on a session that is taken over: a database that is away for a moment is no reason to fail it. */
-async function openPatiently(options: VolumeOptions, patient: boolean, log: Logger): Promise<OpenVolume> {
+interface Patience {
+  readonly target: string;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Given where there is no end to the patience. */
+  readonly tell?: (target: string, problem: string | undefined) => void;
+}
+
+/** The application waits on a session that is taken over: what may come right is no reason to fail it. */
+async function openPatiently(open: () => Promise<OpenVolume>, { target, log, signal, tell }: Patience): Promise<OpenVolume> {
+  let said: { readonly problem: string; readonly at: number } | undefined;
   for (let attempt = 1; ; attempt++) {
     try {
-      return await openVolume(options);
+      const volume = await open();
+      if (said) tell?.(target, undefined);
+      return volume;
     } catch (error) {
-      if (!patient || attempt >= OPEN_TRIES || (error instanceof UserError && !error.retryable)) throw error;
-      log.warn('the volume could not be opened, trying again', { error: messageOf(error), attempt });
-      await new Promise((done) => setTimeout(done, OPEN_PAUSE_MS));
+      if (!tell && (attempt >= OPEN_TRIES || (error instanceof UserError && !error.retryable))) throw error;
+      const problem = messageOf(error);
+      const now = performance.now();
+      if (said?.problem !== problem || now - said.at > SAY_AGAIN_MS) {
+        log.warn('the volume cannot be opened; its programs wait, trying again', { target, error: problem, attempt });
+        tell?.(target, problem);
+        said = { problem, at: now };
+      }
+      const pause = tell ? Math.min(OPEN_PAUSE_MS * 1.5 ** attempt, LONGEST_OPEN_PAUSE_MS) : OPEN_PAUSE_MS;
+      await pauseUnless(signal, pause * (1 + systemRandom.float() / 4));
+      if (signal.aborted)
+        throw new UserError('EndedWaiting', `told to end while ${target} waited for its volume: ${problem}`, {
+          cause: error,
+          hint: 'Its session, and what was written and not stored, are left to the next client.',
+        });
     }
   }
+}
+
+/** Resolves after so many milliseconds, or when the signal aborts. */
+function pauseUnless(signal: AbortSignal, ms: number): Promise<void> {
+  return new Promise((done) => {
+    if (signal.aborted) return done();
+    const over = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', over);
+      done();
+    };
+    const timer = setTimeout(over, ms);
+    signal.addEventListener('abort', over, { once: true });
+  });
 }
 
 function run(session: FuseSession, volume: OpenVolume, target: string, kept: boolean, log: Logger): Serving {
   const transport = new RawTransport({
     fd: session.fd,
     log,
+    init: { posixAcl: volume.acl },
     onInit: session.onInit,
     ...(session.resume ? { resume: session.resume.init } : {}),
   });
@@ -157,18 +251,27 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     if (lost) return 'lost';
     return told !== undefined && (staged || volume.failures() > told) ? 'failed' : how;
   };
+  const drain = async (whole: boolean): Promise<void> => {
+    for (;;) {
+      staged = !(await volume.drain());
+      if (!staged || !whole || stopping.signal.aborted) return;
+      await pauseUnless(stopping.signal, DRAIN_PAUSE_MS);
+    }
+  };
   const ended = serve();
   raiseReadAhead(target, READ_AHEAD_KIB);
   log.info('serving', { target, volume: volume.name, session: volume.sid });
   return {
     target,
     ended,
-    stop() {
+    stop(how) {
       told ??= volume.failures();
       if (kept)
         return void volume
           .flush()
-          .then(async () => (staged = !(await volume.drain())))
+          .then(async () => {
+            if (how !== 'leave') await drain(how === 'drained');
+          })
           .finally(() => stopping.abort());
       // Lazily: files that are open go on being served until they are closed, or the process ends.
       void volume

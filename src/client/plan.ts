@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
-import { parsePlan, type Plan } from '../api/plan.ts';
+import { parsePlan, type Plan, type PlanMount } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { clientLimits } from './limits.ts';
+import { type ClientLimits, clientLimits } from './limits.ts';
 import type { ServeOptions } from './mount.ts';
 
 const MIB = 1024 * 1024;
@@ -22,20 +22,27 @@ function read(path: string, what: string): string {
 const passphrasesOf = ({ passphrase, previous }: NonNullable<MountConfig['encryption']>): readonly string[] =>
   previous === undefined ? [passphrase] : [passphrase, previous];
 
-/** Reads a plan and the volume.json of each mount of one mode: those of the other are another sidecar's. Throws UserError. */
-export function readPlan(
-  path: string,
-  mode: 'fuse' | 'sync' = 'fuse',
-): {
+/** How long blocks are uploaded at the end that an earlier client with write-back left, milliseconds. */
+const LEFTOVERS_MS = 60_000;
+
+export interface ReadPlan {
   readonly plan: Plan;
+  /** As it stands in the file. */
+  readonly text: string;
   readonly mounts: readonly ServeOptions[];
-} {
-  const plan = parsePlan(read(path, 'the plan'));
+  /** Shared by all mounts. */
+  readonly limits: ClientLimits;
+}
+
+/** Reads a plan and the volume.json of each mount of one mode: those of the other are another sidecar's. Throws UserError. */
+export function readPlan(path: string, mode: 'fuse' | 'sync' = 'fuse'): ReadPlan {
+  const text = read(path, 'the plan');
+  const plan = parsePlan(text);
   const cache = plan.cache;
   const shares = plan.mounts.length;
   const served = plan.mounts.filter((mount) => (mount.mode ?? 'fuse') === mode);
   const limits = clientLimits(plan);
-  const mounts = served.map((mount): ServeOptions => {
+  const optionsOf = (mount: PlanMount): ServeOptions => {
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
     const override = config.storage ?? {};
@@ -76,6 +83,7 @@ export function readPlan(
               },
             }
           : {}),
+        ...(cache && !plan.writeback && !mount.readOnly ? { leftovers: { delayMs: 0, drainMs: LEFTOVERS_MS } } : {}),
         limits,
         bufferBytes: Math.max(32 * MIB, Math.floor((plan.bufferMiB * MIB) / shares)),
         readaheadBytes: plan.readaheadMiB * MIB,
@@ -86,6 +94,7 @@ export function readPlan(
         ...(plan.journal === undefined ? {} : { journalFolder: join(plan.journal, `journal-${mount.id}`) }),
       },
     };
-  });
-  return { plan, mounts };
+  };
+  const mounts = served.map((mount) => ({ ...optionsOf(mount), reread: () => optionsOf(mount).volume }));
+  return { plan, text, mounts, limits };
 }

@@ -67,6 +67,8 @@ export interface VolumeOptions {
   readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;
+  /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
+  readonly leftovers?: WritebackOptions;
   /** Shared by all volumes of the client. Absent: what the volume's format says. */
   readonly limits?: ClientLimits;
   readonly bufferBytes: number;
@@ -89,6 +91,8 @@ export interface VolumeOptions {
 export interface OpenVolume {
   readonly name: string;
   readonly uuid: string;
+  /** The volume has access control lists; the kernel is to look at them. */
+  readonly acl: boolean;
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
@@ -171,7 +175,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   } catch (error) {
     await background.renewal?.close();
     await chunks?.close();
-    await (meta ? meta.close() : engine.close()).catch(() => {});
+    // A session to follow is the next try's, with all that its programs have open.
+    await (meta ? meta.close({ keepSession: options.resume !== undefined }) : engine.close()).catch(() => {});
     throw error;
   }
 }
@@ -222,7 +227,9 @@ async function serveVolume(
     negativeTimeout: options.negativeTimeout,
     maxReadahead: options.readaheadBytes,
     readOnly: options.readOnly,
-    xattr: options.xattr,
+    // The kernel asks for access control lists as extended attributes.
+    xattr: options.xattr || format.enableAcl,
+    acl: format.enableAcl,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
@@ -232,6 +239,7 @@ async function serveVolume(
   return {
     name: format.name,
     uuid: format.uuid,
+    acl: format.enableAcl,
     sid,
     fileSystem: observed(vfs, stats, accessLog),
     parts: { meta, chunks, root },
@@ -240,7 +248,8 @@ async function serveVolume(
     openHandles: () => vfs.openHandles,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
-    drain: () => drainStaged(chunks, options.writeback, { clock: systemClock, logger, volume: format.name }),
+    // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
+    drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
@@ -265,7 +274,7 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
 }
 
 /** The store as settings and options say, making single attempts. */
-function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
+export function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
   const plain = decryptSecrets(format);
   return openSingleAttempts({
     storage: change?.storage ?? plain.storage,

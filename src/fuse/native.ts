@@ -111,6 +111,7 @@ export class NativeTransport implements FuseTransport {
         pid: 0,
         resent: false,
         signal: new AbortController().signal,
+        park() {},
       };
       const answer = ask(request, new ValueReply(limit, resolve));
       if (answer) answer.catch(reject);

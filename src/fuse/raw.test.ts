@@ -33,13 +33,18 @@ class Session implements AsyncDisposable {
   readonly #device: number;
   readonly #stop = new AbortController();
   readonly errors: string[] = [];
+  readonly warnings: string[] = [];
   readonly transport: RawTransport;
   readonly served: Promise<ServeEnd>;
 
   constructor(methods: Partial<FileSystem>, maxHeldBuffers = 64) {
     [this.#kernel, this.#device] = socketPair('packets');
     setNonBlocking(this.#device);
-    const log: Logger = { ...nullLogger, error: (message) => void this.errors.push(message) };
+    const log: Logger = {
+      ...nullLogger,
+      error: (message) => void this.errors.push(message),
+      warn: (message) => void this.warnings.push(message),
+    };
     this.transport = new RawTransport({ fd: this.#device, log, maxHeldBuffers, drainMs: 100 });
     const refuse = (_request: FuseRequest, reply: Reply): void => reply.error(errnos.EIO);
     const fileSystem = new Proxy(methods, {
@@ -71,6 +76,11 @@ class Session implements AsyncDisposable {
   async ask(...requests: readonly Buffer[]): Promise<Answer[]> {
     for (const bytes of requests) this.send(bytes);
     return this.replies();
+  }
+
+  /** Tells the transport to stop; it may still wait for requests in hand. */
+  stop(): void {
+    this.#stop.abort();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -273,4 +283,30 @@ test('stopping waits for requests in hand', async () => {
   late?.ok();
   assert.equal(await session.served, 'stopped');
   await disposed;
+});
+
+test('who waits for other programs does not hold up the end, and is not answered; others are waited for', async () => {
+  const held: Reply[] = [];
+  await using session = new Session({
+    setlk(request) {
+      request.park();
+      return new Promise(() => {});
+    },
+    getattr: (_request, reply) => void held.push(reply),
+  });
+  session.send(request(Opcode.SETLKW, 2n, Buffer.alloc(48)));
+  session.send(request(Opcode.GETATTR, 4n, Buffer.alloc(16)));
+  assert.deepEqual(await session.replies(), []);
+  let ended = false;
+  void session.served.then(() => (ended = true));
+  session.stop();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(ended, false, 'GETATTR is in hand');
+  held[0]?.error(errnos.EACCES);
+  assert.equal(await session.served, 'stopped');
+  assert.deepEqual(
+    (await session.replies()).map(({ unique }) => unique),
+    [4n],
+  );
+  assert.deepEqual(session.warnings, [], 'nothing was left unanswered that should not be');
 });

@@ -101,7 +101,7 @@ export class RawTransport implements FuseTransport, Session {
     const stop = (): void => {
       this.#stopping = true;
       this.#watch?.pause();
-      if (this.#pending.size === 0) return this.#finish?.('stopped');
+      if (this.#drained()) return this.#finish?.('stopped');
       timeout = setTimeout(() => {
         this.#log.warn('requests were left unanswered', { requests: this.#pending.size });
         this.#finish?.('stopped');
@@ -306,7 +306,17 @@ export class RawTransport implements FuseTransport, Session {
       this.#starved = false;
       if (!this.#stopping) this.#watch?.resume();
     }
-    if (this.#stopping && this.#pending.size === 0) this.#finish?.('stopped');
+    this.parking();
+  }
+
+  parking(): void {
+    if (this.#stopping && this.#drained()) this.#finish?.('stopped');
+  }
+
+  /** Every request is answered, or is left to who follows. */
+  #drained(): boolean {
+    for (const request of this.#pending.values()) if (!request.parked) return false;
+    return true;
   }
 
   send(reply: Buffer, length: number): boolean {

@@ -21,6 +21,8 @@ export interface Session {
   /** Writes a whole reply. False where the kernel no longer wants it. */
   send(reply: Buffer, length: number): boolean;
   sendParts(parts: readonly Buffer[]): boolean;
+  /** A request was parked. */
+  parking(): void;
   /** The request has got its answer. */
   settled(request: Request): void;
   /** Takes back what an unwanted answer gave. */
@@ -66,6 +68,8 @@ export class Request implements FuseRequest, Reply, DirSink {
   limit = 0;
   /** The request's own buffer, while a handler still uses parts of it. */
   held: Buffer | undefined;
+  /** See `FuseRequest.park`. */
+  parked = false;
   #listing: Uint32Array | undefined;
   #listingBytes: Buffer | undefined;
   #used = 0;
@@ -150,8 +154,20 @@ export class Request implements FuseRequest, Reply, DirSink {
     session.settled(this);
   }
 
-  ok(): void {
-    if (this.#begin()) this.#sendWords(0);
+  ok(forgetAttributes = false): void {
+    if (!this.#begin()) return;
+    if (forgetAttributes) this.#forgetAttributes();
+    this.#sendWords(0);
+  }
+
+  /** Of attributes alone the kernel takes note without a lock that somebody could hold who waits for us. */
+  #forgetAttributes(): void {
+    this.#session.send(invalidateInodeMessage(this.nodeid, -1, 0), INVALIDATE_INODE_BYTES);
+  }
+
+  park(): void {
+    this.parked = true;
+    this.#session.parking();
   }
 
   entry(entry: FuseEntry): void {
@@ -175,8 +191,7 @@ export class Request implements FuseRequest, Reply, DirSink {
 
   opened(opened: FuseOpened): void {
     if (!this.#begin()) return;
-    // Of attributes alone the kernel takes note without a lock that somebody could hold who waits for us.
-    if (opened.forgetAttributes) this.#session.send(invalidateInodeMessage(this.nodeid, -1, 0), INVALIDATE_INODE_BYTES);
+    if (opened.forgetAttributes) this.#forgetAttributes();
     putOpened(this.#session.outWords, BODY, opened);
     if (!this.#sendWords(Words.open)) this.#session.undoOpen(this, this.nodeid, opened.handle);
   }
@@ -337,6 +352,7 @@ export function silentRequest(of: Request): { readonly request: FuseRequest; rea
     pid: 0,
     resent: false,
     signal: new AbortController().signal,
+    park: nothing,
   };
   return { request, reply };
 }

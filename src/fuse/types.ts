@@ -71,6 +71,11 @@ export interface FuseRequest {
   readonly resent: boolean;
   /** Aborted when the kernel interrupts the request. Made on first use. */
   readonly signal: AbortSignal;
+  /**
+   * Says that this request waits for other programs, for as long as it takes: it holds up nobody who wants to end, but is left
+   * unanswered, and the kernel delivers it to the process that takes the session over.
+   */
+  park(): void;
 }
 
 /** Collects directory entries until the kernel's buffer is full. */
@@ -98,8 +103,8 @@ export interface Reply {
   readonly answered: boolean;
   /** Negative answer: a positive errno number. */
   error(errno: number): void;
-  /** Success without data. */
-  ok(): void;
+  /** Success without data. `forgetAttributes`: as in FuseOpened, of the request's node. @default false */
+  ok(forgetAttributes?: boolean): void;
   entry(entry: FuseEntry): void;
   /** LOOKUP found nothing and the kernel may remember that for so many seconds. */
   negative(entryTimeout: number): void;

@@ -164,6 +164,8 @@ export interface Leader {
   readonly isLeading: boolean;
   /** Throws NotLeadingError unless the lease was renewed within the renew deadline, by the monotonic clock. */
   assertLeading(): void;
+  /** Looks at the lease until the signal, so that `run` need not wait from its start for the lease of one that was killed. */
+  observe(signal: AbortSignal): Promise<void>;
   /** Waits to be elected; then `lead(signal)` runs, its signal aborted on loss. Resolves when done and released. */
   run(lead: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<'released' | 'lost'>;
 }

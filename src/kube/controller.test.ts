@@ -274,3 +274,34 @@ test('with very many keys looks are spread, what changed and what is unfinished 
   stop.abort(new Error('end'));
   await ended;
 });
+
+test('what changes is not behind the many that wait for something that is away', async () => {
+  const done: string[] = [];
+  const clock = new FakeClock();
+  const source = channel();
+  const controller = createController(
+    {
+      name: 'test',
+      sources: [source],
+      concurrency: 2,
+      reconcile: async (key) => {
+        // What is away is waited for a while.
+        await clock.sleep(key === 'changed' ? 10 : 8000);
+        done.push(key);
+        return key === 'changed' ? {} : { requeueAfterMs: 10_000 };
+      },
+    },
+    { clock, random: seededRandom(1) },
+  );
+  const stop = new AbortController();
+  const ended = controller.run(stop.signal);
+  for (let index = 0; index < 100; index++) source.send(`away${index}`);
+  await clock.advance(600_000);
+  assert.ok(controller.queue.length > 50, 'more wait than can be worked on');
+  source.send('changed');
+  await clock.advance(8100);
+  assert.ok(done.includes('changed'));
+  stop.abort(new Error('end'));
+  await clock.advance(10_000);
+  await ended;
+});

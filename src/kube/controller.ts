@@ -5,6 +5,7 @@
  * |--------------------------|-------------------------------------------------------------|
  * | returns                  | backoff forgotten, again with the next change               |
  * | returns requeueAfterMs   | the same, and again after that time                         |
+ * | the same, >= 5 s         | it waits for something that is away: behind what changed    |
  * | the same, >= 30 s        | a look at the outside world: later where very many keys do  |
  * |                          | that (`looksPerSecond`), and behind whatever changed        |
  * | throws TerminalError     | backoff forgotten, again with the next change or resync      |
@@ -34,6 +35,9 @@ const LOOKS_PER_SECOND = 20;
 /** From here on a requeue is a look whether something changed, not the next step of something begun. */
 const LOOK_MS = 30_000;
 const LOOK_BURST = 100;
+/** From here on nobody waits for this key more than for another; thousands may (of one database that is away). */
+const WAIT_MS = 5000;
+const WAIT_PRIORITY = LOW_PRIORITY / 2;
 /** For reconciles to end after their signal was aborted at shutdown. */
 const ABORT_GRACE_MS = 5000;
 
@@ -102,7 +106,8 @@ export function createController(options: ControllerOptions, environment: Contro
         result = 'requeue_after';
         const isLook = answer.requeueAfterMs >= LOOK_MS;
         const afterMs = isLook ? Math.max(answer.requeueAfterMs, looks.reserve()) : answer.requeueAfterMs;
-        queue.add(key, { afterMs, priority: isLook ? LOW_PRIORITY : priority });
+        const waits = answer.requeueAfterMs >= WAIT_MS;
+        queue.add(key, { afterMs, priority: isLook ? LOW_PRIORITY : waits ? Math.min(priority, WAIT_PRIORITY) : priority });
       }
     } catch (error) {
       result = 'error';

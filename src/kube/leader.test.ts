@@ -9,7 +9,7 @@ import { ConfigMaps, Leases } from './resources.ts';
 import { FakeApiServer } from './testing/fake-apiserver.ts';
 import { FakeClock, seededRandom, settle } from './testing/fake-clock.ts';
 import { FakeFrontend } from './testing/fake-transport.ts';
-import type { KubeObject } from './types.ts';
+import type { KubeObject, Transport } from './types.ts';
 
 /** One process: its own clock over the true time, frozen at will, its own connection. */
 class Process {
@@ -101,7 +101,11 @@ interface World {
 /** Starts processes that, while they lead, write once per half second. */
 function world(names: readonly string[], seed: number): World {
   const time = new FakeClock();
-  const server = new FakeApiServer({ clock: time });
+  return join(time, new FakeApiServer({ clock: time }), names, seed);
+}
+
+/** The same in a world that is there. */
+function join(time: FakeClock, server: FakeApiServer, names: readonly string[], seed = 1): World {
   const writes: World['writes'] = [];
   const outcomes = new Map<string, string>();
   const processes = names.map((name, index) => {
@@ -274,6 +278,82 @@ test('a leader that stops is followed at once, because it releases the lease', a
   assert.equal(outcomes.get(leader.name), 'released');
   const first = writes.find((write) => write.by === other.name);
   assert.ok(first && first.at - stoppedAt < 5000);
+});
+
+for (const when of ['asks for the lease', 'renews it'] as const)
+  test(`a process that is told to end while it ${when} leaves no lease behind for others to wait for`, async () => {
+    const time = new FakeClock();
+    const server = new FakeApiServer({ clock: time });
+    const stop = new AbortController();
+    const inner = new FakeFrontend(server).transport();
+    let losing = when === 'asks for the lease';
+    // The write is done, its answer does not come before the signal.
+    const transport: Transport = {
+      ...inner,
+      request: async (request) => {
+        const answer = await inner.request(request);
+        if (!losing || request.method === 'GET') return answer;
+        losing = false;
+        return new Promise((_, reject) => {
+          request.signal?.addEventListener('abort', () => reject(request.signal?.reason as Error), { once: true });
+          stop.abort(new Error('stop'));
+        });
+      },
+    };
+    const leader = createLeader(
+      { client: createClient(transport), namespace: 'default', name: 'lock', identity: 'a' },
+      { clock: time },
+    );
+    const run = leader.run((signal) => time.sleep(1e9, signal).catch(() => {}), stop.signal);
+    await time.advance(3000);
+    losing = when === 'renews it';
+    await time.advance(5000);
+    assert.ok(stop.signal.aborted, 'an answer was held back');
+    assert.equal(await run, 'released');
+    assert.equal(holder(server), '');
+  });
+
+test('the time that the lease of a killed leader takes to run out is counted from the first look, not from the first try', async () => {
+  const { time, server } = await elected([]);
+  server.create(Leases, {
+    metadata: { name: 'lock', namespace: 'default' },
+    spec: { holderIdentity: 'killed', leaseDurationSeconds: 15, renewTime: '2026-01-01T00:00:00.000000Z' },
+  });
+  const client = createClient(new FakeFrontend(server).transport());
+  const leader = createLeader({ client, namespace: 'default', name: 'lock', identity: 'a' }, { clock: time });
+  const [looking, stop] = [new AbortController(), new AbortController()];
+  const began = time.monotonic();
+  const observing = leader.observe(looking.signal);
+  await time.advance(20_000);
+  assert.equal(holder(server), 'killed', 'who looks does not take it');
+  looking.abort(new Error('ready'));
+  await observing;
+  let ledAt = Infinity;
+  const run = leader.run((signal) => {
+    ledAt = time.monotonic();
+    return time.sleep(1e9, signal).catch(() => {});
+  }, stop.signal);
+  await time.advance(100);
+  assert.ok(ledAt - began < 21_000, `after ${ledAt - began} ms`);
+  stop.abort(new Error('end'));
+  await time.advance(1000);
+  assert.equal(await run, 'released');
+});
+
+test('who waits for a lease to run out tries as soon as it has', async () => {
+  for (const seed of [1, 2, 3, 4, 5]) {
+    const time = new FakeClock();
+    const server = new FakeApiServer({ clock: time });
+    server.create(Leases, {
+      metadata: { name: 'lock', namespace: 'default' },
+      spec: { holderIdentity: 'killed', leaseDurationSeconds: 15 },
+    });
+    const { processes, writes } = join(time, server, ['a', 'b'], seed);
+    await time.advance(15_300);
+    assert.ok(writes.length > 0, 'somebody leads');
+    for (const process of processes) process.stop.abort(new Error('end'));
+    await time.advance(1000);
+  }
 });
 
 test('a leader whose clock is set far ahead or back goes on leading', async () => {

@@ -8,7 +8,10 @@
  *   wait for 15 s after they saw it. `assertLeading` before each write keeps a process that was frozen, or a machine that was
  *   asleep (its monotonic clock stands still: so the wall clock is looked at too), from writing after it was replaced. Not
  *   covered: a machine that sleeps and is set back by as much, and a write that is on its way for longer than 5 s.
- * - The lease is renewed until the work is wound up, then released (no holder, 1 s), so that the next need not wait.
+ * - The lease is renewed until the work is wound up, then released (no holder, 1 s), so that the next need not wait. One that
+ *   was asked for when the signal came, and may have been got, is released too.
+ * - A process that is not ready to lead may `observe` meanwhile: the time that the lease of one that was killed takes to run out
+ *   is counted from the first look on. Whoever waits looks again when that time is over, not at its next turn.
  */
 import type { Registry } from 'prom-client';
 import { type Clock, systemClock } from '../lib/clock.ts';
@@ -28,6 +31,9 @@ interface LeaseSpec {
   readonly leaseTransitions?: number;
 }
 type Lease = KubeObject & { readonly spec?: LeaseSpec };
+
+/** Spread of those who try when a lease has run out. */
+const EXPIRY_JITTER_MS = 200;
 
 export interface LeaderEnvironment {
   readonly log?: Logger;
@@ -60,6 +66,8 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
   let observed: Lease | undefined;
   let observedAt = -Infinity;
   let elected = false;
+  /** A write was sent and its answer not seen: the lease may be ours. */
+  let unsure = false;
   let renewedAt = -Infinity;
   let renewedWall = -Infinity;
 
@@ -73,12 +81,19 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
     observedAt = clock.monotonic();
   }
 
-  const heldByOther = (): boolean => {
+  /** Milliseconds until the lease that another one holds has run out; 0 where it may be had. */
+  const heldByOtherFor = (): number => {
     const spec = observed?.spec;
-    if (!spec?.holderIdentity || spec.holderIdentity === identity) return false;
+    if (!spec?.holderIdentity || spec.holderIdentity === identity) return 0;
     const duration = spec.leaseDurationSeconds === undefined ? leaseDurationMs : spec.leaseDurationSeconds * 1000;
-    return clock.monotonic() - observedAt < duration;
+    return Math.max(0, observedAt + duration - clock.monotonic());
   };
+
+  async function look(signal: AbortSignal): Promise<void> {
+    const found = await leases.find(ref, signal);
+    if (found) observe(found);
+    else observed = undefined;
+  }
 
   function specOf(old: LeaseSpec | undefined): LeaseSpec {
     const now = microTime(clock.now());
@@ -95,49 +110,46 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
   /** Writes the lease as ours if it may be had; true where it is ours now. Throws what the API throws, conflicts excepted. */
   async function acquireOrRenew(signal: AbortSignal): Promise<boolean> {
     // Our own last write is the best guess; a conflict tells when it is not.
-    if (!elected || !observed) {
-      const found = await leases.find(ref, signal);
-      if (found) observe(found);
-      else observed = undefined;
-    }
-    if (heldByOther()) return false;
+    if (!elected || !observed) await look(signal);
+    if (heldByOtherFor() > 0) return false;
     const sentAt = clock.monotonic();
     const sentWall = clock.now();
     const spec = specOf(observed?.spec);
+    unsure = true;
     try {
       const written = observed
         ? await leases.replace({ ...observed, spec, metadata: { ...observed.metadata, name, namespace } }, { signal })
         : await leases.create({ metadata: { name, namespace }, spec }, { signal });
+      unsure = false;
       observe(written);
       renewedAt = sentAt;
       renewedWall = sentWall;
       return true;
     } catch (error) {
       if (!isConflict(error) && !isAlreadyExists(error)) throw error;
-      const found = await leases.find(ref, signal);
-      if (found) observe(found);
-      else observed = undefined;
+      unsure = false;
+      await look(signal);
       return false;
     }
   }
 
-  async function release(): Promise<void> {
-    if (!fresh() || observed?.spec?.holderIdentity !== identity) return;
-    const now = microTime(clock.now());
-    const spec: LeaseSpec = {
-      holderIdentity: '',
-      leaseDurationSeconds: 1,
-      acquireTime: now,
-      renewTime: now,
-      leaseTransitions: observed.spec.leaseTransitions ?? 0,
-    };
-    elected = false;
+  /** Leaves the lease without a holder, where it is ours. */
+  async function giveUp(): Promise<void> {
     try {
-      await leases.replace(
-        { ...observed, spec, metadata: { ...observed.metadata, name, namespace } },
-        { signal: AbortSignal.timeout(renewDeadlineMs) },
-      );
-      log.info('lease released');
+      await bounded(new AbortController().signal, renewDeadlineMs, async (signal) => {
+        if (unsure) await look(signal);
+        if (observed?.spec?.holderIdentity !== identity) return;
+        const now = microTime(clock.now());
+        const spec: LeaseSpec = {
+          holderIdentity: '',
+          leaseDurationSeconds: 1,
+          acquireTime: now,
+          renewTime: now,
+          leaseTransitions: observed.spec.leaseTransitions ?? 0,
+        };
+        await leases.replace({ ...observed, spec, metadata: { ...observed.metadata, name, namespace } }, { signal });
+        log.info('lease released');
+      });
     } catch (error) {
       log.warn('lease not released, it will run out', { error: messageOf(error) });
     }
@@ -151,13 +163,23 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
         if (signal.aborted) return false;
         log.warn('cannot get the lease, will try again', { error: messageOf(error) });
       }
-      try {
-        await clock.sleep(retryPeriodMs * (1 + 1.2 * random.float()), signal);
-      } catch {
-        return false;
-      }
+      if (!(await turn(signal))) return false;
     }
     return false;
+  }
+
+  /** Waits for the next try, or until the lease has run out; false where the signal came first. */
+  async function turn(signal: AbortSignal): Promise<boolean> {
+    const jitter = random.float();
+    const left = heldByOtherFor();
+    const wait = retryPeriodMs * (1 + 1.2 * jitter);
+    try {
+      // Those who wait for the same moment come one after the other.
+      await clock.sleep(left > 0 ? Math.min(wait, left + EXPIRY_JITTER_MS * jitter) : wait, signal);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Runs with a signal that is aborted after `ms` too. */
@@ -209,9 +231,23 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
       if (!fresh())
         throw new NotLeadingError(`${identity} does not lead ${namespace}/${name}, or cannot be sure to: nothing was written`);
     },
+    async observe(signal) {
+      while (!signal.aborted) {
+        try {
+          await bounded(signal, renewDeadlineMs, look);
+        } catch (error) {
+          if (!signal.aborted) log.warn('cannot look at the lease, will try again', { error: messageOf(error) });
+        }
+        await turn(signal);
+      }
+    },
     async run(lead, signal) {
       metrics?.leading.set({ name }, 0);
-      if (!(await waitForElection(signal))) return 'released';
+      if (!(await waitForElection(signal))) {
+        // Told to end while it asked for the lease: nothing was written under it, so whoever is next need not wait.
+        if (unsure) await giveUp();
+        return 'released';
+      }
       elected = true;
       metrics?.leading.set({ name }, 1);
       log.info('leading');
@@ -234,8 +270,9 @@ export function createLeader(options: LeaderOptions, environment: LeaderEnvironm
         done.abort();
         signal.removeEventListener('abort', onAbort);
         await keeping;
-        await release();
+        const isOurs = fresh();
         elected = false;
+        if (isOurs) await giveUp();
         metrics?.leading.set({ name }, 0);
       }
       return outcome;

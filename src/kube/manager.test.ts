@@ -100,6 +100,32 @@ test('a standby fills its caches and writes nothing', async () => {
   assert.equal(run.state, 'resolved');
 });
 
+test('the lease of a leader that was killed runs out while the caches fill', async () => {
+  const { clock, server, frontend, manager, stop } = setup({ leader });
+  server.create(Leases, {
+    metadata: { name: 'lock', namespace: 'default' },
+    spec: { holderIdentity: 'killed', leaseDurationSeconds: 15 },
+  });
+  manager.reflector(ConfigMaps);
+  frontend.fault = (_method, path) => (path.endsWith('/configmaps') ? 'reset' : undefined);
+  const run = watch(manager.run(stop.signal));
+  await clock.advance(60_000);
+  const holder = () =>
+    (server.peek(Leases, { namespace: 'default', name: 'lock' }) as KubeObject & { spec: Record<string, unknown> }).spec[
+      'holderIdentity'
+    ];
+  assert.equal(holder(), 'killed', 'who is not ready to lead does not take it');
+  frontend.fault = undefined;
+  // The reflector waits 30 s and its jitter at most.
+  for (let waited = 0; !manager.reflector(ConfigMaps).hasSynced && waited < 70_000; waited += 100) await clock.advance(100);
+  await clock.advance(300);
+  assert.equal(holder(), 'me');
+  stop.abort(new Error('end'));
+  await clock.advance(1000);
+  assert.equal(run.state, 'resolved');
+  assert.equal(clock.pending, 0);
+});
+
 test('a manager that loses its lease ends with an error', async () => {
   const { clock, server, frontend, manager, stop } = setup({ leader });
   manager.controller({ name: 'c', sources: [forKind(manager.reflector(ConfigMaps))], reconcile: () => Promise.resolve() });

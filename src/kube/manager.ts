@@ -1,8 +1,8 @@
 /**
  * Starts the parts of a controller process in order and ends them in the reverse one.
  *
- * Start: reflectors and what runs everywhere; wait until all caches have synced; be elected; controllers and what only the
- * leader runs. Caches are warm on standbys too. End, on the signal: not ready; reconciles finish (`drainMs`) while the lease
+ * Start: reflectors and what runs everywhere; wait until all caches have synced, looking at the lease meanwhile; be elected;
+ * controllers and what only the leader runs. Caches are warm on standbys too: whoever's are not does not try to lead. End, on the signal: not ready; reconciles finish (`drainMs`) while the lease
  * is still renewed; lease released; reflectors, events. Lost leadership rejects `run`: the process is to exit and start anew.
  */
 import { Registry } from 'prom-client';
@@ -191,8 +191,12 @@ export function createManager(options: ManagerOptions): Manager {
             failed.abort(error);
           }),
         );
+      const filling = new AbortController();
+      const observing = leader?.observe(filling.signal);
       try {
         await waitForSync(failed.signal);
+        filling.abort(new Error('the caches are filled'));
+        await observing;
         if (!failed.signal.aborted) {
           state = 'running';
           log.info('caches are filled', { reflectors: reflectors.size });
@@ -203,6 +207,8 @@ export function createManager(options: ManagerOptions): Manager {
         if (!(failed.signal.aborted && error === failed.signal.reason)) failure ??= { error };
       } finally {
         state = 'ending';
+        filling.abort(new Error('the manager is ending'));
+        await observing;
         signal.removeEventListener('abort', onAbort);
         stopProcessWatch();
         await Promise.all(recorders.map((each) => each.close()));

@@ -1,6 +1,8 @@
 /** Attributes and extended attributes. Source: the JuiceFS format, setattr and others. */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import { modeOfRule, ruleWithMode } from './acl-rule.ts';
+import { aclNames, getAcl, isAclName, setAcl } from './acl-xattrs.ts';
 import type { Owner } from './limits.ts';
 import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
 import { statOf } from './stats.ts';
@@ -121,17 +123,26 @@ function chargeOwners(volume: Volume, { attr, changed }: Changed): void {
   volume.limits.charge({ space: -space, inodes: -1, owner: newOwner(changed, attr) });
 }
 
+/** A mode that is set on a node with an access control list changes the list, above all its mask. */
+async function withMode(volume: Volume, attr: Attr): Promise<Attr> {
+  const rule = ruleWithMode(await volume.acls.rule(attr.accessAcl), attr.mode);
+  return { ...attr, accessAcl: await volume.acls.idOf(rule), mode: (attr.mode & 0o7000) | modeOfRule(rule) };
+}
+
 export async function setattr(volume: Volume, ctx: Context, ino: Ino, set: SetAttr): Promise<Attr> {
   const { value } = await volume.change<Changed>((view) => {
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (inTrash(attr)) throw new FsError('EPERM');
     const changed = changedAttr(ctx, attr, set, volume.now());
-    const plan: Plan<Changed> = {
-      writes: changed === attr ? [] : [{ kind: 'putNode', ino, attr: changed }],
-      value: { attr, changed },
-    };
-    return requireOwnersRoom(volume, attr, changed)?.then(() => plan) ?? plan;
+    const plan = (after: Attr): Plan<Changed> => ({
+      writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }],
+      value: { attr, changed: after },
+    });
+    const room = requireOwnersRoom(volume, attr, changed);
+    if (changed.mode !== attr.mode && attr.accessAcl !== 0)
+      return Promise.all([withMode(volume, changed), room]).then(([after]) => plan(after));
+    return room?.then(() => plan(changed)) ?? plan(changed);
   }, ctx.signal);
   chargeOwners(volume, value);
   volume.files.changed(ino, value.attr, value.changed);
@@ -146,6 +157,7 @@ async function requireNode(volume: Volume, ctx: Context, ino: Ino, mask: number)
 }
 
 export async function getxattr(volume: Volume, ctx: Context, ino: Ino, name: string): Promise<Buffer> {
+  if (isAclName(name)) return getAcl(volume, ctx, ino, name);
   await requireNode(volume, ctx, ino, MAY_READ);
   const [value] = await volume.engine.read([{ kind: 'xattr', ino, name }], ctx.signal);
   if (!value) throw new FsError('ENODATA');
@@ -154,8 +166,13 @@ export async function getxattr(volume: Volume, ctx: Context, ino: Ino, name: str
 
 export async function listxattr(volume: Volume, ctx: Context, ino: Ino): Promise<readonly string[]> {
   await requireNode(volume, ctx, ino, MAY_READ);
-  const [names] = await volume.engine.read([{ kind: 'xattrNames', ino }], ctx.signal);
-  return names;
+  if (!volume.format.enableAcl) return (await volume.engine.read([{ kind: 'xattrNames', ino }], ctx.signal))[0];
+  const reads = [
+    { kind: 'xattrNames', ino },
+    { kind: 'node', ino },
+  ] as const;
+  const [names, attr] = await volume.engine.read(reads, ctx.signal);
+  return attr ? [...names, ...aclNames(attr)] : names;
 }
 
 export async function setxattr(
@@ -170,7 +187,7 @@ export async function setxattr(
   if (length === 0 || (mode.create && mode.replace)) throw new FsError('EINVAL');
   if (length > MAX_XATTR_NAME) throw new FsError('ERANGE');
   if (value.length > MAX_XATTR_VALUE) throw new FsError('E2BIG');
-  if (name.startsWith('system.posix_acl_')) throw new FsError('ENOTSUP', 'access control lists are not supported yet');
+  if (isAclName(name)) return setAcl(volume, ctx, ino, name, value);
   await volume.change((view) => {
     const attr = view.node(ino, 'exists');
     if (!attr) throw new FsError('ENOENT');
@@ -185,6 +202,7 @@ export async function setxattr(
 }
 
 export async function removexattr(volume: Volume, ctx: Context, ino: Ino, name: string): Promise<void> {
+  if (isAclName(name)) return setAcl(volume, ctx, ino, name);
   await requireNode(volume, ctx, ino, MAY_WRITE);
   await volume.change((view) => {
     view.require({ kind: 'xattr', ino, name, expect: 'present' }, () => new FsError('ENODATA'));

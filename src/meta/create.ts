@@ -1,10 +1,12 @@
 /** Making nodes and names: mknod, mkdir, symlink, link. Source: the JuiceFS format, effects of each operation. */
 import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash } from '../lib/int64.ts';
+import { inheritedRule, isMinimalRule, modeOfRule } from './acl-rule.ts';
 import type { Write } from './engine.ts';
 import { isTrashName, requireNewName } from './names.ts';
 import { inGroup, requireAdd, requireMovable } from './permissions.ts';
 import { charged, statOf } from './stats.ts';
+import type { Plan } from './transact.ts';
 import { type Attr, type Context, type Entry, NodeFlag, NodeType } from './types.ts';
 import type { Moment, Volume } from './volume.ts';
 
@@ -19,6 +21,15 @@ export interface NewNode {
   readonly rdev: number;
   /** Of a symlink. */
   readonly target?: Buffer;
+}
+
+/** What the default access control list of the directory above (which is not 0) makes of a new node's mode; no umask is looked at. */
+async function inherit(volume: Volume, attr: Attr, defaultAcl: number, wanted: number): Promise<Attr> {
+  const rule = await volume.acls.rule(defaultAcl);
+  const special = attr.mode & 0o7000;
+  if (isMinimalRule(rule)) return { ...attr, mode: special | (wanted & modeOfRule(rule)) };
+  const child = inheritedRule(rule, wanted);
+  return { ...attr, accessAcl: await volume.acls.idOf(child), mode: special | modeOfRule(child) };
 }
 
 function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
@@ -69,18 +80,22 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
     requireAdd(ctx, above);
     if (view.entry(parent, name, 'absent')) throw new FsError('EEXIST');
     const now = volume.now();
-    const attr = newAttr(ctx, parent, above, node, now);
-    const directory = node.type === NodeType.Directory;
-    const writes: Write[] = [
-      { kind: 'putNode', ino, attr },
-      { kind: 'putEntry', parent, name, value: { type: node.type, ino } },
-      { kind: 'touchNode', ino: parent, ...now, nlink: directory ? 1 : 0 },
-      ...volume.stats.writes(space, 1),
-    ];
-    if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
-    if (directory) writes.push({ kind: 'putDirStat', ino, value: { length: 0, space: 0, inodes: 0 } });
-    const plan = { writes, value: { ino, attr } };
-    return limits.require({ space, inodes: 1, owner: attr, places })?.then(() => plan) ?? plan;
+    const plain = newAttr(ctx, parent, above, node, now);
+    const planOf = (attr: Attr): Plan<Entry> => {
+      const directory = node.type === NodeType.Directory;
+      const writes: Write[] = [
+        { kind: 'putNode', ino, attr },
+        { kind: 'putEntry', parent, name, value: { type: node.type, ino } },
+        { kind: 'touchNode', ino: parent, ...now, nlink: directory ? 1 : 0 },
+        ...volume.stats.writes(space, 1),
+      ];
+      if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
+      if (directory) writes.push({ kind: 'putDirStat', ino, value: { length: 0, space: 0, inodes: 0 } });
+      return { writes, value: { ino, attr } };
+    };
+    const room = limits.require({ space, inodes: 1, owner: plain, places });
+    if (above.defaultAcl === 0 || node.type === NodeType.Symlink) return room?.then(() => planOf(plain)) ?? planOf(plain);
+    return Promise.all([inherit(volume, plain, above.defaultAcl, node.mode), room]).then(([attr]) => planOf(attr));
   }, ctx.signal);
   volume.stats.charge(space, 1);
   limits.charge({ space, inodes: 1, owner: value.attr, places });

@@ -216,6 +216,19 @@ export async function readChunk(volume: Volume, ino: Ino, index: number): Promis
   return pieces;
 }
 
+export async function readChunks(
+  volume: Volume,
+  chunks: readonly { readonly ino: Ino; readonly index: number }[],
+): Promise<readonly (readonly Piece[] | undefined)[]> {
+  const lists = await volume.engine.read(chunks.map(({ ino, index }) => ({ kind: 'chunk' as const, ino, index })));
+  return lists.map((records, at) => {
+    if (records.length === 0) return undefined;
+    const chunk = chunks[at];
+    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
+    return viewOf(decodeSlices(records));
+  });
+}
+
 export async function planCompaction(volume: Volume, ino: Ino, index: number): Promise<CompactionPlan | undefined> {
   const [records] = await volume.engine.read([{ kind: 'chunk', ino, index }]);
   const plan = planListCompaction(decodeSlices(records));

@@ -8,8 +8,9 @@ import { UserError } from '../lib/errors.ts';
 import { type Envelope, openEnvelope } from '../object/envelope.ts';
 import { isPassphraseProtected, openEncryptionKey, rewrapEncryptionKey } from '../object/rsa-key.ts';
 import type { MetaEngine } from './engine.ts';
-import { type Format, parseFormat, serialiseFormat } from './format.ts';
+import type { Format } from './format.ts';
 import { decryptSecrets, encryptSecrets } from './format-secrets.ts';
+import { changeSetting } from './setting.ts';
 
 /**
  * What the objects of a volume are sealed with; undefined where they are not. Secrets of the format as stored or in plain text.
@@ -30,39 +31,30 @@ export interface PassphraseRotation {
   readonly newPassphrase: string;
 }
 
-/** Another client may change other parts of the format at the same time; so often is begun anew. */
-const TRIES = 20;
-
 /**
  * Puts the volume's key under a new passphrase. One write that replaces the format as it was read, or none: after a crash at
  * any moment either the old passphrase opens the key or the new one, and calling again ends it. Clients that run hold the
  * key and go on; those that start later need the new passphrase.
  *
  * False where the new passphrase opens the key already and nothing was to be done.
- * Throws UserError: `NoVolume`, `NotEncrypted`, `PassphraseMissing`, `PassphraseWrong`, `PassphraseInvalid`, `FormatBusy`.
+ * Throws UserError: `NoVolume`, `NotEncrypted`, `PassphraseMissing`, `PassphraseWrong`, `PassphraseInvalid`, and as `changeSetting`.
  */
 export async function rotatePassphrase(
   engine: MetaEngine,
   { oldPassphrase, newPassphrase }: PassphraseRotation,
   random: Random,
 ): Promise<boolean> {
-  for (let attempt = 0; attempt < TRIES; attempt++) {
-    const text = await engine.readSetting();
-    if (text === undefined) throw new UserError('NoVolume', `${engine.description} holds no volume`);
-    const format = decryptSecrets(parseFormat(text));
+  const { before, after } = await changeSetting(engine, async (found) => {
+    const format = decryptSecrets(found);
     if (format.encryptKey === '')
       throw new UserError('NotEncrypted', `the volume "${format.name}" is not encrypted, so there is no passphrase to change`, {
         hint: 'Encryption is chosen when a volume is made: juicepod format --encrypt-rsa-key FILE.',
       });
-    if (isPassphraseProtected(format.encryptKey) && opens(format.encryptKey, newPassphrase)) return false;
+    if (isPassphraseProtected(format.encryptKey) && opens(format.encryptKey, newPassphrase)) return found;
     const encryptKey = await rewrapEncryptionKey(format.encryptKey, oldPassphrase, newPassphrase);
-    const changed = serialiseFormat(encryptSecrets({ ...format, encryptKey }, random));
-    if (await engine.replaceSetting(text, changed)) return true;
-  }
-  throw new UserError('FormatBusy', `the format in ${engine.description} was changed by others ${TRIES} times in a row`, {
-    hint: 'Nothing was changed. Try again.',
-    retryable: true,
+    return encryptSecrets({ ...format, encryptKey }, random);
   });
+  return after !== before;
 }
 
 function opens(pem: string, passphrase: string): boolean {

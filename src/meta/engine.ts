@@ -13,7 +13,7 @@
  */
 import type { Ino } from '../lib/int64.ts';
 import type { QuotaKey, QuotaLimits, QuotaRecord, QuotaUsage } from './quota.ts';
-import type { Attr, NodeType } from './types.ts';
+import type { Attr, LockedFile, LockKind, NodeType } from './types.ts';
 
 /** The value of a directory entry. */
 export interface EntryValue {
@@ -31,6 +31,15 @@ export interface NamedEntry extends EntryValue {
  */
 export type NodeScope = 'all' | 'access' | 'exists';
 
+/** What one owner of one session has locked in a file. */
+export interface LockRecord {
+  readonly sid: number;
+  /** 64 bits; unique in its session. */
+  readonly owner: bigint;
+  /** flock: the letter `R` or `W`. posix: one or more range records (lock-ranges.ts). */
+  readonly value: Buffer;
+}
+
 export type Read =
   | { readonly kind: 'node'; readonly ino: Ino }
   | { readonly kind: 'entry'; readonly parent: Ino; readonly name: Buffer }
@@ -44,7 +53,11 @@ export type Read =
   | { readonly kind: 'entryCount'; readonly ino: Ino }
   | { readonly kind: 'counter'; readonly name: string }
   | { readonly kind: 'dirStat'; readonly ino: Ino }
-  | { readonly kind: 'quota'; readonly quota: QuotaKey };
+  | { readonly kind: 'quota'; readonly quota: QuotaKey }
+  /** All locks of a kind in a file, in no order. */
+  | { readonly kind: 'locks'; readonly of: LockKind; readonly ino: Ino }
+  /** A stored access control list (acl-rule.ts). */
+  | { readonly kind: 'acl'; readonly id: number };
 
 export interface DirStat {
   readonly length: number;
@@ -65,6 +78,8 @@ export interface ValueOf {
   readonly counter: number;
   readonly dirStat: DirStat | undefined;
   readonly quota: QuotaRecord | undefined;
+  readonly locks: readonly LockRecord[];
+  readonly acl: Buffer | undefined;
 }
 export type Values<R extends readonly Read[]> = { readonly [I in keyof R]: ValueOf[R[I]['kind']] };
 
@@ -79,6 +94,8 @@ export type Check =
   | { readonly kind: 'delayed'; readonly id: number; readonly time: number }
   /** The limits of a quota are these; undefined: there is no record of it. */
   | { readonly kind: 'quotaLimits'; readonly quota: QuotaKey; readonly expect: QuotaLimits | undefined }
+  /** These, in any order, are all the locks of a kind in a file. */
+  | { readonly kind: 'locks'; readonly of: LockKind; readonly ino: Ino; readonly expect: readonly LockRecord[] }
   /** The text of `setting`. */
   | { readonly kind: 'setting'; readonly expect: string }
   /** The counter (0 where there is none) is at most this (a job guard: "not done since"). */
@@ -147,7 +164,20 @@ export type Write =
   | { readonly kind: 'addDelfile'; readonly ino: Ino; readonly length: number; readonly time: number }
   | { readonly kind: 'removeDelfile'; readonly ino: Ino; readonly length: number }
   | { readonly kind: 'addSustained'; readonly sid: number; readonly ino: Ino }
-  | { readonly kind: 'removeSustained'; readonly sid: number; readonly ino: Ino };
+  | { readonly kind: 'removeSustained'; readonly sid: number; readonly ino: Ino }
+  /** Makes or changes what one owner has locked. */
+  | ({ readonly kind: 'putLock'; readonly of: LockKind; readonly ino: Ino } & LockRecord)
+  /** `last`: the session holds no other lock of this kind in the file. */
+  | {
+      readonly kind: 'removeLock';
+      readonly of: LockKind;
+      readonly ino: Ino;
+      readonly sid: number;
+      readonly owner: bigint;
+      readonly last: boolean;
+    }
+  /** Wakes who waits for locks in this file (`watchLocks`); nothing where the engine cannot. Never fails. */
+  | { readonly kind: 'announceLocks'; readonly of: LockKind; readonly ino: Ino };
 
 export interface Transaction {
   readonly checks: readonly Check[];
@@ -214,8 +244,11 @@ export interface MetaEngine {
   readSetting(): Promise<string | undefined>;
   /** Writes `setting`. With `create`, makes root (and trash root) and initial counters, and fails (false) where one exists. */
   writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
-  /** Writes `setting` where it is still `expected`, as `readSetting` answered it; else nothing, and false. */
-  replaceSetting(expected: string, text: string): Promise<boolean>;
+
+  /** Access control lists of the volume, at most so many. */
+  acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]>;
+  /** Stores an access control list (acl-rule.ts) under a new number. */
+  addAcl(rule: Buffer): Promise<number>;
 
   /** A new session id (the counter only). */
   newSessionId(): Promise<number>;
@@ -223,7 +256,15 @@ export interface MetaEngine {
   putSession(sid: number, expire: number, info: string, replace?: boolean): Promise<void>;
   sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]>;
   sustained(sid: number): Promise<readonly Ino[]>;
-  /** Releases the locks of a session and removes its record (its sustained inodes must be gone). */
+  /** Where the session holds locks; files may be among them where it holds none any more. */
+  lockedFiles(sid: number): Promise<readonly LockedFile[]>;
+  /**
+   * Calls `woken` after every `announceLocks` of this file, by any client, from when the promise resolves until the function
+   * that it answers is called. It may be called without a reason, and an announcement may be lost with a connection: who waits
+   * looks from time to time, too. Never rejects. Absent: the engine cannot.
+   */
+  watchLocks?(file: LockedFile, woken: () => void): Promise<() => void>;
+  /** Releases (and announces) the locks of a session and removes its record (its sustained inodes must be gone). */
   removeSession(sid: number): Promise<void>;
   /**
    * Proves the credentials of a metadata URL (and of `environment`) for the same database, beside the connection in use; the

@@ -178,6 +178,12 @@ function checkEncryptionStays(old: Format, { key, passphrase, algorithm = DEFAUL
     throw refuse('it is encrypted with another key');
 }
 
+/** What changes in a volume that gets access control lists, which cannot be undone: clients too old for them are kept out. */
+export function aclSettings(old: Format): Pick<Format, 'enableAcl' | 'minClientVersion'> {
+  const tooOld = !old.enableAcl && /^(0|1\.[01])\./.test(old.minClientVersion);
+  return { enableAcl: true, minClientVersion: tooOld ? '1.2.0-A' : old.minClientVersion };
+}
+
 /**
  * The format after a second `format` of a volume: what is given is taken over, the UUID stays.
  * `old` must have its secrets in plain text (decryptSecrets); the answer has them encrypted.
@@ -203,7 +209,6 @@ export function changedFormat(old: Format, changes: Partial<FormatInput>, random
   const bucket =
     changes.bucket === undefined && changes.storage === undefined ? old.bucket : bucketOf(storage, changes.bucket ?? old.bucket);
   checkShards(old.shards, bucket);
-  const enableAcl = old.enableAcl || (changes.enableAcl ?? false);
   return encryptSecrets(
     {
       ...old,
@@ -215,9 +220,7 @@ export function changedFormat(old: Format, changes: Partial<FormatInput>, random
       capacity: wholeNumber('The capacity', changes.capacity ?? old.capacity),
       inodes: wholeNumber('The number of inodes', changes.inodes ?? old.inodes),
       trashDays: wholeNumber('The number of days in the trash', changes.trashDays ?? old.trashDays, 36_500),
-      enableAcl,
-      minClientVersion:
-        enableAcl && !old.enableAcl && /^(0|1\.[01])\./.test(old.minClientVersion) ? '1.2.0-A' : old.minClientVersion,
+      ...(changes.enableAcl ? aclSettings(old) : {}),
     },
     random,
   );

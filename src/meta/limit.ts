@@ -15,9 +15,16 @@ import type { Context, Meta } from './types.ts';
 /** More threads than a pod has. */
 const MOST_WAITING = 65_536;
 
+const burstOf = (perSecond: number): number => Math.max(1, perSecond);
+
 /** A limit of operations per second, shared by all volumes of one client. 0 is none. */
 export function operationLimit(perSecond: number, clock: Clock): TokenBucket {
-  return new TokenBucket({ rate: perSecond, burst: Math.max(1, perSecond), clock, maxWaiting: MOST_WAITING });
+  return new TokenBucket({ rate: perSecond, burst: burstOf(perSecond), clock, maxWaiting: MOST_WAITING });
+}
+
+/** Changes it; who waits goes on at the new rate. */
+export function setOperationLimit(limit: TokenBucket, perSecond: number): void {
+  limit.setRate(perSecond, burstOf(perSecond));
 }
 
 /** Operations that a program asks for; each takes its caller first. */

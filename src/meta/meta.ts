@@ -2,22 +2,23 @@
  * The metadata of one volume: the operations of `Meta`, each in the file of its concept, and the background work of a
  * session. Written once, over any engine.
  *
- * Left to later: access control lists (ids are kept, rules neither read nor changed), locks, access times (as with `noatime`).
+ * Left to later: access times (as with `noatime`).
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError, UserError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
+import { UnknownRule } from './acls.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { link, makeNode } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, truncate, writeSlice } from './data.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { hourly } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
-import { requireAccess } from './permissions.ts';
+import { MAY_READ, requireAccess } from './permissions.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
@@ -29,10 +30,13 @@ import {
   type Context,
   type DirEntry,
   type Entry,
+  type LockedFile,
+  type LockType,
   type Meta,
   type MetaCallbacks,
   NodeType,
   type Piece,
+  type RangeLock,
   type Room,
   type SessionInfo,
   type SetAttr,
@@ -108,11 +112,8 @@ export class VolumeMeta implements Meta {
   async newSession(mountPoint: string, resume?: number, generation?: string): Promise<number> {
     const volume = this.#volume;
     const sid = await this.#session.start(mountPoint, resume, generation);
-    await Promise.all([volume.stats.used(), volume.limits.load()]);
-    if (volume.format.enableAcl)
-      volume.logger.warn('the volume has access control lists, which this client keeps but neither enforces nor changes', {
-        volume: volume.format.name,
-      });
+    await Promise.all([volume.stats.used(), volume.limits.load(), ...(resume === undefined ? [] : [volume.locks.resume()])]);
+    if (volume.format.enableAcl) await volume.acls.start();
     this.#every('heartbeat', this.#beat, () => this.#session.beat());
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
@@ -139,8 +140,9 @@ export class VolumeMeta implements Meta {
    * up after it.
    */
   async close(options: { readonly keepSession?: boolean } = {}): Promise<void> {
-    const { clock, engine, logger } = this.#volume;
+    const { clock, engine, logger, locks } = this.#volume;
     this.#ending.abort();
+    locks.close();
     const waited = new AbortController();
     const late = clock.sleep(this.#options.closeGrace ?? 10_000, waited.signal).then(
       () => logger.warn('the database does not answer: the session is left to expire', { database: engine.description }),
@@ -166,8 +168,29 @@ export class VolumeMeta implements Meta {
     await this.#volume.limits.accounts.flush();
   }
 
+  /**
+   * Carries out an operation for somebody whose permissions are checked here: those may rest on access control lists, which are
+   * read when they are asked for.
+   */
+  #as<T>(ctx: Context, operation: (as: Context) => Promise<T>): Promise<T> {
+    return ctx.checkPermission ? this.#checked(ctx, operation) : operation(ctx);
+  }
+
+  async #checked<T>(ctx: Context, operation: (as: Context) => Promise<T>): Promise<T> {
+    const { acls } = this.#volume;
+    const as = { ...ctx, ruleOf: acls.known };
+    for (;;) {
+      try {
+        return await operation(as);
+      } catch (error) {
+        if (!(error instanceof UnknownRule)) throw error;
+        await acls.rule(error.id);
+      }
+    }
+  }
+
   lookup(ctx: Context, parent: Ino, name: Buffer): Promise<Entry> {
-    return lookup(this.#volume, ctx, parent, name);
+    return this.#as(ctx, (as) => lookup(this.#volume, as, parent, name));
   }
 
   getattr(ctx: Context, ino: Ino): Promise<Attr> {
@@ -183,31 +206,35 @@ export class VolumeMeta implements Meta {
   }
 
   async access(ctx: Context, ino: Ino, mask: number): Promise<void> {
-    requireAccess({ ...ctx, checkPermission: true }, await this.getattr(ctx, ino), mask);
+    await this.#as({ ...ctx, checkPermission: true }, async (as) => requireAccess(as, await this.getattr(as, ino), mask));
   }
 
   setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr> {
-    return setattr(this.#volume, ctx, ino, set);
+    return this.#as(ctx, (as) => setattr(this.#volume, as, ino, set));
   }
 
   truncate(ctx: Context, ino: Ino, length: number): Promise<Attr> {
-    return truncate(this.#volume, ctx, ino, length);
+    return this.#as(ctx, (as) => truncate(this.#volume, as, ino, length));
   }
 
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr> {
-    return fallocate(this.#volume, ctx, ino, mode, offset, length);
+    return this.#as(ctx, (as) => fallocate(this.#volume, as, ino, mode, offset, length));
   }
 
   mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry> {
     if (type === NodeType.Directory || type === NodeType.Symlink) throw new FsError('EINVAL');
-    return makeNode(this.#volume, ctx, parent, name, { type, mode, umask, rdev });
+    return this.#as(ctx, (as) => makeNode(this.#volume, as, parent, name, { type, mode, umask, rdev }));
   }
 
   mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry> {
-    return makeNode(this.#volume, ctx, parent, name, { type: NodeType.Directory, mode, umask, rdev: 0 });
+    return this.#as(ctx, (as) => makeNode(this.#volume, as, parent, name, { type: NodeType.Directory, mode, umask, rdev: 0 }));
   }
 
-  async create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry> {
+  create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry> {
+    return this.#as(ctx, (as) => this.#create(as, parent, name, mode, umask, exclusive));
+  }
+
+  async #create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry> {
     const volume = this.#volume;
     for (;;) {
       try {
@@ -236,7 +263,9 @@ export class VolumeMeta implements Meta {
     if (target.length === 0) throw new FsError('ENOENT');
     if (target.length > MAX_SYMLINK) throw new FsError('ENAMETOOLONG');
     if (target.includes(0)) throw new FsError('EINVAL');
-    return makeNode(this.#volume, ctx, parent, name, { type: NodeType.Symlink, mode: 0o777, umask: 0, rdev: 0, target });
+    return this.#as(ctx, (as) =>
+      makeNode(this.#volume, as, parent, name, { type: NodeType.Symlink, mode: 0o777, umask: 0, rdev: 0, target }),
+    );
   }
 
   readlink(ctx: Context, ino: Ino): Promise<Buffer> {
@@ -244,15 +273,15 @@ export class VolumeMeta implements Meta {
   }
 
   link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr> {
-    return link(this.#volume, ctx, ino, parent, name);
+    return this.#as(ctx, (as) => link(this.#volume, as, ino, parent, name));
   }
 
   unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void> {
-    return unlink(this.#volume, ctx, parent, name);
+    return this.#as(ctx, (as) => unlink(this.#volume, as, parent, name));
   }
 
   rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void> {
-    return rmdir(this.#volume, ctx, parent, name);
+    return this.#as(ctx, (as) => rmdir(this.#volume, as, parent, name));
   }
 
   rename(
@@ -263,39 +292,69 @@ export class VolumeMeta implements Meta {
     newName: Buffer,
     flags: number,
   ): Promise<{ moved: Entry; replaced?: Entry }> {
-    return rename(this.#volume, ctx, { parent, name }, { parent: newParent, name: newName }, flags);
+    return this.#as(ctx, (as) => rename(this.#volume, as, { parent, name }, { parent: newParent, name: newName }, flags));
   }
 
   readdir(ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
-    return readdir(this.#volume, ctx, ino, withAttr);
+    return ctx.checkPermission ? this.#readdir(ctx, ino, withAttr) : readdir(this.#volume, ctx, ino, withAttr);
+  }
+
+  async *#readdir(ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
+    // Reads the access control list that the listing asks for.
+    await this.#as(ctx, async (as) => requireAccess(as, await this.getattr(as, ino), MAY_READ));
+    yield* readdir(this.#volume, { ...ctx, ruleOf: this.#volume.acls.known }, ino, withAttr);
   }
 
   getxattr(ctx: Context, ino: Ino, name: string): Promise<Buffer> {
-    return getxattr(this.#volume, ctx, ino, name);
+    return this.#as(ctx, (as) => getxattr(this.#volume, as, ino, name));
   }
 
   setxattr(ctx: Context, ino: Ino, name: string, value: Buffer, mode: XattrMode): Promise<void> {
-    return setxattr(this.#volume, ctx, ino, name, value, mode);
+    return this.#as(ctx, (as) => setxattr(this.#volume, as, ino, name, value, mode));
   }
 
   listxattr(ctx: Context, ino: Ino): Promise<readonly string[]> {
-    return listxattr(this.#volume, ctx, ino);
+    return this.#as(ctx, (as) => listxattr(this.#volume, as, ino));
   }
 
   removexattr(ctx: Context, ino: Ino, name: string): Promise<void> {
-    return removexattr(this.#volume, ctx, ino, name);
+    return this.#as(ctx, (as) => removexattr(this.#volume, as, ino, name));
   }
 
   open(ctx: Context, ino: Ino, flags: number): Promise<Attr> {
-    return open(this.#volume, ctx, ino, flags);
+    return this.#as(ctx, (as) => open(this.#volume, as, ino, flags));
   }
 
   release(ino: Ino): Promise<void> {
     return release(this.#volume, ino);
   }
 
+  flock(ctx: Context, ino: Ino, owner: bigint, type: LockType, wait: boolean): Promise<void> {
+    return this.#volume.locks.flock(ctx, ino, owner, type, wait);
+  }
+
+  setlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock, wait: boolean): Promise<void> {
+    return this.#volume.locks.setlk(ctx, ino, owner, lock, wait);
+  }
+
+  getlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock): Promise<RangeLock | undefined> {
+    return this.#volume.locks.getlk(ctx, ino, owner, lock);
+  }
+
+  holdsLocks(ino: Ino): boolean {
+    return this.#volume.locks.holds(ino);
+  }
+
+  dropLocks(file: LockedFile, owner?: bigint): Promise<void> | undefined {
+    return this.#volume.locks.drop(file, owner);
+  }
+
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {
     return readChunk(this.#volume, ino, index);
+  }
+
+  readChunks(chunks: Parameters<Meta['readChunks']>[0]): ReturnType<Meta['readChunks']> {
+    return readChunks(this.#volume, chunks);
   }
 
   invalidateChunk(ino: Ino, index: number): void {

@@ -57,21 +57,39 @@ export async function pathOf(engine: MetaEngine, ino: Ino): Promise<string | und
   return `/${names.join('/')}`;
 }
 
-/** Makes the directories of a path that are not there, root's with mode 755, and counts them for the quotas they lie under. */
-export async function makeDirectories(engine: MetaEngine, path: string): Promise<void> {
+/** Owner and permission bits of a directory that is made. */
+export interface DirectoryModel {
+  readonly uid: number;
+  readonly gid: number;
+  readonly mode: number;
+}
+
+/** Whoever may use it decides its owner and mode from then on. */
+const OPEN: DirectoryModel = { uid: 0, gid: 0, mode: 0o777 };
+/** What leads to a directory that belongs to somebody is not for others to rename. */
+const ABOVE: DirectoryModel = { uid: 0, gid: 0, mode: 0o755 };
+
+/**
+ * Makes the directories of a path that are not there, and counts them for the quotas they lie under: the last as `model` says and root's
+ * with mode 755 before it; without a model, all for everybody to write into, as a mount makes its sub-directory. Below a directory
+ * with the set-group-ID bit the group is that directory's.
+ */
+export async function makeDirectories(engine: MetaEngine, path: string, model?: DirectoryModel): Promise<void> {
   const { format } = await readSetting(engine);
   requireNoChangeLog(format);
   const [clock, random, logger] = [systemClock, systemRandom, nullLogger];
   const volume = new Volume(engine, format, { clock, random, logger, readOnly: false, callbacks: {} });
-  const node = { type: NodeType.Directory, mode: 0o755, umask: 0, rdev: 0 };
   let directory: Ino = ROOT_INO;
   let made = false;
-  for (const name of namesOf(path)) {
+  const names = namesOf(path);
+  for (const [index, name] of names.entries()) {
     let found = await engine.lookup(directory, name);
     if (!found) {
+      const { uid, gid, mode } = model === undefined ? OPEN : index === names.length - 1 ? model : ABOVE;
+      const node = { type: NodeType.Directory, mode, umask: 0, rdev: 0 };
       if (!made) await volume.reload();
       try {
-        directory = (await makeNode(volume, SYSTEM, directory, name, node)).ino;
+        directory = (await makeNode(volume, { ...SYSTEM, uid, gid }, directory, name, node)).ino;
         made = true;
         continue;
       } catch (error) {

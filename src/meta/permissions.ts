@@ -1,11 +1,11 @@
 /**
  * Who may do what: the rules that come before any change. Mode bits are looked at only where the kernel has not done it
- * (`checkPermission`); flags and the sticky bit always count, as in JuiceFS. A node's access ACL is not evaluated: its mode
- * shows the mask, so what the mode grants is the most the ACL could.
+ * (`checkPermission`), and with them a node's access control list; flags and the sticky bit always count, as in JuiceFS.
  *
  * Source: the JuiceFS format, permission and flag rules common to all operations.
  */
 import { FsError } from '../lib/errors.ts';
+import { ruleGrants } from './acl-rule.ts';
 import { isTrash, TRASH_INO } from '../lib/int64.ts';
 import { type Attr, type Context, NodeFlag, NodeType } from './types.ts';
 
@@ -19,14 +19,17 @@ export function inGroup(ctx: Context, gid: number): boolean {
   return ctx.gid === gid || (ctx.gids?.includes(gid) ?? false);
 }
 
-/** Whether the mode grants all of `mask` to the caller; root may do everything. */
+/** Whether mode or access control list grant all of `mask` to the caller; root may do everything. */
 export function grants(ctx: Context, attr: Attr, mask: number): boolean {
   if (ctx.uid === 0) return true;
+  // As in the kernel: where the mask grants nothing, the list has nothing to say beyond the mode.
+  if (attr.accessAcl !== 0 && ctx.ruleOf && attr.mode & 0o070)
+    return ruleGrants(ctx.ruleOf(attr.accessAcl), { uid: ctx.uid, gids: [ctx.gid, ...(ctx.gids ?? [])] }, attr, mask);
   const shift = ctx.uid === attr.uid ? 6 : inGroup(ctx, attr.gid) ? 3 : 0;
   return ((attr.mode >> shift) & mask) === mask;
 }
 
-/** Throws EACCES where the mode does not grant `mask`; nothing where the kernel has checked. */
+/** Throws EACCES where they do not grant `mask`; nothing where the kernel has checked. */
 export function requireAccess(ctx: Context, attr: Attr, mask: number): void {
   if (ctx.checkPermission && !grants(ctx, attr, mask)) throw new FsError('EACCES');
 }

@@ -11,7 +11,7 @@ import { FsError, UserError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
-import { makeDirectories, pathOf, resolvePath } from './paths.ts';
+import { type DirectoryModel, makeDirectories, pathOf, resolvePath } from './paths.ts';
 import { NO_LIMITS, type QuotaKey, type QuotaLimits, type QuotaRecord, type QuotaUsage } from './quota.ts';
 import { changeSetting, readSetting, requireNoChangeLog } from './setting.ts';
 import { ownerUsage, treeUsage } from './usage.ts';
@@ -50,8 +50,8 @@ export interface QuotaCheck {
 }
 
 export interface SetQuotaOptions {
-  /** Makes the directories of the path that are missing (root's, mode 755). @default false */
-  readonly create?: boolean;
+  /** Makes the directories of the path that are missing: for everybody to write into, or the last one as said here. @default false */
+  readonly create?: boolean | DirectoryModel;
   /** Counts files instead of trusting the statistics of directories. @default false */
   readonly strict?: boolean;
   readonly signal?: AbortSignal;
@@ -194,7 +194,9 @@ export async function setQuota(
   options: SetQuotaOptions = {},
 ): Promise<Quota> {
   requireLimits(limits);
-  if (options.create && owner.kind === 'directory') await makeDirectories(engine, owner.path);
+  const { create = false } = options;
+  if (create !== false && owner.kind === 'directory')
+    await makeDirectories(engine, owner.path, create === true ? undefined : create);
   const quota = await keyOf(engine, owner);
   const counts = quota.kind === 'directory' ? ('dirStats' as const) : ('userGroupQuota' as const);
   const { before, after } = await changeSetting(engine, (format) => (format[counts] ? format : { ...format, [counts]: true }));

@@ -71,6 +71,9 @@ export class Session {
   #info = '';
   #mountPoint = '';
   #began = 0;
+  #renewed = Infinity;
+  /** Others may have cleaned up after this session, for it was not renewed in time. */
+  #thoughtDead = false;
 
   /** `beat` is the time between heartbeats, ms. */
   constructor(volume: Volume, beat: number) {
@@ -100,15 +103,21 @@ export class Session {
     await this.#renew(sid, true);
   }
 
-  #renew(sid: number, replace = false): Promise<void> {
-    const expire = this.#volume.seconds() + Math.ceil((this.#beat * MISSED_BEATS) / 1000);
-    return this.#volume.engine.putSession(sid, expire, this.#info, replace);
+  async #renew(sid: number, replace = false): Promise<void> {
+    const { clock, engine } = this.#volume;
+    const lifetime = Math.ceil((this.#beat * MISSED_BEATS) / 1000);
+    await engine.putSession(sid, this.#volume.seconds() + lifetime, this.#info, replace);
+    const now = clock.monotonic();
+    if (now - this.#renewed > lifetime * 1000) this.#thoughtDead = true;
+    this.#renewed = now;
   }
 
   /** One heartbeat: renew, reload, clean up after others. */
   async beat(): Promise<void> {
     const volume = this.#volume;
     if (volume.sid > 0) await this.#renew(volume.sid);
+    if (volume.sid > 0 && this.#thoughtDead) await volume.locks.verify();
+    this.#thoughtDead = false;
     if (!(await this.reload())) return;
     if (volume.sid > 0) await this.cleanStale();
   }

@@ -38,12 +38,12 @@ export function requireNoChangeLog(format: Format): void {
  */
 export async function changeSetting(
   engine: MetaEngine,
-  change: (format: Format) => Format,
+  change: (format: Format) => Format | Promise<Format>,
   clock: Clock = systemClock,
 ): Promise<{ readonly before: Format; readonly after: Format }> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { text, format: before } = await readSetting(engine);
-    const after = change(before);
+    const after = await change(before);
     if (after === before || serialiseFormat(after) === serialiseFormat(before)) return { before, after: before };
     requireNoChangeLog(before);
     const checks: Check[] = [{ kind: 'setting', expect: text }];

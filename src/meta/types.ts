@@ -3,6 +3,7 @@
  * engines (engine.ts); callers never see an engine. Every operation fails with FsError.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { AclRule } from './acl-rule.ts';
 import type { Format } from './format.ts';
 
 /** Node types as JuiceFS stores them. */
@@ -48,6 +49,8 @@ export interface Context {
   readonly pid: number;
   /** False where the kernel has checked permissions already (default_permissions). @default false */
   readonly checkPermission?: boolean;
+  /** Access control lists by number, for those whose permissions are checked here. The metadata itself fills this in. */
+  readonly ruleOf?: (id: number) => AclRule;
   readonly signal?: AbortSignal;
 }
 
@@ -96,6 +99,29 @@ export interface StatFs {
 export interface XattrMode {
   readonly create?: boolean;
   readonly replace?: boolean;
+}
+
+/** Types of lock, numbered as fcntl(2) does. */
+export const LockType = { Read: 0, Write: 1, None: 2 } as const;
+export type LockType = (typeof LockType)[keyof typeof LockType];
+
+/** Two kinds of lock that know nothing of each other: of whole files (flock(2)), and of ranges of bytes (fcntl(2)). */
+export type LockKind = 'flock' | 'posix';
+
+/** A file, and which of its locks. */
+export interface LockedFile {
+  readonly of: LockKind;
+  readonly ino: Ino;
+}
+
+/** A lock on bytes of a file, or (type None) that they are to be unlocked. */
+export interface RangeLock {
+  readonly type: LockType;
+  /** First and last byte; 2^63-1 is the end of any file. */
+  readonly start: bigint;
+  readonly end: bigint;
+  /** The process that took it; 0 where it is of another client. */
+  readonly pid: number;
 }
 
 export const RenameFlag = { NoReplace: 1, Exchange: 2, Whiteout: 4 } as const;
@@ -189,6 +215,24 @@ export interface Meta {
    */
   lastSeen(ino: Ino): Attr | undefined;
 
+  /**
+   * Locks a whole file (flock(2)), or unlocks it. Fails with EAGAIN where others hold it, or waits for them (`wait`) until
+   * `ctx.signal` aborts (EINTR). `owner` is 64 bits, of an open file description. As on Linux, what the owner holds is given up
+   * before another type is taken.
+   */
+  flock(ctx: Context, ino: Ino, owner: bigint, type: LockType, wait: boolean): Promise<void>;
+  /** Locks or unlocks bytes of a file (fcntl(2)) for an owner, likewise. */
+  setlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock, wait: boolean): Promise<void>;
+  /** What would be in the way of such a lock. */
+  getlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock): Promise<RangeLock | undefined>;
+  /** True where somebody of this session holds locks on bytes of the file. */
+  holdsLocks(ino: Ino): boolean;
+  /**
+   * Releases what an owner that has closed the file, or (undefined) everybody of this session, holds in it. Undefined where that
+   * is nothing. Never rejects: where the database does not answer, it goes on in the background.
+   */
+  dropLocks(file: LockedFile, owner?: bigint): Promise<void> | undefined;
+
   /** Counts an open of this session; attributes are fresh from the engine (close-to-open). */
   open(ctx: Context, ino: Ino, flags: number): Promise<Attr>;
   /** Ends an open; the last one of an unlinked file deletes it. */
@@ -196,6 +240,13 @@ export interface Meta {
 
   /** The view of one chunk, pieces in order from 0; from the cache of open files where times and length still stand. */
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]>;
+  /**
+   * The same of many chunks in one round trip, as the engine has them now, and nothing is kept of them. Undefined where a chunk has no
+   * list: a hole, or no file (readChunk tells which).
+   */
+  readChunks(
+    chunks: readonly { readonly ino: Ino; readonly index: number }[],
+  ): Promise<readonly (readonly Piece[] | undefined)[]>;
   /** Drops what is cached of a file's slices (a block was missing: the list was old). */
   invalidateChunk(ino: Ino, index: number): void;
   newSliceId(): Promise<number>;

@@ -4,12 +4,14 @@ import { FsError } from '../lib/errors.ts';
 import { type Ino, ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
+import { Acls } from './acls.ts';
 import { Deletions } from './deletion.ts';
 import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
 import { Guesses } from './guesses.ts';
 import { Ids } from './ids.ts';
 import { Limits } from './limits.ts';
+import { Locks } from './locks.ts';
 import { OpenFiles } from './open-files.ts';
 import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
@@ -46,6 +48,8 @@ export class Volume {
   readonly limits: Limits;
   readonly trash: Trash;
   readonly deletions: Deletions;
+  readonly locks: Locks;
+  readonly acls: Acls;
   readonly #inodes: Ids;
   readonly #slices: Ids;
   readonly #transactor: Transactor;
@@ -71,6 +75,8 @@ export class Volume {
     this.limits = new Limits(this);
     this.trash = new Trash(this);
     this.deletions = new Deletions(this);
+    this.locks = new Locks(this);
+    this.acls = new Acls(engine);
     this.format = format;
   }
 

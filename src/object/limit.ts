@@ -38,9 +38,10 @@ export function setTransferLimit(limit: TransferLimit, rates: { readonly upload:
   limit.download.setRate(rates.download, burstOf(rates.download));
 }
 
-export function withLimit(store: ObjectStore, { upload, download }: TransferLimit): ObjectStore {
-  const get = async (key: string, options: GetOptions | undefined, wait: Promise<void> | undefined, expected: number) => {
-    await wait;
+/** The buckets are asked for with each transfer: which ones they are may change. */
+export function withLimit(store: ObjectStore, limit: TransferLimit): ObjectStore {
+  const get = async (key: string, options: GetOptions | undefined, download: TokenBucket, expected: number) => {
+    await download.take(expected, 0, options?.signal);
     let body: Buffer;
     try {
       body = await store.get(key, options);
@@ -62,13 +63,14 @@ export function withLimit(store: ObjectStore, { upload, download }: TransferLimi
     ...(store.wholeReads ? { wholeReads: true } : {}),
     create: (signal) => store.create(signal),
     put(key, body, signal) {
-      const wait = upload.take(body.length, 0, signal);
+      const wait = limit.upload.take(body.length, 0, signal);
       return wait ? put(key, body, signal, wait) : store.put(key, body, signal);
     },
     get(key, options) {
+      const { download } = limit;
       if (download.rate === 0) return store.get(key, options);
       const expected = options?.length ?? options?.into?.length ?? 0;
-      return get(key, options, download.take(expected, 0, options?.signal), expected);
+      return get(key, options, download, expected);
     },
     head: (key, signal) => store.head(key, signal),
     delete: (key, signal) => store.delete(key, signal),

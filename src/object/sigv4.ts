@@ -4,7 +4,7 @@
  * Source: AWS General Reference, "Create a signed AWS API request". S3 differs from the other services in that the path
  * is encoded once. The signing key changes once a day and is kept, so a signature costs one SHA-256 and one HMAC.
  */
-import { createHash, createHmac } from 'node:crypto';
+import { createHmac, hash } from 'node:crypto';
 
 export interface Credentials {
   readonly accessKeyId: string;
@@ -56,12 +56,40 @@ function hmac(key: Buffer | string, text: string): Buffer {
   return createHmac('sha256', key).update(text).digest();
 }
 
+/** A block of SHA-256 and a digest, bytes. */
+const BLOCK = 64;
+const DIGEST = 32;
+
+/**
+ * HMAC-SHA-256 with one key many times (RFC 2104: the hash of the key over the hash of the key and the text): two calls that
+ * hash all at once are a third of what an Hmac object costs.
+ */
+class Hmac {
+  #inner = Buffer.alloc(BLOCK + 1024);
+  readonly #outer = Buffer.alloc(BLOCK + DIGEST);
+
+  constructor(key: Buffer) {
+    for (let at = 0; at < BLOCK; at++) {
+      this.#inner[at] = (key[at] ?? 0) ^ 0x36;
+      this.#outer[at] = (key[at] ?? 0) ^ 0x5c;
+    }
+  }
+
+  hex(text: string): string {
+    const room = BLOCK + text.length * 3;
+    if (room > this.#inner.length) this.#inner = Buffer.concat([this.#inner.subarray(0, BLOCK)], room);
+    const end = BLOCK + this.#inner.write(text, BLOCK);
+    hash('sha256', this.#inner.subarray(0, end), 'buffer').copy(this.#outer, BLOCK);
+    return hash('sha256', this.#outer, 'hex');
+  }
+}
+
 /** Signs requests for one region; keeps the day's key. */
 export class Signer {
   readonly #region: string;
   #day = '';
   #keyFor = '';
-  #key: Buffer = Buffer.alloc(0);
+  #key = new Hmac(Buffer.alloc(0));
 
   constructor(region: string) {
     this.#region = region;
@@ -84,18 +112,16 @@ export class Signer {
     const signedHeaders = names.join(';');
     const canonical = `${request.method}\n${request.path}\n${request.query}\n${canonicalHeaders}\n${signedHeaders}\n${UNSIGNED_PAYLOAD}`;
     const scope = `${day}/${this.#region}/s3/aws4_request`;
-    const hash = createHash('sha256').update(canonical).digest('hex');
-    const signature = createHmac('sha256', this.#signingKey(day, credentials.secretAccessKey))
-      .update(`AWS4-HMAC-SHA256\n${date}\n${scope}\n${hash}`)
-      .digest('hex');
+    const digest = hash('sha256', canonical, 'hex');
+    const signature = this.#signingKey(day, credentials.secretAccessKey).hex(`AWS4-HMAC-SHA256\n${date}\n${scope}\n${digest}`);
     headers['authorization'] =
       `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope}, SignedHeaders=${signedHeaders}, Signature=${signature}`;
     return headers;
   }
 
-  #signingKey(day: string, secret: string): Buffer {
+  #signingKey(day: string, secret: string): Hmac {
     if (this.#day !== day || this.#keyFor !== secret) {
-      this.#key = hmac(hmac(hmac(hmac(`AWS4${secret}`, day), this.#region), 's3'), 'aws4_request');
+      this.#key = new Hmac(hmac(hmac(hmac(hmac(`AWS4${secret}`, day), this.#region), 's3'), 'aws4_request'));
       this.#day = day;
       this.#keyFor = secret;
     }

@@ -86,6 +86,8 @@ export function addControllers(
 
   manager.controller({
     name: 'juicevolume',
+    // Databases that are away take a worker for seconds each.
+    concurrency: 8,
     reconcile: volumeReconciler({
       client: manager.client,
       volumes: volumes.store,
@@ -130,16 +132,30 @@ export function addControllers(
       client: manager.client,
       resource: JuiceVolumes,
       volumes: volumes.store,
+      policies: policies.store,
       events: manager.events('juicepod.io/rollout'),
       standardImage: options.clientImage,
       allowedImages: options.allowedImages ?? [],
       clock,
       random,
     }),
-    sources: [forKind(volumes, meant)],
+    sources: [
+      forKind(volumes, meant),
+      watches(
+        policies,
+        (policy) => [...volumes.store.values()].filter((volume) => mayFollow(volume, policy)).map(keyOf),
+        generationChanged,
+      ),
+    ],
   });
-  addSweep(manager, namespaces);
+  addSweep(manager, namespaces, clock);
   volumeMetrics(manager.metrics, () => volumes.store.values());
+}
+
+/** Whether pods of a volume that is rolled out may go by a policy: their volumes', or one of their own. */
+function mayFollow({ metadata, spec }: JuiceVolume, policy: KubeObject): boolean {
+  if (spec.client.rollout.strategy !== 'PodByPod') return false;
+  return metadata.namespace === policy.metadata.namespace || spec.access.allowedNamespaces.from !== 'Same';
 }
 
 /** Passes additions and deletions. */

@@ -145,6 +145,17 @@ export class Base implements Disposable {
       .map(rowOf);
   }
 
+  /** Of the files that are planned, the first names, in the order of their ids behind `after`. */
+  plannedFiles(after: number, limit: number): readonly Row[] {
+    return this.#sql(
+      `SELECT * FROM node WHERE id > ? AND kind = 1 AND local IS NULL
+         AND NOT EXISTS (SELECT 1 FROM node AS other WHERE other.rino = node.rino AND other.id < node.id)
+       ORDER BY id LIMIT ?`,
+    )
+      .all(after, limit)
+      .map(rowOf);
+  }
+
   /** Directories from the last to the first: children come before their parents. */
   directoriesBackwards(before: number, limit: number): readonly (Row & { readonly keep: boolean })[] {
     return this.#sql('SELECT * FROM node WHERE id < ? AND kind = 2 ORDER BY id DESC LIMIT ?')

@@ -1,7 +1,9 @@
 /** Tasks side by side, a bounded number at a time. The first failure stops new ones; it is told when all that run have ended. */
 export class Crowd {
   readonly #limit: number;
-  readonly #running = new Set<Promise<void>>();
+  /** Those who wait for a place, or for the end of all. */
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(limit: number) {
@@ -10,18 +12,30 @@ export class Crowd {
 
   /** Starts a task as soon as there is a place. False: an earlier one has failed, and this was not started. */
   async add(task: () => Promise<void>): Promise<boolean> {
-    while (this.#running.size >= this.#limit) await Promise.race(this.#running);
+    while (this.#running >= this.#limit) await this.#change();
     if (this.#failure) return false;
-    const one: Promise<void> = task()
-      .catch((error: unknown) => void (this.#failure ??= { error }))
-      .finally(() => this.#running.delete(one));
-    this.#running.add(one);
+    this.#running++;
+    void this.#run(task);
     return true;
+  }
+
+  async #run(task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+    this.#running--;
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /** Waits until none runs. Throws the first failure. */
   async ended(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    while (this.#running > 0) await this.#change();
     if (this.#failure) throw this.#failure.error;
   }
 }

@@ -30,12 +30,14 @@ import { SYSTEM } from '../meta/types.ts';
 import { type Base, ROOT_ROW, type Row } from './base.ts';
 import { type Contents, isGone } from './content.ts';
 import { Crowd } from './crowd.ts';
+import { FileWriter } from './file-writer.ts';
 import { look, setMtime } from './local.ts';
 import { below, isOwnName } from './names.ts';
 import { Kind, type Print } from './print.ts';
 import type { Selection } from './selection.ts';
 import { dress, localMode } from './transfer.ts';
 import { entryOf, type VolumeSide } from './volume-side.ts';
+import type { FileToWrite } from './write-files.ts';
 
 const open = promisify(openCallback);
 
@@ -46,6 +48,11 @@ const DISK_BLOCK = 4096;
 const MAYBE_SPARSE = 16 * MIB;
 const FOLDERS_AT_ONCE = 16;
 const FILES_AT_ONCE = 64;
+/** Files up to this size are made many in one go. */
+const SMALL_FILE = 64 * 1024;
+const BATCH_FILES = 128;
+const BATCH_BYTES = MIB;
+const BATCHES_AT_ONCE = 4;
 const PAGE = 256;
 /** Changes of the base are committed after so many files. */
 const COMMIT = 500;
@@ -80,6 +87,8 @@ const onDisk = (bytes: number): number => Math.ceil(bytes / DISK_BLOCK) * DISK_B
 export class Hydration {
   readonly #with: HydrateParts;
   readonly #signal: AbortSignal | undefined;
+  /** Of batches that have ended. */
+  readonly #buffers: ArrayBuffer[] = [];
   #uncommitted = 0;
 
   constructor(parts: HydrateParts, signal?: AbortSignal) {
@@ -232,25 +241,84 @@ export class Hydration {
 
   async #fill(): Promise<void> {
     const { base } = this.#with;
-    const crowd = new Crowd(FILES_AT_ONCE);
-    // Ids of further names of files: linked when the first one is there. Eight bytes each.
-    const links: number[] = [];
-    for (const kind of [Kind.File, Kind.Symlink])
-      for (let after = 0, going = true; going;) {
-        const page = base.ofKind(kind, after, PAGE, true);
-        going = page.length > 0;
-        after = page.at(-1)?.id ?? after;
-        for (const row of page) {
-          this.#signal?.throwIfAborted();
-          if (kind === Kind.File && base.firstName(row.remote.ino) !== row.id) links.push(row.id);
-          else going = going && (await crowd.add(() => this.#one(row)));
+    const single = new Crowd(FILES_AT_ONCE);
+    const batches = new Crowd(BATCHES_AT_ONCE);
+    await using writer = new FileWriter(base.count().pending > BATCH_FILES);
+    let batch: Row[] = [];
+    let bytes = 0;
+    let going = true;
+    const send = async (): Promise<void> => {
+      const rows = batch;
+      batch = [];
+      bytes = 0;
+      if (rows.length > 0) going = await batches.add(() => this.#small(rows, writer));
+    };
+    for (let after = 0; going;) {
+      const page = base.plannedFiles(after, PAGE);
+      if (page.length === 0) break;
+      after = page.at(-1)?.id ?? after;
+      for (const row of page) {
+        this.#signal?.throwIfAborted();
+        if (!going) break;
+        if (row.remote.size > SMALL_FILE) going = await single.add(() => this.#one(row));
+        else {
+          if (bytes + row.remote.size > BATCH_BYTES || batch.length === BATCH_FILES) await send();
+          batch.push(row);
+          bytes += row.remote.size;
         }
       }
-    await crowd.ended();
-    for (const id of links) {
-      const row = base.row(id);
-      if (row) await this.#link(row);
     }
+    await send();
+    const ends = await Promise.allSettled([single.ended(), batches.ended()]);
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    // Further names of files that are there now, and symbolic links.
+    await this.#pending(Kind.File, 1, (row) => this.#link(row));
+    await this.#pending(Kind.Symlink, FILES_AT_ONCE, (row) => this.#one(row));
+  }
+
+  async #pending(kind: Kind, atOnce: number, make: (row: Row) => Promise<void>): Promise<void> {
+    const { base } = this.#with;
+    const crowd = new Crowd(atOnce);
+    for (let after = 0, going = true; going;) {
+      const page = base.ofKind(kind, after, PAGE, true);
+      going = page.length > 0;
+      after = page.at(-1)?.id ?? after;
+      for (const row of page) {
+        this.#signal?.throwIfAborted();
+        going = going && (await crowd.add(() => make(row)));
+      }
+    }
+    await crowd.ended();
+  }
+
+  /** Small files, all in one go. */
+  async #small(rows: readonly Row[], writer: FileWriter): Promise<void> {
+    const { contents, share, report } = this.#with;
+    const data = this.#buffers.pop() ?? new ArrayBuffer(BATCH_BYTES);
+    let end = 0;
+    const placed = rows.map((row) => {
+      const from = end;
+      end += row.remote.size;
+      return { row, from, ino: row.remote.ino as Ino, target: Buffer.from(data, from, row.remote.size) };
+    });
+    const found = await contents.gather(placed, this.#signal, (count) => report.bytes(count));
+    const whole = placed.flatMap(({ row, from }, at) => {
+      const content = found[at];
+      return content ? [{ row, from, content, path: this.#path(row) }] : [];
+    });
+    const files = whole.map(({ row: { remote }, from, path }): FileToWrite => {
+      const { size, uid, gid, mtimeNs } = remote;
+      return { path: path.toString('latin1'), from, size, mode: localMode(remote.mode, share), uid, gid, mtimeNs };
+    });
+    const { data: back, written } = await writer.write({ data, files });
+    this.#buffers.push(back);
+    for (const [at, { row, content, path }] of whole.entries()) {
+      const made = written[at];
+      if (!made) continue;
+      if (made.ownerLost) report.owner(path);
+      this.#note(row, made.print, { ...row.remote, slices: content.slices }, content.digest);
+    }
+    for (const [at, row] of rows.entries()) if (!found[at]) await this.#one(row);
   }
 
   async #one(row: Row): Promise<void> {
@@ -285,7 +353,7 @@ export class Hydration {
       return;
     }
     dress(path, row.kind, remote, localMode(remote.mode, share), () => report.owner(path));
-    this.#note(row, path, print, digest);
+    this.#note(row, madeAt(path), print, digest);
   }
 
   async #link(row: Row): Promise<void> {
@@ -295,18 +363,16 @@ export class Hydration {
     const path = this.#path(row);
     remove(path);
     linkSync(this.#path(first), path);
-    this.#note(row, path, first.remote, first.digest);
+    const made = madeAt(path);
+    this.#note(row, made, first.remote, first.digest);
     // A further name changes the ctime of the first.
-    const found = look(path);
-    if (found) base.hydrated(first.id, found.print, first.remote, first.digest);
+    base.hydrated(first.id, made, first.remote, first.digest);
   }
 
-  #note(row: Row, path: Buffer, remote: Print, digest: Buffer | undefined): void {
+  #note(row: Row, made: Print, remote: Print, digest: Buffer | undefined): void {
     const { base, report } = this.#with;
-    const made = look(path);
-    if (!made) throw new Error('a file that was just made is gone');
     base.begin();
-    base.hydrated(row.id, made.print, remote, digest);
+    base.hydrated(row.id, made, remote, digest);
     if (++this.#uncommitted >= COMMIT) {
       base.commit();
       this.#uncommitted = 0;
@@ -336,6 +402,12 @@ export class Hydration {
       }
     }
   }
+}
+
+function madeAt(path: Buffer): Print {
+  const made = look(path);
+  if (!made) throw new Error('a file that was just made is gone');
+  return made.print;
 }
 
 function remove(path: Buffer): void {

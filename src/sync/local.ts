@@ -12,6 +12,7 @@ const UTIME_OMIT = (1n << 30n) - 2n;
 const NS = 1_000_000_000n;
 
 const utimensatCall = program.func('int utimensat(int folder, const uint8_t *path, const uint8_t *times, int flags)');
+const futimensCall = program.func('int futimens(int fd, const uint8_t *times)');
 const renameCall = program.func(
   'int renameat2(int from_folder, const uint8_t *from, int to_folder, const uint8_t *to, unsigned int flags)',
 );
@@ -34,14 +35,23 @@ export function look(path: Buffer): Seen | undefined {
 
 const times = Buffer.alloc(32);
 
-/** Sets the modification time with all its digits, also of a symbolic link. */
-export function setMtime(path: Buffer, mtimeNs: bigint): void {
+function timesOf(mtimeNs: bigint): Buffer {
   const nsec = ((mtimeNs % NS) + NS) % NS;
   times.writeBigInt64LE(0n, 0);
   times.writeBigInt64LE(UTIME_OMIT, 8);
   times.writeBigInt64LE((mtimeNs - nsec) / NS, 16);
   times.writeBigInt64LE(nsec, 24);
-  if ((utimensatCall(AT_FDCWD, cString(path), times, AT_SYMLINK_NOFOLLOW) as number) < 0)
+  return times;
+}
+
+/** Sets the modification time of an open file with all its digits. */
+export function setMtimeOf(fd: number, mtimeNs: bigint): void {
+  if ((futimensCall(fd, timesOf(mtimeNs)) as number) < 0) throw new SystemError('futimens', koffi.errno());
+}
+
+/** The same of a name, also of a symbolic link. */
+export function setMtime(path: Buffer, mtimeNs: bigint): void {
+  if ((utimensatCall(AT_FDCWD, cString(path), timesOf(mtimeNs), AT_SYMLINK_NOFOLLOW) as number) < 0)
     throw new SystemError('utimensat', koffi.errno());
 }
 

@@ -30,6 +30,8 @@ const GATHER_MS = 100;
 const AGAIN_MS = 1000;
 /** Where no event tells who is writing, a file younger than this may be in the making. */
 const YOUNG_MS = 1000;
+/** What fails in the last write-back is tried again after these, ms: a store that is restarted loses nothing. */
+const FLUSH_PAUSES = [1000, 2000, 4000];
 /** The pause before a comparison of everything is at least so many times as long as the last one took. */
 const REST = 5;
 
@@ -290,7 +292,6 @@ export class MountSync implements AsyncDisposable {
     this.status.phase = 'flushing';
     this.#events?.[Symbol.dispose]();
     this.#events = undefined;
-    this.status.forgetFailures();
     const left: string[] = [];
     const over = Promise.withResolvers<never>();
     over.promise.catch(() => {});
@@ -298,13 +299,25 @@ export class MountSync implements AsyncDisposable {
     signal.addEventListener('abort', end, { once: true });
     if (signal.aborted) end();
     try {
-      for (let attempt = 0; attempt < 3; attempt++) {
-        // A store that does not answer is not waited for.
-        await Promise.race([this.#rounds.compare({ both: false, force: true, signal }), over.promise]);
-        const deferred = this.#reconciler.deferred;
-        this.#reconciler.deferred = [];
-        if (this.#tree.tend(this.#clock.now(), true).length === 0 && deferred.length === 0) break;
-        if (attempt === 2) left.push(...deferred.map(shown));
+      for (let attempt = 0; ; attempt++) {
+        const last = attempt === FLUSH_PAUSES.length;
+        this.status.forgetFailures();
+        let failed = false;
+        try {
+          // A store that does not answer is not waited for.
+          await Promise.race([this.#rounds.compare({ both: false, force: true, signal }), over.promise]);
+          const deferred = this.#reconciler.deferred;
+          this.#reconciler.deferred = [];
+          failed = this.status.failures.size > 0;
+          if (this.#tree.tend(this.#clock.now(), true).length === 0 && deferred.length === 0 && !failed) break;
+          if (last) left.push(...deferred.map(shown));
+        } catch (error) {
+          if (last || signal.aborted) throw error;
+          failed = true;
+          log.warn('the last write-back was interrupted; it goes on soon', { volume: plan.volume, error: messageOf(error) });
+        }
+        if (last) break;
+        if (failed) await this.#clock.sleep(FLUSH_PAUSES[attempt] ?? 0, signal);
       }
     } catch (error) {
       if (!signal.aborted) log.error('the last write-back failed', { volume: plan.volume, error: messageOf(error) });
@@ -313,13 +326,13 @@ export class MountSync implements AsyncDisposable {
     } finally {
       signal.removeEventListener('abort', end);
     }
-    left.push(...this.status.failures.keys());
-    this.status.waiting = left.length;
-    this.status.problem = left.length > 0 ? this.status.unsent(left) : undefined;
+    const unsent = [...new Set([...left, ...this.status.failures.keys()])];
+    this.status.waiting = unsent.length;
+    this.status.problem = unsent.length > 0 ? this.status.unsent(unsent) : undefined;
     if (!signal.aborted) await this.#volume.sweep(Math.floor(this.#clock.now() / 1000)).catch(() => {});
-    if (left.length === 0) this.#base.forgetSent();
-    this.status.phase = left.length > 0 ? 'failed' : 'ended';
-    return left;
+    if (unsent.length === 0) this.#base.forgetSent();
+    this.status.phase = unsent.length > 0 ? 'failed' : 'ended';
+    return unsent;
   }
 
   /** What differs from the base now, by figures alone; at most 1000 names. */

@@ -4,6 +4,7 @@
  */
 import { rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { syncReports } from '../api/group.ts';
 import type { SyncPlan } from '../api/plan.ts';
 import { EXIT_GONE } from '../client/hold-supervise.ts';
 import { readPlan } from '../client/plan.ts';
@@ -99,20 +100,22 @@ export async function runSidecar(options: SidecarOptions): Promise<0 | 1 | typeo
     log.info('the application may start');
     await Promise.race([Promise.all(opened.map(({ sync }) => sync.run(ending.signal))), wedged(ending.signal)]);
     if (lost !== undefined) {
-      tell(options, `the volume is lost: ${lost}; what was not written back is still on the pod's disk`);
+      tell(
+        options,
+        `${syncReports.notFlushed}: the volume is lost: ${lost}; what was not written back is still on the pod's disk`,
+      );
       return EXIT_GONE;
     }
     const left = await Promise.all(
       opened.map(({ sync, flushSeconds }) => {
         const limit = AbortSignal.timeout(flushSeconds * 1000);
-        return sync.flush(limit).then((paths) => (paths.length > 0 ? sync.status.unsent(paths) : undefined));
+        return sync.flush(limit).then((paths) => ({ whole: paths.length === 0, lines: sync.status.reports(paths) }));
       }),
     );
-    const unsent = left.filter((text) => text !== undefined);
-    if (unsent.length === 0) return 0;
-    for (const text of unsent) log.error(text);
-    tell(options, unsent.join('\n'));
-    return 1;
+    const lines = left.flatMap((one) => one.lines);
+    for (const line of lines) log.error(line);
+    if (lines.length > 0) tell(options, lines.join('\n'));
+    return left.every(({ whole }) => whole) ? 0 : 1;
   } catch (error) {
     if (ending.signal.aborted && !(error instanceof UserError)) {
       log.info('told to end before all was hydrated', { error: messageOf(error) });

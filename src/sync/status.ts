@@ -4,6 +4,7 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { syncReports } from '../api/group.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -18,6 +19,17 @@ const MAX_SHOWN = 20;
 const MAX_FAILURES = 1000;
 const WRITE_MS = 1000;
 const LOG_MS = 5000;
+
+/** In sentences. */
+const MAX_LISTED = 5;
+const MAX_PATH = 100;
+const MAX_REASON = 300;
+
+/** The end of a path tells more than its beginning. */
+const short = (path: string): string => (path.length > MAX_PATH ? `…${path.slice(1 - MAX_PATH)}` : path);
+
+const listed = (paths: readonly string[]): string =>
+  `${paths.slice(0, MAX_LISTED).map(short).join(', ')}${paths.length > MAX_LISTED ? ', …' : ''}`;
 
 export class Status implements Journal {
   readonly #file: string;
@@ -135,13 +147,24 @@ export class Status implements Journal {
     this.#failures.clear();
   }
 
-  /** For a termination message: what was not written back, by name. */
+  /** What was not written back, by name. */
   unsent(paths: readonly string[]): string {
     const [first] = this.#failures;
-    const names = paths.slice(0, 5).join(', ');
-    return `${this.#title}: ${paths.length} changes were not written back (${names}${paths.length > 5 ? ', …' : ''})${
-      first ? `; ${first[0]}: ${first[1]}` : ''
+    return `${this.#title}: ${paths.length} changes were not written back (${listed(paths)})${
+      first ? `; ${short(first[0])}: ${first[1].slice(0, MAX_REASON)}` : ''
     }; they are on the pod's disk and are sent when this container starts again in the same pod`;
+  }
+
+  /** Lines for the termination message, of which the operator makes events; `unsent` are paths that are not in the volume. */
+  reports(unsent: readonly string[]): readonly string[] {
+    return [
+      ...(unsent.length > 0 ? [`${syncReports.notFlushed}: ${this.unsent(unsent)}`] : []),
+      ...(this.#conflicts > 0
+        ? [
+            `${syncReports.conflictKept}: ${this.#title}: ${this.#conflicts} times both sides had changed a file; the volume's keeps the name, the pod's is beside it (${listed(this.#conflictNames)})`,
+          ]
+        : []),
+    ].map((line) => line.replaceAll('\n', ' '));
   }
 
   #figures(): Readonly<Record<string, unknown>> {

@@ -3,6 +3,7 @@
  * attributes with their lifetimes (with what was written here and is not committed yet), and what must not be changed.
  */
 import type { FuseEntry, FuseRequest, Reply } from '../fuse/types.ts';
+import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Attr, type Context, type Entry, NodeType } from '../meta/types.ts';
@@ -30,8 +31,13 @@ export class Nodes {
   readonly virtual: VirtualFiles;
   /** Attributes of files, the very objects, that the kernel was told of. */
   readonly #told = new WeakSet<Attr>();
+  readonly #clock: Clock | undefined;
+  /** Of attributes without an access control list, when the kernel was told. */
+  readonly #plain = new WeakMap<Attr, number>();
 
-  constructor(options: NodeOptions, root: Ino, files: OpenFiles, virtual: VirtualFiles) {
+  /** With `aclClock` the kernel asks for access control lists. */
+  constructor(options: NodeOptions, root: Ino, files: OpenFiles, virtual: VirtualFiles, aclClock?: Clock) {
+    this.#clock = aclClock;
     this.options = options;
     this.root = root;
     this.files = files;
@@ -41,7 +47,17 @@ export class Nodes {
   /** Notes attributes that the kernel now has. */
   #tell(attr: Attr): Attr {
     if (attr.type === NodeType.File) this.#told.add(attr);
+    if (this.#clock && attr.accessAcl === 0) this.#plain.set(attr, this.#clock.monotonic());
     return attr;
+  }
+
+  /**
+   * True where these attributes, last seen of a node, have no access control list, and the kernel trusts them still: it asks for the list
+   * of every node on the way to a name, just after it was told of its attributes.
+   */
+  hasNoAcl(seen: Attr | undefined): boolean {
+    const told = seen && this.#plain.get(seen);
+    return told !== undefined && this.#clock !== undefined && this.#clock.monotonic() - told < this.options.attrTimeout * 1000;
   }
 
   /**

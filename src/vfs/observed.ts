@@ -2,7 +2,7 @@
  * A file system that counts and logs what passes through it. While nobody reads the access log, an operation costs two
  * clock readings and three additions; the log's line is made only when a reader is there. Reads of virtual files are not logged.
  */
-import type { FileSystem, FuseAttr, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
+import type { FileSystem, FuseAttr, FuseLock, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import { errno, errnoName, toErrno } from '../lib/errors.ts';
 import { formatIno, type Ino } from '../lib/int64.ts';
 import type { AccessLog } from './accesslog.ts';
@@ -90,8 +90,7 @@ const operations: Readonly<
   write: { name: 'write', print: ([ino, handle, offset, data]) => list([ino, (data as Buffer).length, offset, handle]) },
   flush: {
     name: 'flush',
-    print: ([ino, handle, owner]) =>
-      `${text(ino)},${text(handle)},${(owner as bigint).toString(16).toUpperCase().padStart(16, '0')}`,
+    print: ([ino, handle, owner]) => `${list([ino, handle])},${owner16(owner)}`,
   },
   fsync: { name: 'fsync', print: ([ino, , dataOnly]) => `${text(ino)},${dataOnly ? 1 : 0}` },
   release: { name: 'release', print: ([ino, handle]) => list([ino, handle]) },
@@ -109,9 +108,19 @@ const operations: Readonly<
   lseek: { name: 'lseek', print: list },
   copyFileRange: { name: 'copy_file_range', print: list },
   tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${modeText(mode)}` },
-  getlk: { name: 'getlk', print: list },
-  setlk: { name: 'setlk', print: list },
-  flock: { name: 'flock', print: list },
+  getlk: { name: 'getlk', print: ([ino, handle, owner]) => `${list([ino, handle])},${owner16(owner)}` },
+  setlk: {
+    name: 'setlk',
+    print: ([ino, handle, owner, lock, wait]) => {
+      const { start, end, type, pid } = lock as FuseLock;
+      return `${list([ino, handle])},${owner16(owner)},${list([start, end, lockTypes[type] ?? 'X', wait, pid])}`;
+    },
+  },
+  flock: {
+    name: 'flock',
+    print: ([ino, handle, owner, type, wait]) =>
+      `${list([ino, handle])},${owner16(owner)},${flockTypes[Number(type)] ?? ''},${String(wait)}`,
+  },
 };
 
 function text(value: unknown): string {
@@ -119,6 +128,13 @@ function text(value: unknown): string {
   if (typeof value === 'number') return value < 0 ? formatIno(value as Ino) : String(value);
   if (typeof value === 'string' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
   return JSON.stringify(value);
+}
+
+const lockTypes = ['R', 'W', 'U'];
+const flockTypes = ['LOCKSH', 'LOCKEX', 'UNLOCK'];
+
+function owner16(owner: unknown): string {
+  return (owner as bigint).toString(16).toUpperCase().padStart(16, '0');
 }
 
 function list(args: Arguments): string {
@@ -195,7 +211,7 @@ function recording(
       return reply.answered;
     },
     error: (code) => on('', () => reply.error(code), code),
-    ok: () => on('', () => reply.ok()),
+    ok: (forget) => on('', () => reply.ok(forget)),
     entry: (entry) => on(`: ${attributes(entry.attr)}`, () => reply.entry(entry)),
     negative: (timeout) => on('', () => reply.negative(timeout), errno.ENOENT),
     attr: (attr, timeout) => on(`: ${attributes(attr)}`, () => reply.attr(attr, timeout)),

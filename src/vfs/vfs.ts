@@ -19,6 +19,7 @@ import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
+import { LockOperations } from './locks.ts';
 import { type Journal, JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
 import { context, type NodeOptions, Nodes } from './nodes.ts';
@@ -49,6 +50,8 @@ export interface VfsOptions extends NodeOptions {
   readonly maxReadahead: number;
   /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
   readonly xattr?: boolean;
+  /** The volume has access control lists. @default false */
+  readonly acl?: boolean;
   /** Leaves the virtual files out of listings (they can still be opened). @default false */
   readonly hideInternal?: boolean;
   /** Where open handles are noted for a client that takes over. */
@@ -68,6 +71,7 @@ export class Vfs implements FileSystem {
   readonly #handles: Handles;
   readonly #virtual: VirtualFiles;
   readonly #nodes: Nodes;
+  readonly #locks: LockOperations | undefined;
   readonly #reader: ReaderDependencies;
   // Operations that live in files of their own
   readonly lookup: FileSystem['lookup'];
@@ -86,6 +90,10 @@ export class Vfs implements FileSystem {
   readonly readdir: FileSystem['readdir'];
   readonly releasedir: FileSystem['releasedir'];
   readonly fsyncdir: Required<FileSystem>['fsyncdir'];
+  // Without them the kernel keeps the locks of a mount by itself
+  readonly getlk?: Required<FileSystem>['getlk'];
+  readonly setlk?: Required<FileSystem>['setlk'];
+  readonly flock?: Required<FileSystem>['flock'];
   readonly getxattr?: Required<FileSystem>['getxattr'];
   readonly setxattr?: Required<FileSystem>['setxattr'];
   readonly listxattr?: Required<FileSystem>['listxattr'];
@@ -113,7 +121,8 @@ export class Vfs implements FileSystem {
       buffers: createBufferPool(),
       maxReadahead: options.maxReadahead,
     };
-    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual);
+    const aclClock = options.acl ? this.#clock : undefined;
+    this.#nodes = new Nodes(options, options.root ?? ROOT_INO, this.#files, this.#virtual, aclClock);
     const names = new NameOperations(options.meta, this.#nodes, this.#clock);
     this.lookup = names.lookup.bind(names);
     this.getattr = names.getattr.bind(names);
@@ -138,6 +147,13 @@ export class Vfs implements FileSystem {
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
     this.fsyncdir = directories.fsyncdir.bind(directories);
+    if (!options.readOnly) {
+      const locks = new LockOperations(options.meta, this.#handles, this.#nodes, this.#clock);
+      this.#locks = locks;
+      this.getlk = locks.getlk.bind(locks);
+      this.setlk = locks.setlk.bind(locks);
+      this.flock = locks.flock.bind(locks);
+    }
     if (options.xattr) {
       const xattrs = new XattrOperations(options.meta, this.#nodes);
       this.getxattr = xattrs.getxattr.bind(xattrs);
@@ -200,7 +216,8 @@ export class Vfs implements FileSystem {
       keepCache,
       // Or it would take a file for as long as it was when it last asked.
       forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
-      noFlush: (flags & O_ACCMODE) === 0,
+      // A reader that may have locked something is to tell when it closes: that unlocks it.
+      noFlush: (flags & O_ACCMODE) === 0 && !this.#meta.holdsLocks(ino),
     });
   }
 
@@ -268,15 +285,34 @@ export class Vfs implements FileSystem {
     return this.#write(request, reply, open, writer, offset, data);
   }
 
-  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
-    return this.#commit(request, reply, ino, handle, false);
+  flush(request: FuseRequest, reply: Reply, ino: Ino, handle: number, lockOwner: bigint): void | Promise<void> {
+    const commit = (): void | Promise<void> => this.#commit(request, reply, ino, handle, false);
+    if (!this.#locks?.holds(ino)) return commit();
+    const writer = this.#files.get(ino)?.writer;
+    return this.#locks.closed(ino, lockOwner, writer?.dirty ? this.#flushed(request, writer) : undefined).then(commit);
   }
 
   fsync(request: FuseRequest, reply: Reply, ino: Ino, handle: number): void | Promise<void> {
     return this.#commit(request, reply, ino, handle, true);
   }
 
-  release(_request: FuseRequest, reply: Reply, ino: Ino, handle: number): void {
+  release(
+    _request: FuseRequest,
+    reply: Reply,
+    ino: Ino,
+    handle: number,
+    _flags: number,
+    lockOwner: bigint,
+    flockUnlock: boolean,
+  ): void | Promise<void> {
+    const last = this.#files.get(ino)?.handles === 1;
+    const unlocked = this.#locks?.released(ino, handle, last, flockUnlock ? lockOwner : undefined);
+    // Only then the number may be given to another handle.
+    if (unlocked) return unlocked.then(() => this.#release(reply, ino, handle));
+    this.#release(reply, ino, handle);
+  }
+
+  #release(reply: Reply, ino: Ino, handle: number): void {
     const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);

@@ -1,7 +1,11 @@
-/** Extended attributes. ACLs, capabilities and labels of security modules are not kept: they answer as if never set. */
+/**
+ * Extended attributes. Access control lists are among them where the volume has those; the kernel asks for them so when it checks
+ * permissions. Capabilities and labels of security modules are not kept: they answer as if never set.
+ */
 import type { FuseRequest, Reply } from '../fuse/types.ts';
 import { errno, FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import { ACL_ACCESS, isAclName } from '../meta/acl-xattrs.ts';
 import type { Meta, XattrMode } from '../meta/types.ts';
 import { context, type Nodes } from './nodes.ts';
 
@@ -20,7 +24,9 @@ export class XattrOperations {
 
   async getxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, size: number): Promise<void> {
     if (this.#nodes.virtual.get(ino) || !storedXattr(name)) throw new FsError('ENODATA');
-    answerXattr(reply, await this.#meta.getxattr(context(request), this.#nodes.inside(ino), name), size);
+    const node = this.#nodes.inside(ino);
+    if (name === ACL_ACCESS && this.#nodes.hasNoAcl(this.#meta.lastSeen(node))) throw new FsError('ENODATA');
+    answerXattr(reply, await this.#meta.getxattr(context(request), node, name), size);
   }
 
   async listxattr(request: FuseRequest, reply: Reply, ino: Ino, size: number): Promise<void> {
@@ -34,20 +40,29 @@ export class XattrOperations {
     checkXattr(name);
     if (value.length > MAX_XATTR) throw new FsError('E2BIG');
     const mode: XattrMode = { create: (flags & XATTR_CREATE) !== 0, replace: (flags & XATTR_REPLACE) !== 0 };
-    await this.#meta.setxattr(context(request), this.#nodes.inside(ino), name, Buffer.from(value), mode);
+    const node = this.#nodes.inside(ino);
+    await this.#meta.setxattr(context(request), node, name, Buffer.from(value), mode);
+    this.#changed(node, name);
     reply.ok();
   }
 
   async removexattr(request: FuseRequest, reply: Reply, ino: Ino, name: string): Promise<void> {
     this.#nodes.requireWritable(ino);
     checkXattr(name);
-    await this.#meta.removexattr(context(request), this.#nodes.inside(ino), name);
+    const node = this.#nodes.inside(ino);
+    await this.#meta.removexattr(context(request), node, name);
+    this.#changed(node, name);
     reply.ok();
+  }
+
+  /** With an access control list, attributes have changed. */
+  #changed(node: Ino, name: string): void {
+    if (isAclName(name)) this.#nodes.files.changes.node(node);
   }
 }
 
 function storedXattr(name: string): boolean {
-  return !name.startsWith('system.') && name !== 'security.capability' && name !== 'security.selinux';
+  return (!name.startsWith('system.') || isAclName(name)) && name !== 'security.capability' && name !== 'security.selinux';
 }
 
 function checkXattr(name: string): void {

@@ -77,17 +77,20 @@ const initNames = (object: Json): string[] =>
   ((object['spec'] as Json)['initContainers'] as { name: string }[]).map(({ name }) => name);
 
 /** The webhook's manifests; the configuration calls this process. */
-async function install(on: ApiServer): Promise<void> {
-  const manifests = await on.kubectl(['kustomize', join(root, 'webhook')]);
-  const documents = parseAllDocuments(manifests);
+async function manifests(on: ApiServer): Promise<readonly Json[]> {
+  const documents = parseAllDocuments(await on.kubectl(['kustomize', join(root, 'webhook')]));
   const objects = (Array.isArray(documents) ? documents : []).map((document) => document.toJS() as Json);
   for (const object of objects) {
     if (object['kind'] !== 'MutatingWebhookConfiguration') continue;
     for (const one of object['webhooks'] as { clientConfig: Json }[])
       one.clientConfig = { url: `https://127.0.0.1:${port}/mutate` };
   }
-  await on.kubectl(['apply', '--server-side', '-f', '-'], objects.map((object) => JSON.stringify(object)).join('\n---\n'));
+  return objects;
 }
+
+const asText = (objects: readonly Json[]): string => objects.map((object) => JSON.stringify(object)).join('\n---\n');
+const install = async (on: ApiServer): Promise<string> =>
+  on.kubectl(['apply', '--server-side', '-f', '-'], asText(await manifests(on)));
 
 async function startWebhook(on: ApiServer): Promise<void> {
   const token = (await on.kubectl(['create', 'token', 'juicepod-webhook', '-n', 'juicepod-system'])).trim();
@@ -358,4 +361,25 @@ test('caBundle is its own field, survives a new apply, and comes back after a wi
     return (await read()).webhooks[0]?.clientConfig.caBundle === configuration.webhooks[0]?.clientConfig.caBundle;
   });
   assert.deepEqual(await secret(), before);
+});
+
+// The last one: it takes fields over from those who installed.
+test('a Git tool sees no drift in what the webhook completes, by either comparison', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  const bundle = async (): Promise<string> =>
+    on.kubectl(
+      ['get', 'mutatingwebhookconfiguration', 'juicepod-webhook', '-o'].concat('jsonpath={.webhooks[0].clientConfig.caBundle}'),
+    );
+  const before = await bundle();
+  assert.ok(before.length > 100);
+  const declared = asText(await manifests(on));
+  // `diff` ends with 1, and so throws, where there is a difference.
+  const manager = '--field-manager=argocd-controller';
+  await on.kubectl(['apply', '--server-side', '--force-conflicts', manager, '-f', '-'], declared);
+  await on.kubectl(['diff', '--server-side', manager, '-f', '-'], declared);
+  // In three ways: what was applied last, what is declared, and what is there.
+  await on.kubectl(['apply', '-f', '-'], declared);
+  await on.kubectl(['diff', '-f', '-'], declared);
+  assert.equal(await bundle(), before);
 });

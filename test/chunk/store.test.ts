@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { crc32c } from '../../src/lib/crc32c.ts';
 import type { ChunkStoreOptions } from '../../src/chunk/options.ts';
 import { type Fault, withFaults } from '../../src/object/faults.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
@@ -42,6 +43,37 @@ for (const compression of ['none', 'lz4', 'zstd'])
         assert.equal(store.dirtyBytes, 0);
         await store.close();
         await other.close();
+      });
+
+      test('bytes fetched for one use are those that were written, and are not kept', async () => {
+        const objects = new MemoryObjectStore();
+        const writer = open(objects, settings());
+        const data = pattern(5 * BLOCK + 77, 3);
+        const slice = await write(writer, 3, data);
+        const store = open(objects, settings());
+        for (const [from, to] of [
+          [0, BLOCK],
+          [5 * BLOCK, data.length],
+          [0, data.length],
+          [100, BLOCK],
+          [BLOCK - 1, 3 * BLOCK + 1],
+          [BLOCK, 3 * BLOCK],
+          [7, 7],
+        ] as const) {
+          const target = Buffer.alloc(to - from);
+          const sum = await store.fetch(slice, from, target);
+          assert.ok(target.equals(data.subarray(from, to)), `${from} to ${to}`);
+          if (sum !== undefined) assert.equal(sum, crc32c(target));
+        }
+        const plain = compression === 'none' && !disk;
+        const other = open(objects, settings());
+        await other.fetch(slice, 0, Buffer.alloc(5 * BLOCK));
+        assert.equal(other.readCached(slice, 0, Buffer.alloc(BLOCK)), !plain);
+        const gone = open(objects, settings());
+        await writer.remove(slice);
+        await assert.rejects(gone.fetch(slice, 0, Buffer.alloc(BLOCK)), is('ENOENT'));
+        await assert.rejects(gone.fetch(slice, 0, Buffer.alloc(3 * BLOCK)), is('ENOENT'));
+        for (const each of [writer, store, other, gone]) await each.close();
       });
 
       test('a removed slice leaves nothing in the store and cannot be read', async () => {

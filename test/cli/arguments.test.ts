@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { Command } from 'commander';
+import { program } from '../../src/cli/program.ts';
 import { inScratch, refuses, refusesInJson, run, succeeds } from './command.ts';
 
 const COMMANDS = [
@@ -29,6 +31,35 @@ test('--help names every command, and each command explains itself', async () =>
   const { code, stderr } = await run([]);
   assert.equal(code, 1);
   assert.match(stderr, /^Usage: juicepod/);
+});
+
+test('the help of every command says what it does, explains its arguments, and fits a screen of 80 columns', () => {
+  const outputs: string[] = [];
+  const look = (command: Command, path: string): void => {
+    command.configureOutput({ writeOut: (text) => void outputs.push(text), getOutHelpWidth: () => 80 });
+    outputs.length = 0;
+    command.outputHelp();
+    const help = outputs.join('');
+    assert.deepEqual(
+      help.split('\n').filter((line) => line.length > 80),
+      [],
+      path,
+    );
+    assert.match(command.description(), /^[A-Z"].*[^ ]/s, path);
+    for (const option of command.options) assert.ok(option.description !== '', `${path} ${option.flags}`);
+    for (const child of command.commands) look(child, `${path} ${child.name()}`);
+  };
+  look(program(true), 'juicepod');
+});
+
+test('-o is short for --output, with errors as JSON too', async () => {
+  await inScratch(async (folder) => {
+    const url = `sqlite3://${join(folder, 'a.db')}`;
+    await succeeds(['format', url, 'vol-a', '--bucket', join(folder, 'objects'), '-o', 'json']);
+    assert.equal(typeof JSON.parse(await succeeds(['config', url, '-ojson'])), 'object');
+    const { stderr } = await run(['status', '-o', 'json']);
+    assert.equal((JSON.parse(stderr) as { error: { code: string } }).error.code, 'InvalidArguments');
+  });
 });
 
 test('an unknown command, option, value or a missing argument is named', async () => {

@@ -38,6 +38,17 @@ test('a volume is made once, found again, and changed only in what may change', 
     await refuses(['format', url, 'vol-a', '--compress', 'lz4'], /cannot be changed in this: Compression/);
     await succeeds(['format', url, 'vol-a', '--trash-days', '7']);
     await succeeds(['format', url, 'vol-a', '--trash-days', '3', '--no-update']);
+    // What was made without a trash gets one when it is switched on.
+    const untrashed = `sqlite3://${join(folder, 'untrashed.db')}`;
+    const again = ['format', untrashed, 'vol-c', '--bucket', bucket, '--trash-days'];
+    const trashRoots = (): number => {
+      using database = new DatabaseSync(join(folder, 'untrashed.db'), { readOnly: true });
+      return Number(database.prepare('SELECT count(*) AS n FROM jfs_node WHERE inode = 9223372032828243968').get()?.['n']);
+    };
+    await succeeds([...again, '0']);
+    assert.equal(trashRoots(), 0);
+    await succeeds([...again, '2']);
+    assert.equal(trashRoots(), 1);
     const status = JSON.parse(await succeeds(['status', url, '--output', 'json'])) as {
       Setting: { UUID: string; TrashDays: number; Bucket: string };
       Sessions: unknown[];

@@ -5,8 +5,11 @@ import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { parseVolumes } from '../../src/admission/annotation.ts';
+import { defaultCachePolicy } from '../../src/api/cachepolicy.ts';
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
+import { parseQuantity } from '../../src/api/units.ts';
 import { planMigration, type Migration } from '../../src/cli/migrate/plan.ts';
+import { limitOf } from '../../src/cli/migrate/limits.ts';
 import { mapMountOptions } from '../../src/cli/migrate/options.ts';
 import { sortSources } from '../../src/cli/migrate/sources.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
@@ -44,7 +47,7 @@ test('a file system becomes one volume, with its database, its bucket, and crede
   assert.deepEqual(named(golden, 'Secret', 'analytics-redis')['stringData'], { username: 'juice', password: 'p@ss/word' });
   assert.deepEqual(named(golden, 'Secret', 'analytics-s3')['stringData'], { accessKeyId: 'AKIA', secretAccessKey: 'sk' });
   // Two classes, three PersistentVolumes and two copies of its Secret name it.
-  assert.equal(golden.objects.filter((object) => object['kind'] === 'JuiceVolume').length, 2);
+  assert.equal(golden.objects.filter((object) => object['kind'] === 'JuiceVolume').length, 3);
 });
 
 test('a volume that several namespaces use lies where its Secret is, and allows the others', () => {
@@ -94,8 +97,72 @@ test('options become a cache policy, and each that has no counterpart is named',
   assert.equal(policy.spec.metadata.attrTTL, '2s');
   assert.deepEqual(
     golden.unsupported.map(({ where, option }) => `${where}: ${option}`),
-    ['PersistentVolume pvc-1111: open-cache=7200', 'PersistentVolume static-site: enable-xattr'],
+    [
+      'PersistentVolume pvc-1111: open-cache=7200',
+      'PersistentVolume static-site: enable-xattr',
+      'PersistentVolume sealed: cache-dir=/var/jfsCache',
+      'PersistentVolume sealed: upload-hours=23-6',
+      'PersistentVolume sealed: juicefs/mount-image=registry/mount:ce-v1.3.0',
+    ],
   );
+});
+
+test('write-back, bandwidth, encryption, limits and resources become fields', () => {
+  const policy = parseJuiceCachePolicy(named(golden, 'JuiceCachePolicy', 'sealed')).spec;
+  assert.deepEqual(policy.writeback, { ...defaultCachePolicy.writeback, enabled: true, uploadDelay: '60s' });
+  assert.deepEqual([policy.local.medium, policy.local.size], ['EphemeralDisk', '2048Mi']);
+  // 200 Mbit/s and 1 Gbit/s, in bytes.
+  assert.deepEqual([policy.io.uploadLimit, policy.io.downloadLimit], ['25000k', '125000k']);
+  assert.equal(parseQuantity(policy.io.uploadLimit ?? 0), 25e6);
+  const { spec } = parseJuiceVolume(named(golden, 'JuiceVolume', 'sealed'));
+  assert.deepEqual(spec.encryption, {
+    algorithm: 'ChaCha20Poly1305',
+    passphraseSecretRef: { name: 'sealed-passphrase', key: 'passphrase' },
+    passphraseGeneration: 1,
+  });
+  assert.deepEqual(named(golden, 'Secret', 'sealed-passphrase')['stringData'], { passphrase: 'hunter2 words' });
+  assert.equal(spec.format.trashRetention, '0h');
+  assert.deepEqual(spec.quota, { capacity: '1500Gi', inodes: 2_000_000 });
+  assert.deepEqual(spec.client.resources, { limits: { cpu: '2', memory: '2Gi' }, requests: { memory: '1Gi' } });
+  const told = golden.todos.join('\n');
+  assert.match(told, /volume sealed: `envs` of Secret ml\/sealed sets GOMAXPROCS for the mount pods/);
+  assert.match(told, /volume sealed: format option hash-prefix: it is a property of the volume and stays as it is/);
+  assert.doesNotMatch(told, /hunter2|PASSPHRASE/);
+  // Directories of dynamic volumes have the limits of their claims.
+  assert.deepEqual(parseJuiceVolume(named(golden, 'JuiceVolume', 'analytics')).spec.quota, {
+    directories: [
+      { path: '/pvc-1111', capacity: '10Gi' },
+      { path: '/pvc-db-0', capacity: '1Gi' },
+    ],
+  });
+});
+
+test('an encrypted volume whose passphrase is nowhere leaves a place for it, and says so', () => {
+  const damaged = read(readFileSync(file, 'utf8')).map((object) => {
+    const { name } = object['metadata'] as { name: string };
+    if (object['kind'] !== 'Secret' || name !== 'sealed') return object;
+    return { ...object, stringData: { ...(object['stringData'] as Json), envs: '[not a map' } };
+  });
+  const migration = plan(damaged);
+  assert.deepEqual(named(migration, 'Secret', 'sealed-passphrase')['stringData'], { passphrase: 'FILL-IN' });
+  assert.match(migration.todos.join('\n'), /passphrase is not among what was read: put it into Secret sealed-passphrase/);
+  assert.match(migration.todos.join('\n'), /\(which cannot be read\)/);
+});
+
+test('limits are spelled as the API server takes them, never less than what was wanted', () => {
+  const GIB = 2 ** 30;
+  for (const [bytes, wanted] of [
+    [10 * GIB, '10Gi'],
+    [1.5 * GIB, '1536Mi'],
+    [1, '1Mi'],
+    [2 ** 40, '1Ti'],
+    [1e12, '953675Mi'],
+    [1e15 + 1, '931323Gi'],
+    [0, undefined],
+    [2 ** 53, undefined],
+    [Number.NaN, undefined],
+  ] as const)
+    assert.equal(limitOf(bytes), wanted, String(bytes));
 });
 
 test('a person is told what to do: keep the data of claims that would take it along, pods that cannot be changed, claims of a StatefulSet', () => {
@@ -104,7 +171,6 @@ test('a person is told what to do: keep the data of claims that would take it al
   assert.match(told, /Pod ml\/lonely cannot be changed while it is there.*juicepod\.io\/volumes: scratch=\/s/);
   assert.match(told, /StatefulSet ml\/db makes a claim for each pod \(volumeClaimTemplates data\)/);
   assert.match(told, /StorageClass juicefs makes a directory for each new claim/);
-  assert.match(told, /the quota of the directory pvc-1111 stays/);
   assert.ok(!told.includes('p@ss'), 'a password was told');
 });
 
@@ -151,10 +217,20 @@ test('every mount option is mapped, dropped as meaningless, or named', () => {
       'writeback',
       'max-uploads=7',
       'free-space-ratio=0.2',
-    ].concat(['attr-cache=1500ms', 'negative-entry-cache=0', 'buffer-size=1', 'made-up=3', 'cache-dir=memory', 'constructor=1']),
+      'upload-limit=0',
+    ].concat([
+      'attr-cache=1500ms',
+      'negative-entry-cache=0',
+      'buffer-size=1',
+      'made-up=3',
+      'cache-dir=memory',
+      'constructor=1',
+      'upload-delay=2d',
+    ]),
   );
   assert.deepEqual(mapped.policy, {
-    local: { size: '512Mi', freeSpacePercent: 20, medium: 'Memory' },
+    local: { size: '512Mi', freeSpacePercent: 20 },
+    writeback: { enabled: true },
     buffer: { size: '1024Mi' },
     io: { maxUploads: 7 },
     metadata: { attrTTL: '1500ms', negativeTTL: '0ms' },
@@ -164,8 +240,10 @@ test('every mount option is mapped, dropped as meaningless, or named', () => {
   assert.deepEqual(mapped.dropped, ['allow_other']);
   assert.deepEqual(
     mapped.unsupported.map(({ option }) => option),
-    ['writeback', 'buffer-size=1', 'made-up=3', 'constructor=1'],
+    // What is staged must outlive the client, so not in memory.
+    ['buffer-size=1', 'made-up=3', 'cache-dir=memory', 'constructor=1', 'upload-delay=2d'],
   );
+  assert.deepEqual(mapMountOptions(['cache-dir=memory']).policy, { local: { medium: 'Memory' } });
   assert.equal(
     mapMountOptions(['cache-size=0']).policy['local'] && JSON.stringify(mapMountOptions(['cache-size=0']).policy),
     '{"local":{"medium":"None"}}',

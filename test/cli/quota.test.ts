@@ -4,6 +4,9 @@ import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, statfsSync, tr
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { errnoName } from '../../src/lib/errors.ts';
+import { type Ino, ROOT_INO } from '../../src/lib/int64.ts';
+import { openMeta } from '../../src/meta/open.ts';
+import { SYSTEM } from '../../src/meta/types.ts';
 import { cannotMount, startMount } from '../mounted.ts';
 import { inScratch, refuses, refusesInJson, succeeds, until } from './command.ts';
 
@@ -39,6 +42,40 @@ test('a quota is set, shown, changed, listed, checked and removed', async () => 
     await succeeds(['quota', 'del', url, '--uid', '1000']);
     assert.equal((await json<unknown[]>(['quota', 'list', url])).length, 1);
     await refusesInJson(['quota', 'get', url, '--path', '/projects/a'], 'NoQuota');
+  });
+});
+
+test('a directory that is made for a quota can be written by those who are to', async () => {
+  await inScratch(async (folder) => {
+    const url = await format(folder);
+    const made = async (path: string): Promise<string> => {
+      const meta = await openMeta(url, { backgroundJobs: false, readOnly: true });
+      let ino: Ino = ROOT_INO;
+      const told: string[] = [];
+      for (const name of path.split('/').filter(Boolean)) {
+        const { attr, ino: next } = await meta.lookup(SYSTEM, ino, Buffer.from(name));
+        told.push(`${attr.mode.toString(8)} ${attr.uid}:${attr.gid}`);
+        ino = next;
+      }
+      await meta.close();
+      return told.join(', ');
+    };
+    const set = async (path: string, ...more: readonly string[]): Promise<string> =>
+      succeeds(['quota', 'set', url, '--path', path, '--inodes', '9', '--create', ...more]);
+    await set('/open/to/all');
+    assert.equal(await made('/open/to/all'), '777 0:0, 777 0:0, 777 0:0');
+    await set('/home/alice', '--owner', '1000:2000', '--permissions', '0770');
+    assert.equal(await made('/home/alice'), '755 0:0, 770 1000:2000');
+    await set('/home/bob', '--owner', '1001:1001');
+    assert.equal(await made('/home/bob'), '755 0:0, 755 1001:1001');
+    // One that is there stays as it is.
+    await set('/home/alice', '--owner', '5:5');
+    assert.equal(await made('/home/alice'), '755 0:0, 770 1000:2000');
+    const wrong = ['quota', 'set', url, '--path', '/x', '--inodes', '1'];
+    await refuses([...wrong, '--owner', '1:1'], /--owner and --permissions are of the directory of --path that --create makes/);
+    await refuses([...wrong, '--create', '--owner', 'alice'], /--owner "alice" is not "user:group" in numbers/);
+    await refuses([...wrong, '--create', '--permissions', 'rwx'], /--permissions "rwx" are not octal/);
+    await refuses(['quota', 'set', url, '--path', '/', '--create'], /say how much: --capacity SIZE, --inodes COUNT/);
   });
 });
 

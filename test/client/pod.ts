@@ -7,7 +7,11 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatMountConfig, type MountConfig } from '../../src/api/mount.ts';
+import { RUN_ROOT } from '../../src/admission/names.ts';
+import { defaultSettings } from '../../src/admission/settings.ts';
+import { clientContainer } from '../../src/admission/sidecar.ts';
 import { formatPlan, parsePlan, type PlanMount } from '../../src/api/plan.ts';
+import type { PlanOptions } from '../../src/api/plan-change.ts';
 import { bin } from '../cli/command.ts';
 import { clearMounts } from '../mounted.ts';
 
@@ -33,9 +37,21 @@ export interface PodProcesses extends AsyncDisposable {
   /** The Secret of the volume is this from now on. */
   project(config: MountConfig): void;
   /** `.config` of the first mount. */
-  config(): { readonly Credentials: { readonly Generation: string; readonly Switches: number; readonly Problem: string } };
-  /** The client alone: starts it, and resolves when it has ended. */
-  readonly client: { readonly ended: Promise<number | null> };
+  config(): {
+    readonly Pid: number;
+    /** Nanoseconds. */
+    readonly AttrTimeout: number;
+    readonly Chunk: { readonly UploadLimit: number; readonly Writeback: boolean };
+    readonly Credentials: { readonly Generation: string; readonly Switches: number; readonly Problem: string };
+  };
+  /** The plan has these options from now on. */
+  changePlan(options: Partial<PlanOptions>): void;
+  /** The client that runs, or ran last. */
+  readonly client: { readonly pid: number; readonly ended: Promise<number | null> };
+  /** Starts another client after one that has ended, as the kubelet does. */
+  startClient(): void;
+  /** Runs one of the probes that the webhook gives the client's container, on these folders; answers its exit code and output. */
+  probe(which: 'startupProbe' | 'livenessProbe', edit?: (command: string) => string): Promise<{ code: number; output: string }>;
 }
 
 export type PodMount = Partial<Omit<PlanMount, 'id' | 'volume' | 'config' | 'target'>>;
@@ -43,7 +59,13 @@ export type PodMount = Partial<Omit<PlanMount, 'id' | 'volume' | 'config' | 'tar
 /** Starts both and waits until every mount answers; with `answers: false`, returns at once. */
 export async function startPodProcesses(
   config: MountConfig,
-  options: { readonly mounts?: readonly PodMount[]; readonly answers?: boolean; readonly work?: string } = {},
+  options: {
+    readonly mounts?: readonly PodMount[];
+    readonly answers?: boolean;
+    readonly work?: string;
+    readonly plan?: Partial<PlanOptions>;
+    readonly env?: NodeJS.ProcessEnv;
+  } = {},
 ): Promise<PodProcesses> {
   const work = options.work ?? mkdtempSync(join(tmpdir(), 'juicepod-pod-'));
   const secret = join(work, 'secret');
@@ -58,14 +80,18 @@ export async function startPodProcesses(
     target: join(work, 'mnt', String(index)),
   }));
   const cache = { directory: join(work, 'cache'), sizeMiB: 256, freeSpaceRatio: 0.01 };
-  const plan = parsePlan(JSON.stringify({ version: 1, mounts, cache, journal: join(work, 'cache') }));
-  writeFileSync(join(work, 'plan.json'), formatPlan(plan));
+  const changePlan = (plan: Partial<PlanOptions>): void => {
+    const text = JSON.stringify({ version: 1, mounts, cache, journal: join(work, 'cache'), ...plan });
+    projectSecret(join(work, 'pod'), { 'plan.json': formatPlan(parsePlan(text)) });
+  };
+  changePlan(options.plan ?? {});
   const targets = mounts.map(({ target }) => target);
   const socket = join(work, 'run/hold.sock');
   const log = join(work, 'log');
   const children: ChildProcess[] = [];
   const launch = (...args: readonly string[]): ChildProcess => {
-    const child = spawn('sh', ['-c', 'exec "$@" >> "$0" 2>&1', log, bin, ...args], { stdio: 'ignore' });
+    const env = { ...process.env, ...options.env };
+    const child = spawn('sh', ['-c', 'exec "$@" >> "$0" 2>&1', log, bin, ...args], { stdio: 'ignore', env });
     children.push(child);
     return child;
   };
@@ -85,7 +111,7 @@ export async function startPodProcesses(
   };
   const until = async (what: string, probe: () => boolean): Promise<void> => {
     for (let attempt = 0; !probe(); attempt++) {
-      if (attempt > 1500 || children.some(({ exitCode }) => exitCode !== null)) {
+      if (attempt > 1500 || [children[0], children.at(-1)].some((child) => child?.exitCode !== null)) {
         const said = existsSync(log) ? readFileSync(log, 'utf8').slice(-3000) : '';
         await stop();
         throw new Error(`${what}: it did not come to that:\n${said}`);
@@ -95,14 +121,41 @@ export async function startPodProcesses(
   };
   launch('hold', '--socket', socket, ...targets.flatMap((target) => ['--mount', target]));
   await until('the holder listens', () => existsSync(socket));
-  const client = launch('mount', '--plan', join(work, 'plan.json'), '--socket', socket);
-  const over = ended(client);
+  const startClient = (): PodProcesses['client'] => {
+    const child = launch('mount', '--plan', join(work, 'pod/plan.json'), '--socket', socket);
+    return { pid: child.pid ?? 0, ended: ended(child) };
+  };
+  let client = startClient();
+  /** As the webhook writes it, with the folders of this pod. */
+  const probe: PodProcesses['probe'] = (which, edit = (command) => command) => {
+    const container = clientContainer({
+      settings: defaultSettings,
+      image: '',
+      plan: parsePlan(JSON.stringify({ version: 1, mounts })),
+      secrets: [],
+      memoryCache: false,
+      clientResources: {},
+      holderResources: {},
+    }) as unknown as Record<typeof which, { readonly exec: { readonly command: readonly string[] } }>;
+    const [shell = '', ...args] = container[which].exec.command.map((part) => part.replaceAll(RUN_ROOT, join(work, 'run')));
+    return new Promise((done) => {
+      const child = spawn(shell, args.map(edit), { stdio: ['ignore', 'pipe', 'inherit'] });
+      let output = '';
+      child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+      child.once('close', (code) => done({ code: code ?? -1, output }));
+    });
+  };
   if (options.answers !== false)
     await until('every mount answers', () => targets.every((target) => existsSync(join(target, '.stats'))));
   return {
     work,
     targets,
-    client: { ended: over },
+    changePlan,
+    get client() {
+      return client;
+    },
+    startClient: () => void (client = startClient()),
+    probe,
     log: () => readFileSync(log, 'utf8'),
     project: (next) => projectSecret(secret, { 'volume.json': formatMountConfig(next) }),
     config: () => JSON.parse(readFileSync(join(targets[0] ?? '', '.config'), 'utf8')) as ReturnType<PodProcesses['config']>,

@@ -21,6 +21,10 @@ export interface ApiServer extends AsyncDisposable {
   readonly folder: string;
   /** Runs kubectl as the administrator; resolves with its standard output. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
+  /** Kills kube-apiserver as a crash does, and starts it anew at its address; etcd, and what is in it, stays. */
+  restart(): Promise<void>;
+  /** Makes etcd forget what was before now, as the API server has it done every five minutes. */
+  compact(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -78,7 +82,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-apiserver-'));
   const children: { readonly child: ChildProcess; readonly ended: Promise<void>; readonly name: string }[] = [];
   const start = (name: string, args: readonly string[]): void => {
-    const log = openSync(join(folder, `${name}.log`), 'w');
+    const log = openSync(join(folder, `${name}.log`), 'a');
     // A test process that dies, however it dies, leaves nothing behind.
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', join(programs, name), ...args], {
       cwd: folder,
@@ -110,7 +114,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       `--initial-advertise-peer-urls=${peerUrl}`,
       `--initial-cluster=default=${peerUrl}`,
     ]);
-    start('kube-apiserver', [
+    const apiServer = [
       `--etcd-servers=${etcd}`,
       '--bind-address=127.0.0.1',
       '--advertise-address=127.0.0.1',
@@ -127,7 +131,8 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       '--allow-privileged',
       '--disable-admission-plugins=ServiceAccount',
       ...(options.flags ?? []),
-    ]);
+    ];
+    start('kube-apiserver', apiServer);
     const url = `https://127.0.0.1:${port}`;
     const kubeconfig = join(folder, 'kubeconfig');
     const at = (name: string): string => JSON.stringify(join(folder, name));
@@ -141,22 +146,42 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 current-context: c
 `,
     );
-    for (let attempt = 0; !(await ready(port, folder)); attempt++) {
-      const dead = children.find(({ child }) => child.exitCode !== null || child.signalCode !== null);
-      if (dead || attempt === 600) {
-        const name = dead?.name ?? 'kube-apiserver';
-        const log = readFileSync(join(folder, `${name}.log`), 'utf8');
-        throw new Error(`${name} ${dead ? 'ended' : 'was not ready after a minute'}:\n${log.slice(-2000)}`);
+    const untilReady = async (): Promise<void> => {
+      for (let attempt = 0; !(await ready(port, folder)); attempt++) {
+        const dead = children.find(({ child }) => child.exitCode !== null || child.signalCode !== null);
+        if (dead || attempt === 600) {
+          const name = dead?.name ?? 'kube-apiserver';
+          const log = readFileSync(join(folder, `${name}.log`), 'utf8');
+          throw new Error(`${name} ${dead ? 'ended' : 'was not ready after a minute'}:\n${log.slice(-2000)}`);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
       }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    };
+    await untilReady();
     const run = promisify(execFile);
     const kubectl = async (args: readonly string[], input?: string): Promise<string> => {
       const running = run(join(programs, 'kubectl'), [`--kubeconfig=${kubeconfig}`, ...args], { maxBuffer: 1 << 26 });
       running.child.stdin?.end(input);
       return (await running).stdout;
     };
-    return { kubeconfig, url, folder, kubectl, stop, [Symbol.asyncDispose]: stop };
+    const restart = async (): Promise<void> => {
+      const [running] = children.splice(1, 1);
+      running?.child.kill('SIGKILL');
+      await running?.ended;
+      start('kube-apiserver', apiServer);
+      await untilReady();
+    };
+    const ask = async (what: string, body: object): Promise<{ readonly header?: { readonly revision?: string } }> => {
+      const answer = await fetch(`${etcd}/v3/kv/${what}`, { method: 'POST', body: JSON.stringify(body) });
+      if (!answer.ok) throw new Error(`etcd answered ${answer.status} to ${what}: ${await answer.text()}`);
+      return (await answer.json()) as { readonly header?: { readonly revision?: string } };
+    };
+    const compact = async (): Promise<void> => {
+      // The key does not matter: any answer tells the revision.
+      const { header } = await ask('range', { key: 'AA==' });
+      await ask('compaction', { revision: header?.revision, physical: true });
+    };
+    return { kubeconfig, url, folder, kubectl, restart, compact, stop, [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
     throw error;

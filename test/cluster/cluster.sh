@@ -127,6 +127,8 @@ failSwapOn: false
 enforceNodeAllocatable: []
 evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
+# A container that is killed every 5 s is to be there every 5 s: the kubelet's own pause grows to five minutes.
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 resolvConf: ""
 clusterDomain: cluster.local
 tlsCertFile: $work/pki/kubelet-server.crt

@@ -3,7 +3,7 @@
  *
  * - `localhost/busybox:1`: Debian's static busybox with its applets; the sandbox ("pause") container and the applications.
  * - `localhost/juicepod:dev`: what `image/Dockerfile` describes. Node from the npm package, its libraries as `ldd` prints
- *   them, util-linux's mount and umount, busybox for a shell, the bundled project. `localhost/juicepod:next` is the same
+ *   them, util-linux's mount, umount and flock, busybox for a shell, the bundled project. `localhost/juicepod:next` is the same
  *   program under another name and digest, to change a running container's image to.
  *
  * An archive is named by the hash of what goes in; others of its kind are removed when a new one is written.
@@ -162,8 +162,8 @@ function nodeProgram(): string {
  */
 export async function ensureJuicepodImage(entry: string = join(project, 'src', 'main.ts')): Promise<string> {
   const node = nodeProgram();
-  const tools = ['mount', 'umount'].map((name) => onPath(name) ?? '');
-  if (tools.includes('')) throw new ToolMissing('mount and umount: apt-get install mount');
+  const tools = ['mount', 'umount', 'flock'].map((name) => onPath(name) ?? '');
+  if (tools.includes('')) throw new ToolMissing('mount, umount and flock: apt-get install mount util-linux');
   ensureDebian('busybox');
   const base = await cachedLayer('node', hashOf(...[node, ...tools, onPath('busybox') ?? ''].map(identity)), (root) => {
     addProgram(root, node, '/usr/local/bin/node');

@@ -34,7 +34,7 @@ const stop = new AbortController();
 const target = await realTarget(config.target);
 
 function fill(fs: Memfs): void {
-  const request = { unique: 0, uid: 0, gid: 0, pid: 0, resent: false, signal: stop.signal };
+  const request = { unique: 0, uid: 0, gid: 0, pid: 0, resent: false, signal: stop.signal, park() {} };
   const ignored = (): void => {};
   const reply = { entry: ignored } as unknown as Parameters<Memfs['mknod']>[1];
   for (let index = 0; index < (config.names ?? 0); index++)

@@ -28,6 +28,8 @@ export interface PairOptions {
   /** @default file */
   readonly storage?: 'file' | 's3';
   readonly hashPrefix?: boolean;
+  /** The volume has access control lists. */
+  readonly acl?: boolean;
   /** Algorithm, and PEM file of the key; its passphrase is in this process's JFS_RSA_PASSPHRASE, for both clients. */
   readonly encryption?: { readonly algorithm: EncryptionAlgorithm; readonly key: string };
   /** The kernel's lifetimes are left as they are by default: a second. */
@@ -75,6 +77,7 @@ export async function openPair(options: PairOptions): Promise<Pair> {
     const where = ['--storage', storage, '--bucket', bucket, ...keys];
     const how = ['--compress', compression, '--trash-days', String(trashDays), '--block-size', `${blockSize}K`];
     if (options.hashPrefix) how.push('--hash-prefix');
+    if (options.acl) how.push('--enable-acl');
     if (options.encryption) how.push('--encrypt-algo', options.encryption.algorithm, '--encrypt-rsa-key', options.encryption.key);
     const args = ['format', url, VOLUME, ...where, ...how];
     await (formattedBy === 'ours' ? juicepod(args) : run(args));

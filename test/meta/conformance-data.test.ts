@@ -38,6 +38,13 @@ describeEngines('data of files', (database: Database) => {
     assert.deepEqual(await meta.getattr(root, file), attr);
     assert.deepEqual(await meta.readChunk(file, 0), []);
     assert.deepEqual(await meta.readChunk(file, 1), [hole(0, 10), data(10, id, 100)]);
+    const chunks = [0, 1].map((index) => ({ ino: file, index }));
+    assert.deepEqual(await meta.readChunks([...chunks, { ino: ino(4711), index: 0 }]), [
+      undefined,
+      [hole(0, 10), data(10, id, 100)],
+      undefined,
+    ]);
+    assert.deepEqual(await meta.readChunks([]), []);
     const inside = await meta.writeSlice(root, file, 1, 0, { id: await meta.newSliceId(), size: 5 }, 1n);
     assert.equal(inside.length, CHUNK_SIZE + 110);
     await fails('ENOENT', meta.writeSlice(root, ino(4711), 0, 0, { id: 99, size: 1 }, 0n));

@@ -6,11 +6,12 @@ import { after, test } from 'node:test';
 import { UserError } from '../../src/lib/errors.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import { envelopeOf, rotatePassphrase } from '../../src/meta/encryption.ts';
-import type { MetaEngine } from '../../src/meta/engine.ts';
+import type { MetaEngine, Transaction } from '../../src/meta/engine.ts';
 import { parseFormat, redacted, serialiseFormat } from '../../src/meta/format.ts';
 import { changedFormat, type EncryptionInput, type FormatInput, newFormat } from '../../src/meta/format-input.ts';
 import { decryptSecrets } from '../../src/meta/format-secrets.ts';
 import { formatVolume } from '../../src/meta/open.ts';
+import { changeSetting } from '../../src/meta/setting.ts';
 import { openEncryptionKey } from '../../src/object/rsa-key.ts';
 import { describeEngines, openUrl } from './engines.ts';
 
@@ -127,9 +128,9 @@ describeEngines('the passphrase of a volume', (database) => {
     const dying = (applied: boolean): MetaEngine =>
       new Proxy(engine, {
         get(target, name) {
-          if (name === 'replaceSetting')
-            return async (expected: string, text: string) => {
-              if (applied) await target.replaceSetting(expected, text);
+          if (name === 'commit')
+            return async (transaction: Transaction) => {
+              if (applied) await target.commit(transaction);
               throw crash;
             };
           const member: unknown = Reflect.get(target, name, target);
@@ -146,10 +147,7 @@ describeEngines('the passphrase of a volume', (database) => {
   test('is changed beside others who change the format, and no change is lost', async () => {
     const engine = await volume({ key: sealed, passphrase: PASS });
     const capacities = async (): Promise<void> => {
-      for (let capacity = 1; capacity <= 10;) {
-        const text = (await engine.readSetting()) ?? '';
-        if (await engine.replaceSetting(text, serialiseFormat({ ...parseFormat(text), capacity }))) capacity++;
-      }
+      for (let capacity = 1; capacity <= 10; capacity++) await changeSetting(engine, (format) => ({ ...format, capacity }));
     };
     // Of several who rotate at once one wins, and the others find that their old passphrase is none any more.
     const rotations = ['one', 'two', 'three'].map((next) => rotate(engine, PASS, next));

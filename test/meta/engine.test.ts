@@ -56,12 +56,12 @@ describeEngines('the engine seam', (database: Database) => {
 
   test('a setting is replaced only where it is as it was read, by one of many', async (t) => {
     const engine = await open(t);
-    assert.equal(await engine.replaceSetting('', '{}'), false, 'there is none');
-    assert.equal(await engine.readSetting(), undefined);
+    const replace = async (expect: string, by: string): Promise<boolean> =>
+      (await engine.commit({ checks: [{ kind: 'setting', expect }], writes: [{ kind: 'putSetting', text: by }] })).ok;
     const text = '{"name":"käse \\u003c\n"}';
     assert.ok(await engine.writeSetting(text, { trash: false, nowNs }));
-    assert.equal(await engine.replaceSetting('{}', '{"wrong":true}'), false);
-    const results = await Promise.all([1, 2, 3].map((n) => engine.replaceSetting(text, `{"n":${n}}`)));
+    assert.equal(await replace('{}', '{"wrong":true}'), false);
+    const results = await Promise.all([1, 2, 3].map((n) => replace(text, `{"n":${n}}`)));
     assert.deepEqual(
       results.map(Number).toSorted((a, b) => a - b),
       [0, 0, 1],
@@ -361,6 +361,41 @@ describeEngines('the engine seam', (database: Database) => {
       { kind: 'counter', name: 'usedSpace' },
     ]);
     assert.deepEqual([attr?.length, attr?.nlink, counter], [workers * rounds, workers * rounds, workers * rounds]);
+  });
+
+  test('an announcement reaches who watches the file, from another client too, until they stop', async (t) => {
+    const { url, engine } = await volume(t);
+    // Where nothing is announced, who waits only looks.
+    if (!engine.watchLocks) return;
+    const other = await open(t, url);
+    const heard: string[] = [];
+    const stop = await engine.watchLocks({ of: 'posix', ino: ino(7) }, () => heard.push('posix 7'));
+    await engine.watchLocks({ of: 'flock', ino: ino(7) }, () => heard.push('flock 7'));
+    await engine.watchLocks({ of: 'posix', ino: ino(7) }, () => heard.push('posix 7, the second'));
+    // A connection says so when it is there: everybody is woken once.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    heard.length = 0;
+    const hears = async (...wanted: string[]): Promise<void> => {
+      for (let attempt = 0; attempt < 200 && heard.length < wanted.length; attempt++)
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      assert.deepEqual(heard.splice(0).toSorted(), wanted.toSorted());
+    };
+    await other.commit(write({ kind: 'announceLocks', of: 'posix', ino: ino(7) }));
+    await hears('posix 7', 'posix 7, the second');
+    await other.commit(
+      write({ kind: 'announceLocks', of: 'posix', ino: ino(8) }, { kind: 'announceLocks', of: 'flock', ino: ino(7) }),
+    );
+    await hears('flock 7');
+    stop();
+    await engine.commit(write({ kind: 'announceLocks', of: 'posix', ino: ino(7) }));
+    await hears('posix 7, the second');
+    // A session that ends announces what it releases.
+    const value = Buffer.from('W');
+    await other.commit(write({ kind: 'putLock', of: 'flock', ino: ino(7), sid: 5, owner: 1n, value }));
+    assert.deepEqual(await engine.lockedFiles(5), [{ of: 'flock', ino: ino(7) }]);
+    await other.removeSession(5);
+    await hears('flock 7');
+    assert.deepEqual(await engine.lockedFiles(5), []);
   });
 
   test('an aborted read or commit is not begun', async (t) => {

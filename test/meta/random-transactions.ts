@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { type Ino, ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
-import type { Check, MetaEngine, Read, Write } from '../../src/meta/engine.ts';
+import type { Check, LockRecord, MetaEngine, Read, Write } from '../../src/meta/engine.ts';
 import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
-import { type Attr, NodeType } from '../../src/meta/types.ts';
+import { type Attr, type LockedFile, NodeType } from '../../src/meta/types.ts';
 import type { ReferenceEngine } from './reference-engine.ts';
 
 /** A plain file. */
@@ -59,6 +59,14 @@ const records = fc
   .chain((one) => fc.constantFrom(Buffer.from(one), Buffer.concat([Buffer.from(one), Buffer.from(one)])));
 
 const anyEntry = object({ type: fc.constantFrom<NodeType>(1, 2), ino: anyIno });
+
+const lockedFiles: readonly LockedFile[] = [2, 2 ** 52].flatMap((value): LockedFile[] => [
+  { of: 'flock', ino: ino(value) },
+  { of: 'posix', ino: ino(value) },
+]);
+const anyLockedFile = fc.constantFrom(...lockedFiles);
+const anyHolder = object({ sid: fc.constantFrom(1, 22), owner: fc.constantFrom(0n, 1n, 0xabcdefn, 2n ** 63n, 2n ** 64n - 1n) });
+const letter = fc.constantFrom(Buffer.from('R'), Buffer.from('W'));
 
 const quotas: readonly QuotaKey[] = [
   ...[ino(2), ino(3), ino(2 ** 52)].map((id): QuotaKey => ({ kind: 'directory', id })),
@@ -158,6 +166,16 @@ export function universe(largest: number) {
     anyIno.map((inode) => ({ kind: 'removeDelfile' as const, ino: inode, length: lengthOf(inode) })),
     object({ kind: fc.constant('addSustained' as const), sid: fc.constantFrom(1, 2), ino: anyIno }),
     object({ kind: fc.constant('removeSustained' as const), sid: fc.constantFrom(1, 2), ino: anyIno }),
+    fc.tuple(anyLockedFile, anyHolder, letter).map(([file, holder, value]) => ({
+      kind: 'putLock' as const,
+      ...file,
+      ...holder,
+      value: file.of === 'flock' ? value : Buffer.alloc(24, value),
+    })),
+    fc
+      .tuple(anyLockedFile, anyHolder)
+      .map(([file, holder]) => ({ kind: 'removeLock' as const, ...file, ...holder, last: false })),
+    anyLockedFile.map((file) => ({ kind: 'announceLocks' as const, ...file })),
   );
 
   const anyCheck: fc.Arbitrary<Guess> = fc.oneof(
@@ -211,6 +229,19 @@ export function universe(largest: number) {
           expect: truth ? (model.read({ kind: 'quota', quota }) as QuotaRecord | undefined)?.limits : other,
         }),
     ),
+    object({ file: anyLockedFile, change: fc.constantFrom('none', 'order', 'value', 'less') }).map(
+      ({ file, change }): Guess =>
+        (model) => {
+          const found = model.read({ kind: 'locks', ...file }) as readonly LockRecord[];
+          const expect =
+            change === 'order'
+              ? found.toReversed()
+              : change === 'less'
+                ? found.slice(1)
+                : found.map((lock, at) => (change === 'value' && at === 0 ? { ...lock, value: Buffer.from('x') } : lock));
+          return { kind: 'locks', ...file, expect };
+        },
+    ),
     object({ name: anyCounter, value: fc.constantFrom(-1, 0, 10, 2 ** 45) }).map((check): Guess => () => ({
       kind: 'counterAtMost',
       ...check,
@@ -257,6 +288,13 @@ export function universe(largest: number) {
     for (const sid of [1, 2]) {
       const wanted = inos.filter((inode) => model.sustained.has(`${sid}/${inode}`));
       assert.deepEqual([...(await engine.sustained(sid))].toSorted(byText), wanted.toSorted(byText));
+    }
+    for (const file of lockedFiles) {
+      const [found] = await engine.read([{ kind: 'locks', ...file }]);
+      const wanted = model.read({ kind: 'locks', ...file }) as readonly LockRecord[];
+      const printed = (locks: readonly LockRecord[]): string[] =>
+        locks.map(({ sid, owner, value }) => `${sid} ${owner} ${value.toString('hex')}`).toSorted();
+      assert.deepEqual(printed(found), printed(wanted));
     }
     const chunks = (await collect(engine.scanAllChunks())).map(
       ({ ino, index, records }) => [`${ino}/${index}`, records] as const,

@@ -1,11 +1,23 @@
 /** What an engine must do, in the plainest way: a map of values by a name for each. The engine suite compares with it. */
-import type { Check, CommitResult, DirStat, EntryValue, Read, Transaction, ValueOf, Write } from '../../src/meta/engine.ts';
+import type {
+  Check,
+  CommitResult,
+  DirStat,
+  EntryValue,
+  LockRecord,
+  Read,
+  Transaction,
+  ValueOf,
+  Write,
+} from '../../src/meta/engine.ts';
 import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
-import type { Attr } from '../../src/meta/types.ts';
+import type { Attr, LockedFile } from '../../src/meta/types.ts';
 
 const RECORD = 24;
 const accessFields = ['flags', 'type', 'mode', 'uid', 'gid', 'parent', 'accessAcl', 'defaultAcl', 'tier'] as const;
 
+const fileName = ({ of, ino }: LockedFile): string => `${of}/${ino}`;
+const holderName = ({ sid, owner }: Pick<LockRecord, 'sid' | 'owner'>): string => `${sid}/${owner}`;
 const quotaName = ({ kind, id }: QuotaKey): string => `${kind}/${id}`;
 
 export class ReferenceEngine {
@@ -24,6 +36,8 @@ export class ReferenceEngine {
   readonly delayed = new Map<number, { readonly time: number; readonly slices: Buffer }>();
   readonly delfiles = new Map<number, { readonly length: number; readonly time: number }>();
   readonly sustained = new Set<string>();
+  /** By file and kind, then by session and owner. */
+  readonly locks = new Map<string, Map<string, LockRecord>>();
 
   read(read: Read): ValueOf[Read['kind']] {
     switch (read.kind) {
@@ -47,8 +61,11 @@ export class ReferenceEngine {
         return this.dirStats.get(read.ino);
       case 'quota':
         return this.quotas.get(quotaName(read.quota));
+      case 'locks':
+        return [...(this.locks.get(fileName(read))?.values() ?? [])];
+      case 'acl':
       case 'parents':
-        throw new Error('parents are tested by themselves: engines keep them in different ways');
+        throw new Error(`${read.kind} is tested by itself: engines keep it in different ways`);
     }
   }
 
@@ -79,6 +96,13 @@ export class ReferenceEngine {
       case 'quotaLimits': {
         const found = this.quotas.get(quotaName(check.quota))?.limits;
         return found?.space === check.expect?.space && found?.inodes === check.expect?.inodes;
+      }
+      case 'locks': {
+        const found = this.locks.get(fileName(check)) ?? new Map<string, LockRecord>();
+        return (
+          found.size === check.expect.length &&
+          check.expect.every((lock) => found.get(holderName(lock))?.value.equals(lock.value))
+        );
       }
       case 'setting':
         return this.setting === check.expect;
@@ -233,6 +257,17 @@ export class ReferenceEngine {
         return 0;
       case 'removeSustained':
         this.sustained.delete(`${write.sid}/${write.ino}`);
+        return 0;
+      case 'putLock': {
+        const { sid, owner, value } = write;
+        const locks = this.locks.get(fileName(write)) ?? new Map<string, LockRecord>();
+        this.locks.set(fileName(write), locks.set(holderName(write), { sid, owner, value }));
+        return 0;
+      }
+      case 'removeLock':
+        this.locks.get(fileName(write))?.delete(holderName(write));
+        return 0;
+      case 'announceLocks':
         return 0;
     }
   }

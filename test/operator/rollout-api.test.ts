@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { annotations } from '../../src/api/group.ts';
-import { formatPlan, parsePlan } from '../../src/api/plan.ts';
+import { formatPlan, parsePlan, type Plan } from '../../src/api/plan.ts';
 import { connect } from '../../src/kube/client.ts';
 import { Pods } from '../../src/kube/resources.ts';
 import type { KubeClient } from '../../src/kube/types.ts';
@@ -66,14 +66,20 @@ const pod = (name: string, of: string): object => ({
   },
 });
 
-/** Restarts the clients whose image was changed, as a kubelet does. */
+/** Plans by which clients run. */
+const running = new Map<string, string>();
+
+/** Restarts the clients whose image or plan was changed, as a kubelet does. */
 async function actAsKubelet(): Promise<void> {
   if (!client) return;
   const pods = client.resource<PodObject>(Pods);
   for (const each of (await pods.list({ namespace: 'data' })).items) {
     const image = each.spec.initContainers?.[1]?.image ?? '';
     const before = each.status?.initContainerStatuses?.[0] as { image: string; restartCount: number } | undefined;
-    if (before?.image === image) continue;
+    const plan = each.metadata.annotations?.[annotations.plan] ?? '';
+    const ran = running.get(each.metadata.name);
+    running.set(each.metadata.name, plan);
+    if (before?.image === image && ran === plan) continue;
     const bad = broken.has(image);
     const status = {
       name: 'juicepod-client',
@@ -139,6 +145,16 @@ function cluster(t: TestContext): { readonly api: ApiServer; readonly client: Ku
   return undefined;
 }
 
+/** With the members where a plan has them. */
+const ordered = ({ version, mounts, cache, writeback, logLevel, ...rest }: Plan): object => ({
+  version,
+  mounts,
+  ...(cache ? { cache } : {}),
+  ...(writeback ? { writeback } : {}),
+  ...rest,
+  logLevel,
+});
+
 async function until<T>(what: string, probe: () => Promise<T | undefined | false>): Promise<T> {
   for (const end = Date.now() + 60_000; Date.now() < end;) {
     const found = await probe();
@@ -161,6 +177,34 @@ const imageOf = (server: ApiServer, name: string): Promise<string> =>
   read(server, 'pod', name, '{.spec.initContainers[1].image}');
 
 describe('roll-outs on a real API server', () => {
+  test('the operator brings other options into running pods when their policy changes', async (t) => {
+    const world = cluster(t);
+    if (!world) return;
+    const policy = (attrTTL: string): object => ({
+      apiVersion: 'juicepod.io/v1alpha1',
+      kind: 'JuiceCachePolicy',
+      metadata: { name: 'cache', namespace: 'data' },
+      spec: { metadata: { attrTTL } },
+    });
+    const named = volume('optional', { image: OLD, rollout: { strategy: 'PodByPod' } }) as { spec: object };
+    const made = pod('with-journal', 'optional') as { metadata: { annotations: Record<string, string> } };
+    const text = made.metadata.annotations[annotations.plan] ?? '';
+    made.metadata.annotations[annotations.plan] = text.replace('"bufferMiB"', '"journal":"/juicepod/cache","bufferMiB"');
+    await apply(world.api, policy('1s'), made);
+    await until('the pod runs', async () => (await read(world.api, 'pod', 'with-journal', '{.status.phase}')) === 'Running');
+    await apply(world.api, { ...named, spec: { ...named.spec, cachePolicyRef: { name: 'cache' } } });
+    const rollout = (): Promise<string> => read(world.api, 'jv', 'optional', '{.status.rollout.state} {.status.rollout.updated}');
+    await until('the pod is seen', async () => (await rollout()) === 'Complete 1');
+    const before = await read(world.api, 'pod', 'with-journal', '{.status.initContainerStatuses[0].restartCount}');
+    await apply(world.api, policy('9s'));
+    await until('the plan is another', async () => {
+      const found = await read(world.api, 'pod', 'with-journal', '{.metadata.annotations}');
+      return (JSON.parse(found) as Record<string, string>)[annotations.plan]?.includes('"attrTTL":9');
+    });
+    await until('it is complete', async () => (await rollout()) === 'Complete 1');
+    assert.notEqual(await read(world.api, 'pod', 'with-journal', '{.status.initContainerStatuses[0].restartCount}'), before);
+  });
+
   test('the operator brings a new image into running pods, and its status is gone with the strategy', async (t) => {
     const world = cluster(t);
     if (!world) return;
@@ -212,14 +256,34 @@ describe('roll-outs on a real API server', () => {
     t.after(() => as.close());
     const pods = as.resource(Pods);
     const ref = { namespace: 'data', name: 'guarded' };
+    const planPath = `/metadata/annotations/${annotations.plan.replace('/', '~1')}`;
+    const current = parsePlan((await pods.get(ref)).metadata.annotations?.[annotations.plan] ?? '');
+    const [mount] = current.mounts;
+    assert.ok(mount);
     const refused: readonly (readonly [string, unknown])[] = [
       ['/spec/containers/0/image', NEW],
       ['/spec/initContainers/0/image', NEW],
       ['/spec/activeDeadlineSeconds', 5],
       ['/metadata/labels/app', 'other'],
       ['/metadata/annotations/some~1other', 'x'],
-      [`/metadata/annotations/${annotations.plan.replace('/', '~1')}`, '{}'],
+      [planPath, '{}'],
       ['/metadata/finalizers', ['juicepod.io/x']],
+      // What is mounted where, as the client would read it.
+      ...(
+        [
+          { mounts: [{ ...mount, config: '/proc/1/environ' }] },
+          { mounts: [{ ...mount, target: '/etc' }] },
+          { mounts: [{ ...mount, volume: 'other/volume' }] },
+          { mounts: [{ ...mount, subPath: 'elsewhere' }] },
+          { mounts: [mount, { ...mount, id: '1', target: '/juicepod/mnt/1' }] },
+          { cache: { directory: '/etc', sizeMiB: 100, freeSpaceRatio: 0.1 } },
+          { journal: '/etc' },
+          { policy: 'data/other' },
+        ] satisfies readonly Partial<Plan>[]
+      ).map((change) => [planPath, formatPlan({ ...current, ...change })] as const),
+      // Not what a parser takes it for: a later member of the same name counts.
+      [planPath, `${formatPlan(current).slice(0, -1)},"mounts":[],"logLevel":"info"}`],
+      [planPath, formatPlan(current).replace('"bufferMiB"', '"unknown":1,"bufferMiB"')],
     ];
     // A policy counts from a moment after it was made.
     await until('the policy is in force', () =>
@@ -233,6 +297,16 @@ describe('roll-outs on a real API server', () => {
     await assert.rejects(pods.delete(ref), /forbidden/);
     await pods.patch(ref, [{ op: 'replace', path: '/spec/initContainers/1/image', value: NEW }]);
     assert.equal(await imageOf(world.api, 'guarded'), NEW);
+    const cache = { directory: '/juicepod/cache', sizeMiB: 100, freeSpaceRatio: 0.1 };
+    const others: readonly Partial<Plan>[] = [
+      { attrTTL: 0.5, bufferMiB: 64, logLevel: 'warn' },
+      { cache },
+      { cache, writeback: { maxStagingMiB: 64, uploadDelay: 1.5, drainTimeout: 60 }, uploadLimit: 1e6, maxMetadataOps: 7 },
+    ];
+    for (const options of others)
+      await pods.patch(ref, [{ op: 'add', path: planPath, value: JSON.stringify(ordered({ ...current, ...options })) }]);
+    const { metadata } = await pods.get(ref);
+    assert.equal(parsePlan(metadata.annotations?.[annotations.plan] ?? '').maxMetadataOps, 7);
   });
 
   test('juicepod upgrade shows its plan, carries it out, and answers with what came of it', async (t) => {

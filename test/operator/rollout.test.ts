@@ -1,10 +1,13 @@
-/** Roll-outs of the client's image on a cluster in memory, with a kubelet that restarts what is changed. */
+/** Roll-outs of the client's image and options on a cluster in memory, with a kubelet that restarts what is changed. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { annotations, CLIENT_CONTAINER } from '../../src/api/group.ts';
 import { CLIENT } from '../../src/admission/names.ts';
-import { formatPlan, parsePlan } from '../../src/api/plan.ts';
-import { parseJuiceVolume } from '../../src/api/kinds.ts';
+import { formatPlan, parsePlan, type Plan } from '../../src/api/plan.ts';
+import { planChange } from '../../src/api/plan-change.ts';
+import { injectFile } from '../../src/admission/inject.ts';
+import type { JuiceCachePolicy } from '../../src/api/cachepolicy.ts';
+import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
 import type { JuiceVolume } from '../../src/api/volume.ts';
 import { createClient } from '../../src/kube/client.ts';
 import { ApiError } from '../../src/kube/errors.ts';
@@ -26,12 +29,16 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
   const frontend = new FakeFrontend(server);
   const client = createClient(frontend.transport());
   const events: EventInput[] = [];
+  const policies = new Map<string, JuiceCachePolicy>();
+  /** The plans by which clients run. */
+  const running = new Map<string, string>();
   const find = (key: string): JuiceVolume | undefined =>
     (server.objects(JuiceVolumes) as unknown as JuiceVolume[]).find((each) => keyOf(each as unknown as KubeObject) === key);
   const reconcile = rolloutReconciler({
     client,
     resource: JuiceVolumes,
     volumes: { get: find } as unknown as Store<JuiceVolume>,
+    policies: policies as unknown as Store<JuiceCachePolicy>,
     events: { record: (event) => void events.push(event), close: async () => {} },
     standardImage: options.standardImage,
     allowedImages: options.allowedImages ?? [],
@@ -59,10 +66,53 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
       });
       await client.resource(JuiceVolumes).create(object as never);
     },
+    async changeVolume(more: object, name = 'datasets'): Promise<void> {
+      const { spec } = parseJuiceVolume({ ...find(`data/${name}`), spec: { ...find(`data/${name}`)?.spec, ...more } });
+      await client.resource(JuiceVolumes).patch({ namespace: 'data', name }, [{ op: 'replace', path: '/spec', value: spec }]);
+    },
     async changeClient(client_: object, name = 'datasets'): Promise<void> {
       const { spec } = parseJuiceVolume({ ...find(`data/${name}`), spec: { ...find(`data/${name}`)?.spec, client: client_ } });
       await client.resource(JuiceVolumes).patch({ namespace: 'data', name }, [{ op: 'replace', path: '/spec', value: spec }]);
     },
+    setPolicy(name: string, spec: object): void {
+      const metadata = { name, namespace: 'data' };
+      const kind = { apiVersion: 'juicepod.io/v1alpha1', kind: 'JuiceCachePolicy' };
+      policies.set(`data/${name}`, parseJuiceCachePolicy({ ...kind, metadata, spec }));
+    },
+    /** A pod as the webhook makes it. */
+    createInjected(name: string): void {
+      const volume = { ...find('data/datasets'), status: undefined };
+      const app = {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'data', annotations: { [annotations.volumes]: 'datasets=/data' } },
+        spec: { containers: [{ name: 'app', image: 'app' }] },
+      };
+      const { documents, reasons } = injectFile(
+        [volume, ...policies.values(), app].map((one) => JSON.stringify(one)).join('\n---\n'),
+      );
+      assert.equal(reasons.at(-1)?.action, 'inject', JSON.stringify(reasons));
+      const { metadata, spec } = documents.at(-1) as unknown as PodObject;
+      server.create(Pods, { apiVersion: 'v1', kind: 'Pod', metadata, spec });
+      const status = {
+        phase: 'Running',
+        initContainerStatuses: [
+          { name: CLIENT_CONTAINER, ready: true, started: true, restartCount: 0, image: spec.initContainers?.[1]?.image },
+        ],
+      };
+      server.patch(Pods, { namespace: 'data', name }, [{ op: 'add', path: '/status', value: status }], {
+        fieldManager: 'kubelet',
+        subresource: 'status',
+      });
+    },
+    /** The plan of each pod. */
+    plans: (): Record<string, Plan> =>
+      Object.fromEntries(
+        (server.objects(Pods) as unknown as PodObject[]).map(({ metadata }) => [
+          metadata.name,
+          parsePlan(metadata.annotations?.[annotations.plan] ?? ''),
+        ]),
+      ),
     createPod(name: string, volumes: readonly string[] = ['data/datasets'], namespace = 'data'): void {
       const mounts = volumes.map((volume, index) => ({
         id: String(index),
@@ -92,14 +142,18 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
         subresource: 'status',
       });
     },
-    /** Restarts each client whose image is not the one it runs; `broken` images cannot be had. */
+    /** Restarts each client whose image or plan is not the one it runs by; `broken` images cannot be had. */
     kubelet(broken: readonly string[] = []): void {
       for (const each of server.objects(Pods) as unknown as (PodObject & {
         status: { initContainerStatuses: { image: string; restartCount: number }[] };
       })[]) {
         const image = each.spec.initContainers?.[1]?.image ?? '';
         const before = each.status.initContainerStatuses[0];
-        if (!before || before.image === image) continue;
+        const plan = each.metadata.annotations?.[annotations.plan] ?? '';
+        const ran = running.get(each.metadata.name) ?? plan;
+        const change = planChange(parsePlan(ran), parsePlan(plan));
+        running.set(each.metadata.name, plan);
+        if (!before || (before.image === image && change !== 'restart')) continue;
         const bad = broken.includes(image);
         const status = {
           name: CLIENT_CONTAINER,
@@ -271,4 +325,100 @@ test('a pod that was replaced by another of its name meanwhile is not changed', 
   assert.deepEqual(world.images(), { a: OLD });
   await world.reconcile();
   assert.deepEqual(world.images(), { a: NEW });
+});
+
+const options = { rollout: { strategy: 'PodByPod' }, image: NEW };
+
+/** A volume with a policy, and pods that were made with them. */
+async function worldWithOptions(...names: readonly string[]) {
+  const world = createWorld();
+  world.setPolicy('cache', { local: { size: '10Gi' }, buffer: { size: '300Mi' }, metadata: { attrTTL: '1s' } });
+  await world.createVolume(options, 'datasets', { cachePolicyRef: { name: 'cache' } });
+  for (const name of names) world.createInjected(name);
+  world.kubelet();
+  await world.reconcile();
+  assert.equal(world.volume()?.status?.rollout?.state, 'Complete');
+  return world;
+}
+
+test('other options go from pod to pod, each of which is restarted, and only the plan is changed', async () => {
+  const world = await worldWithOptions('a', 'b', 'c');
+  const before = world.pod('data', 'a');
+  world.setPolicy('cache', { buffer: { size: '300Mi' }, metadata: { attrTTL: '5s' }, readahead: { max: '64Mi' } });
+  const seen: string[] = [];
+  for (let round = 0; round < 8; round++) {
+    await world.reconcile();
+    const { state = '', updated, total } = world.volume()?.status?.rollout ?? {};
+    seen.push(`${state} ${updated}/${total}`);
+    const changed = Object.values(world.plans()).filter(({ attrTTL }) => attrTTL === 5).length;
+    assert.ok(changed - (updated ?? 0) <= 1, 'more than one client is restarting');
+    world.kubelet();
+  }
+  assert.deepEqual([...new Set(seen)], ['Progressing 0/3', 'Progressing 1/3', 'Progressing 2/3', 'Complete 3/3']);
+  for (const plan of Object.values(world.plans())) assert.deepEqual([plan.attrTTL, plan.readaheadMiB], [5, 64]);
+  const { spec, metadata } = world.pod('data', 'a');
+  assert.deepEqual(spec, before.spec);
+  const { [annotations.plan]: _plan, [annotations.rollout]: _record, ...others } = metadata.annotations ?? {};
+  const { [annotations.plan]: _before, ...othersBefore } = before.metadata.annotations ?? {};
+  assert.deepEqual(others, othersBefore);
+});
+
+test('limits and the log level go to all pods without a restart', async () => {
+  const world = await worldWithOptions('a', 'b');
+  world.setPolicy('cache', { local: { size: '10Gi' }, metadata: { attrTTL: '1s' }, io: { uploadLimit: '1Mi' } });
+  await world.changeClient({ ...options, logLevel: 'warn' });
+  for (let round = 0; round < 3; round++) {
+    await world.reconcile();
+    world.kubelet();
+  }
+  assert.equal(world.volume()?.status?.rollout?.state, 'Complete');
+  for (const name of ['a', 'b']) {
+    const plan = world.plans()[name];
+    assert.deepEqual([plan?.uploadLimit, plan?.logLevel], [1 << 20, 'warn']);
+    assert.equal(world.pod('data', name).status?.initContainerStatuses?.[0]?.restartCount, 0);
+  }
+});
+
+test('a client that does not take other options up has its former ones again, and no other pod is touched until they change', async () => {
+  const world = await worldWithOptions('a', 'b');
+  world.setPolicy('cache', { metadata: { attrTTL: '5s' } });
+  await world.changeClient({ ...options, rollout: { strategy: 'PodByPod', timeout: '1ms' } });
+  for (let round = 0; round < 4; round++) {
+    await world.reconcile();
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  const ttl = (): readonly number[] => Object.values(world.plans()).map(({ attrTTL }) => attrTTL);
+  assert.deepEqual(ttl(), [1, 1]);
+  assert.deepEqual([world.volume()?.status?.rollout?.state, world.volume()?.status?.rollout?.failed], ['Failed', ['data/a']]);
+  assert.match(world.volume()?.status?.rollout?.message ?? '', /did not take up the new options/);
+  world.server.delete(Pods, { namespace: 'data', name: 'a' });
+  await world.reconcile();
+  assert.deepEqual(ttl(), [1]);
+  world.setPolicy('cache', { metadata: { attrTTL: '6s' } });
+  await world.changeClient(options);
+  for (let round = 0; round < 4; round++) {
+    await world.reconcile();
+    world.kubelet();
+  }
+  assert.deepEqual(ttl(), [6]);
+  assert.equal(world.volume()?.status?.rollout?.state, 'Complete');
+});
+
+test('a policy that is missing changes nothing, and one that wants more than a pod was given is fitted, and said', async () => {
+  const world = await worldWithOptions('a');
+  const before = world.plans();
+  await world.changeVolume({ cachePolicyRef: { name: 'typo' } });
+  await world.reconcile();
+  assert.deepEqual(world.plans(), before);
+  assert.equal(world.volume()?.status?.rollout?.state, 'Complete');
+  world.setPolicy('typo', { local: { size: '100Gi' }, buffer: { size: '1Gi' } });
+  for (let round = 0; round < 3; round++) {
+    await world.reconcile();
+    world.kubelet();
+  }
+  // Of the 11,392 MiB that the pod has for a cache of 10 GiB.
+  const { cache, bufferMiB } = world.plans()['a'] ?? {};
+  assert.equal(bufferMiB, 1024);
+  assert.ok((cache?.sizeMiB ?? 0) < 10_240 && (cache?.sizeMiB ?? 0) > 9000, JSON.stringify(cache));
+  assert.match(world.volume()?.status?.rollout?.message ?? '', /1 have less than the cache policy says/);
 });

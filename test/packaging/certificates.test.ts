@@ -200,6 +200,46 @@ test('plain files that are written one after the other, and an authority that fo
   }
 });
 
+test('with a certificate that has expired no pod is admitted without its volume, others are created, and a new one heals it at once', async (context) => {
+  const authority = await createAuthority(Date.now());
+  const caBundle = Buffer.from(authority.certificate.pem).toString('base64');
+  const installed = await installOrSkip(context, 'default', { caBundle });
+  if (!installed) return;
+  await using _ = installed;
+  const files = { cert: join(installed.folder, 'tls.crt'), key: join(installed.folder, 'tls.key') };
+  const write = async (now: number): Promise<void> => {
+    const leaf = await signLeaf(authority, ['127.0.0.1'], now);
+    writeFileSync(files.cert, leaf.certificate.pem);
+    writeFileSync(files.key, leaf.key);
+  };
+  await write(Date.now() - 1000 * 24 * 3_600_000);
+  const end = await serve(installed, { files, lookEveryMs: 20 });
+  try {
+    const readiness = (): Promise<string> =>
+      new Promise((resolve) => {
+        // A probe of the kubelet does not look at certificates.
+        const options = { host: '127.0.0.1', port: installed.port, path: '/readyz', rejectUnauthorized: false, agent: false };
+        const call = request(options, (response) => void response.toArray().then((parts) => resolve(parts.join(''))));
+        call.once('error', () => resolve(''));
+        call.end();
+      });
+    const create = (annotations: Readonly<Record<string, string>>) => {
+      const metadata = { name: 'a', namespace: 'default', annotations };
+      const pod = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [{ name: 'main', image: 'busybox' }] } };
+      return installed.attempt(['create', '--dry-run=server', '-f', '-'], JSON.stringify(pod));
+    };
+    const asking = { 'juicepod.io/volumes': 'x=/data' };
+    await until('the webhook says that it is not ready, and why', async () => /certificate: it ended/.test(await readiness()));
+    await until('the webhook is called', async () => /certificate has expired/.test((await create(asking)).output));
+    assert.ok((await create({})).ok, 'a pod that asks for nothing does not depend on it');
+    await write(Date.now());
+    await until('the webhook decides again', async () => /there is no volume/.test((await create(asking)).output));
+    await until('it is ready', async () => (await readiness()) === 'ok\n');
+  } finally {
+    await end();
+  }
+});
+
 test('replicas race for the authority on a real API server: one Secret, one bundle, and an older bundle is not put back', async (context) => {
   const installed = await installOrSkip(context, 'default');
   if (!installed) return;

@@ -4,6 +4,7 @@ import { lstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { UserError } from '../../src/lib/errors.ts';
+import type { Ino } from '../../src/lib/int64.ts';
 import { SYSTEM } from '../../src/meta/types.ts';
 import { World } from './world.ts';
 
@@ -33,6 +34,55 @@ test('H1: the whole tree comes: contents, modes, owners, times, links, empty dir
   assert.equal(stat.ino, statSync(join(world.tree, 'd/a2'), { bigint: true }).ino);
   if (root) assert.deepEqual([stat.uid, stat.gid], [1234n, 4321n]);
   assert.equal(lstatSync(join(world.tree, 'd/empty')).mode & 0o7777, 0o700);
+});
+
+test('H1, H5: many small files come as few do, of whatever they are made, though the sidecar dies on the way', async () => {
+  await using world = await World.make();
+  const BLOCK = 64 * 1024;
+  const lengths = [0, 1, 4096, 10_000, BLOCK - 1, BLOCK, BLOCK + 1];
+  for (let folder = 0; folder < 3; folder++) {
+    await world.mkdir(`d${folder}`, 0o775);
+    for (let file = 0; file < 100; file++) {
+      const name = Buffer.concat([Buffer.from(`d${folder}/${file}\n `), Buffer.from(file % 2 ? [0xff, 0xfe] : [0x41])]);
+      await world.put(name, Buffer.alloc(lengths[file % lengths.length] ?? 0, `${folder}.${file} `), 0o640 + (file % 8));
+    }
+  }
+  const edit = async (path: string, change: (ino: Ino) => Promise<unknown>): Promise<void> => {
+    await world.put(path, Buffer.alloc(20_000, 'o'));
+    await change((await world.find(path))?.ino as Ino);
+  };
+  await edit('d0/overwritten', (ino) => world.write(ino, Buffer.from('in the middle'), 9000));
+  await edit('d0/longer', (ino) => world.meta.truncate(SYSTEM, ino, 50_000));
+  await edit('d0/shorter', (ino) => world.meta.truncate(SYSTEM, ino, 5000));
+  await edit('d1/setuid', (ino) => world.meta.setattr(SYSTEM, ino, { mode: 0o4755 }));
+  await edit('d1/dressed', (ino) =>
+    world.meta.setattr(SYSTEM, ino, { uid: 1234, gid: 4321, mode: 0o6755, mtime: { sec: 1_500_000_000, nsec: 987_654_321 } }),
+  );
+  await edit('d1/first', () => world.link('d1/first', 'd2/second'));
+  let deaths = 0;
+  for (world.fuse = 8; ; world.fuse = 8 + deaths) {
+    const sync = await world.sidecar();
+    const failure = await sync.hydrate().then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+    world.fuse = Number.POSITIVE_INFINITY;
+    if (!failure) {
+      // Nothing differs: what was noted of each file is what it is.
+      await sync.compare();
+      assert.deepEqual(sync.status.counts.pull + sync.status.counts.push + sync.status.conflicts, 0);
+    }
+    await sync.stop();
+    if (!failure) break;
+    assert.match(failure, /the test ends this sidecar/);
+    assert.ok(++deaths < 100);
+  }
+  assert.ok(deaths > 2, `${deaths} deaths`);
+  assert.deepEqual(world.pod(), await world.volume());
+  const stat = statSync(join(world.tree, 'd1/dressed'), { bigint: true });
+  assert.equal(stat.mtimeNs, 1_500_000_000_987_654_321n);
+  if (root) assert.deepEqual([stat.uid, stat.gid], [1234n, 4321n]);
+  assert.equal(statSync(join(world.tree, 'd1/first')).ino, statSync(join(world.tree, 'd2/second')).ino);
 });
 
 test('H2: holes stay holes, on chunk borders and at the end', async () => {

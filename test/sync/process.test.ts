@@ -205,7 +205,7 @@ test('what does not fit, and what was not written back, Kubernetes is told', { t
   assert.equal(await ended(sidecar), 1, sidecar.output());
   assert.match(
     readFileSync(one.termination, 'utf8'),
-    /^default\/volume: 1 changes were not written back \(late\).* are sent when this container starts again/,
+    /^NotFlushed: default\/volume: 1 changes were not written back \(late\).* are sent when this container starts again/,
   );
   rmSync(join(place.work, 'store'));
   renameSync(join(place.work, 'gone'), join(place.work, 'store'));

@@ -22,6 +22,7 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { FsError } from '../../src/lib/errors.ts';
 import { type Snapshot, World } from './world.ts';
 
 /** A hydrated world with a few files. */
@@ -399,7 +400,7 @@ test('F1: the last write-back sends everything, also what is open; what it canno
   writeSync(fd, 'not closed');
   writeFileSync(at('d/b'), 'changed');
   world.fuse = 3;
-  const left = await sync.flush(AbortSignal.timeout(5000));
+  const left = await sync.flush(AbortSignal.timeout(1500));
   assert.ok(left.length > 0);
   assert.match(sync.status.unsent(left), /default\/sync: \d+ changes were not written back \(/);
   await sync.stop();
@@ -411,6 +412,37 @@ test('F1: the last write-back sends everything, also what is open; what it canno
   assert.equal(volume['open'], '644 not closed');
   assert.equal(volume['d/b'], '644 changed');
   closeSync(fd);
+});
+
+test('F1: what fails for a moment at the end is tried again, and a file that cannot go does not keep the others', async () => {
+  const { world, sync, at } = await begun();
+  await using _ = world;
+  writeFileSync(at('a'), 'changed');
+  writeFileSync(at('d/b'), 'changed, too');
+  let failures = 2;
+  world.before = (method) =>
+    method === 'mknod' && failures-- > 0 ? Promise.reject(new FsError('EIO', 'for a moment')) : undefined;
+  assert.deepEqual(await sync.flush(AbortSignal.timeout(20_000)), []);
+  const volume = await equal(world);
+  assert.equal(volume['a'], '644 changed');
+  assert.equal(volume['d/b'], '644 changed, too');
+});
+
+test('F3: what was not written back, and where both sides had changed a file, is told in lines for the operator', async () => {
+  const { world, sync, at } = await begun();
+  await using _ = world;
+  assert.deepEqual(sync.status.reports([]), []);
+  await world.put('a', 'theirs');
+  writeFileSync(at('a'), 'ours, which is longer');
+  await sync.compare();
+  const long = `${'x'.repeat(300)}/end`;
+  const [unsent, kept, ...more] = sync.status.reports(['1', '2', long, '4', '5', '6']);
+  assert.match(
+    unsent ?? '',
+    /^NotFlushed: default\/sync: 6 changes were not written back \(1, 2, …x+\/end, 4, 5, …\); they are on/,
+  );
+  assert.match(kept ?? '', /^ConflictKept: default\/sync: 1 times both sides had changed .*\(a\.juicepod-conflict-pod-1-\S+\)$/);
+  assert.deepEqual(more, []);
 });
 
 test('F2: the last write-back ends in time though the store does not answer', async () => {

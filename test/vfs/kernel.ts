@@ -7,6 +7,7 @@ import type {
   FileSystem,
   FuseAttr,
   FuseEntry,
+  FuseLock,
   FuseOpened,
   FuseRequest,
   FuseSetAttr,
@@ -44,6 +45,16 @@ interface Answer {
   size?: number;
   negative?: number;
   listed?: Listed[];
+  lock?: FuseLock;
+  forgetAttributes?: boolean;
+}
+
+export interface LockOptions {
+  readonly start?: bigint;
+  readonly end?: bigint;
+  readonly wait?: boolean;
+  readonly pid?: number;
+  readonly signal?: AbortSignal;
 }
 
 type Call = (request: FuseRequest, reply: Reply) => void | Promise<void>;
@@ -138,16 +149,46 @@ export class TestKernel {
     return required(answer.written);
   }
 
-  async flush(ino: Ino, handle: number): Promise<void> {
-    await this.#send((request, reply) => this.fileSystem.flush(request, reply, ino, handle, 0n));
+  async flush(ino: Ino, handle: number, owner = 0n): Promise<void> {
+    await this.#send((request, reply) => this.fileSystem.flush(request, reply, ino, handle, owner));
   }
 
   async fsync(ino: Ino, handle: number): Promise<void> {
     await this.#send((request, reply) => this.fileSystem.fsync(request, reply, ino, handle, false));
   }
 
-  async release(ino: Ino, handle: number): Promise<void> {
-    await this.#send((request, reply) => this.fileSystem.release(request, reply, ino, handle, 0, 0n, false));
+  /** `flock`: the owner of the open file, where it was ever asked for a flock. */
+  async release(ino: Ino, handle: number, flock?: bigint): Promise<void> {
+    await this.#send((request, reply) =>
+      this.fileSystem.release(request, reply, ino, handle, 0, flock ?? 0n, flock !== undefined),
+    );
+  }
+
+  /** Locks bytes, or unlocks them (type 2). True where the kernel was told to ask for the file's attributes anew. */
+  async setlk(
+    ino: Ino,
+    handle: number,
+    owner: bigint,
+    type: number,
+    { start = 0n, end = 0x7fff_ffff_ffff_ffffn, wait = false, pid = OWNER.pid, signal }: LockOptions = {},
+  ): Promise<boolean> {
+    const lock = { type, start, end, pid };
+    const answer = await this.#send(
+      (request, reply) => this.fileSystem.setlk?.(request, reply, ino, handle, owner, lock, wait),
+      signal,
+    );
+    return answer.forgetAttributes ?? false;
+  }
+
+  async getlk(ino: Ino, handle: number, owner: bigint, type: number, start = 0n, end = start): Promise<FuseLock> {
+    const lock = { type, start, end, pid: OWNER.pid };
+    return required(
+      (await this.#send((request, reply) => this.fileSystem.getlk?.(request, reply, ino, handle, owner, lock))).lock,
+    );
+  }
+
+  async flock(ino: Ino, handle: number, owner: bigint, type: number, wait = false, signal?: AbortSignal): Promise<void> {
+    await this.#send((request, reply) => this.fileSystem.flock?.(request, reply, ino, handle, owner, type, wait), signal);
   }
 
   async fallocate(ino: Ino, handle: number, offset: number, length: number, mode: number): Promise<void> {
@@ -229,6 +270,7 @@ export class TestKernel {
       ...OWNER,
       resent: false,
       signal: signal ?? new AbortController().signal,
+      park() {},
     };
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     let answers = 0;
@@ -246,7 +288,7 @@ export class TestKernel {
       },
       sink: sink ?? { add: () => false, addPlus: () => false },
       error: (code) => fail(errnoName(code)),
-      ok: () => give({}),
+      ok: (forgetAttributes = false) => give({ forgetAttributes }),
       entry: (entry) => give({ entry }),
       negative: (negative) => give({ negative }),
       attr: (attr) => give({ attr }),
@@ -259,7 +301,7 @@ export class TestKernel {
       xattrSize: (size) => give({ size }),
       lseek: (size) => give({ size }),
       directory: () => give({}),
-      lock: () => give({}),
+      lock: (lock) => give({ lock }),
     };
     const thrown = (error: unknown): void => fail(errnoName(toErrno(error)), error);
     try {

@@ -166,6 +166,9 @@ const whole = fc
     ),
   );
 
+/** What is here comes from JSON and goes there; this takes a third of the time of structuredClone. */
+const copyOf = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
+
 /** A place in an object, as an index into all its places, and what becomes of it. */
 const damage = fc.tuple(
   fc.nat(),
@@ -183,7 +186,7 @@ function places(value: unknown, found: { at: Record<string, unknown> | unknown[]
 }
 
 function damaged(object: Json, hits: readonly (readonly [number, string, unknown])[]): Json {
-  const copy = structuredClone(object) as Record<string, unknown>;
+  const copy = copyOf(object) as Record<string, unknown>;
   for (const [index, how, value] of hits) {
     const all = places(copy);
     const hit = all[index % Math.max(1, all.length)];
@@ -191,10 +194,10 @@ function damaged(object: Json, hits: readonly (readonly [number, string, unknown
     const { at, key } = hit;
     if (Array.isArray(at)) {
       if (how === 'delete') at.splice(Number(key), 1);
-      else if (how === 'twice') at.push(structuredClone(at[Number(key)]));
-      else at[Number(key)] = structuredClone(value);
+      else if (how === 'twice') at.push(copyOf(at[Number(key)]));
+      else at[Number(key)] = copyOf(value);
     } else if (how === 'delete') delete at[key];
-    else at[key] = structuredClone(value);
+    else at[key] = copyOf(value);
   }
   return copy;
 }
@@ -287,7 +290,7 @@ function keeps(found: unknown, part: unknown): boolean {
 
 /** What the patch may replace: a list or map of the wrong type by a right one, the grace period, and what is ours. */
 function withoutReplaced(object: unknown): unknown {
-  const copy = structuredClone(object) as Json;
+  const copy = copyOf(object) as Json;
   const spec = mapOf(copy['spec']) as Record<string, unknown>;
   delete spec['terminationGracePeriodSeconds'];
   for (const list of ['volumes', 'initContainers', 'containers']) {
@@ -298,7 +301,7 @@ function withoutReplaced(object: unknown): unknown {
     for (const one of listOf(spec[list]) as Record<string, unknown>[])
       if (!Array.isArray(one['volumeMounts'])) delete one['volumeMounts'];
   const metadata = mapOf(copy['metadata']) as Record<string, unknown>;
-  if (Object.keys(mapOf(metadata['annotations'])).length === 0) delete metadata['annotations'];
+  for (const map of ['annotations', 'labels']) if (Object.keys(mapOf(metadata[map])).length === 0) delete metadata[map];
   if (Object.keys(metadata).length === 0) delete (copy as Record<string, unknown>)['metadata'];
   return copy;
 }
@@ -333,8 +336,8 @@ export function checkCase({ body, world: index, settings, isDamaged }: Case): 'i
   for (const { op } of operations) assert.ok(op === 'add' || op === 'replace' || op === 'move', op);
   const { request } = body as { request: Json };
   const object = request['object'];
-  const result = structuredClone(object);
-  for (const error of applyPatch(result, structuredClone(operations) as Operation[])) assert.equal(error, null);
+  const result = copyOf(object);
+  for (const error of applyPatch(result, copyOf(operations) as Operation[])) assert.equal(error, null);
   assert.ok(
     keeps(result, withoutReplaced(object)),
     `something got lost: ${JSON.stringify(object)} became ${JSON.stringify(result)}`,

@@ -1,10 +1,13 @@
 /** A Secret of JuiceFS's CSI driver as JuiceVolume and Secrets: one file system. Pure. */
-import { type Json } from '../../admission/pod.ts';
+import { parse } from 'yaml';
+import { type Json, mapOf, textOf } from '../../admission/pod.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
 import { messageOf } from '../../lib/errors.ts';
+import { parseSize } from '../../lib/units.ts';
 import { parseMetaUrl, redactUrl } from '../../meta/url.ts';
 import { parseBucketUrl } from '../../object/s3-url.ts';
+import { limitOf } from './limits.ts';
 import { textsOf } from './sources.ts';
 
 /** Stands where a person has to put something; no name, address or key may look like it, so it is refused until then. */
@@ -142,9 +145,19 @@ function storageOf(
   }
 }
 
-/** `block-size=4096,trash-days=3,…`: what of it a JuiceVolume has. */
-function formatOf(text: string): { readonly format: Json; readonly todos: string[] } {
+const algorithms: Readonly<Record<string, string>> = { 'aes256gcm-rsa': 'AES256GCM', 'chacha20-rsa': 'ChaCha20Poly1305' };
+
+/** `block-size=4096,trash-days=3,…`: what of it a JuiceVolume has. The driver formats with it at each mount, so it is how the volume is. */
+function formatOf(text: string): {
+  readonly format: Json;
+  readonly quota: Json;
+  /** Of encryption, where it is named. */
+  readonly algorithm: string | undefined;
+  readonly todos: string[];
+} {
   const format: Record<string, string> = {};
+  const quota: Record<string, string | number> = {};
+  let algorithm: string | undefined;
   const todos: string[] = [];
   for (const part of text
     .split(',')
@@ -156,15 +169,39 @@ function formatOf(text: string): { readonly format: Json; readonly todos: string
     else if (option === 'block-size' && /^\d+M$/i.test(value)) format['blockSize'] = `${Number.parseInt(value)}Mi`;
     else if (option === 'compress' && compressions[value]) format['compression'] = compressions[value];
     else if (option === 'trash-days' && /^\d+$/.test(value)) format['trashRetention'] = `${Number(value) * 24}h`;
-    else if (['capacity', 'inodes'].includes(option))
-      todos.push(`${part}: the volume keeps this limit in its database; it is not changed`);
+    else if (option === 'capacity' && capacityText(value) !== undefined) quota['capacity'] = capacityText(value) ?? '';
+    else if (option === 'inodes' && /^[1-9]\d*$/.test(value)) quota['inodes'] = Number(value);
+    else if (['capacity', 'inodes'].includes(option) && Number(value) === 0) continue;
+    else if (option === 'encrypt-algo' && algorithms[value]) algorithm = algorithms[value];
+    else if (option === 'encrypt-rsa-key') algorithm ??= 'AES256GCM';
     else if (['force', 'no-update', 'access-key', 'secret-key', 'storage', 'bucket'].includes(option)) continue;
     else
       todos.push(
         `format option ${part}: it is a property of the volume and stays as it is; see that it is one that docs/interoperability.md names`,
       );
   }
-  return { format, todos };
+  return { format, quota, algorithm, todos };
+}
+
+/** GiB, or a size with a unit, as a limit spells it; undefined for what it cannot say. */
+function capacityText(value: string): string | undefined {
+  try {
+    return limitOf(parseSize(value, 'capacity', 'G'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The passphrase among the environment that the driver gives to its mount pods: a map, in JSON or YAML. */
+function passphraseOf(envs: string | undefined): { readonly passphrase: string | undefined; readonly others: readonly string[] } {
+  let read: Json = {};
+  try {
+    read = mapOf(parse(envs ?? '', { maxAliasCount: 0 }));
+  } catch {
+    return { passphrase: undefined, others: ['(which cannot be read)'] };
+  }
+  const { JFS_RSA_PASSPHRASE: passphrase, ...others } = read;
+  return { passphrase: textOf(passphrase), others: Object.keys(others) };
 }
 
 /** Reads a Secret of the driver. `at` is its `namespace/name`. */
@@ -185,17 +222,25 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
   const storage = storageOf(texts, `${name}-s3`);
   const format = formatOf(texts['format-options'] ?? '');
   const todos = [...metadata.todos, ...storage.todos, ...format.todos];
-  if (texts['encrypt_rsa_key'])
+  const { passphrase, others } = passphraseOf(texts['envs']);
+  const isEncrypted = Boolean(texts['encrypt_rsa_key']) || format.algorithm !== undefined;
+  const words = `${name}-passphrase`;
+  if (isEncrypted && passphrase === undefined)
     todos.push(
-      'the volume is encrypted: put its RSA key and passphrase into a Secret and name it in the JuiceVolume (docs/reference/juicevolume.md)',
+      `the volume is encrypted, and its passphrase is not among what was read: put it into Secret ${words}, under the key passphrase. A key without one gets one with juicepod rotate-passphrase`,
     );
-  for (const key of ['envs', 'configs'])
-    if (texts[key])
-      todos.push(`\`${key}\` of Secret ${at} is set for the mount pods; there is no counterpart: see whether it is needed`);
+  if (others.length > 0)
+    todos.push(
+      `\`envs\` of Secret ${at} sets ${others.join(', ')} for the mount pods; there is no counterpart: see whether it is needed`,
+    );
+  if (texts['configs'])
+    todos.push(`\`configs\` of Secret ${at} mounts files into the mount pods; there is no counterpart: see whether it is needed`);
   const spec = {
     metadata: metadata.metadata ?? {},
     storage: storage.storage ?? {},
     ...(Object.keys(format.format).length > 0 ? { format: format.format } : {}),
+    ...(isEncrypted ? { encryption: { algorithm: format.algorithm ?? 'AES256GCM', passphraseSecretRef: { name: words } } } : {}),
+    ...(Object.keys(format.quota).length > 0 ? { quota: format.quota } : {}),
     reclaimPolicy: 'Retain',
   };
   const obstacle = metadata.obstacle ?? storage.obstacle;
@@ -209,6 +254,7 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
     secrets: {
       ...(Object.keys(metadata.keys).length > 0 ? { [`${name}-redis`]: metadata.keys } : {}),
       ...(Object.keys(storage.keys).length > 0 ? { [`${name}-s3`]: storage.keys } : {}),
+      ...(isEncrypted ? { [words]: { passphrase: passphrase ?? FILL_IN } } : {}),
     },
     todos,
     obstacle,

@@ -4,7 +4,7 @@
  */
 import { cachePolicySpec } from '../../api/cachepolicy.ts';
 import { messageOf } from '../../lib/errors.ts';
-import { parseDuration, parseSize } from '../../lib/units.ts';
+import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
 
 type Fields = { readonly [name: string]: string | number | boolean | Fields };
 
@@ -29,8 +29,17 @@ const count = (value: string): number => {
   return Number(value);
 };
 
-/** Options with a field in the cache policy: where, and its value. */
-const fields: Readonly<Record<string, readonly [path: string, value: (value: string, option: string) => string | number]>> = {
+/** Bytes per second of Mbit/s, in thousands; 0 is no limit. */
+const rate = (value: string, option: string): string | undefined => {
+  const mbps = parseMbps(value, option);
+  return mbps === 0 ? undefined : `${mbps * 125}k`;
+};
+
+type Value = string | number | boolean | undefined;
+
+/** Options with a field in the cache policy: where, and its value; undefined where the default says the same. */
+type Field = readonly [path: string, value: (value: string, option: string) => Value];
+const fields: Readonly<Record<string, Field>> = {
   'cache-size': ['local.size', mebibytes],
   'free-space-ratio': ['local.freeSpacePercent', (value) => Math.round(Number(value) * 100)],
   'buffer-size': ['buffer.size', mebibytes],
@@ -41,7 +50,17 @@ const fields: Readonly<Record<string, readonly [path: string, value: (value: str
   'negative-entry-cache': ['metadata.negativeTTL', seconds],
   'max-uploads': ['io.maxUploads', count],
   'max-downloads': ['io.maxDownloads', count],
+  'upload-limit': ['io.uploadLimit', rate],
+  'download-limit': ['io.downloadLimit', rate],
+  writeback: ['writeback.enabled', (value) => value !== 'false'],
+  'upload-delay': ['writeback.uploadDelay', seconds],
 };
+
+function fieldOf(option: string, value: string): Field | undefined {
+  if (option === 'cache-dir' && value === 'memory') return ['local.medium', () => 'Memory'];
+  if (option === 'cache-size' && Number(value) === 0) return ['local.medium', () => 'None'];
+  return Object.hasOwn(fields, option) ? fields[option] : undefined;
+}
 
 /** Options that need no counterpart: the default here, or of no meaning in a pod. */
 const meaningless = new Set(
@@ -57,7 +76,6 @@ const meaningless = new Set(
     'consul',
     'rw',
     '_netdev',
-    'cache-dir',
     'console',
     'no-color',
     'update-fstab',
@@ -65,10 +83,11 @@ const meaningless = new Set(
 );
 
 const why: Readonly<Record<string, string>> = {
-  writeback:
-    'writes are acknowledged when they are stored; see the fields of JuiceCachePolicy for what this version offers instead',
-  'upload-limit': 'set io.uploadLimit of the JuiceCachePolicy, in bytes per second (1 Mbps is 125k)',
-  'download-limit': 'set io.downloadLimit of the JuiceCachePolicy, in bytes per second (1 Mbps is 125k)',
+  'cache-dir':
+    'the cache is an emptyDir of the pod (local.medium and local.size), not a directory of the node: pods of a node do not share it',
+  'upload-hours': 'what is staged is uploaded at any hour; writeback.uploadDelay holds it back for a time',
+  'max-stage-write': 'see writeback.maxStaging for how much may wait on the disk',
+  'writeback-threshold-size': 'every write is staged, whatever its size',
   'open-cache': 'files that are opened are always looked up: close-to-open is kept',
   prefetch: 'blocks beside a random read are not fetched ahead',
   'no-bgjob': 'each client of a volume helps to clean up',
@@ -78,7 +97,7 @@ const why: Readonly<Record<string, string>> = {
   umask: 'the umask of the application counts',
 };
 
-function put(into: Record<string, unknown>, path: string, value: string | number): void {
+function put(into: Record<string, unknown>, path: string, value: Value): void {
   const [head = '', rest] = path.split('.', 2);
   if (rest === undefined) into[head] = value;
   else into[head] = { ...(into[head] as object | undefined), [rest]: value };
@@ -95,19 +114,19 @@ export function mapMountOptions(options: readonly string[]): Mapped {
     const equals = text.indexOf('=');
     const option = (equals < 0 ? text : text.slice(0, equals)).trim();
     const value = equals < 0 ? '' : text.slice(equals + 1).trim();
-    const field = Object.hasOwn(fields, option) ? fields[option] : undefined;
+    const field = fieldOf(option, value);
     if (option === 'subdir') subdir = value.replace(/^\/+|\/+$/g, '');
     else if (option === 'ro' || option === 'read-only') readOnly = value !== 'false';
-    else if (option === 'cache-dir' && value === 'memory') put(policy, 'local.medium', 'Memory');
-    else if (option === 'cache-size' && Number(value) === 0) put(policy, 'local.medium', 'None');
     else if (field) {
       const [path, read] = field;
-      const wanted = { ...policy };
       try {
-        put(wanted, path, read(value, option));
-        const checked = cachePolicySpec.safeParse(wanted);
+        const wanted = read(value, option);
+        if (wanted === undefined) continue;
+        const next = { ...policy };
+        put(next, path, wanted);
+        const checked = cachePolicySpec.safeParse(next);
         if (!checked.success) throw new Error(checked.error.issues.map(({ message }) => message).join('; '));
-        put(policy, path, read(value, option));
+        put(policy, path, wanted);
       } catch (error) {
         unsupported.push({ option: text, why: `its value is not possible here: ${messageOf(error)}` });
       }

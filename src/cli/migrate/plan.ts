@@ -6,6 +6,7 @@ import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { boundedName } from '../../api/names.ts';
 import { type FileSystem, fileSystemOf, secretManifest, volumeManifest } from './filesystem.ts';
+import { capacityOf, directoryLimit, otherAttributes, resourcesOf } from './limits.ts';
 import { type Mapped, mapMountOptions } from './options.ts';
 import {
   idOf,
@@ -32,6 +33,9 @@ export interface Migration {
   readonly unsupported: readonly { readonly where: string; readonly option: string; readonly why: string }[];
 }
 
+/** As many limits of directories as a JuiceVolume may declare. */
+const MAX_LIMITS = 256;
+
 interface Use {
   readonly claim: Json;
   readonly volume: Json;
@@ -50,6 +54,32 @@ function volumeOf(claim: Json, volumes: readonly Json[]): Json | undefined {
     const reference = mapOf(mapOf(volume['spec'])['claimRef']);
     return reference['name'] === nameOf(claim) && (reference['namespace'] ?? 'default') === namespaceOf(claim);
   });
+}
+
+/** What the PersistentVolumes of one file system say of it: limits of their directories, and resources of its clients. */
+function declared(
+  uses: readonly Use[],
+  todos: string[],
+): { readonly limits: readonly Json[]; readonly resources: Json | undefined } {
+  const limits = new Map<string, Json>();
+  let resources: Json | undefined;
+  for (const { claim, volume, directory } of uses) {
+    const bytes = capacityOf(volume);
+    const limit = directoryLimit(directory, bytes);
+    if (limit && (limits.has(directory) || limits.size < MAX_LIMITS)) limits.set(directory, limit);
+    else if (bytes !== undefined && directory !== '')
+      todos.push(
+        `the limit of claim ${idOf(claim)} (directory ${directory}) cannot be declared; its quota stays in the volume as the driver set it`,
+      );
+    const wanted = resourcesOf(attributesOf(volume));
+    resources ??= wanted;
+    if (wanted && JSON.stringify(wanted) !== JSON.stringify(resources))
+      todos.push(
+        `PersistentVolume ${nameOf(volume)} gives its mount pod other resources than another one of the volume: see spec.client.resources`,
+      );
+  }
+  // By path, whatever the order in which the claims were read: what is in Git shall not change without need.
+  return { limits: [...limits].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, limit]) => limit), resources };
 }
 
 /** Makes the plan. With `values`, credentials are written into the Secrets that are printed. */
@@ -147,10 +177,16 @@ export function planMigration(sources: Sources, options: { readonly values: bool
       spec,
     });
     if (isShared) objects.push(policyManifest(home, name, JSON.parse(policies[0] ?? '{}') as Json));
+    const { limits, resources } = declared(uses, todos);
+    const { quota, ...spec } = system.spec;
     const selector = { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: guests }] };
     objects.push(
       volumeManifest(home, name, {
-        ...system.spec,
+        ...spec,
+        ...(quota !== undefined || limits.length > 0
+          ? { quota: { ...mapOf(quota), ...(limits.length > 0 ? { directories: limits } : {}) } }
+          : {}),
+        ...(resources ? { client: { resources } } : {}),
         ...(guests.length > 0 ? { access: { allowedNamespaces: { from: 'Selector', selector } } } : {}),
         ...(isShared ? { cachePolicyRef: { name } } : {}),
       }),
@@ -158,7 +194,7 @@ export function planMigration(sources: Sources, options: { readonly values: bool
     todos.push(...system.todos.map((todo) => `volume ${name}: ${todo}`));
     for (const { claim, volume, mapped, directory } of uses) {
       const where = `PersistentVolume ${nameOf(volume)}`;
-      unsupported.push(...mapped.unsupported.map((each) => ({ where, ...each })));
+      unsupported.push(...[...mapped.unsupported, ...otherAttributes(attributesOf(volume))].map((each) => ({ where, ...each })));
       const hasOwn = !isShared && Object.keys(mapped.policy).length > 0;
       const own = boundedName(`${name}-${nameOf(claim)}`);
       if (hasOwn) objects.push(policyManifest(namespaceOf(claim), own, mapped.policy));
@@ -169,14 +205,9 @@ export function planMigration(sources: Sources, options: { readonly values: bool
         readOnly: mapped.readOnly || (modes.length > 0 && modes.every((mode) => mode === 'ReadOnlyMany')),
         cachePolicy: hasOwn ? own : undefined,
       });
-      const capacity = textOf(mapOf(mapOf(volume['spec'])['capacity'])['storage']);
       if (mapOf(volume['spec'])['persistentVolumeReclaimPolicy'] === 'Delete')
         todos.push(
           `before claim ${idOf(claim)} is deleted, keep its data: kubectl patch pv ${nameOf(volume)} -p '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}' (else the driver removes the directory ${directory || '/'})`,
-        );
-      if (capacity !== undefined && directory !== '')
-        todos.push(
-          `claim ${idOf(claim)} has ${capacity}: the quota of the directory ${directory} stays in the volume as the driver set it`,
         );
     }
   }

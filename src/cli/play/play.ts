@@ -18,6 +18,8 @@ import { type Output, print } from '../report.ts';
 import { type PlayPod, runPod } from './pod.ts';
 
 const INSIDE = 'JUICEPOD_PLAY_INSIDE';
+/** On one machine nothing is far away. */
+const START_SECONDS = 120;
 const NAMESPACE = 'default';
 
 interface Json {
@@ -132,7 +134,7 @@ export async function playCommand(folder: string, raw: Readonly<Record<string, u
   const output = raw['output'] as Output;
   const { userNamespace } = process.env[INSIDE] ? { userNamespace: process.getuid?.() !== 0 } : isolation();
   const text = readFolder(resolve(folder));
-  const result = injectFile(text, { fileName: folder, namespace: NAMESPACE });
+  const result = injectFile(text, { fileName: folder, namespace: NAMESPACE, settings: { startSeconds: START_SECONDS } });
   const refused = result.reasons.find(({ action }) => action === 'refuse');
   if (refused) throw new UserError(refused.reason, `${refused.kind} ${refused.name}: ${refused.message}`);
   const documents = result.documents as readonly (Json & { readonly kind?: string })[];

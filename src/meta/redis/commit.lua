@@ -16,10 +16,12 @@ then per check a code and its arguments:
   e              the hash is empty
   l records 0|1  the list begins with these 24-byte records; 1 = and holds nothing else
   c number       the counter (0 where there is none) is at most this
+  w n (field value)…  the hash holds these n fields with these values, and no other
 then per write a command, the number of its arguments, and these:
   any Redis command on the key, or
   TOUCH times delta     a node's mtime and ctime (24 bytes) and link count; nothing where the node is gone; 1 or 0
   HINCRBYX field delta  HINCRBY where the field exists; 1 or 0
+  ANNOUNCE channel      PUBLISH to who waits, if this user may; 0
 
 Result:
   {1, n…}                 written; per write the number Redis answered, 0 where it was none
@@ -85,6 +87,13 @@ for i = 1, checks do
   elseif code == 'c' then
     holds = tonumber(redis.call('GET', key) or '0') <= tonumber(ARGV[at + 1])
     at = at + 2
+  elseif code == 'w' then
+    local count = tonumber(ARGV[at + 1])
+    holds = redis.call('HLEN', key) == count
+    for field = at + 2, at + 2 * count, 2 do
+      holds = holds and redis.call('HGET', key, ARGV[field]) == ARGV[field + 1]
+    end
+    at = at + 2 + 2 * count
   else
     return redis.error_reply('ERR commit: unknown check ' .. tostring(code))
   end
@@ -120,6 +129,9 @@ for i = checks + 2, #KEYS do
       redis.call('HINCRBY', key, ARGV[at + 2], ARGV[at + 3])
       result = 1
     end
+  elseif command == 'ANNOUNCE' then
+    -- Who waits looks by itself, too: a user without the right to publish is no reason to fail.
+    redis.pcall('PUBLISH', ARGV[at + 2], '')
   else
     result = redis.call(command, key, unpack(ARGV, at + 2, at + 1 + count))
     if type(result) ~= 'number' then

@@ -93,14 +93,7 @@ export class RedisConnection {
     this.#backoff = url.minRetryBackoff;
     this.#ready = new Promise((resolve) => (this.#wake = resolve));
     this.#redis = new Redis({
-      ...(url.socket === undefined ? { host: url.host, port: url.port } : { path: url.socket }),
-      db: url.database,
-      ...(url.username === undefined ? {} : { username: url.username }),
-      ...(url.password === undefined ? {} : { password: url.password }),
-      ...(url.tls ? { tls: tlsOptions(url.tls, url.host) } : {}),
-      protocol: 2,
-      lazyConnect: true,
-      connectTimeout: url.writeTimeout,
+      ...redisOptions(url),
       // Destroys the connection where an answer is out for so long; the calls on it then go on on the next one.
       socketTimeout: url.readTimeout,
       // Every command of a connection that is lost fails at once, and is repeated here or not at all.
@@ -109,7 +102,6 @@ export class RedisConnection {
       maxRetriesPerRequest: 0,
       // A server that became a replica: its name may stand for another one by now.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
-      retryStrategy: (times) => Math.min(url.minRetryBackoff * 2 ** Math.min(times, 20), url.maxRetryBackoff, 1000),
     });
     this.#redis.on('error', (error: Error) => this.#noteError(error));
     this.#redis.on('ready', () => {
@@ -281,6 +273,21 @@ export class RedisConnection {
     this.#wake();
     this.#redis.disconnect();
   }
+}
+
+/** How ioredis reaches a server, for any connection; made when it is asked for. */
+export function redisOptions(url: RedisUrl) {
+  return {
+    ...(url.socket === undefined ? { host: url.host, port: url.port } : { path: url.socket }),
+    db: url.database,
+    ...(url.username === undefined ? {} : { username: url.username }),
+    ...(url.password === undefined ? {} : { password: url.password }),
+    ...(url.tls ? { tls: tlsOptions(url.tls, url.host) } : {}),
+    protocol: 2,
+    lazyConnect: true,
+    connectTimeout: url.writeTimeout,
+    retryStrategy: (times: number) => Math.min(url.minRetryBackoff * 2 ** Math.min(times, 20), url.maxRetryBackoff, 1000),
+  } as const;
 }
 
 /** A script and the name under which Redis keeps it. */

@@ -16,14 +16,15 @@ import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
-import type { Attr } from '../types.ts';
+import type { Attr, LockedFile } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
-import { type Keys, parseSliceField } from './keys.ts';
+import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
+import type { LockNotices } from './notices.ts';
 import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
@@ -41,14 +42,23 @@ export class RedisEngine implements MetaEngine {
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
+  readonly #notices: LockNotices;
   readonly #logger: Logger;
   readonly #marks: string;
   readonly #freeSlots: number[] = Array.from({ length: SLOTS }, (_, index) => index);
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
-  /** Over a connection that is open. With `listing`, directories are listed over that. */
-  constructor(connection: RedisConnection, keys: Keys, random: Random, logger: Logger, listing?: ListingConnection) {
+  /** Over a connection that is open. `notices` tells of released locks. With `listing`, directories are listed over that. */
+  constructor(
+    connection: RedisConnection,
+    keys: Keys,
+    notices: LockNotices,
+    random: Random,
+    logger: Logger,
+    listing?: ListingConnection,
+  ) {
+    this.#notices = notices;
     this.#listing = listing;
     this.description = connection.description;
     this.#connection = connection;
@@ -279,12 +289,6 @@ export class RedisEngine implements MetaEngine {
     return this.#commitRaw(checks, commands);
   }
 
-  async replaceSetting(expected: string, text: string): Promise<boolean> {
-    const { setting } = this.#keys;
-    // To the script, the empty text means that there is none.
-    return expected !== '' && this.#commitRaw([[setting, 'n', expected]], [[setting, 'SET', text]]);
-  }
-
   /** A transaction in the terms of the script. False where a check failed. */
   async #commitRaw(
     checks: readonly (readonly [key: string, ...args: Argument[]])[],
@@ -312,6 +316,22 @@ export class RedisEngine implements MetaEngine {
       this.#freeSlots.push(slot);
       next?.();
     }
+  }
+
+  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
+    const found = new Map<number, Buffer>();
+    for await (const fields of scanHash(this.#connection, this.#keys.acls, 1000)) {
+      for (const [id, rule] of fields) if (found.size < limit) found.set(Number(id.toString()), rule);
+      if (found.size >= limit) break;
+    }
+    return Array.from(found, ([id, rule]) => ({ id, rule }));
+  }
+
+  async addAcl(rule: Buffer): Promise<number> {
+    // Repeated after a lost answer it leaves out a number, which does no harm.
+    const id = Number(await this.#connection.call('INCR', this.#keys.counter('aclMaxId')));
+    await this.#connection.call('HSETNX', this.#keys.acls, id, rule);
+    return id;
   }
 
   async newSessionId(): Promise<number> {
@@ -347,12 +367,33 @@ export class RedisEngine implements MetaEngine {
     return members.map((member) => parseIno(member.toString()));
   }
 
+  async lockedFiles(sid: number): Promise<readonly LockedFile[]> {
+    const files: LockedFile[] = [];
+    for await (const key of scanMembers(this.#connection, this.#keys.locked(sid))) {
+      const file = parseLocksKey(key.slice(this.#keys.prefix.length));
+      if (file) files.push(file);
+    }
+    return files;
+  }
+
+  watchLocks(file: LockedFile, woken: () => void): Promise<() => void> {
+    return this.#notices.watch(this.#keys.lockChannel(file), woken);
+  }
+
   async removeSession(sid: number): Promise<void> {
     const locked = this.#keys.locked(sid);
     for await (const key of scanMembers(this.#connection, locked)) {
       const fields = (await this.#connection.call('HKEYS', key)) as Buffer[];
       const ours = fields.filter((field) => field.toString('latin1').startsWith(`${sid}_`));
-      await this.#commitRaw([], [...ours.map((field) => [key, 'HDEL', field] as const), [locked, 'SREM', key] as const]);
+      const file = parseLocksKey(key.slice(this.#keys.prefix.length));
+      await this.#commitRaw(
+        [],
+        [
+          ...ours.map((field) => [key, 'HDEL', field] as const),
+          [locked, 'SREM', key] as const,
+          ...(file ? [[key, 'ANNOUNCE', this.#keys.lockChannel(file)] as const] : []),
+        ],
+      );
     }
     await this.#commitRaw(
       [],
@@ -367,7 +408,10 @@ export class RedisEngine implements MetaEngine {
     const parsed = parseMetaUrl(url, options.environment);
     const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
     return async () => {
-      if (parsed.kind === 'redis') this.#listing?.adopt(parsed);
+      if (parsed.kind === 'redis') {
+        this.#listing?.adopt(parsed);
+        this.#notices.adopt(parsed);
+      }
       await take();
     };
   }
@@ -379,6 +423,7 @@ export class RedisEngine implements MetaEngine {
 
   close(): Promise<void> {
     this.#listing?.close();
+    this.#notices.close();
     this.#connection.close();
     return Promise.resolve();
   }

@@ -2,8 +2,9 @@
  * Names of the keys of a volume on Redis. All key names are made here; `prefix` is empty, or a hash tag in a cluster.
  * Source: the JuiceFS format, Redis key space.
  */
-import { formatIno, type Ino } from '../../lib/int64.ts';
+import { formatIno, type Ino, parseIno } from '../../lib/int64.ts';
 import type { QuotaKey } from '../quota.ts';
+import type { LockedFile } from '../types.ts';
 
 /** The counters whose key is not their name. */
 const counterKeys: Readonly<Record<string, string>> = {
@@ -30,10 +31,15 @@ export class Keys {
   readonly dirLength: string;
   readonly dirSpace: string;
   readonly dirInodes: string;
+  readonly acls: string;
   readonly quotas: Readonly<Record<QuotaKey['kind'], QuotaKeys>>;
 
-  constructor(prefix = '') {
+  readonly #channels: string;
+
+  /** `scope` tells the volume from others of the same server, whatever database they are in: channels know no databases. */
+  constructor(prefix = '', scope = '') {
     this.prefix = prefix;
+    this.#channels = `juicepod:${scope}:${prefix}`;
     this.setting = `${prefix}setting`;
     this.sliceRefs = `${prefix}sliceRef`;
     this.delayed = `${prefix}delSlices`;
@@ -43,6 +49,7 @@ export class Keys {
     this.dirLength = `${prefix}dirDataLength`;
     this.dirSpace = `${prefix}dirUsedSpace`;
     this.dirInodes = `${prefix}dirUsedInodes`;
+    this.acls = `${prefix}acl`;
     const quotaKeys = (name: string): QuotaKeys => ({
       limits: `${prefix}${name}`,
       space: `${prefix}${name}UsedSpace`,
@@ -82,6 +89,13 @@ export class Keys {
   locked(sid: number): string {
     return `${this.prefix}locked${sid}`;
   }
+  locks({ of, ino }: LockedFile): string {
+    return `${this.prefix}lock${of === 'flock' ? 'f' : 'p'}${formatIno(ino)}`;
+  }
+  /** The channel on which released locks of a file are announced. */
+  lockChannel({ of, ino }: LockedFile): string {
+    return `${this.#channels}lock${of === 'flock' ? 'f' : 'p'}${formatIno(ino)}`;
+  }
   /**
    * The marks of one client's last transactions (commit.lua). JuiceFS tells keys apart by their first letter and knows none
    * that begins with z.
@@ -94,6 +108,23 @@ export class Keys {
 /** The field of a quota in its hashes. */
 export function quotaField(quota: QuotaKey): string {
   return quota.kind === 'directory' ? formatIno(quota.id) : String(quota.id);
+}
+
+/** The field of a lock's owner in the hash of its file. */
+export function lockField(sid: number, owner: bigint): string {
+  return `${sid}_${owner.toString(16).toUpperCase().padStart(16, '0')}`;
+}
+
+/** Reads the field of a lock's owner, or undefined where it is something else. */
+export function parseLockField(field: string): { readonly sid: number; readonly owner: bigint } | undefined {
+  const match = /^(\d+)_([0-9A-Fa-f]{1,16})$/.exec(field);
+  return match ? { sid: Number(match[1]), owner: BigInt(`0x${match[2]}`) } : undefined;
+}
+
+/** Reads the key of a file's locks without the prefix, or undefined where it is something else. */
+export function parseLocksKey(key: string): LockedFile | undefined {
+  const match = /^lock([fp])(\d+)$/.exec(key);
+  return match ? { of: match[1] === 'f' ? 'flock' : 'posix', ino: parseIno(match[2] ?? '') } : undefined;
 }
 
 /** The field of a slice in `sliceRef`. */

@@ -7,6 +7,7 @@ import { RedisConnection } from './connection.ts';
 import { RedisEngine } from './engine.ts';
 import { Keys } from './keys.ts';
 import { ListingConnection } from './listing.ts';
+import { LockNotices } from './notices.ts';
 
 export interface RedisEngineOptions {
   /** @default systemClock */
@@ -36,7 +37,8 @@ export async function openRedis(url: RedisUrl, options: RedisEngineOptions = {})
   await connection.open();
   const engine = new RedisEngine(
     connection,
-    new Keys(),
+    new Keys('', String(url.database)),
+    new LockNotices(url, clock),
     options.random ?? systemRandom,
     logger,
     new ListingConnection(url, clock),

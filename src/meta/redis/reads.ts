@@ -1,11 +1,11 @@
 /** What the engine reads, as Redis commands, and the values that their replies stand for. */
 import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno } from '../../lib/int64.ts';
-import type { Read, ValueOf } from '../engine.ts';
+import type { LockRecord, Read, ValueOf } from '../engine.ts';
 import { NO_LIMITS, type QuotaKey, type QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, decodeQuotaLimits, SLICE_RECORD } from '../records.ts';
 import type { Argument } from './connection.ts';
-import { type Keys, quotaField } from './keys.ts';
+import { type Keys, parseLockField, quotaField } from './keys.ts';
 
 export type Command = readonly [string, ...Argument[]];
 
@@ -30,6 +30,10 @@ export function commandsOf(read: Read, keys: Keys): readonly Command[] {
       return [['HLEN', keys.directory(read.ino)]];
     case 'counter':
       return [['GET', keys.counter(read.name)]];
+    case 'locks':
+      return [['HGETALL', keys.locks(read)]];
+    case 'acl':
+      return [['HGET', keys.acls, read.id]];
     case 'quota': {
       const { limits, space, inodes } = keys.quotas[read.quota.kind];
       return [limits, space, inodes].map((key) => ['HGET', key, quotaField(read.quota)]);
@@ -64,6 +68,13 @@ function parentsOf(list: readonly Buffer[]): ReadonlyMap<Ino, number> {
   return new Map(counted.filter(([, count]) => count > 0));
 }
 
+function locksOf(list: readonly Buffer[]): readonly LockRecord[] {
+  return pairs(list).flatMap(([field, value]) => {
+    const holder = parseLockField(field.toString('latin1'));
+    return holder ? [{ ...holder, value }] : [];
+  });
+}
+
 /** A quota from limits, used space and used inodes as Redis has them; what is missing is no limit, or 0. */
 export function quotaOf(quota: QuotaKey, [limits, space, inodes]: readonly unknown[]): QuotaRecord {
   return {
@@ -83,6 +94,7 @@ export function valueOf(read: Read, replies: readonly unknown[]): ValueOf[keyof 
       return reply ? decodeEntry(reply as Buffer) : undefined;
     case 'symlink':
     case 'xattr':
+    case 'acl':
       return (reply as Buffer | null) ?? undefined;
     case 'xattrNames':
       return (reply as Buffer[]).map((name) => name.toString());
@@ -94,6 +106,8 @@ export function valueOf(read: Read, replies: readonly unknown[]): ValueOf[keyof 
       return Number(reply);
     case 'counter':
       return numberOf(reply);
+    case 'locks':
+      return locksOf(reply as Buffer[]);
     case 'quota':
       return reply ? quotaOf(read.quota, replies) : undefined;
     default: {

@@ -21,7 +21,7 @@ import {
 import { NO_LIMITS } from '../quota.ts';
 import type { Attr } from '../types.ts';
 import type { Argument } from './connection.ts';
-import { type Keys, quotaField, sliceField } from './keys.ts';
+import { type Keys, lockField, quotaField, sliceField } from './keys.ts';
 
 export interface Encoded {
   /** One per check, then one per command. */
@@ -66,6 +66,10 @@ function encodeCheck(check: Check, keys: Keys, raw: Buffer | undefined, outKeys:
     case 'quotaLimits':
       outKeys.push(keys.quotas[check.quota.kind].limits);
       out.push('h', quotaField(check.quota), check.expect ? encodeQuotaLimits(check.expect) : NONE);
+      break;
+    case 'locks':
+      outKeys.push(keys.locks(check));
+      out.push('w', check.expect.length, ...check.expect.flatMap(({ sid, owner, value }) => [lockField(sid, owner), value]));
       break;
     case 'setting':
       outKeys.push(keys.setting);
@@ -187,6 +191,16 @@ function encodeWrite(write: Write, keys: Keys, command: (key: string, name: stri
       return command(keys.sustained(write.sid), 'SADD', formatIno(write.ino));
     case 'removeSustained':
       return command(keys.sustained(write.sid), 'SREM', formatIno(write.ino));
+    case 'putLock':
+      command(keys.locks(write), 'HSET', lockField(write.sid, write.owner), write.value);
+      // The official client leaves shared flocks out, and cannot clean up after a session that dies with one.
+      return command(keys.locked(write.sid), 'SADD', keys.locks(write));
+    case 'removeLock':
+      command(keys.locks(write), 'HDEL', lockField(write.sid, write.owner));
+      if (write.last) command(keys.locked(write.sid), 'SREM', keys.locks(write));
+      return;
+    case 'announceLocks':
+      return command(keys.locks(write), 'ANNOUNCE', keys.lockChannel(write));
   }
 }
 

@@ -2,7 +2,7 @@
  * The checks of a transaction, decided over what was read: one place for all SQL databases. How and under which lock it is
  * read is the engine's part.
  */
-import type { Check, EntryValue, NodeScope } from '../engine.ts';
+import type { Check, EntryValue, LockRecord, NodeScope } from '../engine.ts';
 import type { QuotaLimits } from '../quota.ts';
 import type { Attr } from '../types.ts';
 
@@ -40,4 +40,10 @@ export function sameLimits(found: QuotaLimits | undefined, expected: QuotaLimits
 /** Whether a chunk's list begins with the records of the check, or is them. */
 export function holdsRecords(found: Buffer, { records, whole }: Extract<Check, { kind: 'chunkPrefix' }>): boolean {
   return whole ? found.equals(records) : found.subarray(0, records.length).equals(records);
+}
+
+/** Whether the locks in a file are still the same, in any order. */
+export function sameLocks(found: readonly LockRecord[], expected: readonly LockRecord[]): boolean {
+  const same = (a: LockRecord, b: LockRecord): boolean => a.sid === b.sid && a.owner === b.owner && a.value.equals(b.value);
+  return found.length === expected.length && found.every((lock) => expected.some((other) => same(lock, other)));
 }

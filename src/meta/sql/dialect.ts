@@ -23,6 +23,8 @@ export interface Dialect {
   table(name: string): string;
   /** A column of bytes, as bytes. */
   bytes(expression: string): string;
+  /** A number as text. */
+  text(expression: string): string;
   /** Bytes after bytes. */
   joined(left: string, right: string): string;
   /** The whole part of a quotient of two numbers that are not negative. */
@@ -89,6 +91,7 @@ export function sqliteDialect(prefix: string): Dialect {
     quote,
     table: (name) => quote(prefix + name),
     bytes,
+    text: (expression) => `CAST(${expression} AS TEXT)`,
     joined: (left, right) => bytes(`${left} || ${right}`),
     ...onConflict,
     // Nothing is locked one by one, and lists are not bound.
@@ -118,6 +121,7 @@ export function postgresDialect(prefix: string, schema?: string): Dialect {
     quote,
     table: (name) => (schema === undefined ? '' : `${quote(schema)}.`) + quote(prefix + name),
     bytes: (expression) => expression,
+    text: (expression) => `CAST(${expression} AS TEXT)`,
     joined: (left, right) => `${left} || ${right}`,
     ...onConflict,
     oneOf: (column, parameter) => `${column} = ANY(${parameter})`,
@@ -146,6 +150,7 @@ export function mysqlDialect(prefix: string): Dialect {
     quote,
     table: (name) => quote(prefix + name),
     bytes: (expression) => expression,
+    text: (expression) => `CAST(${expression} AS CHAR)`,
     joined: (left, right) => `CONCAT(${left}, ${right})`,
     quotient: (left, right) => `${left} DIV ${right}`,
     upsert: (table, columns, values, _keys, set) =>

@@ -15,10 +15,23 @@ import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
-import type { Attr } from '../types.ts';
+import type { Attr, LockedFile, LockKind } from '../types.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
-import { attrAt, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
+import {
+  aclAt,
+  attrAt,
+  bindAcl,
+  bindIno,
+  bindNode,
+  bytesAt,
+  entryAt,
+  inoAt,
+  numberAt,
+  quotaAt,
+  type Row,
+  type SqlValue,
+} from './rows.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
 import type { Driver, Session, Statement } from './session.ts';
 import { countersOf, failureOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
@@ -310,16 +323,6 @@ export class ServerEngine implements MetaEngine {
     });
   }
 
-  replaceSetting(expected: string, text: string): Promise<boolean> {
-    return this.#withTables(async () => {
-      const result = await this.commit({
-        checks: [{ kind: 'setting', expect: expected }],
-        writes: [{ kind: 'putSetting', text }],
-      });
-      return result.ok;
-    }, false);
-  }
-
   /** Adds the tables and columns that a volume of an older version lacks, as the official client does at a mount. */
   async completeSchema(): Promise<void> {
     const { dialect } = this.#driver;
@@ -335,6 +338,18 @@ export class ServerEngine implements MetaEngine {
     const complete = tableNames(dialect).every((name) => names.has(dialect.prefix + name));
     if (!complete || missing.length > 0) await this.#makeTables([...createStatements(dialect), ...missing]);
     await this.#rows(this.#texts.sql.forgetCommits, this.#seconds() - COMMITS_KEPT);
+  }
+
+  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
+    const rows = await this.#rows(this.#texts.sql.acls, limit);
+    return rows.map((row) => ({ id: numberAt(row, 0), rule: aclAt(row) }));
+  }
+
+  /** Where the answer is lost it is stored twice, which does no harm. */
+  async addAcl(rule: Buffer): Promise<number> {
+    const [row] = await this.#rows(this.#texts.sql.addAcl, ...bindAcl(rule));
+    if (!row) throw new FsError('EIO', 'the access control list was not written');
+    return numberAt(row, 0);
   }
 
   async newSessionId(): Promise<number> {
@@ -364,6 +379,13 @@ export class ServerEngine implements MetaEngine {
   async sustained(sid: number): Promise<readonly Ino[]> {
     const rows = await this.#rows(this.#texts.sql.sustained, sid);
     return rows.map((row) => inoAt(row, 0));
+  }
+
+  async lockedFiles(sid: number): Promise<readonly LockedFile[]> {
+    const { sql } = this.#texts;
+    const files = async (of: LockKind, text: string): Promise<readonly LockedFile[]> =>
+      (await this.#rows(text, sid)).map((row) => ({ of, ino: inoAt(row, 0) }));
+    return [...(await files('flock', sql.flockedFiles)), ...(await files('posix', sql.plockedFiles))];
   }
 
   async removeSession(sid: number): Promise<void> {

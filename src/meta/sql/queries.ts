@@ -1,6 +1,6 @@
 /** The reads of the engine seam as statements, and their rows as values. */
 import type { Read, ValueOf } from '../engine.ts';
-import { attrAt, bindIno, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from './rows.ts';
+import { aclAt, attrAt, bindIno, bytesAt, entryAt, inoAt, lockAt, numberAt, quotaAt, type Row } from './rows.ts';
 import type { Statement } from './session.ts';
 import type { Statements } from './statements.ts';
 import { bindQuota } from './writes.ts';
@@ -28,6 +28,10 @@ export function queryOf(sql: Statements, read: Read): Statement {
       return { text: sql.getCounter, values: [read.name] };
     case 'dirStat':
       return { text: sql.getDirStat, values: [bindIno(read.ino)] };
+    case 'locks':
+      return { text: read.of === 'flock' ? sql.flocks : sql.plocks, values: [bindIno(read.ino)] };
+    case 'acl':
+      return { text: sql.getAcl, values: [read.id] };
     case 'quota':
       return { text: read.quota.kind === 'directory' ? sql.getDirQuota : sql.getOwnerQuota, values: bindQuota(read.quota) };
   }
@@ -55,6 +59,10 @@ export function valueOf(read: Read, rows: readonly Row[]): ValueOf[Read['kind']]
       return row ? numberAt(row, 0) : 0;
     case 'dirStat':
       return row && { length: numberAt(row, 0), space: numberAt(row, 1), inodes: numberAt(row, 2) };
+    case 'locks':
+      return rows.map(lockAt);
+    case 'acl':
+      return row && aclAt(row);
     case 'quota':
       return row && quotaAt(row, 0, read.quota);
   }

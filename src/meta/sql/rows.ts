@@ -5,7 +5,7 @@
  * remainder for times before 1970, which is understood as well.
  */
 import { type Ino, ino, inoToBigInt } from '../../lib/int64.ts';
-import type { EntryValue } from '../engine.ts';
+import type { EntryValue, LockRecord } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import type { Attr, NodeType } from '../types.ts';
 
@@ -24,6 +24,10 @@ export function numberAt(row: Row, index: number): number {
     throw new RangeError(`column ${index} should be a number, it is ${value === null ? 'null' : typeof value}`);
   return value;
 }
+
+/** An access control list: four numbers of two bytes, then two lists with a count and six bytes for each entry. */
+const ACL_FIXED = 8;
+const ACL_ENTRY = 6;
 
 export const inoAt = (row: Row, index: number): Ino => ino(numberAt(row, index));
 
@@ -46,6 +50,39 @@ export const quotaAt = (row: Row, start: number, quota: QuotaKey): QuotaRecord =
   limits: { space: numberAt(row, start), inodes: numberAt(row, start + 1) },
   used: { space: numberAt(row, start + 2), inodes: numberAt(row, start + 3) },
 });
+
+/** What is bound for a lock's owner, 64 bits without a sign that SQL stores with one. */
+export const bindOwner = (owner: bigint): bigint => BigInt.asIntN(64, owner);
+
+/** A lock in a row of session, owner as text, and its type (a letter's code) or records. */
+export function lockAt(row: Row): LockRecord {
+  const value = row[2];
+  return {
+    sid: numberAt(row, 0),
+    owner: BigInt.asUintN(64, BigInt(String(row[1]))),
+    value: typeof value === 'number' ? Buffer.of(value) : bytesAt(row, 2),
+  };
+}
+
+/** The stored form of an access control list (acl-rule.ts), from the columns behind its number. */
+export function aclAt(row: Row): Buffer {
+  const lists = [5, 6].map((index) => (row[index] === null ? Buffer.alloc(0) : bytesAt(row, index)));
+  const fixed = Buffer.alloc(ACL_FIXED);
+  for (let index = 0; index < 4; index++) fixed.writeUInt16BE(numberAt(row, index + 1), index * 2);
+  const counted = lists.map((list) => {
+    const count = Buffer.alloc(4);
+    count.writeUInt32BE(list.length / ACL_ENTRY);
+    return Buffer.concat([count, list]);
+  });
+  return Buffer.concat([fixed, ...counted]);
+}
+
+/** What is bound for a new access control list: owner, group, mask, other, named users, named groups. */
+export function bindAcl(rule: Buffer): (number | Buffer)[] {
+  const users = rule.readUInt32BE(ACL_FIXED) * ACL_ENTRY;
+  const from = ACL_FIXED + 4;
+  return [...[0, 2, 4, 6].map((at) => rule.readUInt16BE(at)), rule.subarray(from, from + users), rule.subarray(from + users + 4)];
+}
 
 const MICROSECONDS = 1_000_000;
 

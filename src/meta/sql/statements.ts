@@ -59,6 +59,11 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
   };
   const assign = (columns: readonly string[], given: (column: string) => string): string =>
     columns.map((column) => `${column} = ${given(column)}`).join(', ');
+  const acl = [
+    ...['owner', dialect.quote('group'), 'mask', 'other'].map((column) => `COALESCE(${column}, 65535)`),
+    raw('named_users'),
+    raw('named_groups'),
+  ].join(', ');
   const returning = (statement: string, expression: string, table: string, where: string): string =>
     dialect.returning(statement, expression, t(table), where);
   const records = dialect.quotient(`length(${raw('slices')})`, String(SLICE_RECORD));
@@ -187,8 +192,27 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     replaceSession: put('session2', ['sid', 'expire', 'info'], ['sid']),
     sessions: `SELECT sid, expire, ${raw('info')} FROM ${t('session2')} ORDER BY sid`,
     removeSession: `DELETE FROM ${t('session2')} WHERE sid = ?1`,
+    // Owners have 64 bits, which only go as text or BigInt between a database and here.
+    flocks: `SELECT sid, ${dialect.text('owner')}, ltype FROM ${t('flock')} WHERE inode = ?1`,
+    putFlock: put('flock', ['inode', 'sid', 'owner', 'ltype'], ['inode', 'sid', 'owner']),
+    removeFlock: `DELETE FROM ${t('flock')} WHERE inode = ?1 AND sid = ?2 AND owner = ?3`,
     removeFlocks: `DELETE FROM ${t('flock')} WHERE sid = ?1`,
+    plocks: `SELECT sid, ${dialect.text('owner')}, ${raw('records')} FROM ${t('plock')} WHERE inode = ?1`,
+    putPlock: put('plock', ['inode', 'sid', 'owner', 'records'], ['inode', 'sid', 'owner']),
+    removePlock: `DELETE FROM ${t('plock')} WHERE inode = ?1 AND sid = ?2 AND owner = ?3`,
+    flockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('flock')} WHERE sid = ?1`,
+    plockedFiles: `SELECT DISTINCT ${ino('inode')} FROM ${t('plock')} WHERE sid = ?1`,
     removePlocks: `DELETE FROM ${t('plock')} WHERE sid = ?1`,
+
+    getAcl: `SELECT id, ${acl} FROM ${t('acl')} WHERE id = ?1`,
+    acls: `SELECT id, ${acl} FROM ${t('acl')} ORDER BY id LIMIT ?1`,
+    /** Answers the new list's number. */
+    addAcl: returning(
+      `INSERT INTO ${t('acl')} (owner, ${dialect.quote('group')}, mask, other, named_users, named_groups) VALUES (${parameters(6)})`,
+      'id',
+      'acl',
+      'id = LAST_INSERT_ID()',
+    ),
 
     /** Counts a transaction of a connection; answers how many that makes. */
     countCommit: returning(
@@ -215,6 +239,5 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?1)`,
     updateSetting: `UPDATE ${t('setting')} SET value = ?1 WHERE name = 'format'`,
-    replaceSetting: `UPDATE ${t('setting')} SET value = ?1 WHERE name = 'format' AND value = ?2`,
   };
 }

@@ -10,10 +10,10 @@
  * both take.
  */
 import type { Ino } from '../../lib/int64.ts';
-import type { Check, CommitResult, EntryValue, Transaction, Write } from '../engine.ts';
+import type { Check, CommitResult, EntryValue, LockRecord, Transaction, Write } from '../engine.ts';
 import type { QuotaKey } from '../quota.ts';
 import type { Attr } from '../types.ts';
-import { holdsRecords, sameEntry, sameLimits, sameNode } from './checks.ts';
+import { holdsRecords, sameEntry, sameLimits, sameLocks, sameNode } from './checks.ts';
 import type { Dialect } from './dialect.ts';
 import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindIno, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
@@ -97,6 +97,9 @@ function readOf({ locking }: Texts, check: Exclude<Check, { kind: 'node' }>): St
       return { text: locking.getDelayed, values: [check.id, check.time] };
     case 'quotaLimits':
       return queryOf(locking, { kind: 'quota', quota: check.quota });
+    case 'locks':
+      // Not locked one by one: who changes them has locked the node.
+      return queryOf(locking, check);
     case 'setting':
       return { text: locking.getSetting, values: [] };
     case 'counterAtMost':
@@ -128,6 +131,8 @@ function decide(check: Exclude<Check, { kind: 'node' }>, rows: readonly Row[]): 
       const found = valueOf({ kind: 'quota', quota: check.quota }, rows) as { readonly limits: never } | undefined;
       return only(sameLimits(found?.limits, check.expect));
     }
+    case 'locks':
+      return only(sameLocks(valueOf(check, rows) as readonly LockRecord[], check.expect));
     case 'setting':
       return only(rows[0]?.[0] === check.expect);
     case 'counterAtMost':
@@ -147,10 +152,16 @@ export function readingOf(texts: Texts, { checks, writes }: Transaction): Readin
   const written = new Set<Ino>();
   for (const write of writes)
     if (write.kind === 'putNode' || write.kind === 'touchNode' || write.kind === 'removeNode') written.add(write.ino);
+  // Locks of a file are compared and changed under the lock of its node, as the official client does.
+  const guarded = checks.flatMap((check) => (check.kind === 'locks' ? [check.ino] : []));
+  for (const ino of guarded) written.add(ino);
   const shared = new Set<Ino>();
   for (const check of checks) if (check.kind === 'node' && !written.has(check.ino)) shared.add(check.ino);
   // A single node that is written and not checked needs no lock before its write.
-  const lock = written.size > 1 || checks.some((check) => check.kind === 'node' && written.has(check.ino)) ? written : [];
+  const lock =
+    written.size > 1 || guarded.length > 0 || checks.some((check) => check.kind === 'node' && written.has(check.ino))
+      ? written
+      : [];
   const nodeReads = [
     { text: texts.sql.lockNodes, inos: [...lock] },
     { text: texts.sql.shareNodes, inos: [...shared] },

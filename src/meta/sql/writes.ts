@@ -6,7 +6,7 @@ import type { Ino } from '../../lib/int64.ts';
 import type { Write } from '../engine.ts';
 import { type QuotaKey, quotaTypes } from '../quota.ts';
 import { SLICE_RECORD } from '../records.ts';
-import { bindIno, bindNode, bindTime, type SqlValue } from './rows.ts';
+import { bindIno, bindNode, bindOwner, bindTime, type SqlValue } from './rows.ts';
 import type { Statements } from './statements.ts';
 
 /** Takes statements. R is the number that one yields, or what stands for it until it is known. */
@@ -139,6 +139,17 @@ export function apply<R>(sink: Sink<R>, sql: Statements, write: Write): R {
       return sink.nothing;
     case 'removeSustained':
       sink.run(sql.removeSustained, write.sid, bindIno(write.ino));
+      return sink.nothing;
+    case 'putLock': {
+      const holder = [bindIno(write.ino), write.sid, bindOwner(write.owner)];
+      if (write.of === 'flock') sink.run(sql.putFlock, ...holder, write.value[0] ?? 0);
+      else sink.run(sql.putPlock, ...holder, write.value);
+      return sink.nothing;
+    }
+    case 'removeLock':
+      sink.run(write.of === 'flock' ? sql.removeFlock : sql.removePlock, bindIno(write.ino), write.sid, bindOwner(write.owner));
+      return sink.nothing;
+    case 'announceLocks':
       return sink.nothing;
   }
 }

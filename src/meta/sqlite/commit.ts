@@ -3,13 +3,13 @@
  * comparison and the writing; a transaction whose check fails has written nothing.
  */
 import type { Ino } from '../../lib/int64.ts';
-import type { Check, CommitResult, EntryValue, Transaction } from '../engine.ts';
+import type { Check, CommitResult, EntryValue, LockRecord, Transaction } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
-import { holdsRecords, sameEntry, sameLimits, sameNode } from '../sql/checks.ts';
-import { attrAt, bindIno, bytesAt, entryAt, numberAt, quotaAt } from '../sql/rows.ts';
+import { holdsRecords, sameEntry, sameLimits, sameLocks, sameNode } from '../sql/checks.ts';
+import { attrAt, bindIno, bytesAt, entryAt, lockAt, numberAt, quotaAt } from '../sql/rows.ts';
 import type { Statements } from '../sql/statements.ts';
 import { apply, bindQuota, type Sink } from '../sql/writes.ts';
-import type { Attr } from '../types.ts';
+import type { Attr, LockedFile } from '../types.ts';
 import type { Connection } from './connection.ts';
 
 export interface Tables {
@@ -55,6 +55,11 @@ export function readQuota({ connection, sql }: Tables, quota: QuotaKey): QuotaRe
   return row && quotaAt(row, 0, quota);
 }
 
+/** All locks of a kind in a file. */
+export function readLocks({ connection, sql }: Tables, { of, ino }: LockedFile): readonly LockRecord[] {
+  return connection.all(of === 'flock' ? sql.flocks : sql.plocks, bindIno(ino)).map(lockAt);
+}
+
 /** The counter, 0 where there is none. */
 export function readCounter({ connection, sql }: Tables, name: string): number {
   const row = connection.get(sql.getCounter, name);
@@ -89,6 +94,8 @@ function compare(tables: Tables, check: Check): Checked {
       return only(connection.get(sql.getDelayed, check.id, check.time) !== undefined);
     case 'quotaLimits':
       return only(sameLimits(readQuota(tables, check.quota)?.limits, check.expect));
+    case 'locks':
+      return only(sameLocks(readLocks(tables, check), check.expect));
     case 'setting':
       return only(connection.get(sql.getSetting)?.[0] === check.expect);
     case 'counterAtMost':

@@ -12,13 +12,13 @@ import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, ValueOf, Values } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
-import type { Attr } from '../types.ts';
+import type { Attr, LockedFile, LockKind } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
 import { type Dialect, sqliteDialect } from '../sql/dialect.ts';
-import { attrAt, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from '../sql/rows.ts';
+import { aclAt, attrAt, bindAcl, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from '../sql/rows.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from '../sql/schema.ts';
 import { statementsOf } from '../sql/statements.ts';
-import { readChunk, readCounter, readEntry, readNode, readQuota, sinkOf, type Tables } from './commit.ts';
+import { readChunk, readCounter, readEntry, readLocks, readNode, readQuota, sinkOf, type Tables } from './commit.ts';
 import { Connection } from './connection.ts';
 import { GroupCommit } from './group-commit.ts';
 
@@ -87,6 +87,12 @@ class SqliteEngine implements MetaEngine {
         return readCounter(this.#tables, read.name);
       case 'quota':
         return readQuota(this.#tables, read.quota);
+      case 'locks':
+        return readLocks(this.#tables, read);
+      case 'acl': {
+        const row = connection.get(sql.getAcl, read.id);
+        return row && aclAt(row);
+      }
       case 'dirStat': {
         const row = connection.get(sql.getDirStat, bindIno(read.ino));
         return row && { length: numberAt(row, 0), space: numberAt(row, 1), inodes: numberAt(row, 2) };
@@ -220,13 +226,6 @@ class SqliteEngine implements MetaEngine {
     );
   }
 
-  async replaceSetting(expected: string, text: string): Promise<boolean> {
-    const { connection, sql } = this.#tables;
-    return connection.whenFree(() =>
-      connection.transaction(() => this.#hasTable('setting') && connection.run(sql.replaceSetting, text, expected) > 0),
-    );
-  }
-
   /** Adds the tables and columns that a volume of an older version lacks, as the official client does at a mount. */
   async completeSchema(): Promise<void> {
     const { connection } = this.#tables;
@@ -241,6 +240,18 @@ class SqliteEngine implements MetaEngine {
         for (const statement of [...createStatements(this.#dialect), ...missing]) connection.exec(statement);
       });
     });
+  }
+
+  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
+    const rows = await this.#all(this.#tables.sql.acls, limit);
+    return rows.map((row) => ({ id: numberAt(row, 0), rule: aclAt(row) }));
+  }
+
+  async addAcl(rule: Buffer): Promise<number> {
+    const { connection, sql } = this.#tables;
+    const row = await connection.whenFree(() => connection.transaction(() => connection.get(sql.addAcl, ...bindAcl(rule))));
+    if (!row) throw new FsError('EIO', 'the access control list was not written');
+    return numberAt(row, 0);
   }
 
   async newSessionId(): Promise<number> {
@@ -268,6 +279,13 @@ class SqliteEngine implements MetaEngine {
   async sustained(sid: number): Promise<readonly Ino[]> {
     const rows = await this.#all(this.#tables.sql.sustained, sid);
     return rows.map((row) => inoAt(row, 0));
+  }
+
+  async lockedFiles(sid: number): Promise<readonly LockedFile[]> {
+    const { sql } = this.#tables;
+    const files = async (of: LockKind, statement: string): Promise<readonly LockedFile[]> =>
+      (await this.#all(statement, sid)).map((row) => ({ of, ino: inoAt(row, 0) }));
+    return [...(await files('flock', sql.flockedFiles)), ...(await files('posix', sql.plockedFiles))];
   }
 
   async removeSession(sid: number): Promise<void> {

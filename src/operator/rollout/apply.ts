@@ -2,13 +2,16 @@
  * The pods of a roll-out, read when they are needed, and its steps, carried out. Pods are listed with metadata only, page by page,
  * and those whose plan names the volume are read whole; nothing is watched or kept, so pods that no roll-out is about cost nothing.
  */
+import { parsePlan } from '../../api/plan.ts';
+import { planChange } from '../../api/plan-change.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { isInvalid, isNotFound } from '../../kube/errors.ts';
 import { keyOf, Pods, refOf } from '../../kube/resources.ts';
-import type { KubeClient } from '../../kube/types.ts';
+import type { JsonPatchOperation, KubeClient } from '../../kube/types.ts';
 import type { Step } from './decide.ts';
 import { withPull } from './pulls.ts';
-import { chooseImage, imagePatch, observePod, type PodObject, type RolloutPod, volumesOf } from './pod.ts';
+import { type OptionSources, wantedOptions } from './options.ts';
+import { chooseImage, clientPatch, digestOf, observePod, type PodObject, type RolloutPod, volumesOf } from './pod.ts';
 
 /** Steps under way at once. */
 const PARALLEL = 8;
@@ -17,6 +20,10 @@ export interface RolloutPods {
   readonly pods: readonly RolloutPod[];
   /** Pods of other namespaces that must not be given this image. */
   readonly refused: number;
+  /** Pods that were given too little room for all that the options say. */
+  readonly fitted: number;
+  /** Names the options that are wished for; undefined where options are left alone. */
+  readonly options: string | undefined;
 }
 
 export interface ObserveOptions {
@@ -32,19 +39,22 @@ export interface ObserveOptions {
    * a privileged image of their choice in somebody else's pods. As the webhook's `--allow-image`.
    */
   readonly allowedImages: readonly string[];
+  /** Absent: options are left alone. */
+  readonly sources?: OptionSources;
   readonly signal: AbortSignal;
 }
 
 /** The pods whose client `volume` decides about. */
 export async function observe(options: ObserveOptions): Promise<RolloutPods> {
-  const { client, volume, find, standardImage, image, allowedImages, signal } = options;
+  const { client, volume, find, standardImage, image, allowedImages, sources, signal } = options;
   const key = keyOf(volume);
   const home = volume.metadata.namespace;
   const everywhere = volume.spec.access.allowedNamespaces.from !== 'Same';
   const allowed = image === standardImage || allowedImages.some((prefix) => image.startsWith(prefix));
   const all = client.resource<PodObject>(Pods);
   const pods: RolloutPod[] = [];
-  let refused = 0;
+  const wishes = new Set<string>();
+  let [refused, fitted] = [0, 0];
   const list = { ...(everywhere ? {} : { namespace: home }), resourceVersion: '', signal };
   for await (const page of all.metadataOnly().pages(list)) {
     const candidates = page.items.filter((pod) => chooseImage(volumesOf(pod), find, standardImage)?.volume === key);
@@ -52,14 +62,42 @@ export async function observe(options: ObserveOptions): Promise<RolloutPods> {
       const found = await Promise.all(
         candidates.slice(from, from + PARALLEL).map((candidate) => all.find(refOf(candidate), signal)),
       );
-      for (const pod of found.map((each) => each && observePod(each))) {
+      for (const each of found) {
+        const wanted = each && sources && wantedOptions(each, sources);
+        const pod = each && observePod(each, wanted?.plan);
         if (!pod) continue;
-        if (pod.namespace === home || allowed) pods.push(await withPull(client, pod, signal));
-        else refused++;
+        if (pod.namespace !== home && !allowed) {
+          refused++;
+          continue;
+        }
+        if (wanted?.fitted) fitted++;
+        if (wanted && pod.running) wishes.add(wanted.wish);
+        pods.push(await withPull(client, pod, signal));
       }
     }
   }
-  return { pods, refused };
+  return { pods, refused, fitted, options: wishes.size === 0 ? undefined : digestOf([...wishes].toSorted().join('\n')) };
+}
+
+function updatePatch(pod: RolloutPod, image: string, now: number): readonly JsonPatchOperation[] {
+  const { plan, wantedPlan, restarts } = pod;
+  const isChanged = plan !== wantedPlan;
+  const live = isChanged && image === pod.image && planChange(parsePlan(plan), parsePlan(wantedPlan)) === 'live';
+  const record = {
+    image,
+    from: pod.image,
+    plan: digestOf(wantedPlan),
+    ...(isChanged ? { fromPlan: plan } : {}),
+    ...(live ? { live } : {}),
+    at: now,
+    restarts,
+  };
+  return clientPatch(pod, { image, plan: wantedPlan }, record);
+}
+
+function revertPatch(pod: RolloutPod, image: string, { to, why }: Step & { do: 'revert' }, now: number) {
+  const record = { image, from: to.image, plan: digestOf(pod.wantedPlan), at: now, restarts: pod.restarts, failed: why };
+  return clientPatch(pod, to, record);
 }
 
 /** Carries steps out. A pod that is gone or was changed meanwhile is looked at again the next time. */
@@ -73,11 +111,8 @@ export async function apply(
   const pods = client.resource<PodObject>(Pods);
   for (const step of steps) {
     const { pod } = step;
-    const { namespace, name, restarts } = pod;
-    const patch =
-      step.do === 'update'
-        ? imagePatch(pod, image, { image, from: pod.image, at: now, restarts })
-        : imagePatch(pod, step.to, { image, from: step.to, at: now, restarts, failed: step.why });
+    const { namespace, name } = pod;
+    const patch = step.do === 'update' ? updatePatch(pod, image, now) : revertPatch(pod, image, step, now);
     try {
       await pods.patch({ namespace, name }, patch, { signal });
     } catch (error) {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { decide, podKey, type RolloutInput, type Step } from './decide.ts';
-import type { RolloutPod, RolloutRecord } from './pod.ts';
+import { digestOf, type RolloutPod, type RolloutRecord } from './pod.ts';
 
 const [OLD, NEW] = ['juicepod:1', 'juicepod:2'];
 const NOW = 1_000_000;
@@ -13,6 +13,8 @@ const pod = (name: string, more: Partial<RolloutPod> = {}): RolloutPod => ({
   uid: `uid-${name}`,
   index: 1,
   image: OLD,
+  plan: 'plan 1',
+  wantedPlan: 'plan 1',
   running: true,
   serves: true,
   restarts: 0,
@@ -31,6 +33,16 @@ const begun = (name: string, more: Partial<RolloutPod> = {}): RolloutPod =>
   pod(name, { image: NEW, serves: false, record: record(), ...more });
 const updated = (name: string): RolloutPod => begun(name, { serves: true, restarts: 1 });
 const failed = (name: string): RolloutPod => pod(name, { restarts: 2, record: record({ failed: 'no such image' }) });
+
+/** Was given other options, and is to be restarted for them. */
+const told = (name: string, more: Partial<RolloutPod> = {}): RolloutPod =>
+  pod(name, {
+    image: NEW,
+    plan: 'plan 2',
+    wantedPlan: 'plan 2',
+    record: record({ from: NEW, plan: digestOf('plan 2'), fromPlan: 'plan 1' }),
+    ...more,
+  });
 
 const input = (pods: readonly RolloutPod[], more: Partial<RolloutInput> = {}): RolloutInput => ({
   image: NEW,
@@ -159,7 +171,84 @@ const cases: readonly {
     steps: ['update a'],
     state: 'Progressing',
   },
+  {
+    name: 'other options are a roll-out like another image',
+    input: input([pod('a', { image: NEW, wantedPlan: 'plan 2' }), pod('b', { image: NEW })]),
+    steps: ['update a'],
+    state: 'Progressing',
+    counts: '1/2',
+  },
+  {
+    name: 'a client that was told of other options and still serves by the former ones is waited for',
+    input: input([told('a'), pod('b', { image: NEW, wantedPlan: 'plan 2' })]),
+    steps: [],
+    state: 'Progressing',
+  },
+  {
+    name: 'a client that was restarted for other options has them',
+    input: input([told('a', { restarts: 1 }), pod('b', { image: NEW, wantedPlan: 'plan 2' })]),
+    steps: ['update b'],
+    state: 'Progressing',
+    counts: '1/2',
+  },
+  {
+    name: 'a client that takes options up as it runs is not waited for',
+    input: input([
+      told('a', { record: record({ from: NEW, plan: digestOf('plan 2'), fromPlan: 'plan 1', live: true }) }),
+      pod('b', { image: NEW, wantedPlan: 'plan 2' }),
+    ]),
+    steps: ['update b'],
+    state: 'Progressing',
+    counts: '1/2',
+  },
+  {
+    name: 'a client that does not follow its plan gets the former one, and nothing else is begun',
+    input: input([
+      told('a', { record: record({ from: NEW, plan: digestOf('plan 2'), fromPlan: 'plan 1', at: NOW - 61_000 }) }),
+      pod('b', { image: NEW, wantedPlan: 'plan 2' }),
+    ]),
+    steps: ['revert a'],
+    state: 'Failed',
+    message: /did not take up the new options within 60 s/,
+  },
+  {
+    name: 'a pod that failed over options stops the others',
+    input: input([
+      told('a', { plan: 'plan 1', record: record({ from: NEW, plan: digestOf('plan 2'), failed: 'it did not come back' }) }),
+      pod('b', { image: NEW, wantedPlan: 'plan 2' }),
+    ]),
+    steps: [],
+    state: 'Failed',
+    message: /it did not come back/,
+  },
+  {
+    name: 'where other options are wanted it begins anew',
+    input: input([
+      told('a', {
+        plan: 'plan 1',
+        wantedPlan: 'plan 3',
+        record: record({ from: NEW, plan: digestOf('plan 2'), failed: 'it did not come back' }),
+      }),
+    ]),
+    steps: ['update a'],
+    state: 'Progressing',
+  },
+  {
+    name: 'a record of a version that knew images alone counts for its image',
+    input: input([updated('a'), begun('b')]),
+    steps: [],
+    state: 'Progressing',
+    counts: '1/2',
+  },
 ];
+
+test('roll-out: what is given back is what the client had, image and options', () => {
+  const lost = told('a', {
+    record: record({ from: OLD, plan: digestOf('plan 2'), fromPlan: 'plan 1', at: 0 }),
+  });
+  const [step] = decide(input([lost])).steps;
+  assert.deepEqual(step?.do === 'revert' && step.to, { image: OLD, plan: 'plan 1' });
+});
 
 for (const each of cases)
   test(`roll-out: ${each.name}`, () => {
@@ -182,9 +271,9 @@ function act(current: RolloutPod, step: Step | undefined, image: string, broken:
   if (step?.do === 'revert')
     return {
       ...current,
-      image: step.to,
+      image: step.to.image,
       serves: false,
-      record: { image, from: step.to, at: now, restarts: current.restarts, failed: step.why },
+      record: { image, from: step.to.image, at: now, restarts: current.restarts, failed: step.why },
     };
   if (current.serves || (current.image === NEW && broken.has(current.name))) return current;
   return { ...current, serves: true, restarts: current.restarts + 1 };

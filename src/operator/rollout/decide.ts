@@ -2,9 +2,9 @@
  * What to do next in a roll-out, from how the pods are. Pure: pods, image and limits in, steps and a report out.
  *
  * Never more than `maxUnavailable` clients are restarting. A pod whose client does not serve again in time, or cannot be started,
- * gets the image back that it had, and no further pod is begun with until another image is wanted.
+ * gets the image and the options back that it had, and no further pod is begun with until others are wanted.
  */
-import type { RolloutPod } from './pod.ts';
+import { digestOf, type RolloutPod } from './pod.ts';
 
 export interface RolloutInput {
   readonly image: string;
@@ -12,7 +12,7 @@ export interface RolloutInput {
   readonly maxUnavailable: number;
   readonly timeoutMs: number;
   readonly paused: boolean;
-  /** Why the roll-out of this image was stopped before, where it was: the pod that failed may be gone. */
+  /** Why the roll-out of this image and these options was stopped before, where it was: the pod that failed may be gone. */
   readonly stopped?: string | undefined;
   /** Pods that failed are begun with again. @default false */
   readonly retry?: boolean;
@@ -22,8 +22,14 @@ export interface RolloutInput {
 
 export type Step =
   | { readonly do: 'update'; readonly pod: RolloutPod }
-  /** Gives the former image back. */
-  | { readonly do: 'revert'; readonly pod: RolloutPod; readonly to: string; readonly why: string };
+  /** Gives the former image and options back. */
+  | { readonly do: 'revert'; readonly pod: RolloutPod; readonly to: Former; readonly why: string };
+
+/** What a client had before. */
+export interface Former {
+  readonly image: string;
+  readonly plan: string;
+}
 
 export interface RolloutReport {
   readonly state: 'Complete' | 'Progressing' | 'Paused' | 'Failed';
@@ -47,7 +53,7 @@ const HOPELESS = new Set(['InvalidImageName', 'ErrImageNeverPull', 'ImagePullBac
 type Phase =
   | { readonly is: 'outdated' | 'updating' | 'updated' | 'left' }
   | { readonly is: 'failed'; readonly why: string }
-  | { readonly is: 'lost'; readonly to: string; readonly why: string };
+  | { readonly is: 'lost'; readonly to: Former; readonly why: string };
 
 export const podKey = ({ namespace, name }: Pick<RolloutPod, 'namespace' | 'name'>): string => `${namespace}/${name}`;
 
@@ -58,20 +64,26 @@ export function phaseOf(
 ): Phase {
   const { record } = pod;
   if (!pod.running) return { is: 'left' };
-  const ours = record?.image === image ? record : undefined;
-  if (pod.image !== image) return ours?.failed === undefined || retry ? { is: 'outdated' } : { is: 'failed', why: ours.failed };
-  // It began with the image, or somebody else changed it: nothing of ours to wait for.
-  if (!ours || ours.failed !== undefined) return { is: 'updated' };
+  const isOurs = record?.image === image && (record.plan ?? digestOf(pod.wantedPlan)) === digestOf(pod.wantedPlan);
+  const ours = isOurs ? record : undefined;
+  if (pod.image !== image || pod.plan !== pod.wantedPlan)
+    return ours?.failed === undefined || retry ? { is: 'outdated' } : { is: 'failed', why: ours.failed };
+  // It began with them, somebody else changed it, or the client takes it up as it runs: nothing of ours to wait for.
+  if (!ours || ours.failed !== undefined || ours.live) return { is: 'updated' };
   // A status from before the change says nothing of the new client.
   if (pod.serves && pod.restarts > ours.restarts) return { is: 'updated' };
   const said = pod.waiting && [pod.waiting.reason, pod.waiting.message].filter(Boolean).join(': ').slice(0, 300);
-  if (pod.waiting && HOPELESS.has(pod.waiting.reason)) return { is: 'lost', to: ours.from, why: said ?? '' };
-  if (now - ours.at > timeoutMs)
-    return {
-      is: 'lost',
-      to: ours.from,
-      why: `its client did not serve again within ${Math.round(timeoutMs / 1000)} s${said ? ` (${said})` : ''}`,
-    };
+  const to = { image: ours.from, plan: ours.fromPlan ?? pod.plan };
+  if (pod.waiting && HOPELESS.has(pod.waiting.reason)) return { is: 'lost', to, why: said ?? '' };
+  if (now - ours.at > timeoutMs) {
+    const late = `within ${Math.round(timeoutMs / 1000)} s`;
+    // One that was not even restarted, and serves as before: it knows nothing of plans that change.
+    const old = pod.restarts === ours.restarts && ours.from === image && pod.serves;
+    const why = old
+      ? `its client did not take up the new options ${late} (is its image too old for that, or is much staged that must be uploaded first?)`
+      : `its client did not serve again ${late}${said ? ` (${said})` : ''}`;
+    return { is: 'lost', to, why };
+  }
   return { is: 'updating' };
 }
 
@@ -89,7 +101,7 @@ export function decide(input: RolloutInput): RolloutDecision {
     phase.is === 'failed' || phase.is === 'lost' ? [{ key: podKey(pod), why: phase.why }] : [],
   );
   const total = phases.length - of('left').length;
-  const done = `${updated.length} of ${total} clients have the image`;
+  const done = `${updated.length} of ${total} clients have the image and the options`;
   const report = (state: RolloutReport['state'], message: string): RolloutReport => ({
     state,
     image,
@@ -105,14 +117,17 @@ export function decide(input: RolloutInput): RolloutDecision {
       steps: reverts,
       report: report(
         'Failed',
-        `${done}; stopped at pod ${failure.key}, which has its former image again: ${failure.why}. It goes on with another image`,
+        `${done}; stopped at pod ${failure.key}, which has its former ones again: ${failure.why}. It goes on with another image, or other options`,
       ),
     };
   if (paused && outdated.length > 0) return { steps: [], report: report('Paused', `${done}; paused`) };
   if (input.stopped !== undefined && outdated.length > 0) return { steps: [], report: report('Failed', input.stopped) };
   const steps = outdated.slice(0, Math.max(0, maxUnavailable - updating.length)).map((pod): Step => ({ do: 'update', pod }));
   if (outdated.length === 0 && updating.length === 0)
-    return { steps, report: report('Complete', total === 0 ? 'no pod runs' : `all ${total} clients have the image`) };
+    return {
+      steps,
+      report: report('Complete', total === 0 ? 'no pod runs' : `all ${total} clients have the image and the options`),
+    };
   const now = updating.map(podKey).concat(steps.map(({ pod }) => podKey(pod)));
   return {
     steps,

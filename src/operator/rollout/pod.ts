@@ -1,7 +1,8 @@
 /**
- * A pod as the roll-out sees it: which image its client shall run, does run, and how an earlier step went. Pure. What was done
- * to a pod is written in its annotation, with the same patch that does it, so that any operator can go on at any point.
+ * A pod as the roll-out sees it: which image and options its client shall have, has, and how an earlier step went. Pure. What was
+ * done to a pod is written in its annotation, with the same patch that does it, so that any operator can go on at any point.
  */
+import { createHash } from 'node:crypto';
 import { annotations, CLIENT_CONTAINER } from '../../api/group.ts';
 import { parsePlan, type Plan } from '../../api/plan.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
@@ -16,7 +17,18 @@ interface ContainerStatus {
 }
 
 export interface PodObject extends KubeObject {
-  readonly spec: { readonly initContainers?: readonly { readonly name: string; readonly image?: string }[] };
+  readonly spec: {
+    readonly initContainers?: readonly {
+      readonly name: string;
+      readonly image?: string;
+      readonly resources?: { readonly limits?: Readonly<Record<string, string | number>> };
+    }[];
+    readonly volumes?: readonly {
+      readonly name: string;
+      readonly emptyDir?: { readonly medium?: string; readonly sizeLimit?: string | number };
+    }[];
+    readonly terminationGracePeriodSeconds?: number;
+  };
   readonly status?: { readonly phase?: string; readonly initContainerStatuses?: readonly ContainerStatus[] };
 }
 
@@ -25,6 +37,12 @@ export interface RolloutRecord {
   /** The image it was given, and the one it had. */
   readonly image: string;
   readonly from: string;
+  /** Names the plan that it was to have (`digestOf`); absent where only images were rolled out. */
+  readonly plan?: string;
+  /** The plan that it had, where that was changed. */
+  readonly fromPlan?: string;
+  /** The client took it up without being restarted, so nothing is to be waited for. */
+  readonly live?: boolean;
   /** When, milliseconds since the epoch, by the clock of who did it. */
   readonly at: number;
   /** How often its client had been restarted then. */
@@ -40,6 +58,10 @@ export interface RolloutPod {
   /** Position of the client among the init containers. */
   readonly index: number;
   readonly image: string;
+  /** The text of its plan. */
+  readonly plan: string;
+  /** The plan that it shall have; the same text where it has it. */
+  readonly wantedPlan: string;
   /** Its containers run; a pod that waits, ends or has ended is left alone. */
   readonly running: boolean;
   /** The client serves every mount: its startup probe has asked each. */
@@ -81,21 +103,33 @@ export function chooseImage(
   return { volume: first, image: standard };
 }
 
+/** A short name of a plan. */
+export const digestOf = (plan: string): string => createHash('sha256').update(plan).digest('hex').slice(0, 12);
+
 function recordOf(text: string | undefined): RolloutRecord | undefined {
   if (text === undefined) return undefined;
   try {
     const found = JSON.parse(text) as Partial<RolloutRecord> | null;
-    const { image, from, at, restarts, failed } = found ?? {};
+    const { image, from, at, restarts, failed, plan, fromPlan, live } = found ?? {};
     if (typeof image !== 'string' || typeof from !== 'string' || typeof at !== 'number' || typeof restarts !== 'number')
       return undefined;
-    return { image, from, at, restarts, ...(typeof failed === 'string' ? { failed } : {}) };
+    return {
+      image,
+      from,
+      ...(typeof plan === 'string' ? { plan } : {}),
+      ...(typeof fromPlan === 'string' ? { fromPlan } : {}),
+      ...(live === true ? { live } : {}),
+      at,
+      restarts,
+      ...(typeof failed === 'string' ? { failed } : {}),
+    };
   } catch {
     return undefined;
   }
 }
 
-/** Undefined for a pod without a client. */
-export function observePod(pod: PodObject): RolloutPod | undefined {
+/** Undefined for a pod without a client. `wantedPlan`: undefined leaves its options alone. */
+export function observePod(pod: PodObject, wantedPlan?: string): RolloutPod | undefined {
   const containers = pod.spec.initContainers ?? [];
   const index = containers.findIndex(({ name }) => name === CLIENT_CONTAINER);
   const image = containers[index]?.image;
@@ -103,12 +137,15 @@ export function observePod(pod: PodObject): RolloutPod | undefined {
   const status = pod.status?.initContainerStatuses?.find(({ name }) => name === CLIENT_CONTAINER);
   const waiting = status?.state?.waiting;
   const { namespace = 'default', name, uid = '', deletionTimestamp } = pod.metadata;
+  const plan = pod.metadata.annotations?.[annotations.plan] ?? '';
   return {
     namespace,
     name,
     uid,
     index,
     image,
+    plan,
+    wantedPlan: wantedPlan ?? plan,
     running: pod.status?.phase === 'Running' && deletionTimestamp === undefined,
     serves: status?.started === true && status.ready === true,
     restarts: status?.restartCount ?? 0,
@@ -118,16 +155,23 @@ export function observePod(pod: PodObject): RolloutPod | undefined {
 }
 
 /**
- * Gives the client of a pod another image, and writes down that it was done. Refused by the API server (422) where the pod is
- * another one by now, or its client has another image than was seen.
+ * Gives the client of a pod another image, another plan, or both, and writes down that it was done. Refused by the API server (422)
+ * where the pod is another one by now, or its client has others than were seen.
  */
-export function imagePatch(pod: RolloutPod, image: string, record: RolloutRecord): readonly JsonPatchOperation[] {
+export function clientPatch(
+  pod: RolloutPod,
+  { image, plan }: { readonly image: string; readonly plan: string },
+  record: RolloutRecord,
+): readonly JsonPatchOperation[] {
   const container = `/spec/initContainers/${pod.index}`;
+  const annotation = (name: string): string => `/metadata/annotations/${name.replace('/', '~1')}`;
   return [
     { op: 'test', path: '/metadata/uid', value: pod.uid },
     { op: 'test', path: `${container}/name`, value: CLIENT_CONTAINER },
     { op: 'test', path: `${container}/image`, value: pod.image },
-    { op: 'replace', path: `${container}/image`, value: image },
-    { op: 'add', path: `/metadata/annotations/${annotations.rollout.replace('/', '~1')}`, value: JSON.stringify(record) },
+    { op: 'test', path: annotation(annotations.plan), value: pod.plan },
+    ...(image === pod.image ? [] : [{ op: 'replace' as const, path: `${container}/image`, value: image }]),
+    ...(plan === pod.plan ? [] : [{ op: 'replace' as const, path: annotation(annotations.plan), value: plan }]),
+    { op: 'add', path: annotation(annotations.rollout), value: JSON.stringify(record) },
   ];
 }

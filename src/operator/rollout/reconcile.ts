@@ -1,7 +1,8 @@
 /**
- * Brings the image of a volume's client into running pods, one after the other, where `spec.client.rollout` asks for that. Works
+ * Brings image and options of a volume's client into running pods, one after the other, where `spec.client.rollout` asks for that. Works
  * from what the pods say, so it may be stopped anywhere; while nothing is to be done it only looks now and then.
  */
+import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { fieldManagers } from '../../api/group.ts';
 import { parseDuration } from '../../api/units.ts';
 import type { JuiceVolume, VolumeStatus } from '../../api/volume.ts';
@@ -17,6 +18,7 @@ export interface RolloutReconcilerOptions {
   readonly client: KubeClient;
   readonly resource: Resource;
   readonly volumes: Store<JuiceVolume>;
+  readonly policies: Store<JuiceCachePolicy>;
   readonly events: EventRecorder;
   /** The image that the webhook gives where no volume names one; undefined: such pods are left alone. */
   readonly standardImage: string | undefined;
@@ -36,7 +38,7 @@ type Rollout = NonNullable<VolumeStatus['rollout']>;
 const same = (a: Rollout | undefined, b: Rollout | undefined): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile {
-  const { client, volumes, events, clock, random } = options;
+  const { client, volumes, policies, events, clock, random } = options;
   const resource = client.resource<JuiceVolume>(options.resource);
   const after = (ms: number) => ({ requeueAfterMs: Math.round(ms * (0.8 + random.float() * 0.4)) });
 
@@ -78,11 +80,13 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
     try {
       const find = (other: string): JuiceVolume | undefined => volumes.get(other);
       const { standardImage, allowedImages } = options;
-      const { pods, refused } = await observe({ client, volume, find, standardImage, image, allowedImages, signal });
+      const sources = { volume: find, policy: (name: string) => policies.get(name) };
+      const seen = await observe({ client, volume, find, standardImage, image, allowedImages, sources, signal });
+      const { pods, refused, fitted, options: wish } = seen;
       const { maxUnavailable, paused } = rollout;
       const timeoutMs = parseDuration(rollout.timeout);
       const before = volume.status?.rollout;
-      const stopped = before?.state === 'Failed' && before.image === image ? before : undefined;
+      const stopped = before?.state === 'Failed' && before.image === image && before.options === wish ? before : undefined;
       const { steps, report } = decide({
         image,
         pods,
@@ -101,8 +105,12 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
           ? ''
           : `; ${refused} pods of other namespaces are left alone, for which this image is not allowed (--allow-image)`;
       const named = failed.length === 0 && state === 'Failed' ? (stopped?.failed ?? []) : failed.slice(0, MOST_NAMED);
-      const told = message.endsWith(left) ? message : `${message}${left}`;
-      await write(volume, { state, image, total, updated, failed: named, message: told }, signal);
+      const less =
+        fitted === 0 ? '' : `; ${fitted} have less than the cache policy says: what they were given when they were made`;
+      // What stopped it says all this already.
+      const told = message.endsWith(`${less}${left}`) ? message : `${message}${less}${left}`;
+      const about = { state, image, ...(wish === undefined ? {} : { options: wish }), total, updated };
+      await write(volume, { ...about, failed: named, message: told }, signal);
       return after(
         state === 'Complete'
           ? COMPLETE_MS

@@ -10,7 +10,9 @@ import { annotations, labels } from '../../api/group.ts';
 import { Pods, refFromKey } from '../../kube/resources.ts';
 import { watches } from '../../kube/source.ts';
 import type { KubeObject, Manager, Reflector } from '../../kube/types.ts';
+import { type Clock, systemClock } from '../../lib/clock.ts';
 import { asksForVolumes, type Finding, inspectPod } from './inspect.ts';
+import { addSyncOutcomes } from './outcomes.ts';
 
 /** How often a pod with a finding is looked at again. */
 const AGAIN_MS = 600_000;
@@ -36,7 +38,8 @@ function bare(pod: KubeObject): KubeObject | undefined {
 }
 
 /** Adds the sweep to a manager that was not run yet. `namespaces`: their labels, for those that opted out. */
-export function addSweep(manager: Manager, namespaces: Reflector): void {
+export function addSweep(manager: Manager, namespaces: Reflector, clock: Clock = systemClock): void {
+  addSyncOutcomes(manager, clock);
   const pods = manager.reflector(Pods, { metadataOnly: true, transform: bare });
   const client = manager.client.resource(Pods);
   const events = manager.events('juicepod.io/sweep');

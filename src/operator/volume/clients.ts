@@ -13,6 +13,18 @@ const SIDECAR_MOUNTS = /^\/juicepod\/mnt\//;
 /** Pods that a message names. */
 const NAMED = 10;
 
+/** Between two looks for what was left behind, milliseconds: where clients may leave more, and where nobody can. */
+const LEFT_BEHIND_MS = 10 * 60_000;
+const IDLE_MS = 60 * 60_000;
+
+/** Whether it is time to look at what takes more than one key to read: leaks, and limits that others have set. */
+export function deepLookIsDue({ leaks, sessions }: VolumeStatus, now: number): boolean {
+  if (!leaks) return true;
+  const { deletedFiles, unreferencedSlices, staleSessions, observedAt } = leaks;
+  const idle = (sessions?.active ?? 0) + deletedFiles + unreferencedSlices + staleSessions === 0;
+  return now - Date.parse(observedAt) >= (idle ? IDLE_MS : LEFT_BEHIND_MS);
+}
+
 const cut = (text: string, length: number): string => (text.length > length ? text.slice(0, length) : text);
 
 function clientOf({ sid, hostName, version, mountPoint, generation }: SessionInfo) {

@@ -73,10 +73,28 @@ function metadataDurable({ metadata }: Observation): Verdict {
   return state === 'durable' ? yes(message) : no('NotDurable', message);
 }
 
-function storageReachable({ storage, metadata }: Observation): Verdict {
+/** Neither marker nor any object, though the volume holds something and its marker was there: another place, or all is gone. */
+function storeLost(volume: JuiceVolume, { storage, metadata }: Observation): boolean {
+  return (
+    volume.status?.uuid !== undefined &&
+    metadata?.state === 'volume' &&
+    metadata.usage.inodes > 0 &&
+    storage?.state === 'reached' &&
+    storage.marker === undefined &&
+    storage.firstObject === undefined
+  );
+}
+
+function storageReachable(volume: JuiceVolume, seen: Observation): Verdict {
+  const { storage, metadata, target } = seen;
   if (!storage) return unknown('not looked at');
   if (storage.state === 'failed') return no(storage.reason, storage.message);
   if (storage.state === 'missing') return no(metadata?.state === 'empty' ? 'Progressing' : 'StorageInvalid', storage.message);
+  if (storeLost(volume, seen))
+    return no(
+      'StorageInvalid',
+      `${target?.storage ?? 'the store'} is empty, though the volume holds files: is the right directory or bucket there? Bring its objects back; nothing is written there until then`,
+    );
   return yes('the object store answers');
 }
 
@@ -213,7 +231,7 @@ function stepOf(volume: JuiceVolume, seen: Observation, isFormatted: Verdict, ke
   }
   if (metadata?.state !== 'volume' || isFormatted.status !== 'True') return { do: 'nothing' };
   if (keys?.step) return keys.step;
-  if (storage?.state === 'reached') {
+  if (storage?.state === 'reached' && !storeLost(volume, seen)) {
     // Only with a store that lets us in: wrong new keys in `setting` would stop every client.
     const wanted = changes(metadata.format, target);
     if (Object.keys(wanted).length > 0) return { do: 'configure', changes: wanted };
@@ -255,7 +273,7 @@ export function decide(volume: JuiceVolume, seen: Observation): Decision {
   const keys = seen.conflict ? undefined : decideKeys(volume, seen.encryption, metadata);
   const SecretsResolved = secretsResolved(seen);
   const MetadataReachable = metadataReachable(seen);
-  const StorageReachable = storageReachable(seen);
+  const StorageReachable = storageReachable(volume, seen);
   const Formatted = formatted(volume, seen);
   const applied = seen.conflict ? undefined : quotasApplied(volume, metadata);
   const exceeded = quotaExceeded(metadata);

@@ -7,6 +7,7 @@ import type { JuiceVolume } from '../../api/volume.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import { parseBucketUrl } from '../../object/s3-url.ts';
 import { durabilityOf } from './backends.ts';
+import { deepLookIsDue } from './clients.ts';
 import { findConflict } from './conflict.ts';
 import { isVolumeKey } from './destroy.ts';
 import { allowedNamespaces, matchesSelector } from './namespaces.ts';
@@ -173,4 +174,19 @@ test('the keys of a volume are known, and others’ keys are not taken for them'
     assert.ok(isVolumeKey(key), key);
   for (const key of ['users', 'i', 'i1x', 'c7', 'session', 'cache:1', 'setting2', 'my:setting', 'd1_1', 'queue', 'dir'])
     assert.ok(!isVolumeKey(key), key);
+});
+
+test('what was left behind is looked for every ten minutes where somebody may leave more, hourly where nobody can', () => {
+  const minute = 60_000;
+  const none = { deletedFiles: 0, unreferencedSlices: 0, staleSessions: 0, observedAt: '2026-01-01T00:00:00Z' };
+  const dueAfter = (status: Parameters<typeof deepLookIsDue>[0]): number => {
+    const start = Date.parse(none.observedAt);
+    return Array.from({ length: 200 }, (_, at) => at).findIndex((at) => deepLookIsDue(status, start + at * minute));
+  };
+  assert.equal(dueAfter({}), 0);
+  assert.equal(dueAfter({ leaks: none }), 60);
+  assert.equal(dueAfter({ leaks: none, sessions: { active: 0 } }), 60);
+  assert.equal(dueAfter({ leaks: none, sessions: { active: 1 } }), 10);
+  for (const left of ['deletedFiles', 'unreferencedSlices', 'staleSessions'])
+    assert.equal(dueAfter({ leaks: { ...none, [left]: 1 } }), 10);
 });

@@ -57,11 +57,11 @@ test('the status says what was seen, and echoes the annotation that asked for it
   });
 });
 
-test('usage that does not change is written again only after ten minutes', () => {
+test('usage that does not change is written again only after an hour', () => {
   const first = { ...base, status: status(base, 10, start) };
-  assert.ok(sameStatus(first.status, status(first, 10, start + 9 * MINUTE)));
-  const later = status(first, 10, start + 10 * MINUTE);
-  assert.equal(later.usage?.observedAt, '2026-01-01T00:10:00Z');
+  assert.ok(sameStatus(first.status, status(first, 10, start + 59 * MINUTE)));
+  const later = status(first, 10, start + 60 * MINUTE);
+  assert.equal(later.usage?.observedAt, '2026-01-01T01:00:00Z');
   assert.ok(!sameStatus(first.status, later));
   assert.equal(status(first, 11, start + MINUTE).usage?.observedAt, '2026-01-01T00:01:00Z');
 });

@@ -13,8 +13,11 @@ import type { MetadataObservation, Observation } from './observation.ts';
 import { quotaStatusOf } from './quotas.ts';
 import { managedCapacity } from './target.ts';
 
-/** Usage that did not change is written again after so long, so that `observedAt` says something. */
-const USAGE_REFRESH_MS = 10 * 60_000;
+/**
+ * Usage that did not change is written again after so long, so that `observedAt` says something. Each write goes to everybody
+ * who watches volumes, and there may be thousands of them that nobody uses.
+ */
+const USAGE_REFRESH_MS = 60 * 60_000;
 
 /** What this controller writes of a volume's status; other controllers write other members and conditions. */
 const members = [

@@ -17,6 +17,7 @@ import { changeSetting } from '../../meta/setting.ts';
 import { isData, MARKER } from '../../object/check.ts';
 import { ObjectError, type ObjectStore } from '../../object/store.ts';
 import { type Backends, metadataFailure, storageFailure } from './backends.ts';
+import { deepLookIsDue } from './clients.ts';
 import { type Conflict, holderOf } from './conflict.ts';
 import type { WorldStep } from './decide.ts';
 import { tryKeys } from './keytest.ts';
@@ -35,8 +36,6 @@ import type { SecretsOutcome } from './secrets.ts';
 import { metaUrl, type Target, targetOf } from './target.ts';
 
 const TEST_BYTES = 100;
-/** Milliseconds between two looks for leaks and for limits of others, which read more than one key. */
-const DEEP_LOOK_MS = 10 * 60_000;
 /** A file deleted so long ago (seconds) should be gone from the store. */
 const DELETED_LONG_AGO = 3600;
 const LEAK_LIMIT = 1000;
@@ -149,7 +148,7 @@ export class World implements AsyncDisposable {
       const now = clock.now() / 1000;
       const sessions = (await engine.sessions()).map(({ sid, expire, info }) => parseSession(sid, expire, info));
       const clients = sessions.filter(({ expire }) => expire > now);
-      const deep = this.#deepLookIsDue();
+      const deep = deepLookIsDue(volume.status ?? {}, clock.now());
       this.#limits ??= new Limits(volume, engine, this.#options.signal);
       if (deep) this.#leaks ??= await observeLeaks(engine, now);
       return {
@@ -166,12 +165,6 @@ export class World implements AsyncDisposable {
     } catch (error) {
       return metadataFailure(error);
     }
-  }
-
-  #deepLookIsDue(): boolean {
-    const { volume, clock } = this.#options;
-    const last = volume.status?.leaks?.observedAt;
-    return last === undefined || clock.now() - Date.parse(last) >= DEEP_LOOK_MS;
   }
 
   async #observeEncryption(metadata: MetadataObservation): Promise<EncryptionSeen | undefined> {

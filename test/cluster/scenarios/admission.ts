@@ -47,7 +47,7 @@ export const admission: readonly Scenario[] = [
     name: 'a pod that asks for a volume that is not ready is refused, and the reason is the volume’s own',
     async run(world) {
       const { environment, namespace } = world;
-      const broken = world.volume('broken', 3) as { spec: { metadata: { redis: { addresses: string[] } } } };
+      const broken = world.volume('broken') as { spec: { metadata: { redis: { addresses: string[] } } } };
       broken.spec.metadata.redis.addresses = [`${environment.host}:1`];
       await apply(broken);
       const pod = { name: 'early', namespace, image: environment.shellImage, command: ['true'], volumes: 'broken=/data' };

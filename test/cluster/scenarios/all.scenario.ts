@@ -1,41 +1,75 @@
 /**
- * The scenarios on the cluster that KUBECONFIG names, in one world and in order. Run beside a fresh cluster by
+ * The scenarios on the cluster that KUBECONFIG names. Run beside a fresh cluster by
  * `node test/cluster/with-cluster.ts -- node --test test/cluster/scenarios/all.scenario.ts`, on others by `kind-e2e/run.ts`.
+ *
+ * Most of their time is the kubelet's, so several groups run side by side, each in a namespace of its own and there one after the other.
+ * What needs the cluster for itself comes after them.
  */
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { admission } from './admission.ts';
+import { encryption } from './encryption.ts';
+import { endings } from './endings.ts';
 import { failover } from './failover.ts';
+import { killing } from './killing.ts';
+import { operator } from './operator.ts';
+import { quotas } from './quotas.ts';
+import { restarts } from './restarts.ts';
 import { rollout } from './rollout.ts';
 import { rotation } from './rotation.ts';
+import type { Scenario } from './scenario.ts';
 import { sharing } from './sharing.ts';
 import { syncing } from './syncing.ts';
 import { workloads } from './workloads.ts';
-import { createWorld, type World } from './world.ts';
+import { createWorlds, type Worlds } from './world.ts';
 
-let world: World | undefined;
+interface Group {
+  readonly title: string;
+  readonly namespace: string;
+  readonly scenarios: readonly Scenario[];
+}
+
+const groups: readonly Group[] = [
+  { title: 'files and pods', namespace: 'juicepod-e2e', scenarios: [...sharing, ...admission, ...encryption, ...quotas] },
+  {
+    title: 'workloads',
+    namespace: 'juicepod-e2e-workloads',
+    scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation],
+  },
+  { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
+];
+const later: readonly Group[] = [
+  { title: 'a new client for all', namespace: 'juicepod-e2e-rollout', scenarios: rollout },
+  { title: 'the operator', namespace: 'juicepod-e2e-operator', scenarios: operator },
+];
+
+let worlds: Worlds | undefined;
 
 before(
   async () => {
-    world = await createWorld();
-    await world.createVolume('datasets', 1);
-    const { environment, s3 } = world;
-    process.stderr.write(
-      `# cluster scenarios: image ${environment.image}, Redis on ${environment.host}, S3 at ${s3.endpoint} (versitygw)\n`,
-    );
+    worlds = await createWorlds([...groups, ...later].map(({ namespace }) => namespace));
+    await Promise.all([...worlds.in.values()].map((world) => world.createVolume('datasets')));
   },
   { timeout: 600_000 },
 );
 
-after(async () => await world?.[Symbol.asyncDispose](), { timeout: 300_000 });
+after(async () => await worlds?.[Symbol.asyncDispose](), { timeout: 300_000 });
 
-for (const scenario of [...sharing, ...admission, ...workloads, ...syncing, ...failover, ...rotation, ...rollout])
-  test(scenario.name, { timeout: 600_000 }, async () => {
-    if (!world) throw new Error('there is no cluster to run on');
-    try {
-      await scenario.run(world);
-    } catch (error) {
-      process.stderr.write(`\n# failed: ${scenario.name}\n${String(error)}\n`);
-      await world.explain();
-      throw error;
-    }
+function declare({ title, namespace, scenarios }: Group): void {
+  describe(title, { concurrency: 1 }, () => {
+    for (const scenario of scenarios)
+      test(scenario.name, { timeout: 600_000, skip: scenario.skip ?? false }, async () => {
+        const world = worlds?.in.get(namespace);
+        if (!world) throw new Error('there is no cluster to run on');
+        try {
+          await scenario.run(world);
+        } catch (error) {
+          process.stderr.write(`\n# failed: ${scenario.name}\n${String(error)}\n`);
+          await world.explain();
+          throw error;
+        }
+      });
   });
+}
+
+describe('side by side', { concurrency: groups.length }, () => groups.forEach(declare));
+describe('one after the other', { concurrency: 1 }, () => later.forEach(declare));

@@ -71,6 +71,49 @@ const step = () => {
 step();
 `;
 
+/**
+ * PATH BYTES STATE: writes the content, by one descriptor that stays open. What is refused for want of room is tried again five times a
+ * second. STATE is a file that says how far it is (`Filling`).
+ */
+export const fillUp = `${content}
+const [path, bytes, state] = process.argv.slice(1);
+const cipher = stream(), digest = createHash('sha256'), zeros = Buffer.alloc(1 << 18), refused = [];
+const file = fs.openSync(path, 'w');
+let written = 0, piece = Buffer.alloc(0);
+const tell = (more = {}) => {
+  fs.writeFileSync(state + '.new', JSON.stringify({ written, refused, ...more }));
+  fs.renameSync(state + '.new', state);
+};
+const step = () => {
+  try {
+    for (; written < Number(bytes); ) {
+      if (piece.length === 0) digest.update((piece = cipher.update(zeros)));
+      const count = fs.writeSync(file, piece);
+      piece = piece.subarray(count);
+      written += count;
+    }
+    fs.fsyncSync(file);
+    tell({ sha256: digest.digest('hex') });
+  } catch (error) {
+    if (refused.at(-1) !== -error.errno) refused.push(-error.errno);
+    tell();
+    setTimeout(step, 200);
+  }
+};
+step();
+setInterval(() => {}, 1000);
+process.on('SIGTERM', () => process.exit(0));
+`;
+
+export interface Filling {
+  /** Bytes. */
+  readonly written: number;
+  /** Numbers of the errors there were, one for each time that another one came. */
+  readonly refused: readonly number[];
+  /** Where everything is written and synced. */
+  readonly sha256?: string;
+}
+
 export interface Appended {
   readonly lines: number;
   /** Milliseconds. */

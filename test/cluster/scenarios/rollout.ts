@@ -38,7 +38,7 @@ export const rollout: readonly Scenario[] = [
     name: 'the operator brings a new image into running pods one by one, and takes one back that cannot be had: no application sees an error',
     async run(world) {
       const { environment, namespace } = world;
-      await world.createVolume(volume, 8);
+      await world.createVolume(volume);
       const pods: Pod[] = [];
       for (const name of ['rolling-a', 'rolling-b', 'rolling-c']) pods.push(await startAppending(world, name, volumes));
       for (const pod of pods) await goesOn(pod, 20);

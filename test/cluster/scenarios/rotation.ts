@@ -7,7 +7,6 @@ import type { Scenario } from './scenario.ts';
 import type { World } from './world.ts';
 
 const volume = 'rotating';
-const database = 7;
 const volumes = `${volume}=/data`;
 
 /** The Secrets that the volume names, with the user and the key of a generation; both are made. */
@@ -20,7 +19,7 @@ async function makeCredentials(world: World, generation: string): Promise<readon
     stringData,
   });
   await world
-    .redis(database)
+    .redis(volume)
     .call('ACL', 'SETUSER', `user-${generation}`, 'reset', 'on', `>pass-${generation}`, '~*', '&*', '+@all');
   await s3.createKey(`key-${generation}`, `secret-${generation}`);
   return [
@@ -31,8 +30,10 @@ async function makeCredentials(world: World, generation: string): Promise<readon
 
 /** Users that have a connection to the volume's database. */
 async function users(world: World): Promise<ReadonlySet<string>> {
-  const list = String(await world.redis(database).call('CLIENT', 'LIST'));
-  return new Set([...list.matchAll(new RegExp(`db=${database} .*user=(user-\\w+)`, 'g'))].map(([, user]) => user ?? ''));
+  const list = String(await world.redis(volume).call('CLIENT', 'LIST'));
+  return new Set(
+    [...list.matchAll(new RegExp(`db=${world.database(volume)} .*user=(user-\\w+)`, 'g'))].map(([, user]) => user ?? ''),
+  );
 }
 
 /** The kubelet looks at the Secrets of a pod when the pod changes, else about once a minute. */
@@ -52,7 +53,7 @@ export const rotation: readonly Scenario[] = [
     async run(world) {
       const { namespace, s3 } = world;
       const first = await makeCredentials(world, 'one');
-      const object = world.volume(volume, database) as { spec: { metadata: { redis: object }; storage: { s3: object } } };
+      const object = world.volume(volume) as { spec: { metadata: { redis: object }; storage: { s3: object } } };
       const { metadata, storage } = object.spec;
       const spec = {
         ...object.spec,
@@ -70,7 +71,7 @@ export const rotation: readonly Scenario[] = [
         const now = await users(world);
         return now.has('user-two') && !now.has('user-one');
       });
-      await world.redis(database).call('ACL', 'DELUSER', 'user-one');
+      await world.redis(volume).call('ACL', 'DELUSER', 'user-one');
       // The client may not have the new key yet: it looks for it when the old one is refused.
       await s3.deleteKey('key-one');
       await goesOn(pod, 50);
@@ -82,7 +83,7 @@ export const rotation: readonly Scenario[] = [
         const now = await users(world);
         return now.has('user-three') && !now.has('user-two');
       });
-      await world.redis(database).call('ACL', 'DELUSER', 'user-two');
+      await world.redis(volume).call('ACL', 'DELUSER', 'user-two');
       await s3.deleteKey('key-two');
       await goesOn(pod, 50);
       for (const container of ['app', 'juicepod-client', 'juicepod-holder'])

@@ -115,7 +115,7 @@ export const sharing: readonly Scenario[] = [
     name: 'a deleted pod ends cleanly: no mount is left on the node and no session in the database',
     async run(world) {
       const { environment, namespace } = world;
-      const connection = world.redis(1);
+      const connection = world.redis('datasets');
       const sessions = async (): Promise<number> => await connection.zcard('allSessions');
       await until('the sessions of earlier pods are closed', 60, async () => (await sessions()) === 0);
       const application = { namespace, image: environment.image, command: idle };
@@ -132,7 +132,7 @@ export const sharing: readonly Scenario[] = [
     name: 'a volume that is deleted keeps its data, and has it again when it is declared again',
     async run(world) {
       const { environment, namespace } = world;
-      await world.createVolume('keepsake', 2);
+      await world.createVolume('keepsake');
       const application = { namespace, image: environment.image, volumes: 'keepsake=/data' };
       const writer = { ...application, name: 'keeper', command: ['sh', '-c', 'echo kept > /data/file'] };
       await apply(podOf(writer));
@@ -140,9 +140,9 @@ export const sharing: readonly Scenario[] = [
       assert.equal(await exitCode(pod, 90), 0);
       await deletePod(pod);
 
-      const connection = world.redis(2);
+      const connection = world.redis('keepsake');
       const blocks = (): string =>
-        execFileSync('find', [join(world.s3.folder, 'bucket-keepsake'), '-type', 'f', '-path', '*/chunks/*'], {
+        execFileSync('find', [join(world.s3.folder, world.bucket('keepsake')), '-type', 'f', '-path', '*/chunks/*'], {
           encoding: 'utf8',
         });
       const [keys, stored] = [(await connection.keys('*')).toSorted(), blocks()];
@@ -153,7 +153,7 @@ export const sharing: readonly Scenario[] = [
       assert.deepEqual((await connection.keys('*')).toSorted(), keys);
       assert.equal(blocks(), stored);
 
-      await world.createVolume('keepsake', 2);
+      await world.createVolume('keepsake');
       const reader = await startPod({ ...application, name: 'keeper-2', command: idle });
       assert.equal(await shell(reader, 'cat /data/file'), 'kept\n');
       await deletePod(reader, 30);

@@ -1,6 +1,6 @@
 /** Volumes for pods that may not mount anything: a namespace that enforces Pod Security `restricted`, and nobody root in it. */
 import assert from 'node:assert/strict';
-import { apply, get, kubectl, tryKubectl, until } from './kubectl.ts';
+import { apply, get, tryKubectl, until } from './kubectl.ts';
 import { deletePod, exitCode, idle, type Pod, podOf, shell, startPod, statusOf } from './pods.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -27,10 +27,7 @@ export const syncing: readonly Scenario[] = [
       const image = environment.shellImage;
       const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
       await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace, labels } });
-      const volume = world.volume('synced', 13) as { spec: Record<string, unknown> };
-      volume.spec['access'] = { allowedNamespaces: { from: 'All' } };
-      await apply(volume);
-      await kubectl(['wait', '--for=condition=Ready', 'juicevolume/synced', `--namespace=${world.namespace}`, '--timeout=60s']);
+      await world.createVolume('synced', { access: { allowedNamespaces: { from: 'All' } } });
       try {
         const volumes = `${world.namespace}/synced=/data`;
         const script = [

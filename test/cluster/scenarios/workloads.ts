@@ -25,7 +25,7 @@ export const workloads: readonly Scenario[] = [
     name: 'a Job of a CronJob: its init container fills one volume, its containers see directories of two, each only what was chosen',
     async run(world) {
       const { environment, namespace } = world;
-      await world.createVolume(second, 5);
+      await world.createVolume(second);
       const volumes = [
         { name: 'datasets', mountPath: '/in', subPath: 'nightly' },
         { name: second, mountPath: '/out', subPath: 'reports/today', containers: ['app'] },

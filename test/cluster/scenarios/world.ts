@@ -1,6 +1,7 @@
 /**
  * What all scenarios share: juicepod installed as a user installs it (`config/default`), a Redis and an S3 server of our own
- * that pods reach, and volumes over them. Everything is made once and taken away at the end.
+ * that pods reach, and volumes over them. Everything is made once and taken away at the end. Scenarios of different namespaces run
+ * side by side, each namespace with volumes, databases and buckets of its own.
  */
 import { resolve } from 'node:path';
 import { Redis } from 'ioredis';
@@ -32,7 +33,7 @@ export interface JuiceVolume {
   };
 }
 
-export interface World extends AsyncDisposable {
+export interface World {
   readonly environment: Environment;
   readonly nodes: Nodes;
   readonly s3: S3Server;
@@ -40,14 +41,25 @@ export interface World extends AsyncDisposable {
   readonly namespace: string;
   /** A pod as the API server answered to it before anything of juicepod was in the cluster. */
   readonly plainBefore: string;
-  /** A JuiceVolume over database `database` of the Redis and a bucket of its own name; not applied. */
-  volume(name: string, database: number): object;
+  /** A JuiceVolume over a database of the Redis and a bucket, both its own; `spec` is laid over its spec. Not applied. */
+  volume(name: string, spec?: object): object;
   /** Applies the volume and waits until it is ready. */
-  createVolume(name: string, database: number): Promise<JuiceVolume>;
-  /** A connection to one database of the Redis. */
-  redis(database: number): Redis;
+  createVolume(name: string, spec?: object): Promise<JuiceVolume>;
+  /** The bucket of the volume of this name. */
+  bucket(name: string): string;
+  /** Number of the database of the volume of this name. */
+  database(name: string): number;
+  /** A connection to that database. */
+  redis(name: string): Redis;
+  /** What names it to a client that runs here. */
+  metaUrl(name: string): string;
   /** Prints everything that explains a failure. */
   explain(): Promise<void>;
+}
+
+/** The worlds of all namespaces. */
+export interface Worlds extends AsyncDisposable {
+  readonly in: ReadonlyMap<string, World>;
 }
 
 /** A pod that nobody should change. Without a token: the API server gives that volume a random name. */
@@ -80,82 +92,101 @@ async function install(environment: Environment, namespace: string): Promise<voi
   });
 }
 
-export async function createWorld(): Promise<World> {
+/** Deletes what a namespace holds: its pods, then its volumes while their operator is there to let them go. */
+async function clear(namespace: string): Promise<void> {
+  const seconds = { seconds: 100 };
+  await tryKubectl(['delete', 'pods,jobs', '--all', `--namespace=${namespace}`, '--timeout=90s'], seconds);
+  await tryKubectl(['delete', 'juicevolumes', '--all', `--namespace=${namespace}`, '--timeout=60s'], seconds);
+  await tryKubectl(['delete', 'namespace', namespace, '--wait=false'], seconds);
+}
+
+/** Installs juicepod, starts the servers, and makes a world in each of the namespaces. */
+export async function createWorlds(namespaces: readonly string[]): Promise<Worlds> {
   const environment = await readEnvironment();
-  const namespace = 'juicepod-e2e';
   const { host } = environment;
   const servers: Server[] = [];
   const connections: Redis[] = [];
+  const databases = new Map<string, number>();
   const nodes = new Nodes(environment.shellImage);
   const end = async (): Promise<void> => {
     for (const connection of connections) connection.disconnect();
-    // Volumes first, while their operator is there to let them go, and before their servers end.
-    const seconds = { seconds: 100 };
-    await tryKubectl(['delete', 'pods,jobs', '--all', `--namespace=${namespace}`, '--timeout=90s'], seconds);
-    await tryKubectl(['delete', 'juicevolumes', '--all', `--namespace=${namespace}`, '--timeout=60s'], seconds);
-    await tryKubectl(['delete', 'namespace', namespace, '--wait=false'], seconds);
+    await Promise.all(namespaces.map(clear));
     await nodes.stop();
+    // Last: a volume does not go without its servers.
     for (const server of servers) await server.stop();
   };
   try {
-    await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
-    await until('the namespace has its service account', 30, () => get(namespace, 'serviceaccount', 'default'));
-    const plainBefore = await answerTo(plainPod(environment, namespace));
-
-    const redis = await startRedis(['--bind', host, '127.0.0.1', '--requirepass', redisPassword]);
+    const plainBefore = new Map<string, string>();
+    for (const namespace of namespaces) {
+      await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
+      await until('the namespace has its service account', 30, () => get(namespace, 'serviceaccount', 'default'));
+      plainBefore.set(namespace, await answerTo(plainPod(environment, namespace)));
+    }
+    const redis = await startRedis(['--bind', host, '127.0.0.1', '--requirepass', redisPassword, '--databases', '64']);
     servers.push(redis);
     const s3 = await startS3(host);
     servers.push(s3);
-    await apply(
-      {
-        apiVersion: 'v1',
-        kind: 'Secret',
-        metadata: { name: 'redis', namespace },
-        stringData: { password: redisPassword },
-      },
-      {
-        apiVersion: 'v1',
-        kind: 'Secret',
-        metadata: { name: 's3', namespace },
-        stringData: { accessKeyId: s3.accessKey, secretAccessKey: s3.secretKey },
-      },
-    );
-    await install(environment, namespace);
-
-    const volume = (name: string, database: number): object => ({
-      apiVersion: 'juicepod.io/v1alpha1',
-      kind: 'JuiceVolume',
+    const secret = (namespace: string, name: string, stringData: object): object => ({
+      apiVersion: 'v1',
+      kind: 'Secret',
       metadata: { name, namespace },
-      spec: {
-        metadata: { redis: { addresses: [`${host}:${redis.port}`], database, authSecretRef: { name: 'redis' } } },
-        storage: {
-          s3: { bucket: `bucket-${name}`, endpoint: s3.endpoint, credentials: { secretRef: { name: 's3' } } },
-        },
-      },
+      stringData,
     });
-    const createVolume = async (name: string, database: number): Promise<JuiceVolume> => {
-      await apply(volume(name, database));
-      await kubectl(['wait', '--for=condition=Ready', `juicevolume/${name}`, `--namespace=${namespace}`, '--timeout=60s']);
-      return await get<JuiceVolume>(namespace, 'juicevolume', name);
+    for (const namespace of namespaces)
+      await apply(
+        secret(namespace, 'redis', { password: redisPassword }),
+        secret(namespace, 's3', { accessKeyId: s3.accessKey, secretAccessKey: s3.secretKey }),
+      );
+    await install(environment, namespaces[0] ?? 'default');
+
+    const worldIn = (namespace: string): World => {
+      const database = (name: string): number => {
+        const key = `${namespace}/${name}`;
+        const number = databases.get(key) ?? databases.size;
+        databases.set(key, number);
+        return number;
+      };
+      const bucket = (name: string): string => `${namespace}-${name}`;
+      const volume = (name: string, spec: object = {}): object => ({
+        apiVersion: 'juicepod.io/v1alpha1',
+        kind: 'JuiceVolume',
+        metadata: { name, namespace },
+        spec: {
+          metadata: {
+            redis: { addresses: [`${host}:${redis.port}`], database: database(name), authSecretRef: { name: 'redis' } },
+          },
+          storage: {
+            s3: { bucket: bucket(name), endpoint: s3.endpoint, credentials: { secretRef: { name: 's3' } } },
+          },
+          ...spec,
+        },
+      });
+      return {
+        environment,
+        nodes,
+        s3,
+        namespace,
+        plainBefore: plainBefore.get(namespace) ?? '',
+        volume,
+        async createVolume(name, spec) {
+          await apply(volume(name, spec));
+          await kubectl(['wait', '--for=condition=Ready', `juicevolume/${name}`, `--namespace=${namespace}`, '--timeout=90s']);
+          return await get<JuiceVolume>(namespace, 'juicevolume', name);
+        },
+        bucket,
+        database,
+        redis(name) {
+          const connection = new Redis({ host: '127.0.0.1', port: redis.port, db: database(name), password: redisPassword });
+          connections.push(connection);
+          return connection;
+        },
+        metaUrl: (name) => `redis://:${redisPassword}@127.0.0.1:${redis.port}/${database(name)}`,
+        explain: () => explain([namespace, system]),
+      };
     };
-    return {
-      environment,
-      nodes,
-      s3,
-      namespace,
-      plainBefore,
-      volume,
-      createVolume,
-      redis(database) {
-        const connection = new Redis({ host: '127.0.0.1', port: redis.port, db: database, password: redisPassword });
-        connections.push(connection);
-        return connection;
-      },
-      explain: () => explain([namespace, system]),
-      [Symbol.asyncDispose]: end,
-    };
+    return { in: new Map(namespaces.map((name) => [name, worldIn(name)])), [Symbol.asyncDispose]: end };
   } catch (error) {
-    await explain([namespace, system]);
+    await explain([...namespaces, system]);
     await end();
     throw error;
   }

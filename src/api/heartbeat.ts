@@ -1,0 +1,18 @@
+/**
+ * Signs of life that the client of a pod leaves in the folder of the holder's socket, for the probes in the pod's spec (and so
+ * for the kubelet, which alone can end another container). No imports: the client loads this.
+ *
+ * The heartbeat is the time since boot as /proc/uptime counts it, in whole seconds, written every `BEAT_SECONDS` by the loop that
+ * also serves the mounts. It depends on nothing else: neither on a database or store that is away, nor on the wall clock.
+ */
+
+/** The heartbeat. Not there: a client that leaves none, or that ended in order. */
+export const HEARTBEAT_FILE = 'alive';
+/** Why the client does not serve yet; not there, or empty, while it does. */
+export const PROBLEM_FILE = 'problem';
+
+export const BEAT_SECONDS = 5;
+/** A heartbeat older than this is silence. Much more than a busy or throttled client needs for a turn of its loop. */
+export const SILENT_SECONDS = 30;
+/** So many looks in a row must have found silence: the first one after the machine slept always does. */
+export const SILENT_LOOKS = 3;

@@ -1,0 +1,228 @@
+/**
+ * Samples of the resources for schema.test.ts: what the API server is to accept, what it is to refuse, and what cannot be changed later.
+ * The accepted ones together hold every field there is, and the refused and changed ones break every rule: schema.test.ts says which is
+ * missing. Bounds, patterns and lists of words are not here: that test derives a sample for each from the schema.
+ */
+
+export type Spec = Readonly<Record<string, unknown>>;
+export type SampleKind = 'JuiceVolume' | 'JuiceCachePolicy';
+
+const address = { addresses: ['redis:6379'] };
+const redis = { metadata: { redis: address } };
+const file = { storage: { file: { path: '/blocks' } } };
+const s3 = (more: Spec): Spec => ({ storage: { s3: { bucket: 'abc', ...more } } });
+const access = (allowedNamespaces: Spec): Spec => ({ access: { allowedNamespaces } });
+const encrypted = (more: Spec): Spec => ({ encryption: { algorithm: 'AES256GCM', ...more } });
+const directories = (...list: readonly Spec[]): Spec => ({ quota: { directories: list } });
+const key = { name: 'k', key: 'rsa.pem' };
+const words = { name: 'p', key: 'words' };
+
+/** What every volume needs; a sample's own members come over it. */
+export const minimal: Readonly<Record<SampleKind, Spec>> = { JuiceVolume: { ...redis, ...file }, JuiceCachePolicy: {} };
+
+export const accepted: readonly (readonly [what: string, kind: SampleKind, spec: Spec])[] = [
+  ['the shortest form', 'JuiceVolume', {}],
+  [
+    'a Redis with everything',
+    'JuiceVolume',
+    {
+      volumeName: 'datasets',
+      metadata: {
+        redis: {
+          addresses: ['[fd00::1]:6379'],
+          database: 255,
+          authSecretRef: { name: 'redis', usernameKey: 'user', passwordKey: 'word' },
+          tls: { enabled: true, caSecretRef: { name: 'ca', key: 'bundle.pem' }, serverName: 'redis' },
+        },
+      },
+      adopt: { uuid: '12345678-9abc-4def-8123-456789abcdef', settings: 'Overwrite' },
+      access: { allowedNamespaces: { from: 'All' }, readOnly: true },
+      cachePolicyRef: { name: 'fast' },
+      client: {
+        image: 'registry:5000/juicepod@sha256:0',
+        resources: { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '1Gi' } },
+        logLevel: 'debug',
+        rollout: { strategy: 'PodByPod', maxUnavailable: 1000, timeout: '1h', paused: true },
+      },
+      reclaimPolicy: 'Delete',
+      suspend: true,
+    },
+  ],
+  ['SQLite', 'JuiceVolume', { metadata: { sqlite: { path: '/var/lib/meta.db' } } }],
+  [
+    'S3 with everything',
+    'JuiceVolume',
+    s3({
+      endpoint: 'https://minio:9000/',
+      region: 'eu-west-1',
+      forcePathStyle: true,
+      credentials: { secretRef: { name: 'k', accessKeyIdKey: 'id', secretAccessKeyKey: 'word', sessionTokenKey: 'token' } },
+    }),
+  ],
+  ['a block size as a number', 'JuiceVolume', { format: { blockSize: 65536 } }],
+  [
+    'a block size in another spelling',
+    'JuiceVolume',
+    { format: { blockSize: '16384Ki', compression: 'Zstd', trashRetention: '87600h' } },
+  ],
+  [
+    'a selector',
+    'JuiceVolume',
+    access({
+      from: 'Selector',
+      selector: { matchLabels: { a: 'b' }, matchExpressions: [{ key: 'team', operator: 'In', values: ['ml'] }] },
+    }),
+  ],
+  ['generated encryption', 'JuiceVolume', encrypted({ passphraseGeneration: 3 })],
+  ['a passphrase of the user', 'JuiceVolume', encrypted({ passphraseSecretRef: { name: 'p' } })],
+  [
+    'key and passphrase of the user',
+    'JuiceVolume',
+    encrypted({ keySecretRef: key, passphraseSecretRef: words, algorithm: 'ChaCha20Poly1305' }),
+  ],
+  [
+    'limits of everything',
+    'JuiceVolume',
+    {
+      quota: {
+        capacity: '7999Ti',
+        inodes: 1_000_000,
+        directories: [
+          { path: '/a', capacity: '1M', inodes: 5 },
+          { path: '/.hidden/..odd/ü b', inodes: 1, capacity: '10Gi' },
+        ],
+        users: [{ uid: 4_294_967_295, inodes: 10, capacity: '1T' }],
+        groups: [{ gid: 0, capacity: '1Ti', inodes: 2 }],
+      },
+    },
+  ],
+  [
+    'as many limits as there may be',
+    'JuiceVolume',
+    { quota: { users: Array.from({ length: 256 }, (_, uid) => ({ uid: uid + 1, inodes: 1 })) } },
+  ],
+  ['the shortest form', 'JuiceCachePolicy', {}],
+  [
+    'the least of everything',
+    'JuiceCachePolicy',
+    {
+      local: { medium: 'Memory', size: '64Mi', freeSpacePercent: 1 },
+      readahead: { max: 0 },
+      buffer: { size: '32Mi' },
+      metadata: { attrTTL: '0s', entryTTL: '0s', dirTTL: '0s', negativeTTL: '0s', maxOpsPerSecond: 1 },
+      io: { maxUploads: 1, maxDownloads: 1, uploadLimit: '64Ki', downloadLimit: 65536 },
+      writeback: { enabled: false, maxStaging: '64Mi', uploadDelay: '0s', drainTimeout: '0s' },
+    },
+  ],
+  [
+    'the most of everything, with write-back',
+    'JuiceCachePolicy',
+    {
+      local: { medium: 'EphemeralDisk', size: '64Ti', freeSpacePercent: 90 },
+      readahead: { max: '4Gi' },
+      buffer: { size: '64Gi' },
+      metadata: { attrTTL: '1h', entryTTL: '1h', dirTTL: '60m', negativeTTL: '3600s', maxOpsPerSecond: 1_000_000 },
+      io: { maxUploads: 1000, maxDownloads: 1000, uploadLimit: '1Ti', downloadLimit: '1Ti' },
+      writeback: { enabled: true, maxStaging: '64Ti', uploadDelay: '24h', drainTimeout: '1h' },
+    },
+  ],
+];
+
+/** What is refused when it is created, for the reason that the rule gives. */
+export const refused: readonly (readonly [what: string, kind: SampleKind, spec: Spec, message: RegExp])[] = [
+  ['two databases', 'JuiceVolume', { metadata: { redis: address, sqlite: { path: '/x.db' } } }, /exactly one of redis, sqlite/],
+  ['no database', 'JuiceVolume', { metadata: {} }, /exactly one of redis, sqlite/],
+  ['two stores', 'JuiceVolume', { storage: { s3: { bucket: 'abc' }, ...file.storage } }, /exactly one of s3, file/],
+  ['no store', 'JuiceVolume', { storage: {} }, /exactly one of s3, file/],
+  [
+    'an authority without TLS',
+    'JuiceVolume',
+    { metadata: { redis: { ...address, tls: { caSecretRef: { name: 'ca' } } } } },
+    /enabled: true/,
+  ],
+  ['a block size that is no power of two', 'JuiceVolume', { format: { blockSize: '3Mi' } }, /power of two/],
+  ['a block size that is too large', 'JuiceVolume', { format: { blockSize: '32Mi' } }, /between 64Ki and 16Mi/],
+  ['a retention of half a day', 'JuiceVolume', { format: { trashRetention: '12h' } }, /whole days/],
+  ['a retention of eleven years', 'JuiceVolume', { format: { trashRetention: '96360h' } }, /at most 87600h/],
+  ['a selector that nothing asks for', 'JuiceVolume', access({ selector: {} }), /from: Selector/],
+  ['no selector', 'JuiceVolume', access({ from: 'Selector' }), /from: Selector/],
+  ['encryption without a cipher', 'JuiceVolume', { encryption: {} }, /encryption\.algorithm: Required/],
+  ['a key without its passphrase', 'JuiceVolume', encrypted({ keySecretRef: key }), /keySecretRef needs passphraseSecretRef/],
+  [
+    'another passphrase to be generated where it is given',
+    'JuiceVolume',
+    encrypted({ passphraseSecretRef: words, passphraseGeneration: 2 }),
+    /change what is in the Secret instead/,
+  ],
+  ['a directory without a limit', 'JuiceVolume', directories({ path: '/a' }), /capacity, inodes or both are needed/],
+  ['a directory twice', 'JuiceVolume', directories({ path: '/a', inodes: 1 }, { path: '/a', inodes: 2 }), /Duplicate value/],
+  ['a directory by way of another', 'JuiceVolume', directories({ path: '/a/../b', inodes: 1 }), /directories\[0\]\.path/],
+  ['a limit of the trash', 'JuiceVolume', directories({ path: '/.trash', inodes: 1 }), /the trash takes no limits/],
+  ['a user without a limit', 'JuiceVolume', { quota: { users: [{ uid: 1 }] } }, /capacity, inodes or both are needed/],
+  ['a group without a limit', 'JuiceVolume', { quota: { groups: [{ gid: 0 }] } }, /capacity, inodes or both are needed/],
+  ['credentials in the endpoint', 'JuiceVolume', s3({ endpoint: 'http://u:p@host' }), /storage\.s3\.endpoint/],
+  ['a roll-out that waits for hours', 'JuiceVolume', { client: { rollout: { timeout: '2h' } } }, /at most 1h/],
+  ['a small cache', 'JuiceCachePolicy', { local: { size: '63Mi' } }, /between 64Mi and 64Ti/],
+  ['a read-ahead of a disk', 'JuiceCachePolicy', { readahead: { max: '5Gi' } }, /between 0 and 4Gi/],
+  ['a small buffer', 'JuiceCachePolicy', { buffer: { size: '16Mi' } }, /between 32Mi and 64Gi/],
+  ...(['attrTTL', 'entryTTL', 'dirTTL', 'negativeTTL'] as const).map(
+    (field) => [`a ${field} of two hours`, 'JuiceCachePolicy', { metadata: { [field]: '2h' } }, /at most 1h/] as const,
+  ),
+  ...(['uploadLimit', 'downloadLimit'] as const).map(
+    (field) => [`an ${field} of 1Ki`, 'JuiceCachePolicy', { io: { [field]: '1Ki' } }, /between 64Ki and 1Ti/] as const,
+  ),
+  ['little staging', 'JuiceCachePolicy', { writeback: { maxStaging: '1Mi' } }, /between 64Mi and 64Ti/],
+  ['an upload that waits for days', 'JuiceCachePolicy', { writeback: { uploadDelay: '25h' } }, /at most 24h/],
+  ['an end that takes hours', 'JuiceCachePolicy', { writeback: { drainTimeout: '2h' } }, /at most 1h/],
+  [
+    'write-back into memory',
+    'JuiceCachePolicy',
+    { local: { medium: 'Memory' }, writeback: { enabled: true } },
+    /writeback needs local\.medium: EphemeralDisk/,
+  ],
+];
+
+const sqlite = (path: string): Spec => ({ metadata: { sqlite: { path } } });
+
+/** What is refused as a change of an object that was accepted. */
+export const changes: readonly (readonly [what: string, kind: SampleKind, before: Spec, after: Spec, message: RegExp])[] = [
+  [
+    'another number of the database',
+    'JuiceVolume',
+    {},
+    { metadata: { redis: { ...address, database: 3 } } },
+    /database: .*immutable/,
+  ],
+  ['another kind of database', 'JuiceVolume', {}, sqlite('/x.db'), /redis can neither be added nor removed/],
+  ['another SQLite file', 'JuiceVolume', sqlite('/x.db'), sqlite('/y.db'), /sqlite\.path: .*immutable/],
+  ['another kind of store', 'JuiceVolume', {}, s3({}), /s3 can neither be added nor removed/],
+  ['another bucket', 'JuiceVolume', s3({}), s3({ bucket: 'other' }), /bucket: .*immutable/],
+  ['another directory', 'JuiceVolume', {}, { storage: { file: { path: '/elsewhere' } } }, /file\.path: .*immutable/],
+  ['another block size', 'JuiceVolume', {}, { format: { blockSize: '1Mi' } }, /blockSize: .*immutable/],
+  ['another compression', 'JuiceVolume', {}, { format: { compression: 'LZ4' } }, /compression: .*immutable/],
+  ['a name of its own', 'JuiceVolume', {}, { volumeName: 'other' }, /volumeName can neither be added nor removed/],
+  ['another name', 'JuiceVolume', { volumeName: 'one' }, { volumeName: 'two' }, /volumeName: .*immutable/],
+  ['no encryption any more', 'JuiceVolume', encrypted({}), {}, /encryption can neither be added nor removed/],
+  ['another cipher', 'JuiceVolume', encrypted({}), encrypted({ algorithm: 'ChaCha20Poly1305' }), /algorithm: .*immutable/],
+  [
+    'an earlier passphrase',
+    'JuiceVolume',
+    encrypted({ passphraseGeneration: 2 }),
+    encrypted({}),
+    /passphraseGeneration can only grow/,
+  ],
+  [
+    'a passphrase of the user instead of a generated one',
+    'JuiceVolume',
+    encrypted({}),
+    encrypted({ passphraseSecretRef: words }),
+    /passphraseSecretRef can neither be added nor removed/,
+  ],
+  [
+    'a key of the user instead of a generated one',
+    'JuiceVolume',
+    encrypted({ passphraseSecretRef: words }),
+    encrypted({ passphraseSecretRef: words, keySecretRef: key }),
+    /keySecretRef can neither be added nor removed/,
+  ],
+];
