@@ -398,6 +398,13 @@ describeEngines('the engine seam', (database: Database) => {
     assert.deepEqual(await engine.lockedFiles(5), []);
   });
 
+  test('nothing may be asked for, and is answered', async (t) => {
+    const { engine } = await volume(t);
+    assert.deepEqual(await engine.read([]), []);
+    assert.deepEqual(await engine.nodes([]), []);
+    assert.deepEqual(await engine.commit({ checks: [], writes: [] }), { ok: true, results: [] });
+  });
+
   test('an aborted read or commit is not begun', async (t) => {
     const { engine } = await volume(t);
     const signal = AbortSignal.abort();

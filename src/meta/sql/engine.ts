@@ -120,6 +120,7 @@ export class ServerEngine implements MetaEngine {
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
     const statements = reads.map((read) => queryOf(this.#texts.sql, read));
+    if (statements.length === 0) return [] as unknown as Values<R>;
     return this.#pool.repeat(async (session) => {
       const answers = await session.run(statements);
       return reads.map((read, index) => valueOf(read, answers[index]?.rows ?? [])) as unknown as Values<R>;
