@@ -18,8 +18,13 @@ const ENDING_SECONDS = 60;
 /** Room in MiB that an emptyDir needs for so many MiB of files, and `fixedMib` that never are more. */
 export const roomFor = (mib: number, fixedMib = 0): number => Math.ceil(mib * OVERSHOOT + fixedMib + OWN_MIB);
 
-/** How many MiB of files have room; the inverse. */
-export const cacheIn = (roomMib: number, fixedMib = 0): number => Math.floor((roomMib - OWN_MIB - fixedMib) / OVERSHOOT + 1e-6);
+/** How many MiB of files have room: the most for which `roomFor` is not more. */
+export function cacheIn(roomMib: number, fixedMib = 0): number {
+  let most = Math.floor((roomMib - OWN_MIB - fixedMib) / OVERSHOOT) + 1;
+  // Fractions are not exact.
+  while (roomFor(most, fixedMib) > roomMib) most--;
+  return most;
+}
 
 /** What a pod has been given. Undefined: nothing bounds it. */
 export interface Room {
