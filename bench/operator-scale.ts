@@ -211,7 +211,9 @@ async function startOperator(kubeconfig: string, log: string): Promise<Operator>
         sum += Number(line.split(' ').at(-1));
     return sum;
   };
-  while ((await text('/readyz')) === undefined || (await metric('leader_election_master_status')) !== 1) await sleep(100);
+  // Its metrics are some MiB with very many volumes: they are not asked for more often than must be.
+  while ((await text('/readyz')) === undefined) await sleep(100);
+  while ((await metric('leader_election_master_status')) !== 1) await sleep(500);
   return {
     pid,
     started,

@@ -393,3 +393,12 @@ test('a platform that nobody knows is refused, and so is a mode that changes und
   const annotations = { ...(synced.metadata['annotations'] as Json), 'juicepod.io/volumes': 'datasets=/data:fuse' };
   assert.match(refusal({ ...synced, metadata: { ...synced.metadata, annotations } }), /^ModeChanged: .*for mode sync/);
 });
+
+test('the time that a client may take to begin is the administrator’s to set', () => {
+  const failures = (startSeconds: number): unknown => {
+    const { sidecars } = injection(pod('datasets=/data'), home, { settings: { startSeconds } }).injection;
+    return (sidecars[1]?.['startupProbe'] as Json | undefined)?.['failureThreshold'];
+  };
+  // Each probe waits for 15 s.
+  assert.deepEqual([failures(60), failures(3600)], [4, 240]);
+});

@@ -2,26 +2,10 @@
  * Quantities of Kubernetes as numbers, to compare and to merge them; all suffixes, unlike the sizes of our own resources.
  * Source: k8s.io/apimachinery/pkg/api/resource. Numbers are doubles: exact to 15 digits, which no cluster exceeds.
  */
+import { factors } from '../api/units.ts';
 import { type Json, mapOf } from './pod.ts';
 
-const SUFFIX: Readonly<Record<string, number>> = {
-  n: 1e-9,
-  u: 1e-6,
-  m: 1e-3,
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  P: 1e15,
-  E: 1e18,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-  Pi: 2 ** 50,
-  Ei: 2 ** 60,
-};
+const SUFFIX: Readonly<Record<string, number>> = { ...factors, n: 1e-9, u: 1e-6, m: 1e-3, E: 1e18, Ei: 2 ** 60 };
 
 /** The number that a quantity stands for, or undefined where it is none. */
 export function quantityOf(value: unknown): number | undefined {

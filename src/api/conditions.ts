@@ -74,7 +74,7 @@ export const reasons = {
   ClientsOutdated: 'Clients still use earlier credentials; they read the new ones within two minutes.',
   PolicyNotFound: 'The JuiceCachePolicy does not exist; pods get the defaults until it does.',
   Conflict: 'Another JuiceVolume already uses this database, or this bucket and name.',
-  InUse: 'Clients still have the volume mounted; deletion waits for them.',
+  InUse: 'Clients or pods still have the volume mounted; deletion waits for them.',
   Unconfirmed: 'Deletion of the data waits for the annotation juicepod.io/confirm-delete with the name of the object.',
   Deleting: 'The data of the volume is being deleted.',
   MountSecretRefused: 'A Secret with the name of a mount Secret exists already and is not ours.',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
+import { conditionTypes, reasons } from './conditions.ts';
 import { customResourceDefinition, fields, type Schema } from './crd.ts';
 import { generatedFiles } from './generate.ts';
 import { kinds } from './kinds.ts';
@@ -57,3 +58,33 @@ for (const kind of kinds) {
     }
   });
 }
+
+/** What the program is made of, beside what declares the resources, and what only writes them. */
+function sources(): string {
+  const all = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' });
+  return all
+    .filter(
+      (path) =>
+        path.endsWith('.ts') &&
+        !path.endsWith('.test.ts') &&
+        !/^api\/(cachepolicy|conditions|kinds|volume[\w-]*)\.ts|^cli\/migrate\/|\/testing\//.test(path),
+    )
+    .map((path) => readFileSync(join(root, 'src', path), 'utf8'))
+    .join('\n');
+}
+
+test('no field, condition or reason without a use: each is named where it is read or written', () => {
+  const text = sources();
+  const unused = kinds.flatMap((kind) =>
+    [...fields(schemaOf(customResourceDefinition(kind)))]
+      .filter(({ path }) => /^(spec|status)\./.test(path) && !/(\[\]|\.\*)$/.test(path))
+      .filter(({ path }) => !new RegExp(`\\b${path.split('.').at(-1)?.replace('[]', '')}\\b`).test(text))
+      .map(({ path }) => `${kind.kind} ${path}`),
+  );
+  assert.deepEqual(unused, []);
+  const words = [...Object.keys(conditionTypes), ...Object.keys(reasons)];
+  assert.deepEqual(
+    words.filter((word) => !new RegExp(`\\b${word}\\b`).test(text)),
+    [],
+  );
+});

@@ -5,7 +5,8 @@
  */
 import { UserError } from '../lib/errors.ts';
 
-const factors: Readonly<Record<string, number>> = {
+/** Suffixes of sizes, and what they stand for. */
+export const factors: Readonly<Record<string, number>> = {
   '': 1,
   k: 1e3,
   M: 1e6,

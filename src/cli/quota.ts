@@ -129,7 +129,12 @@ export async function quotaCommand(action: QuotaAction, url: string, raw: Readon
     switch (action) {
       case 'set': {
         const limits = { ...(capacity === undefined ? {} : { capacity }), ...(inodes === undefined ? {} : { inodes }) };
-        const quota = await setQuota(engine, required(owner), limits, { create, strict: options.strict ?? false });
+        const quota = await setQuota(engine, required(owner), limits, { create, strict: options.strict ?? false }).catch(
+          (error: unknown) => {
+            if (!(error instanceof UserError) || error.code !== 'PathMissing') throw error;
+            throw new UserError(error.code, error.message, { cause: error, hint: 'Make it with --create, or correct --path.' });
+          },
+        );
         return print(output, quota, quotaTable([quota]));
       }
       case 'get': {

@@ -7,6 +7,7 @@ import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HEARTBEAT_FILE, PROBLEM_FILE } from '../api/heartbeat.ts';
+import type { Plan } from '../api/plan.ts';
 import { HolderLink } from '../client/handover.ts';
 import { Heartbeat } from '../client/heartbeat.ts';
 import { clientLimits } from '../client/limits.ts';
@@ -46,11 +47,10 @@ async function servePod(path: string, socket: string, signal: AbortSignal): Prom
   const problemFile = join(dirname(socket), PROBLEM_FILE);
   // That of the client before, if any.
   rmSync(problemFile, { force: true });
-  let level: LogLevel = 'info';
+  const { plan, text, mounts, limits } = readPlan(path);
+  let level = plan.logLevel;
   const log = levelled(plainLogger({ component: 'client' }), () => level);
   using _beats = startHeartbeat(join(dirname(socket), HEARTBEAT_FILE), log);
-  const { plan, text, mounts, limits } = readPlan(path);
-  level = plan.logLevel;
   const handOver = new AbortController();
   const watched = watchPlan({
     path,
@@ -94,10 +94,8 @@ function startHeartbeat(path: string, log: Logger): Heartbeat | undefined {
   }
 }
 
-type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-
 /** Says what is at least of the level that holds at the time. */
-function levelled(log: Logger, level: () => LogLevel): Logger {
+function levelled(log: Logger, level: () => Plan['logLevel']): Logger {
   return {
     ...log,
     info: (...line) => void (level() === 'warn' || level() === 'error' || log.info(...line)),

@@ -5,6 +5,8 @@
  * would only have lost its caches. Checks are synchronous and look at what is in memory.
  */
 import { type Server, createServer } from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { Registry } from 'prom-client';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
@@ -66,9 +68,16 @@ export function watchProcess(health: Health, clock: Clock = systemClock): () => 
 export interface HealthServerOptions {
   readonly health: Health;
   readonly metrics: Registry;
+  /** More metrics, as text of whole lines: made piece by piece as they are read, where all of them at once would be large. */
+  readonly moreMetrics?: () => Iterable<string>;
   readonly port: number;
   /** @default all addresses */
   readonly host?: string;
+}
+
+function* chain(first: string, rest: Iterable<string>): Generator<string, void, undefined> {
+  yield first;
+  yield* rest;
 }
 
 /** Serves /livez, /readyz, /healthz (as /livez) and /metrics. Resolves when it listens. */
@@ -83,7 +92,12 @@ export async function serveHealth(options: HealthServerOptions): Promise<Server>
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(405, 'only GET\n');
     if (path === '/metrics') {
       metrics.metrics().then(
-        (text) => answer(200, text, metrics.contentType),
+        (text) => {
+          if (!options.moreMetrics) return answer(200, text, metrics.contentType);
+          response.writeHead(200, { 'content-type': metrics.contentType });
+          // Who asked and went away ends it: nobody is left to tell.
+          pipeline(Readable.from(chain(text, options.moreMetrics())), response).catch(() => {});
+        },
         (error: unknown) => answer(500, `${messageOf(error)}\n`),
       );
       return;

@@ -14,7 +14,7 @@ import { createManager } from '../kube/manager.ts';
 import { withoutManagedFields } from '../kube/reflector.ts';
 import { keyOf, Namespaces, Secrets } from '../kube/resources.ts';
 import { annotationsChanged, anyOf, forKind, generationChanged, labelsChanged, watches } from '../kube/source.ts';
-import type { KubeClient, KubeObject, Manager, Predicate } from '../kube/types.ts';
+import type { KubeClient, KubeObject, Manager, Predicate, Store } from '../kube/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
@@ -55,7 +55,7 @@ export interface OperatorOptions {
 
 const LEASE = 'juicepod-operator';
 
-/** Adds both controllers to a manager. */
+/** Adds the controllers to a manager. Answers the volumes that they see. */
 export function addControllers(
   manager: Manager,
   options: Pick<OperatorOptions, 'clientImage' | 'allowedImages'> & {
@@ -63,7 +63,7 @@ export function addControllers(
     readonly clock: Clock;
     readonly random: Random;
   },
-): void {
+): Store<JuiceVolume> {
   const { backends, clock, random } = options;
   const volumes = manager.reflector<JuiceVolume>(JuiceVolumes, { indexes: volumeIndexes, transform: slim });
   const policies = manager.reflector<JuiceCachePolicy>(JuiceCachePolicies);
@@ -149,7 +149,7 @@ export function addControllers(
     ],
   });
   addSweep(manager, namespaces, clock);
-  volumeMetrics(manager.metrics, () => volumes.store.values());
+  return volumes.store;
 }
 
 /** Whether pods of a volume that is rolled out may go by a policy: their volumes', or one of their own. */
@@ -198,9 +198,21 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
     ...(options.namespaces ? { namespaces: options.namespaces } : {}),
     ...(options.leaderElection === false ? {} : { leader: { namespace, name: LEASE, identity } }),
   });
-  addControllers(manager, { ...options, backends: options.backends ?? realBackends({ clock, logger: log }), clock, random });
+  const volumes = addControllers(manager, {
+    ...options,
+    backends: options.backends ?? realBackends({ clock, logger: log }),
+    clock,
+    random,
+  });
   const server =
-    options.port === undefined ? undefined : await serveHealth({ health: manager.health, metrics, port: options.port });
+    options.port === undefined
+      ? undefined
+      : await serveHealth({
+          health: manager.health,
+          metrics,
+          moreMetrics: () => volumeMetrics(() => volumes.values()),
+          port: options.port,
+        });
   log.info('operator starts', { server: client.server, namespace, identity });
   try {
     await manager.run(options.signal);

@@ -7,24 +7,24 @@
  * - a handle can be used by a client that never opened it (handles.ts), so a session survives its client.
  */
 import type { ChunkStore } from '../chunk/types.ts';
-import type { FileSystem, FuseRequest, HandleJournal, Reply } from '../fuse/types.ts';
+import type { FileSystem, FuseRequest, Reply } from '../fuse/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import type { Meta } from '../meta/types.ts';
-import type { AccessLog } from './accesslog.ts';
 import { createBufferPool } from './buffers.ts';
 import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
 import { LockOperations } from './locks.ts';
-import { type Journal, JournalFull } from './journal.ts';
+import { JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
-import { context, type NodeOptions, Nodes } from './nodes.ts';
+import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
+import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
 import { type FileWriter, tellFailure } from './writer.ts';
 import { XattrOperations } from './xattrs.ts';
@@ -32,34 +32,6 @@ import { XattrOperations } from './xattrs.ts';
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
 const O_EXCL = 0o200;
-
-export interface VfsOptions extends NodeOptions {
-  readonly meta: Meta;
-  readonly chunks: ChunkStore;
-  readonly accessLog: AccessLog;
-  /** Figures of `.stats`, names without prefix. */
-  readonly stats: () => Readonly<Record<string, number>>;
-  /** Content of `.config`; must hold no secret. */
-  readonly config: () => unknown;
-  /** Name of the volume, and whether its keys have a hash prefix. */
-  readonly volume: string;
-  readonly hashPrefix: boolean;
-  /** The directory that is shown as the root. @default the volume's root */
-  readonly root?: Ino;
-  /** Bytes that one handle may read ahead. */
-  readonly maxReadahead: number;
-  /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
-  readonly xattr?: boolean;
-  /** The volume has access control lists. @default false */
-  readonly acl?: boolean;
-  /** Leaves the virtual files out of listings (they can still be opened). @default false */
-  readonly hideInternal?: boolean;
-  /** Where open handles are noted for a client that takes over. */
-  readonly handles?: HandleJournal;
-  readonly journal?: Journal;
-  readonly clock?: Clock;
-  readonly logger?: Logger;
-}
 
 export class Vfs implements FileSystem {
   readonly #meta: Meta;

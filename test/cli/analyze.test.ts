@@ -1,178 +1,31 @@
 /** `juicepod analyze` on a real API server with the real webhook: a pod that is well, and then each cause, put there one by one. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { after, before, test } from 'node:test';
-import { runWebhook } from '../../src/admission/index.ts';
-import { createAuthority, type Pair, signLeaf } from '../../src/admission/x509.ts';
-import { analyze, targetOfFile, targetOfName } from '../../src/cli/cluster/analyze.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { createAuthority } from '../../src/admission/x509.ts';
 import type { Finding } from '../../src/cli/cluster/findings.ts';
 import { connect } from '../../src/kube/client.ts';
-import type { KubeClient } from '../../src/kube/types.ts';
-import { nullLogger } from '../../src/lib/log.ts';
-import { install, type Installed, system, until } from '../packaging/installed.ts';
+import { system } from '../packaging/installed.ts';
 import { freePort } from '../servers.ts';
-import { ToolMissing } from '../tools.ts';
 import { run } from './command.ts';
-
-type Json = Record<string, unknown>;
-
-const root = resolve(import.meta.dirname, '../..');
-const stop = new AbortController();
-const signal = AbortSignal.timeout(600_000);
-let missing: string | undefined;
-let installed: Installed;
-let client: KubeClient;
-let authority: Pair;
-let webhook: Promise<void> = Promise.resolve();
-
-const kubectl = (...args: readonly string[]): Promise<string> => installed.api.kubectl(args);
-const apply = (object: object): Promise<string> =>
-  installed.api.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], JSON.stringify(object));
-const base64 = (text: string): string => Buffer.from(text).toString('base64');
-
-/** Changes an object by a merge patch; answers how to make it what it was. */
-async function changed(kind: string, name: string, patch: Json, ...more: readonly string[]): Promise<() => Promise<void>> {
-  const before = JSON.parse(await kubectl('get', kind, name, '-o', 'json', ...more)) as Json;
-  const at = kind === 'mutatingwebhookconfiguration' ? [] : more;
-  await kubectl('patch', kind, name, '--type=merge', '-p', JSON.stringify(patch), ...at);
-  return async () => {
-    const { resourceVersion: _version, managedFields: _fields, ...metadata } = before['metadata'] as Json;
-    await installed.api.kubectl(['replace', '-f', '-', ...at], JSON.stringify({ ...before, metadata }));
-  };
-}
-
-const configuration = async (change: (webhook: Json) => Json): Promise<() => Promise<void>> => {
-  const found = JSON.parse(await kubectl('get', 'mutatingwebhookconfiguration', 'juicepod-webhook', '-o', 'json')) as {
-    webhooks: Json[];
-  };
-  const undo = await changed('mutatingwebhookconfiguration', 'juicepod-webhook', { webhooks: found.webhooks.map(change) });
-  await settle();
-  return async () => {
-    await undo();
-    await settle();
-  };
-};
-
-/** The API server notices a changed configuration within a second. */
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1500));
-const withBundle =
-  (pem: string) =>
-  (one: Json): Json => ({ ...one, clientConfig: { ...(one['clientConfig'] as Json), caBundle: base64(pem) } });
-
-const pod = (name: string, volumes: string | undefined, fields: Json = {}, spec: Json = {}): Json => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: {
-    name,
-    namespace: 'team-a',
-    ...(volumes === undefined ? {} : { annotations: { 'juicepod.io/volumes': volumes } }),
-    ...fields,
-  },
-  spec: { containers: [{ name: 'main', image: 'busybox' }], ...spec },
-});
-
-const findingsOf = async (object: Json, as = client): Promise<readonly Finding[]> => {
-  const file = join(installed.folder, 'pod.json');
-  writeFileSync(file, JSON.stringify(object));
-  return await analyze(as, targetOfFile(file, 'default'), system, signal);
-};
-const findingsOfPod = async (name: string): Promise<readonly Finding[]> =>
-  await analyze(client, await targetOfName(client, name, 'team-a', signal), system, signal);
-const reasons = (findings: readonly Finding[]): string[] => findings.map(({ reason }) => reason);
-
-const volume = (name: string, spec: Json = {}): Json => ({
-  apiVersion: 'juicepod.io/v1alpha1',
-  kind: 'JuiceVolume',
-  metadata: { name, namespace: 'team-a' },
-  spec: { metadata: { redis: { addresses: ['redis:6379'] } }, storage: { s3: { bucket: 'bytes' } }, ...spec },
-});
-
-async function setReady(name: string, status: string, reason: string, message = ''): Promise<void> {
-  const condition = { type: 'Ready', status, reason, message, lastTransitionTime: '2026-01-01T00:00:00Z' };
-  const patch = JSON.stringify({ status: { conditions: [condition] } });
-  await kubectl('patch', 'juicevolume', name, '-n', 'team-a', '--subresource=status', '--type=merge', '-p', patch);
-}
-
-const lease = (renewed: number): Promise<string> =>
-  apply({
-    apiVersion: 'coordination.k8s.io/v1',
-    kind: 'Lease',
-    metadata: { name: 'juicepod-operator', namespace: system },
-    spec: { holderIdentity: 'x', renewTime: new Date(renewed).toISOString().replace('Z', '000Z') },
-  });
-
-const endpoints = (ready: boolean): Promise<string> =>
-  apply({
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name: 'juicepod-webhook-1', namespace: system, labels: { 'kubernetes.io/service-name': 'juicepod-webhook' } },
-    addressType: 'IPv4',
-    endpoints: [{ addresses: ['10.0.0.1'], conditions: { ready } }],
-    ports: [{ name: 'https', port: 8443 }],
-  });
-
-before(async () => {
-  authority = await createAuthority(Date.now());
-  try {
-    installed = await install('default', { namespaces: ['team-a', 'team-b'], caBundle: base64(authority.certificate.pem) });
-  } catch (error) {
-    if (!(error instanceof ToolMissing)) throw error;
-    missing = error.message;
-    return;
-  }
-  client = connect({ kubeconfig: installed.api.kubeconfig, requestsPerSecond: 200, burst: 200 });
-  const leaf = await signLeaf(authority, ['127.0.0.1'], Date.now());
-  const files = { cert: join(installed.folder, 'tls.crt'), key: join(installed.folder, 'tls.key') };
-  writeFileSync(files.cert, leaf.certificate.pem);
-  writeFileSync(files.key, leaf.key);
-  webhook = runWebhook(
-    {
-      client: await installed.clientOf('juicepod-webhook'),
-      namespace: system,
-      log: nullLogger,
-      port: installed.port,
-      host: '127.0.0.1',
-      // Nobody writes caBundle but the test.
-      files,
-      drainMs: 10,
-    },
-    stop.signal,
-  );
-  webhook.catch(() => {});
-  await endpoints(true);
-  await lease(Date.now() + 3_600_000);
-  await apply(volume('datasets'));
-  await apply(volume('broken'));
-  await apply(volume('hasty', { cachePolicyRef: { name: 'nowhere' } }));
-  await setReady('datasets', 'True', 'Succeeded');
-  await setReady('hasty', 'True', 'Succeeded');
-  await setReady('broken', 'False', 'MetadataUnreachable', 'redis:6379 does not answer');
-  for (const name of ['datasets', 'hasty'])
-    await apply({
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: { name: `juicepod-mount-${name}`, namespace: 'team-a' },
-      type: 'juicepod.io/mount',
-    });
-  await until(
-    'pods are injected',
-    async () =>
-      (await installed.attempt(['create', '--dry-run=server', '-f', '-'], JSON.stringify(pod('x', 'datasets=/data')))).ok,
-  );
-});
-
-after(async () => {
-  stop.abort(new Error('the test is over'));
-  await webhook.catch(() => {});
-  if (missing !== undefined) return;
-  await client.close();
-  await installed[Symbol.asyncDispose]();
-});
-
-/** A test that needs the API server. */
-const onCluster = (name: string, body: () => Promise<void>): void =>
-  void test(name, async (context) => (missing === undefined ? body() : context.skip(missing)));
+import {
+  type Json,
+  root,
+  installed,
+  kubectl,
+  apply,
+  configuration,
+  settle,
+  withBundle,
+  pod,
+  findingsOf,
+  findingsOfPod,
+  reasons,
+  lease,
+  endpoints,
+  onCluster,
+} from './analyze-world.ts';
 
 onCluster('where all is well nothing is found: for a manifest, a workload and a pod that was injected', async () => {
   assert.deepEqual(await findingsOf(pod('app', 'datasets=/data')), []);
@@ -372,6 +225,18 @@ onCluster('a pod that is there without sidecars, and one that another webhook da
   assert.ok(reasons(await findingsOfPod('stripped')).includes('SidecarStripped'));
 });
 
+async function addEvent(name: string, about: { readonly reason: string; readonly message: string }): Promise<void> {
+  const uid = await kubectl('get', 'pod', name, '-n', 'team-a', '-o', 'jsonpath={.metadata.uid}');
+  await apply({
+    apiVersion: 'v1',
+    kind: 'Event',
+    metadata: { name: `${name}.1`, namespace: 'team-a' },
+    involvedObject: { apiVersion: 'v1', kind: 'Pod', name, namespace: 'team-a', uid },
+    type: 'Warning',
+    ...about,
+  });
+}
+
 const waiting = (reason: string): Json => ({ state: { waiting: { reason, message: 'no such thing' } } });
 const terminated = (exitCode: number, reason = 'Error', message = ''): Json => ({
   restartCount: 3,
@@ -401,6 +266,32 @@ for (const [reason, state, message] of [
     assert.match(findings[0]?.message ?? '', message);
   });
 
+for (const [reason, state, event, message] of [
+  [
+    'WaitsForVolume',
+    { started: false, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
+    { reason: 'Unhealthy', message: 'Startup probe failed: /juicepod/mnt/0 waits for its volume: WRONGPASS invalid\n' },
+    /cannot open its volume: .*WRONGPASS/,
+  ],
+  [
+    'ClientHung',
+    { started: true, ready: true, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
+    { reason: 'Killing', message: 'Init container juicepod-client failed liveness probe' },
+    /it lived and did nothing any more/,
+  ],
+] as const)
+  onCluster(`what the kubelet tells of the client’s probes: ${reason}`, async () => {
+    const name = `probe-${reason.toLowerCase()}`;
+    await installed.api.kubectl(['create', '-f', '-'], JSON.stringify(pod(name, 'datasets=/data')));
+    const status = { name: 'juicepod-client', image: 'x', imageID: '', ready: false, ...state };
+    const patch = JSON.stringify({ status: { initContainerStatuses: [status] } });
+    await kubectl('patch', 'pod', name, '-n', 'team-a', '--subresource=status', '--type=merge', '-p', patch);
+    await addEvent(name, event);
+    const findings = await findingsOfPod(name);
+    assert.deepEqual(reasons(findings), [reason]);
+    assert.match(findings[0]?.message ?? '', message);
+  });
+
 for (const [reason, event] of [
   ['VolumeNotSetUp', 'FailedMount'],
   ['NotScheduled', 'FailedScheduling'],
@@ -409,16 +300,7 @@ for (const [reason, event] of [
   onCluster(`events of the pod: ${reason}`, async () => {
     const name = `event-${event.toLowerCase()}`;
     await installed.api.kubectl(['create', '-f', '-'], JSON.stringify(pod(name, 'datasets=/data')));
-    const uid = await kubectl('get', 'pod', name, '-n', 'team-a', '-o', 'jsonpath={.metadata.uid}');
-    await apply({
-      apiVersion: 'v1',
-      kind: 'Event',
-      metadata: { name: `${name}.1`, namespace: 'team-a' },
-      involvedObject: { apiVersion: 'v1', kind: 'Pod', name, namespace: 'team-a', uid },
-      type: 'Warning',
-      reason: event,
-      message: 'this went wrong',
-    });
+    await addEvent(name, { reason: event, message: 'this went wrong' });
     const findings = await findingsOfPod(name);
     assert.deepEqual(reasons(findings), [reason]);
     assert.match(findings[0]?.message ?? '', /this went wrong/);

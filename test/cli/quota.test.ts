@@ -89,7 +89,7 @@ test('quota says what is wrong with its arguments', async () => {
       [['set', url, '--gid', '4294967296', '--inodes', '1'], /--gid: wanted a number from 0/],
       [['set', url, '--path', '/', '--capacity', 'much'], /--capacity: wanted a size/],
       [['set', url, '--path', '/', '--inodes=-1'], /--inodes: wanted a number from 0/],
-      [['set', url, '--path', '/nowhere', '--inodes', '1'], /no directory \/nowhere/],
+      [['set', url, '--path', '/nowhere', '--inodes', '1'], /no directory \/nowhere.*\n {2}Make it with --create/],
       [['set', url, '--path', '/.trash', '--inodes', '1'], /no directory \/\.trash/],
       [['check', url, '--path', '/'], /\/ has no quota/],
       [['list', `sqlite3://${join(folder, 'none.db')}`], /There is no SQLite database/],

@@ -11,7 +11,7 @@ import { systemClock } from '../../src/lib/clock.ts';
 const [kubeconfig = '', identity = ''] = process.argv.slice(2);
 const namespace = 'default';
 const client = connect({ kubeconfig, requestsPerSecond: 1000, burst: 1000 });
-const durations = { leaseDurationMs: 6000, renewDeadlineMs: 4000, retryPeriodMs: 500 };
+const durations = { leaseDurationMs: 12_000, renewDeadlineMs: 9000, retryPeriodMs: 500 };
 const leader = createLeader({ client, namespace, name: 'lock', identity, ...durations });
 const work = client.guarded(() => leader.assertLeading()).resource(ConfigMaps);
 let count = 0;

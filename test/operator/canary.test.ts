@@ -12,10 +12,10 @@ import { test } from 'node:test';
 import { Redis } from 'ioredis';
 import { createAuthority, signLeaf } from '../../src/admission/x509.ts';
 import type { MountConfig } from '../../src/api/mount.ts';
-import { bin } from '../cli/command.ts';
+import { bin, until } from '../cli/command.ts';
 import { startPodProcesses } from '../client/pod.ts';
 import { cannotMount } from '../mounted.ts';
-import { install, type Installed, until } from '../packaging/installed.ts';
+import { install, type Installed } from '../packaging/installed.ts';
 import { freePort, startRedis, startS3 } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 
@@ -251,7 +251,7 @@ test('no secret is in a log, an event, a status, a metric, an environment or a p
   const pages = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   said.push(['metrics', () => pages]);
   const events = await api.kubectl(['get', 'events.events.k8s.io', '-n', namespace, '-o', 'jsonpath={.items[*].reason}']);
-  for (const told of ['MetadataDenied', 'Rotating', 'Formatted']) assert.match(events, new RegExp(told));
+  for (const told of ['MetadataDenied', 'StorageDenied', 'KeyInvalid', 'Formatted']) assert.match(events, new RegExp(told));
   const objects = await allObjects(installed);
   assert.match(objects, /kind: JuiceVolume/);
   assert.match(objects, /juicepod\.io\/plan/);

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import type { Redis } from 'ioredis';
+import { Pods } from '../../src/kube/resources.ts';
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
@@ -92,6 +93,32 @@ describe('deletion', () => {
     await database.zadd('allSessions', Math.floor(Date.now() / 1000) - 1, '1');
     await harness.reconcile();
     assert.equal(harness.volume(), undefined);
+  });
+
+  test('waits while a pod mounts the volume that only reads, and so has no session', async (t) => {
+    const { harness, folder, database } = await ready(t, { reclaimPolicy: 'Delete' });
+    const mounts = [{ id: '0', volume: 'data/datasets', config: '/c', target: '/t', readOnly: true }];
+    const create = (name: string, phase: string, text: object): void => {
+      const annotations = { 'juicepod.io/plan': JSON.stringify(text) };
+      const spec = { containers: [] };
+      harness.server.create(Pods, { apiVersion: 'v1', kind: 'Pod', metadata: { namespace: 'data', name, annotations }, spec });
+      const status = [{ op: 'add' as const, path: '/status', value: { phase } }];
+      harness.server.patch(Pods, { namespace: 'data', name }, status, { fieldManager: 'kubelet', subresource: 'status' });
+    };
+    create('reader', 'Running', { version: 1, mounts });
+    create('over', 'Succeeded', { version: 1, mounts });
+    create('other', 'Running', { version: 1, mounts: [{ ...mounts[0], volume: 'data/other' }] });
+    await harness.annotate({ 'juicepod.io/confirm-delete': 'datasets' });
+    await harness.deleteVolume();
+    await harness.reconcile();
+    assert.equal(harness.condition('Ready'), 'False InUse');
+    assert.match(harness.message('Ready') ?? '', /^1 pod\(s\) still mount the volume \(data\/reader\)/);
+    assert.equal(harness.secrets().length, 1);
+    harness.server.delete(Pods, { namespace: 'data', name: 'reader' });
+    await harness.reconcile();
+    assert.equal(harness.volume(), undefined);
+    assert.equal(files(join(folder, 'datasets')), 0);
+    assert.equal(await database.exists('setting'), 0);
   });
 
   test('with reclaimPolicy Delete waits for the confirmation, then deletes this volume’s data and nothing else', async (t) => {

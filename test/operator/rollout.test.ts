@@ -307,6 +307,20 @@ test('an operator that may not patch pods says which permission it lacks', async
   assert.match(message ?? '', /config\/rbac\/rollout\.yaml/);
 });
 
+test('where a policy keeps the operator from changing a pod, the status says so', async () => {
+  const world = createWorld();
+  await world.createVolume(podByPod);
+  world.createPod('a');
+  world.frontend.fault = (method, path) =>
+    method === 'PATCH' && path.includes('/pods/')
+      ? new ApiError(422, 'policy juicepod-operator-rollout denied the request', { reason: 'Invalid' })
+      : undefined;
+  await world.reconcile();
+  const { state, message } = world.volume()?.status?.rollout ?? {};
+  assert.equal(state, 'Blocked');
+  assert.match(message ?? '', /config\/policies\/rollout\.yaml.*juicepod-operator-rollout denied/);
+});
+
 test('a pod that was replaced by another of its name meanwhile is not changed', async () => {
   const world = createWorld();
   await world.createVolume(podByPod);

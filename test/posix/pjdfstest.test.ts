@@ -30,8 +30,14 @@ function ensureUser(): void {
   }
 }
 
-for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const) {
-  test(`pjdfstest passes whole over ${engine}`, { skip: cannotMount, timeout: 600_000 }, async (t) => {
+for (const [engine, format, more] of [
+  ['redis', [], ''],
+  ['redis', ['--enable-acl'], ' with access control lists'],
+  ['sqlite', [], ''],
+  ['postgres', [], ''],
+  ['mysql', [], ''],
+] as const) {
+  test(`pjdfstest passes whole over ${engine}${more}`, { skip: cannotMount, timeout: 600_000 }, async (t) => {
     let binary: string;
     try {
       binary = await pjdfstest();
@@ -40,7 +46,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const) {
       throw error;
     }
     ensureUser();
-    await using volume = await freshVolume(engine, { format: ['--trash-days', '0'] });
+    await using volume = await freshVolume(engine, { format: ['--trash-days', '0', ...format] });
     chmodSync(volume.folder, 0o777);
     const file = join(volume.work, 'pjdfstest.toml');
     writeFileSync(file, config);
@@ -51,7 +57,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const) {
     });
     const summary = /(\d+) failed, (\d+) skipped, (\d+) passed/.exec(stripVTControlCharacters(output));
     assert.ok(summary, `no summary in the output:\n${output.slice(-2000)}`);
-    t.diagnostic(`pjdfstest over ${engine}: ${summary[0]}`);
+    t.diagnostic(`pjdfstest over ${engine}${more}: ${summary[0]}`);
     assert.equal(
       summary[1],
       '0',

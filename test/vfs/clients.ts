@@ -22,7 +22,8 @@ import type { ObjectStore } from '../../src/object/store.ts';
 import { AccessLog } from '../../src/vfs/accesslog.ts';
 import { Compactor } from '../../src/vfs/compactor.ts';
 import { Journal } from '../../src/vfs/journal.ts';
-import { Vfs, type VfsOptions } from '../../src/vfs/vfs.ts';
+import type { VfsOptions } from '../../src/vfs/options.ts';
+import { Vfs } from '../../src/vfs/vfs.ts';
 import { TestKernel } from './kernel.ts';
 
 export const BLOCK = 64 * 1024;

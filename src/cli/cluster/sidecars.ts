@@ -3,7 +3,7 @@
  * and what its containers and events say. Pure.
  */
 import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
-import { annotations } from '../../api/group.ts';
+import { annotations, CLIENT_CONTAINER } from '../../api/group.ts';
 import type { Check, Finding } from './findings.ts';
 
 const OURS = /^juicepod-(holder|client|sync)$/;
@@ -68,7 +68,19 @@ function waiting(container: string, state: Json): Finding | undefined {
   }
 }
 
-function ended(container: string, state: Json, restarts: number): Finding | undefined {
+/** What the kubelet tells of the probes of our containers: why a client waits, and that it ended one that hung. */
+function probed(events: Parameters<Check>[0]['events']): { readonly waits?: string; readonly hung: boolean } {
+  let waits: string | undefined;
+  let hung = false;
+  for (const event of events.state === 'found' ? events.value : []) {
+    const message = textOf(event['message']) ?? '';
+    waits = /^Startup probe failed: (.* waits for its volume: [^]*)$/.exec(message)?.[1]?.trim() ?? waits;
+    hung ||= message.includes(CLIENT_CONTAINER) && message.includes('failed liveness probe');
+  }
+  return { hung, ...(waits === undefined ? {} : { waits }) };
+}
+
+function ended(container: string, state: Json, restarts: number, hung: boolean): Finding | undefined {
   const code = Number(state['exitCode'] ?? 0);
   const said = (textOf(state['message']) ?? '').trim().split('\n').at(-1) ?? '';
   const message = `${container} ended with ${code}${restarts > 0 ? ` and was started again ${restarts} times` : ''}${said ? `; its last words: ${said.slice(0, 400)}` : ''}`;
@@ -78,6 +90,13 @@ function ended(container: string, state: Json, restarts: number): Finding | unde
       reason: 'VolumeGone',
       message: `${message} (11: the volume is gone, or is another one now)`,
       todo: 'see the volume’s conditions (kubectl describe jv); a pod does not go on with another volume: delete it',
+    };
+  if (hung && container === CLIENT_CONTAINER && code === EXIT_KILLED && textOf(state['reason']) !== 'OOMKilled')
+    return {
+      severity: 'warning',
+      reason: 'ClientHung',
+      message: `${message} (it lived and did nothing any more; the kubelet ended it, and programs went on with the next one)`,
+      todo: 'if it happens again: does the node give it processor time, does its disk hang? Else report it, with the log: kubectl logs POD -c juicepod-client --previous',
     };
   if (textOf(state['reason']) === 'OOMKilled' || code === EXIT_KILLED)
     return {
@@ -95,8 +114,9 @@ function ended(container: string, state: Json, restarts: number): Finding | unde
   };
 }
 
-const state: Check = ({ target }) => {
+const state: Check = ({ target, events: told }) => {
   if (!target.exists) return [];
+  const { waits, hung } = probed(told);
   const statuses = listOf(mapOf(target.pod['status'])['initContainerStatuses']).map((each) => mapOf(each));
   return statuses
     .filter((status) => OURS.test(nameOf(status)))
@@ -108,9 +128,18 @@ const state: Check = ({ target }) => {
       const terminated = Object.keys(mapOf(now['terminated'])).length > 0 ? mapOf(now['terminated']) : past;
       const found = [
         Object.keys(mapOf(now['waiting'])).length > 0 ? waiting(container, mapOf(now['waiting'])) : undefined,
-        Object.keys(terminated).length > 0 ? ended(container, terminated, restarts) : undefined,
+        Object.keys(terminated).length > 0 ? ended(container, terminated, restarts, hung) : undefined,
       ].filter((each) => each !== undefined);
       const isStarting = Object.keys(mapOf(now['running'])).length > 0 && status['started'] === false;
+      if (isStarting && waits !== undefined && container === CLIENT_CONTAINER)
+        return [
+          {
+            severity: 'error' as const,
+            reason: 'WaitsForVolume',
+            message: `${container} follows one that ended, and cannot open its volume: ${waits.slice(0, 400)}`,
+            todo: 'programs wait, and nothing is lost: mend what it names (the Secret of the JuiceVolume, database, store), and it goes on by itself',
+          },
+        ];
       if (found.length === 0 && isStarting)
         return [
           {

@@ -100,7 +100,10 @@ function revertPatch(pod: RolloutPod, image: string, { to, why }: Step & { do: '
   return clientPatch(pod, to, record);
 }
 
-/** Carries steps out. A pod that is gone or was changed meanwhile is looked at again the next time. */
+/**
+ * Carries steps out. A pod that is gone or was changed meanwhile is looked at again the next time. Throws ApiError (Invalid) where a
+ * pod that is as it was seen cannot be changed: by a policy, say.
+ */
 export async function apply(
   client: KubeClient,
   steps: readonly Step[],
@@ -116,7 +119,11 @@ export async function apply(
     try {
       await pods.patch({ namespace, name }, patch, { signal });
     } catch (error) {
-      if (!isNotFound(error) && !isInvalid(error)) throw error;
+      if (isNotFound(error)) continue;
+      if (!isInvalid(error)) throw error;
+      const found = await pods.find({ namespace, name }, signal);
+      const now = found && observePod(found);
+      if (now?.uid === pod.uid && now.image === pod.image && now.plan === pod.plan) throw error;
     }
   }
 }

@@ -7,9 +7,10 @@ import { fieldManagers } from '../../api/group.ts';
 import { parseDuration } from '../../api/units.ts';
 import type { JuiceVolume, VolumeStatus } from '../../api/volume.ts';
 import { MOST_NAMED } from '../../api/volume-rollout.ts';
-import { isForbidden } from '../../kube/errors.ts';
+import { isForbidden, isInvalid } from '../../kube/errors.ts';
 import type { EventRecorder, KubeClient, Reconcile, Resource, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
 import { apply, observe } from './apply.ts';
 import { decide } from './decide.ts';
@@ -119,12 +120,11 @@ export function rolloutReconciler(options: RolloutReconcilerOptions): Reconcile 
             : STOPPED_MS,
       );
     } catch (error) {
-      if (!isForbidden(error)) throw error;
-      await write(
-        volume,
-        nothing('Blocked', 'the operator may not list and patch pods: apply config/rbac/rollout.yaml', image),
-        signal,
-      );
+      if (!isForbidden(error) && !isInvalid(error)) throw error;
+      const why = isForbidden(error)
+        ? 'the operator may not list and patch pods: apply config/rbac/rollout.yaml'
+        : `a pod cannot be changed; is config/policies/rollout.yaml that of this version? ${messageOf(error).slice(0, 1000)}`;
+      await write(volume, nothing('Blocked', why, image), signal);
       return after(STOPPED_MS);
     }
   };

@@ -25,7 +25,11 @@ const wait = (
   verdicts: [...summary({ status: 'False', reason, message }), ...more],
 });
 
-export function decideDeletion(volume: JuiceVolume, seen: Observation): Deletion {
+/** Pods that a message names. */
+const NAMED = 5;
+
+/** `pods`: those that mount the volume, `namespace/name`; of those that only read the database says nothing. */
+export function decideDeletion(volume: JuiceVolume, seen: Observation, pods: readonly string[] = []): Deletion {
   const { name } = volume.metadata;
   const uuid = volume.status?.uuid;
   const { metadata, storage, secrets, conflict } = seen;
@@ -34,6 +38,11 @@ export function decideDeletion(volume: JuiceVolume, seen: Observation): Deletion
   const ours = metadata?.state === 'volume' && metadata.format.uuid === uuid;
   if (ours && metadata.clients.length > 0)
     return wait('InUse', `${metadata.clients.length} client(s) still have the volume mounted; it is released when they end`);
+  if (pods.length > 0)
+    return wait(
+      'InUse',
+      `${pods.length} pod(s) still mount the volume (${pods.toSorted().slice(0, NAMED).join(', ')}${pods.length > NAMED ? ', …' : ''}); it is released when they are gone`,
+    );
   if (volume.spec.reclaimPolicy === 'Retain')
     return { do: 'release', note: `reclaimPolicy is Retain: the data with UUID ${uuid} stays where it is` };
   if (volume.metadata.annotations?.[annotations.confirmDelete] !== name) {

@@ -28,6 +28,7 @@ import { credentialsVerdict } from './clients.ts';
 import { findConflict } from './conflict.ts';
 import { decide, type Decision, type Step, summary } from './decide.ts';
 import { decideDeletion } from './deletion.ts';
+import { podsOf } from './pods.ts';
 import { destroy } from './destroy.ts';
 import { ownKeySecrets } from './encryption.ts';
 import { neighbours, policyKeys } from './indexes.ts';
@@ -174,7 +175,8 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const outcome = conflict ? undefined : await resolveSecrets(volume.spec, reader(volume, signal));
     await using world = openWorld(volume, outcome, conflict, signal);
     const seen = await world.observe();
-    const decision = decideDeletion(volume, seen);
+    const first = decideDeletion(volume, seen);
+    const decision = first.do === 'wait' ? first : decideDeletion(volume, seen, await podsOf(client, volume, signal));
     const { uuid } = volume.status ?? {};
     if (decision.do === 'wait') {
       await writeStatus(volume, { verdicts: decision.verdicts, uuid, seen, secretNamespaces: undefined, keep: isAspect }, signal);

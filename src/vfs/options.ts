@@ -1,0 +1,38 @@
+/** What a file system is made of, and how it is to behave. */
+import type { ChunkStore } from '../chunk/types.ts';
+import type { HandleJournal } from '../fuse/types.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Ino } from '../lib/int64.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Meta } from '../meta/types.ts';
+import type { AccessLog } from './accesslog.ts';
+import type { Journal } from './journal.ts';
+import type { NodeOptions } from './nodes.ts';
+
+export interface VfsOptions extends NodeOptions {
+  readonly meta: Meta;
+  readonly chunks: ChunkStore;
+  readonly accessLog: AccessLog;
+  /** Figures of `.stats`, names without prefix. */
+  readonly stats: () => Readonly<Record<string, number>>;
+  /** Content of `.config`; must hold no secret. */
+  readonly config: () => unknown;
+  /** Name of the volume, and whether its keys have a hash prefix. */
+  readonly volume: string;
+  readonly hashPrefix: boolean;
+  /** The directory that is shown as the root. @default the volume's root */
+  readonly root?: Ino;
+  /** Bytes that one handle may read ahead. */
+  readonly maxReadahead: number;
+  /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
+  readonly xattr?: boolean;
+  /** The volume has access control lists. @default false */
+  readonly acl?: boolean;
+  /** Leaves the virtual files out of listings (they can still be opened). @default false */
+  readonly hideInternal?: boolean;
+  /** Where open handles are noted for a client that takes over. */
+  readonly handles?: HandleJournal;
+  readonly journal?: Journal;
+  readonly clock?: Clock;
+  readonly logger?: Logger;
+}
