@@ -7,7 +7,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { startRedis } from './servers.ts';
+import { type EngineName, startDatabase } from './servers.ts';
 
 const exec = promisify(execFile);
 const bin = resolve(import.meta.dirname, '../bin/juicepod');
@@ -96,14 +96,14 @@ export async function startMount(metaUrl: string, folder: string, work: string, 
 }
 
 /** A fresh volume of its own (blocks in a folder), mounted; everything of it is removed with the answer. */
-export async function freshVolume(engine: 'redis' | 'sqlite', options: MountOptions = {}): Promise<Mounted> {
+export async function freshVolume(engine: EngineName, options: MountOptions = {}): Promise<Mounted> {
   const work = mkdtempSync(join(tmpdir(), `juicepod-${engine}-`));
   // Ordinary users reach the mount, too.
   chmodSync(work, 0o755);
-  const redis = engine === 'redis' ? await startRedis() : undefined;
-  const metaUrl = redis?.url(1) ?? `sqlite3://${join(work, 'meta.db')}`;
+  const database = await startDatabase(engine, work);
+  const metaUrl = database.url;
   const remove = async (): Promise<void> => {
-    await redis?.stop();
+    await database[Symbol.asyncDispose]();
     rmSync(work, { recursive: true, force: true });
   };
   try {

@@ -3,7 +3,7 @@
  * here is no failure: its tests say so and are skipped.
  */
 import { ensureKubernetes } from './cluster/build.ts';
-import { ensureDebian, fsx, helm, juicefs, pjdfstest, ToolMissing, versitygw } from './tools.ts';
+import { ensureDebian, ensureDebianFile, fsx, helm, juicefs, pjdfstest, ToolMissing, versitygw } from './tools.ts';
 
 interface Program {
   readonly name: string;
@@ -25,8 +25,11 @@ const programs: readonly Program[] = [
         'ip',
         'iptables',
         'busybox',
+        'mariadbd',
+        'my_print_defaults',
       ),
   },
+  { name: 'PostgreSQL', get: () => ensureDebianFile('/usr/lib/postgresql', 'postgresql') },
   { name: 'versitygw (S3 server)', get: versitygw },
   { name: 'helm (the chart)', get: helm },
   { name: 'pjdfstest (POSIX suite)', get: pjdfstest },

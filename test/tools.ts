@@ -59,6 +59,8 @@ const packages: Readonly<Record<string, string>> = {
   'lua5.4': 'lua5.4',
   zsh: 'zsh',
   fish: 'fish',
+  mariadbd: 'mariadb-server-core',
+  my_print_defaults: 'mariadb-client-core',
 };
 
 function aptInstall(names: readonly string[]): void {

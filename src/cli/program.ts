@@ -8,8 +8,8 @@ import { addQuota } from './program-quota.ts';
 import { fail } from './report.ts';
 
 const HELP = `
-A volume is a JuiceFS Community Edition volume: names in Redis or SQLite (where,
-META-URL says), bytes in S3 or a folder.
+A volume is a JuiceFS Community Edition volume: names in Redis, PostgreSQL,
+MySQL or SQLite (where, META-URL says), bytes in S3 or a folder.
 
 Without a cluster:     juicepod play examples/quickstart
 On this machine:       juicepod format sqlite3:///tmp/v.db vol --bucket /tmp/vol

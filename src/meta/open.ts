@@ -34,8 +34,16 @@ export async function openEngine(url: string, options: EngineOptions = {}): Prom
     const { openRedis } = await import('./redis/open.ts');
     return openRedis(parsed, rest);
   }
-  const { openSqlite } = await import('./sqlite/engine.ts');
-  return openSqlite(parsed, { ...rest, ...(rest.patience === undefined ? {} : { lockTimeout: rest.patience }) });
+  if (parsed.kind === 'sqlite') {
+    const { openSqlite } = await import('./sqlite/engine.ts');
+    return openSqlite(parsed, { ...rest, ...(rest.patience === undefined ? {} : { lockTimeout: rest.patience }) });
+  }
+  if (parsed.kind === 'postgres') {
+    const { openPostgres } = await import('./postgres/open.ts');
+    return openPostgres(parsed, rest);
+  }
+  const { openMysql } = await import('./mysql/open.ts');
+  return openMysql(parsed, rest);
 }
 
 /**

@@ -4,14 +4,19 @@
  *   redis://[[user]:password@]host[:6379][/db][?options]    rediss:// with TLS
  *   unix://[[user]:password@]/path/of/socket[?db=n]         Redis on a unix socket
  *   sqlite3://path[?table_prefix=name]                      the path as it is, relative or absolute
+ *   postgres://… and mysql://…                              see url-server.ts
  *
  * A text without a scheme is a Redis address. A password that the URL does not hold is taken from the environment:
- * REDIS_PASSWORD, META_PASSWORD, else the file that META_PASSWORD_FILE names.
+ * REDIS_PASSWORD (Redis only), META_PASSWORD, else the file that META_PASSWORD_FILE names.
  *
  * Source: the JuiceFS format, §5.5 and §19. Invariant: no error and no `describe` carries a password.
  */
-import { readFileSync } from 'node:fs';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { UserError } from '../lib/errors.ts';
+import { decode, type Environment, HINT, invalid, openQuery, passwordOf } from './url-parts.ts';
+import { describeServerUrl, parseServer, type ServerUrl, tablePrefixOf } from './url-server.ts';
+
+export { redactUrl } from './url-parts.ts';
+export type { Environment } from './url-parts.ts';
 
 export interface RedisTls {
   /** @default the host of the URL */
@@ -49,107 +54,7 @@ export interface SqliteUrl {
   readonly tablePrefix: string;
 }
 
-export type MetaUrl = RedisUrl | SqliteUrl;
-
-/** What passwords are taken from beside the URL. */
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-const HINT = 'Give it as redis://host:6379/1, rediss://…, or sqlite3:///path/of/file.db.';
-
-function invalid(url: string, why: string): UserError {
-  return new UserError('InvalidMetaUrl', `The metadata URL ${JSON.stringify(redactUrl(url))} cannot be used: ${why}`, {
-    hint: HINT,
-  });
-}
-
-/**
- * The URL without its password, and without query members that may be one. Any text may be given; a text that is no URL
- * loses whatever stands between its first colon and its last `@`.
- */
-export function redactUrl(url: string): string {
-  const query = /([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*/gi;
-  const at = url.lastIndexOf('@');
-  const schemeEnd = url.indexOf('://');
-  const start = schemeEnd < 0 ? 0 : schemeEnd + 3;
-  const colon = url.indexOf(':', start);
-  const open = at < 0 || colon < 0 || colon > at ? url : `${url.slice(0, colon)}:****${url.slice(at)}`;
-  return open.replace(query, '$1****');
-}
-
-function decode(text: string, url: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw invalid(url, 'it holds a percent sign that is not followed by two hexadecimal digits (write %25).');
-  }
-}
-
-const units: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-
-/** Milliseconds of a Go duration ("1m30s", "20ms"), or of a number of seconds. Undefined where it is neither. */
-function parseDuration(text: string): number | undefined {
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-  if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
-  return [...text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)].reduce(
-    (sum, [, number, unit]) => sum + Number(number) * (units[unit ?? ''] ?? 0),
-    0,
-  );
-}
-
-/** Options of the official client that change how it caches and where it reads; ours always asks the master. */
-const withoutMeaning = new Set([
-  'route-read',
-  'client-cache',
-  'client-cache-size',
-  'client-cache-expire',
-  'client-cache-preload',
-]);
-
-function passwordOf(environment: Environment, url: string): string | undefined {
-  const direct = environment['REDIS_PASSWORD'] || environment['META_PASSWORD'];
-  if (direct) return direct;
-  const file = environment['META_PASSWORD_FILE'];
-  if (!file) return undefined;
-  try {
-    return readFileSync(file, 'utf8').trim() || undefined;
-  } catch (cause) {
-    throw new UserError(
-      'PasswordFile',
-      `The file that META_PASSWORD_FILE names cannot be read for ${redactUrl(url)}: ${messageOf(cause)}`,
-      { cause, hint: 'Correct META_PASSWORD_FILE, or unset it where the database needs no password.' },
-    );
-  }
-}
-
-interface Query {
-  take(name: string): string | undefined;
-  duration(name: string, otherwise: number): number;
-  /** Throws where a member is left that nobody took. */
-  end(known: string): void;
-}
-
-function openQuery(text: string, url: string): Query {
-  const members = new Map([...new URLSearchParams(text)].map(([name, value]) => [name.replaceAll('_', '-'), value]));
-  const take = (name: string): string | undefined => {
-    const value = members.get(name);
-    members.delete(name);
-    return value || undefined;
-  };
-  return {
-    take,
-    duration(name, otherwise) {
-      const value = take(name);
-      if (value === undefined) return otherwise;
-      const ms = parseDuration(value);
-      if (ms === undefined) throw invalid(url, `${name} should be a duration like 20ms or 30s, it is ${JSON.stringify(value)}.`);
-      return ms;
-    },
-    end(known) {
-      const left = [...members.keys()].filter((name) => !withoutMeaning.has(name));
-      if (left.length > 0) throw invalid(url, `it has an unknown option "${left[0]}"; known are ${known}.`);
-    },
-  };
-}
+export type MetaUrl = RedisUrl | SqliteUrl | ServerUrl;
 
 function parseHost(text: string, url: string): { readonly host: string; readonly port: number } {
   if (text.includes(','))
@@ -177,7 +82,9 @@ function parseRedis(scheme: string, rest: string, url: string, environment: Envi
   const target = address.slice(at + 1);
   const colon = credentials.indexOf(':');
   const username = decode(colon < 0 ? credentials : credentials.slice(0, colon), url);
-  const password = (colon < 0 ? '' : decode(credentials.slice(colon + 1), url)) || passwordOf(environment, url);
+  const password =
+    (colon < 0 ? '' : decode(credentials.slice(colon + 1), url)) ||
+    passwordOf(environment, url, ['REDIS_PASSWORD', 'META_PASSWORD']);
 
   if (target === '') throw invalid(url, 'it names no host.');
   const slash = target.indexOf('/');
@@ -229,11 +136,10 @@ function parseSqlite(rest: string, url: string): SqliteUrl {
   const path = question < 0 ? rest : rest.slice(0, question);
   if (path === '' || path.endsWith('/')) throw invalid(url, 'it names no file.');
   const query = openQuery(question < 0 ? '' : rest.slice(question + 1), url);
-  const prefix = query.take('table-prefix') ?? '';
+  const tablePrefix = tablePrefixOf(query, url);
   for (const name of [...sqliteDriverOptions, ...sqlPoolOptions]) query.take(name);
   query.end('table_prefix');
-  if (!/^\w*$/.test(prefix)) throw invalid(url, 'table_prefix may hold letters, digits and _ only.');
-  return { kind: 'sqlite', path, tablePrefix: prefix === '' ? 'jfs_' : `jfs_${prefix}_` };
+  return { kind: 'sqlite', path, tablePrefix };
 }
 
 /**
@@ -252,12 +158,17 @@ export function parseMetaUrl(url: string, environment: Environment = {}): MetaUr
       return parseRedis(scheme, rest, url, environment);
     case 'sqlite3':
       return parseSqlite(rest, url);
+    case 'postgres':
+    case 'mysql':
+      return parseServer(scheme, rest, url, environment);
     case 'sqlite':
       throw invalid(url, 'the scheme is spelled sqlite3://.');
+    case 'postgresql':
+      throw invalid(url, 'the scheme is spelled postgres://.');
     default:
       throw new UserError(
         'UnsupportedMetaUrl',
-        `There is no metadata engine for ${JSON.stringify(`${scheme}://`)} here; there are redis://, rediss://, unix:// and sqlite3://.`,
+        `There is no metadata engine for ${JSON.stringify(`${scheme}://`)} here; there are redis://, rediss://, unix://, postgres://, mysql:// and sqlite3://.`,
         { hint: HINT },
       );
   }
@@ -266,6 +177,7 @@ export function parseMetaUrl(url: string, environment: Environment = {}): MetaUr
 /** The engine as people are told of it; never a secret. */
 export function describeMetaUrl(url: MetaUrl): string {
   if (url.kind === 'sqlite') return `sqlite3://${url.path}`;
+  if (url.kind !== 'redis') return describeServerUrl(url);
   if (url.socket !== undefined) return `unix://${url.socket}?db=${url.database}`;
   const host = url.host.includes(':') ? `[${url.host}]` : url.host;
   return `${url.tls ? 'rediss' : 'redis'}://${host}:${url.port}/${url.database}`;

@@ -45,7 +45,7 @@ async function replaceClient(mounted: Mounted): Promise<void> {
   await until('another client serves', () => client(mounted) !== pid);
 }
 
-for (const engine of ['redis', 'sqlite'] as const)
+for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
   describe(`two mounts over ${engine}`, { skip: cannotMount }, () => {
     let one: Mounted;
     let two: Mounted;

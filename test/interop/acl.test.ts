@@ -28,7 +28,7 @@ except PermissionError: print('no')`;
   return stdout.trim() !== 'no';
 }
 
-for (const engine of ['redis', 'sqlite'] as const)
+for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
   describe(`access control lists beside the official client over ${engine}`, { skip: cannotInteroperate || noTools }, () => {
     let pair: Pair;
     before(async () => {

@@ -8,7 +8,7 @@ import { Locker, noPython, pending } from '../locks/locker.ts';
 import { cannotInteroperate } from './official.ts';
 import { type ClientName, openPair, otherClient, type Pair } from './pair.ts';
 
-for (const engine of ['redis', 'sqlite'] as const)
+for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
   describe(`locks beside the official client over ${engine}`, { skip: cannotInteroperate || noPython }, () => {
     let pair: Pair;
     let serial = 0;

@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EncryptionAlgorithm } from '../../src/object/envelope.ts';
 import { clearMounts, juicepod, type Mounted, startMount } from '../mounted.ts';
-import { startRedis, startS3 } from '../servers.ts';
+import { type EngineName, startDatabase, startS3 } from '../servers.ts';
 import { mountOfficial, type OfficialMount, run } from './official.ts';
 
 export const VOLUME = 'both';
-export type EngineName = 'redis' | 'sqlite';
+export type { EngineName } from '../servers.ts';
 export type Compression = 'none' | 'lz4' | 'zstd';
 export type ClientName = 'official' | 'ours';
 
@@ -67,8 +67,8 @@ export async function openPair(options: PairOptions): Promise<Pair> {
   stack.defer(() => rmSync(work, { recursive: true, force: true }));
   stack.defer(() => clearMounts(work));
   try {
-    const redis = engine === 'redis' ? stack.use(await startRedis()) : undefined;
-    const url = redis?.url(1) ?? `sqlite3://${join(work, 'meta.db')}`;
+    const { url, spareUrl, ...database } = await startDatabase(engine, work);
+    stack.use(database);
     const s3 = storage === 's3' ? stack.use(await startS3()) : undefined;
     s3?.createBucket('bucket');
     const bucket = s3 ? `${s3.endpoint}/bucket` : join(work, 'store');
@@ -110,7 +110,7 @@ export async function openPair(options: PairOptions): Promise<Pair> {
       work,
       official: folders.official,
       ours: folders.ours,
-      spareUrl: redis?.url(2) ?? `sqlite3://${join(work, 'spare.db')}`,
+      spareUrl,
       folder: (client) => folders[client],
       cache: (client) => caches[client],
       mount,

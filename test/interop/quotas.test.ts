@@ -99,7 +99,7 @@ async function remount(pair: Pair, work: () => Promise<unknown>): Promise<void> 
 }
 
 describe('quotas of both clients', { skip: cannotInteroperate }, () => {
-  for (const engine of ['redis', 'sqlite'] as const satisfies readonly EngineName[]) {
+  for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const satisfies readonly EngineName[]) {
     test(`what one sets the other shows, ${engine}`, async () => {
       await using pair = await openPair({ engine });
       const { url, ours } = pair;

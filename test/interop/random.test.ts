@@ -154,6 +154,8 @@ describe('both clients at random on one volume', { skip: cannotInteroperate }, (
   for (const [engine, compression] of [
     ['redis', 'lz4'],
     ['sqlite', 'none'],
+    ['postgres', 'none'],
+    ['mysql', 'lz4'],
   ] as const) {
     const seed = Number(process.env['JUICEPOD_SEED'] ?? Math.floor(Math.random() * 1e9));
     test(`in ${engine}, compression ${compression}, seed ${seed}`, async () => {

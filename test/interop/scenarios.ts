@@ -66,6 +66,8 @@ export interface Sides {
   readonly reader: string;
   /** Contents of files, by length and seed. */
   readonly bytes: (length: number, seed: number) => Buffer;
+  /** The largest number of a user or device that the volume can hold. @default 2^32 - 1 */
+  readonly largest?: number;
 }
 
 /** What is written through one side is there on the other, with every fact that a user can see. */
@@ -78,7 +80,7 @@ export async function sameTrees({ writer, reader }: Pick<Sides, 'writer' | 'read
 
 export const scenarios: Readonly<Record<string, (sides: Sides) => Promise<void>>> = {
   async 'files of all sizes, links, special files, modes, owners and times'(sides) {
-    const { writer, reader, bytes } = sides;
+    const { writer, reader, bytes, largest = 2 ** 32 - 1 } = sides;
     await mkdir(`${writer}/a/b/c`, { recursive: true });
     const sizes = [0, 1, 4095, 4096, 4097, 131_071, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 9 * MIB + 7];
     for (const size of sizes) {
@@ -94,9 +96,9 @@ export const scenarios: Readonly<Record<string, (sides: Sides) => Promise<void>>
     assert.equal((await readlink(`${reader}/a/long link`)).length, 4000);
     await exec('mknod', [`${writer}/a/fifo`, 'p']);
     await exec('mknod', [`${writer}/a/char`, 'c', '1', '3']);
-    await exec('mknod', [`${writer}/a/block`, 'b', '259', '1048575']);
+    await exec('mknod', [`${writer}/a/block`, 'b', '259', largest > 2 ** 31 ? '1048575' : '524287']);
     await writeFile(`${writer}/a/secret`, 's', { mode: 0o400 });
-    await chown(`${writer}/a/secret`, 12_345, 4_000_000_000);
+    await chown(`${writer}/a/secret`, 12_345, largest - 1000);
     await chmod(`${writer}/a/secret`, 0o6711);
     await chmod(`${writer}/a/b/c`, 0o3770);
     await utimes(`${writer}/a/secret`, 1.5, 1_000_000_000.25);

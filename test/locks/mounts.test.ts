@@ -20,7 +20,7 @@ interface Pair extends AsyncDisposable {
   readonly there: string;
 }
 
-for (const engine of ['redis', 'sqlite'] as const)
+for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
   describe(`locks on two mounts over ${engine}`, { skip: cannotMount || noPython }, () => {
     let one: Mounted;
     let two: Mounted;

@@ -6,7 +6,7 @@ import { type Ino, ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import type { MetaEngine, Transaction, Write } from '../../src/meta/engine.ts';
 import { type Attr, NodeType } from '../../src/meta/types.ts';
 import { type Database, describeEngines, openUrl } from './engines.ts';
-import { anyCheck, anyWrite, assertSame, byText, collect, counterNames, object, sample } from './random-transactions.ts';
+import { byText, collect, counterNames, object, sample, universe } from './random-transactions.ts';
 import { ReferenceEngine } from './reference-engine.ts';
 
 const nowNs = 1_795_256_351_123_456_789n;
@@ -14,6 +14,7 @@ const nowNs = 1_795_256_351_123_456_789n;
 const write = (...writes: Write[]): Transaction => ({ checks: [], writes });
 
 describeEngines('the engine seam', (database: Database) => {
+  const { anyCheck, anyWrite, assertSame } = universe(database.largest);
   const open = async (t: TestContext, url = database.newUrl()): Promise<MetaEngine> => {
     const engine = await openUrl(url);
     t.after(() => engine.close());
@@ -74,7 +75,7 @@ describeEngines('the engine seam', (database: Database) => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(object({ checks: fc.array(anyCheck, { maxLength: 3 }), writes: fc.array(anyWrite, { maxLength: 6 }) }), {
-          maxLength: 12,
+          maxLength: database.runs < 100 ? 80 : 12,
         }),
         async (steps) => {
           await engine.reset();
@@ -88,7 +89,7 @@ describeEngines('the engine seam', (database: Database) => {
           await assertSame(engine, model);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: database.runs },
     );
   });
 
@@ -395,6 +396,13 @@ describeEngines('the engine seam', (database: Database) => {
     await other.removeSession(5);
     await hears('flock 7');
     assert.deepEqual(await engine.lockedFiles(5), []);
+  });
+
+  test('nothing may be asked for, and is answered', async (t) => {
+    const { engine } = await volume(t);
+    assert.deepEqual(await engine.read([]), []);
+    assert.deepEqual(await engine.nodes([]), []);
+    assert.deepEqual(await engine.commit({ checks: [], writes: [] }), { ok: true, results: [] });
   });
 
   test('an aborted read or commit is not begun', async (t) => {

@@ -1,27 +1,32 @@
-/** The metadata engines that every suite of this folder runs over, each on a real database of its own. */
+/**
+ * The metadata engines that every suite of this folder runs over, each on a real database of its own. On a server of
+ * PostgreSQL or MariaDB databases are sets of tables with a prefix of their own, as `table_prefix` makes them.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import type { MetaEngine } from '../../src/meta/engine.ts';
-import { openRedis } from '../../src/meta/redis/open.ts';
-import { openSqlite } from '../../src/meta/sqlite/engine.ts';
-import { parseMetaUrl } from '../../src/meta/url.ts';
-import { startRedis } from '../servers.ts';
+import { openEngine } from '../../src/meta/open.ts';
+import { startMariadb, startPostgres, startRedis } from '../servers.ts';
 
 /** Where engines come from. */
 export interface Database {
+  /** What a uid, a device number or the index of a chunk may be at most: SQL servers keep them in 31 bits. */
+  readonly largest: number;
+  /** Bytes of the value of an extended attribute at most: a BLOB of MySQL holds one less than the kernel takes. */
+  readonly largestValue: number;
+  /** How often a test may begin with an empty database: a server makes some twenty tables for one. */
+  readonly runs: number;
   /** The metadata URL of a database that nobody has used yet. */
   newUrl(): string;
 }
 
 /** Opens the engine of a URL. */
-export async function openUrl(url: string): Promise<MetaEngine> {
-  const parsed = parseMetaUrl(url);
-  return parsed.kind === 'redis' ? openRedis(parsed) : openSqlite(parsed);
-}
+export const openUrl = (url: string): Promise<MetaEngine> => openEngine(url, { environment: {} });
 
 const DATABASES = 5000;
+const ROOMY = { largest: 2 ** 32 - 1, largestValue: 65_536, runs: 150 };
 
 /** Describes a suite once per engine. Databases are made before its first test and gone after its last. */
 export function describeEngines(title: string, suite: (database: Database) => void): void {
@@ -32,7 +37,7 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       folder = mkdtempSync(join(tmpdir(), 'juicepod-meta-'));
     });
     after(() => rmSync(folder, { recursive: true, force: true }));
-    suite({ newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
+    suite({ ...ROOMY, newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
   });
   describe(`${title}, Redis`, () => {
     let server: Awaited<ReturnType<typeof startRedis>> | undefined;
@@ -41,6 +46,19 @@ export function describeEngines(title: string, suite: (database: Database) => vo
       server = await startRedis(['--databases', String(DATABASES)]);
     });
     after(() => server?.stop());
-    suite({ newUrl: () => server?.url(++used) ?? '' });
+    suite({ ...ROOMY, newUrl: () => server?.url(++used) ?? '' });
   });
+  for (const [name, start, largestValue] of [
+    ['PostgreSQL', startPostgres, 65_536],
+    ['MariaDB', startMariadb, 65_535],
+  ] as const)
+    describe(`${title}, ${name}`, () => {
+      let server: Awaited<ReturnType<typeof start>> | undefined;
+      let used = 0;
+      before(async () => {
+        server = await start();
+      });
+      after(() => server?.stop());
+      suite({ largest: 2 ** 31 - 1, largestValue, runs: 12, newUrl: () => `${server?.url()}?table_prefix=t${++used}` });
+    });
 }

@@ -4,6 +4,8 @@ import { join, resolve } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { Redis } from 'ioredis';
 import { uncompressSync } from 'lz4-napi';
+import { createConnection } from 'mysql2/promise';
+import { Client } from 'pg';
 import type { Format } from '../../src/meta/format.ts';
 import { CHUNK_SIZE, type Meta, type Piece } from '../../src/meta/types.ts';
 import type { Ino } from '../../src/lib/int64.ts';
@@ -65,6 +67,55 @@ export async function loadRedis(volume: string, url: string): Promise<void> {
   } finally {
     redis.disconnect();
   }
+}
+
+/** Columns that hold bytes; the others hold numbers or text. */
+const byteColumns: Readonly<Record<string, readonly string[]>> = {
+  jfs_acl: ['named_users', 'named_groups'],
+  jfs_chunk: ['slices'],
+  jfs_delslices: ['slices'],
+  jfs_delegation_token: ['token'],
+  jfs_edge: ['name'],
+  jfs_plock: ['records'],
+  jfs_session2: ['info'],
+  jfs_symlink: ['target'],
+  jfs_xattr: ['value'],
+};
+
+/** Makes the tables of a volume in an empty database of PostgreSQL or MariaDB, as the official client had them, with all rows. */
+export async function loadTables(volume: 'postgres-full' | 'mysql-full', port: number): Promise<void> {
+  const schema = readFileSync(join(goldenRoot, volume, 'schema.sql'), 'utf8');
+  // Numbers above 2^53 stay text.
+  const text = readFileSync(join(goldenRoot, volume, 'rows.json'), 'utf8').replace(/(": )(\d{16,})\b/g, '$1"$2"');
+  const tables = JSON.parse(text) as Readonly<Record<string, readonly Readonly<Record<string, string | number | null>>[]>>;
+  const rows = Object.entries(tables).flatMap(([table, all]) =>
+    all.map((row) => ({
+      table,
+      columns: Object.keys(row),
+      values: Object.entries(row).map(([column, value]) =>
+        typeof value === 'string' && byteColumns[table]?.includes(column) ? goldenBytes(value) : value,
+      ),
+    })),
+  );
+  if (volume === 'postgres-full') {
+    const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' });
+    await client.connect();
+    await client.query(schema);
+    for (const { table, columns, values } of rows) {
+      const parameters = columns.map((_, index) => `$${index + 1}`).join(', ');
+      await client.query(
+        `INSERT INTO ${table} (${columns.map((name) => `"${name}"`).join(', ')}) VALUES (${parameters})`,
+        values,
+      );
+    }
+    await client.end();
+    return;
+  }
+  const client = await createConnection({ host: '127.0.0.1', port, user: 'root', database: 'juicefs', multipleStatements: true });
+  await client.query(schema);
+  for (const { table, columns, values } of rows)
+    await client.query(`INSERT INTO ${table} (${columns.map((name) => `\`${name}\``).join(', ')}) VALUES (?)`, [values]);
+  await client.end();
 }
 
 function fnv1a(text: string): number {

@@ -11,9 +11,9 @@ import { parseFormat, serialiseFormat } from '../../src/meta/format.ts';
 import { openMeta } from '../../src/meta/open.ts';
 import { openSqlite } from '../../src/meta/sqlite/engine.ts';
 import { type Attr, type Meta, NodeType, SYSTEM } from '../../src/meta/types.ts';
-import { startRedis } from '../servers.ts';
+import { startMariadb, startPostgres, startRedis } from '../servers.ts';
 import { openUrl } from './engines.ts';
-import { contentOf, goldenBytes, GoldenStore, goldenRoot, loadRedis, readManifest } from './golden-volume.ts';
+import { contentOf, goldenBytes, GoldenStore, goldenRoot, loadRedis, loadTables, readManifest } from './golden-volume.ts';
 
 const typeNames = { 1: 'regular', 2: 'directory', 3: 'symlink', 4: 'fifo', 5: 'blockdev', 6: 'chardev', 7: 'socket' } as const;
 
@@ -136,6 +136,21 @@ test('the golden volume sqlite-full is read whole', async () => {
     await meta.close();
   }
 });
+
+for (const [volume, start] of [
+  ['postgres-full', startPostgres],
+  ['mysql-full', startMariadb],
+] as const)
+  test(`the golden volume ${volume} is read whole`, async () => {
+    await using server = await start();
+    await loadTables(volume, server.port);
+    const meta = await openMeta(server.url(), { readOnly: true, environment: {} });
+    try {
+      await assertVolume(meta, volume, await settingOf(server.url()));
+    } finally {
+      await meta.close();
+    }
+  });
 
 test('a SQLite volume of ours has the tables and indexes of the official client, word for word', async () => {
   const path = join(folder, 'ours.db');

@@ -34,6 +34,8 @@ for (const [engine, format, more] of [
   ['redis', [], ''],
   ['redis', ['--enable-acl'], ' with access control lists'],
   ['sqlite', [], ''],
+  ['postgres', [], ''],
+  ['mysql', [], ''],
 ] as const) {
   test(`pjdfstest passes whole over ${engine}${more}`, { skip: cannotMount, timeout: 600_000 }, async (t) => {
     let binary: string;

@@ -12,7 +12,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Clock } from '../../lib/clock.ts';
 import { type ErrnoName, FsError, messageOf, UserError } from '../../lib/errors.ts';
-import type { Row, SqlValue } from './rows.ts';
+import type { Row, SqlValue } from '../sql/rows.ts';
 
 export interface ConnectionOptions {
   readonly clock: Clock;

@@ -14,12 +14,13 @@ import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transactio
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import type { Attr, LockedFile, LockKind } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
-import { readChunk, readCounter, readEntry, readLocks, readNode, readQuota, type Tables } from './commit.ts';
+import { type Dialect, sqliteDialect } from '../sql/dialect.ts';
+import { aclAt, attrAt, bindAcl, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from '../sql/rows.ts';
+import { addColumnStatements, createStatements, initialCounters, tableNames } from '../sql/schema.ts';
+import { statementsOf } from '../sql/statements.ts';
+import { readChunk, readCounter, readEntry, readLocks, readNode, readQuota, sinkOf, type Tables } from './commit.ts';
 import { Connection } from './connection.ts';
 import { GroupCommit } from './group-commit.ts';
-import { aclAt, attrAt, bindAcl, bindIno, bindNode, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row } from './rows.ts';
-import { addColumnStatements, createStatements, tableNames } from './schema.ts';
-import { statementsOf } from './statements.ts';
 
 export interface SqliteOptions {
   /** @default systemClock */
@@ -36,28 +37,18 @@ export interface SqliteOptions {
 const CHUNK_BATCH = 100;
 const INDEX_BATCH = 4096;
 
-/** Counters of a new volume; the next free ids. */
-const initialCounters: Readonly<Record<string, number>> = {
-  nextInode: 2,
-  nextChunk: 1,
-  nextSession: 0,
-  usedSpace: 0,
-  totalInodes: 0,
-  nextCleanupSlices: 0,
-};
-
 class SqliteEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
   readonly #tables: Tables;
-  readonly #prefix: string;
+  readonly #dialect: Dialect;
   readonly #group: GroupCommit;
 
   constructor(connection: Connection, prefix: string) {
     this.description = `sqlite3://${connection.path}`;
-    this.#prefix = prefix;
-    this.#tables = { connection, sql: statementsOf(prefix) };
+    this.#dialect = sqliteDialect(prefix);
+    this.#tables = { connection, sql: statementsOf(this.#dialect), sink: sinkOf(connection) };
     this.#group = new GroupCommit(this.#tables);
   }
 
@@ -204,7 +195,7 @@ class SqliteEngine implements MetaEngine {
   #hasTable(name: string): boolean {
     const found = this.#tables.connection.get(
       "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
-      this.#prefix + name,
+      this.#dialect.prefix + name,
     );
     return found !== undefined;
   }
@@ -223,7 +214,7 @@ class SqliteEngine implements MetaEngine {
     return connection.whenFree(() =>
       connection.transaction(() => {
         if (!create) return this.#hasTable('setting') && connection.run(sql.updateSetting, text) > 0;
-        for (const statement of createStatements(this.#prefix)) connection.exec(statement);
+        for (const statement of createStatements(this.#dialect)) connection.exec(statement);
         if (connection.get(sql.getSetting)) return false;
         connection.run(sql.insertSetting, text);
         const time = { sec: Number(create.nowNs / 1_000_000_000n), nsec: Number(create.nowNs % 1_000_000_000n) };
@@ -240,13 +231,13 @@ class SqliteEngine implements MetaEngine {
     const { connection } = this.#tables;
     await connection.whenFree(() => {
       if (!this.#hasTable('setting')) return;
-      const table = `${this.#prefix}node`;
+      const table = `${this.#dialect.prefix}node`;
       const columns = new Set(connection.all('SELECT name FROM pragma_table_info(?)', table).map(([name]) => String(name)));
-      const missing = columns.size === 0 ? [] : addColumnStatements(this.#prefix, columns);
-      const complete = tableNames('').every((name) => this.#hasTable(name));
+      const missing = columns.size === 0 ? [] : addColumnStatements(this.#dialect, columns);
+      const complete = tableNames(this.#dialect).every((name) => this.#hasTable(name));
       if (complete && missing.length === 0) return;
       connection.transaction(() => {
-        for (const statement of [...createStatements(this.#prefix), ...missing]) connection.exec(statement);
+        for (const statement of [...createStatements(this.#dialect), ...missing]) connection.exec(statement);
       });
     });
   }
@@ -310,7 +301,7 @@ class SqliteEngine implements MetaEngine {
     const { connection } = this.#tables;
     await connection.whenFree(() =>
       connection.transaction(() => {
-        for (const name of tableNames(this.#prefix)) connection.exec(`DROP TABLE IF EXISTS \`${name}\``);
+        for (const name of tableNames(this.#dialect)) connection.exec(`DROP TABLE IF EXISTS ${this.#dialect.table(name)}`);
       }),
     );
   }

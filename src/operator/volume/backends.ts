@@ -84,6 +84,7 @@ export function realBackends(options: BackendOptions): Backends {
     async durability(url) {
       const parsed = parseMetaUrl(url);
       if (parsed.kind === 'sqlite') return { state: 'durable', message: 'SQLite writes ahead to its log' };
+      if (parsed.kind !== 'redis') return { state: 'durable', message: 'the server writes ahead to its log' };
       const connection = new RedisConnection(parsed, { clock, logger, patience });
       try {
         await connection.open();

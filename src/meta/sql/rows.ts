@@ -1,5 +1,5 @@
 /**
- * Rows of SQLite as values, and values as what is bound. Rows come as arrays (no object is made per row).
+ * Rows of an SQL database as values, and values as what is bound. Rows come as arrays (no object is made per row).
  *
  * A time is microseconds since the epoch, rounded towards the past, and 0 … 999 nanoseconds; JuiceFS writes a negative
  * remainder for times before 1970, which is understood as well.

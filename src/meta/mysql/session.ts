@@ -1,0 +1,145 @@
+/**
+ * Connections to MySQL or MariaDB (`mysql2`). Statements that are sent together go as one text, with their values written
+ * into it: the protocol has no other way to send several in one round trip.
+ *
+ * Values in a text: numbers in decimal, bytes as X'…', and strings as the driver escapes them; so nothing of a value is ever
+ * taken for a part of the statement. The session's SQL mode is set here and has no NO_BACKSLASH_ESCAPES, on which that rests.
+ */
+import { userInfo } from 'node:os';
+import { type Connection, createConnection, escape, type FieldPacket, type QueryError } from 'mysql2';
+import type { Clock } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
+import { APART } from '../sql/dialect.ts';
+import type { Row, SqlValue } from '../sql/rows.ts';
+import { ANSWER_TIMEOUT, type Answer, LOCK_TIMEOUT, type Session, type Statement } from '../sql/session.ts';
+import type { ServerUrl } from '../url-server.ts';
+
+/** What every connection is set to: as the tables' types want it, and the isolation that transaction.ts rests on. */
+const SETTINGS = [
+  'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
+  `SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = ${LOCK_TIMEOUT / 1000}`,
+].join(APART);
+
+function literal(value: SqlValue | readonly SqlValue[] | undefined): string {
+  if (value === undefined) throw new TypeError('a statement was not given all of its values');
+  if (value === null) return 'NULL';
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) throw new RangeError(`not a whole number: ${value}`);
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  if (typeof value === 'string') return escape(value);
+  if (value instanceof Uint8Array) return `X'${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}'`;
+  return value.map((each) => literal(each)).join(', ');
+}
+
+/** The statement with its values in it. */
+export function render({ text, values }: Statement): string {
+  return text.replaceAll(/\?(\d+)/g, (_, number: string) => literal(values[Number(number) - 1]));
+}
+
+/** What `mysql2` answers for one statement: rows, or what was done. */
+type Result = readonly Row[] | { readonly affectedRows: number };
+
+const answerOf = (result: Result | undefined): Answer =>
+  result === undefined || 'affectedRows' in result
+    ? { rows: [], changed: result?.affectedRows ?? 0 }
+    : { rows: result, changed: 0 };
+
+class MysqlSession implements Session {
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  #broken = false;
+
+  constructor(connection: Connection, clock: Clock) {
+    this.#connection = connection;
+    this.#clock = clock;
+    connection.on('error', () => (this.#broken = true));
+    connection.on('end', () => (this.#broken = true));
+  }
+
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  async run(statements: readonly Statement[]): Promise<readonly Answer[]> {
+    const sql = statements.map(render).join(APART);
+    const results = await this.#query(sql);
+    // One statement is answered by itself, several by a list.
+    const parts = statements.map(({ text }) => text.split(APART).length);
+    const total = parts.reduce((sum, count) => sum + count, 0);
+    const all = (total === 1 ? [results] : results) as readonly Result[];
+    let last = -1;
+    return parts.map((count) => answerOf(all[(last += count)]));
+  }
+
+  #query(sql: string): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const giveUp = this.#clock.timer(ANSWER_TIMEOUT, () => {
+        this.end();
+        reject(Object.assign(new Error(`no answer within ${ANSWER_TIMEOUT / 1000} s`), { fatal: true }));
+      });
+      this.#connection.query({ sql, rowsAsArray: true }, (error: QueryError | null, results: unknown, _fields: FieldPacket[]) => {
+        giveUp();
+        if (error?.fatal) this.#broken = true;
+        if (error) {
+          // The driver puts the text there, and with it all values.
+          delete (error as { sql?: string }).sql;
+          reject(error);
+        } else resolve(results);
+      });
+    });
+  }
+
+  end(): void {
+    this.#broken = true;
+    this.#connection.destroy();
+  }
+}
+
+function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<Session> {
+  const connection = createConnection({
+    ...(url.socket === undefined ? { host: url.host, port: url.port } : { socketPath: url.socket }),
+    user: url.username ?? userInfo().username,
+    ...(url.password === undefined ? {} : { password: url.password }),
+    database: url.database,
+    ...(encrypted
+      ? { ssl: { rejectUnauthorized: url.tls.verify !== 'nothing', verifyIdentity: url.tls.verify === 'name' } }
+      : {}),
+    connectTimeout: url.connectTimeout,
+    charset: 'utf8mb4',
+    multipleStatements: true,
+    supportBigNumbers: true,
+    // 64-bit numbers that would be rounded come as text, and are refused.
+    bigNumberStrings: false,
+    flags: ['FOUND_ROWS'],
+    enableKeepAlive: true,
+  });
+  const session = new MysqlSession(connection, clock);
+  return new Promise((resolve, reject) => {
+    connection.connect((error) => {
+      if (error) {
+        session.end();
+        reject(error);
+        return;
+      }
+      session.run([{ text: SETTINGS, values: [] }]).then(
+        () => resolve(session),
+        (problem: unknown) => {
+          session.end();
+          reject(problem);
+        },
+      );
+    });
+  });
+}
+
+/** Makes a connection, encrypted or not as the URL has it. */
+export async function connectMysql(url: ServerUrl, clock: Clock): Promise<Session> {
+  const { mode } = url.tls;
+  if (url.socket !== undefined || mode === 'off') return connectOnce(url, clock, false);
+  try {
+    return await connectOnce(url, clock, true);
+  } catch (error) {
+    if (mode === 'preferred' && /secure connection|HANDSHAKE_NO_SSL/.test(messageOf(error)))
+      return connectOnce(url, clock, false);
+    throw error;
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * Connections to PostgreSQL (`pg`, in its pipeline mode: statements are sent without waiting for the answers of earlier
+ * ones). Statements are prepared once per connection, by a name that stands for their text.
+ */
+import { readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { Client, type ClientConfig } from 'pg';
+import type { Clock } from '../../lib/clock.ts';
+import { messageOf, UserError } from '../../lib/errors.ts';
+import { ANSWER_TIMEOUT, type Answer, isNetworkError, LOCK_TIMEOUT, type Session, type Statement } from '../sql/session.ts';
+import type { ServerUrl } from '../url-server.ts';
+
+/** Numbers of PostgreSQL's types. */
+const OID = { bytea: 17, int8: 20, int2: 21, int4: 23 } as const;
+
+/** Columns as the rest reads them: whole numbers as numbers, bytes as Buffers, text as text. */
+const types = {
+  getTypeParser(oid: number): (value: string) => unknown {
+    if (oid === OID.int8 || oid === OID.int4 || oid === OID.int2) return Number;
+    // `\x` and hexadecimal digits.
+    if (oid === OID.bytea) return (value) => Buffer.from(value.slice(2), 'hex');
+    return (value) => value;
+  },
+};
+
+/** What every connection is set to. A client that stands still must not hold locks for ever. */
+const SETTINGS = [
+  `SET statement_timeout = ${ANSWER_TIMEOUT}`,
+  `SET lock_timeout = ${LOCK_TIMEOUT}`,
+  `SET idle_in_transaction_session_timeout = ${ANSWER_TIMEOUT}`,
+  `SET default_transaction_isolation = 'read committed'`,
+  `SET bytea_output = 'hex'`,
+  `SET application_name = 'juicepod'`,
+].join('; ');
+
+/** Prepared statements by text: few, as the engine's statements are. */
+const prepared = new Map<string, { readonly name: string; readonly text: string }>();
+
+function preparedOf(text: string): { readonly name: string; readonly text: string } {
+  let known = prepared.get(text);
+  if (!known) {
+    known = { name: `juicepod_${prepared.size + 1}`, text: text.replaceAll(/\?(\d+)/g, '$$$1') };
+    prepared.set(text, known);
+  }
+  return known;
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new UserError('TlsFile', `The file ${path} that the metadata URL names cannot be read: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function tlsOf({ tls }: ServerUrl): NonNullable<ClientConfig['ssl']> {
+  return {
+    rejectUnauthorized: tls.verify !== 'nothing',
+    ...(tls.verify === 'authority' ? { checkServerIdentity: () => undefined } : {}),
+    ...(tls.caFile ? { ca: readPem(tls.caFile) } : {}),
+    ...(tls.certFile && tls.keyFile ? { cert: readPem(tls.certFile), key: readPem(tls.keyFile) } : {}),
+  };
+}
+
+/** The socket below, for which `pg` has no name. */
+function streamOf(client: Client): Duplex {
+  return (client as unknown as { readonly connection: { readonly stream: Duplex } }).connection.stream;
+}
+
+class PostgresSession implements Session {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  #broken = false;
+
+  constructor(client: Client, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+    client.on('error', () => (this.#broken = true));
+    client.on('end', () => (this.#broken = true));
+  }
+
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  async run(statements: readonly Statement[]): Promise<readonly Answer[]> {
+    // The server ends a statement that takes too long; this is for one that does not answer at all.
+    const giveUp = this.#clock.timer(ANSWER_TIMEOUT + 5000, () => this.end());
+    try {
+      // All of them in one packet: the server then does one after the other, without being woken for each.
+      const stream = streamOf(this.#client);
+      stream.cork();
+      const queries = statements.map(({ text, values }) =>
+        this.#client.query(
+          values.length === 0
+            ? { text, rowMode: 'array', types }
+            : { ...preparedOf(text), values: [...values], rowMode: 'array', types },
+        ),
+      );
+      stream.uncork();
+      const answers = await Promise.allSettled(queries);
+      return answers.map((answer): Answer => {
+        if (answer.status === 'rejected') throw answer.reason;
+        const { rows, rowCount } = answer.value;
+        return { rows, changed: rowCount ?? 0 };
+      });
+    } finally {
+      giveUp();
+    }
+  }
+
+  end(): void {
+    this.#broken = true;
+    // Not in order: what is under way is not waited for.
+    streamOf(this.#client).destroy();
+  }
+}
+
+async function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<Session> {
+  const client = new Client({
+    host: url.socket ?? url.host,
+    port: url.port,
+    database: url.database,
+    user: url.username ?? userInfo().username,
+    ...(url.password === undefined ? {} : { password: url.password }),
+    ssl: encrypted ? tlsOf(url) : false,
+    connectionTimeoutMillis: url.connectTimeout,
+    keepAlive: true,
+    pipeline: true,
+  });
+  const session = new PostgresSession(client, clock);
+  try {
+    await client.connect();
+    await session.run([{ text: SETTINGS, values: [] }]);
+    return session;
+  } catch (error) {
+    session.end();
+    throw error;
+  }
+}
+
+/** The server has no TLS, or will not have it otherwise. */
+const withoutTls = /does not support SSL/;
+const onlyWithTls = /no encryption|SSL off|pg_hba\.conf/;
+
+/** Makes a connection, encrypted or not as the URL has it. */
+export async function connectPostgres(url: ServerUrl, clock: Clock): Promise<Session> {
+  const { mode } = url.tls;
+  // Nothing listens in on a unix socket.
+  if (url.socket !== undefined || mode === 'off') return connectOnce(url, clock, false);
+  try {
+    return await connectOnce(url, clock, mode !== 'allowed');
+  } catch (error) {
+    if (mode === 'preferred' && withoutTls.test(messageOf(error))) return connectOnce(url, clock, false);
+    if (mode === 'allowed' && onlyWithTls.test(messageOf(error))) return connectOnce(url, clock, true);
+    throw error;
+  }
+}
+
+/** Whether an error of `pg` means that the connection is not there any more. */
+export function isConnectionLost(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return (
+    isNetworkError(error) ||
+    /Connection terminated|Connection ended|timeout expired|timeout exceeded|not queryable|Client was closed/i.test(error.message)
+  );
+}

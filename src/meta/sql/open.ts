@@ -1,0 +1,37 @@
+/** Opens the engine over an SQL server, whichever it is. */
+import { type Clock, systemClock } from '../../lib/clock.ts';
+import { type Logger, nullLogger } from '../../lib/log.ts';
+import { type Random, systemRandom } from '../../lib/random.ts';
+import type { ServerUrl } from '../url-server.ts';
+import { ServerEngine } from './engine.ts';
+import { Pool } from './pool.ts';
+import type { Driver } from './session.ts';
+
+export interface ServerOptions {
+  /** @default systemClock */
+  readonly clock?: Clock;
+  /** @default systemRandom */
+  readonly random?: Random;
+  /** @default nullLogger */
+  readonly logger?: Logger;
+  /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
+  readonly patience?: number;
+  /** Nothing is written, not even missing tables. @default false */
+  readonly readOnly?: boolean;
+}
+
+/** Connects. Throws UserError where the server does not answer within `patience`, or refuses us. */
+export async function openServer(driver: Driver, url: ServerUrl, options: ServerOptions = {}): Promise<ServerEngine> {
+  const { clock = systemClock, random = systemRandom, logger = nullLogger, patience = 30_000, readOnly = false } = options;
+  const { maxConnections, idleTime } = url;
+  const pool = new Pool(driver, { clock, random, logger, patience, maxConnections, idleTime });
+  await pool.open();
+  const engine = new ServerEngine(driver, pool, { clock, random });
+  try {
+    if (!readOnly) await engine.completeSchema();
+    return engine;
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}

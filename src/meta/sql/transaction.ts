@@ -1,0 +1,292 @@
+/**
+ * A transaction of the engine seam on a server, at READ COMMITTED: one round trip that locks and reads what the checks ask
+ * about, and one that writes and commits. What is asked of the checks is decided here, between the two.
+ *
+ * Locks. The rows of all nodes that are written are locked first, in the order of their inodes, then those of nodes that are
+ * only checked (against changes), then everything else that is checked. The official client locks the same rows of `node`, so
+ * the two shut each other out. Every statement sees what was committed before it began; what is locked stays as it was read.
+ * What is *not there* cannot be locked: a write that rests on its absence makes the row and fails where somebody else has made
+ * it, and the transaction is begun anew. Removing an empty directory excludes a new entry in it by the lock on its node, which
+ * both take.
+ */
+import type { Ino } from '../../lib/int64.ts';
+import type { Check, CommitResult, EntryValue, LockRecord, Transaction, Write } from '../engine.ts';
+import type { QuotaKey } from '../quota.ts';
+import type { Attr } from '../types.ts';
+import { holdsRecords, sameEntry, sameLimits, sameLocks, sameNode } from './checks.ts';
+import type { Dialect } from './dialect.ts';
+import { queryOf, valueOf } from './queries.ts';
+import { attrAt, bindIno, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
+import type { Answer, Statement } from './session.ts';
+import { statementsOf, type Statements } from './statements.ts';
+import { apply, type Sink } from './writes.ts';
+
+/** Columns of a node that come before its inode in `lockNodes`. */
+const NODE_COLUMNS = 18;
+
+/** The statements of a volume: the ordinary ones, those that fail where a row is there already, and those that lock. */
+export interface Texts {
+  readonly sql: Statements;
+  readonly onlyNew: Statements;
+  readonly locking: Statements;
+}
+
+/** All statements of a volume in a dialect. */
+export function textsOf(dialect: Dialect): Texts {
+  const sql = statementsOf(dialect);
+  const lock = (text: string): string => text + dialect.forUpdate;
+  return {
+    sql,
+    onlyNew: statementsOf(dialect, { onlyNew: true }),
+    locking: {
+      ...sql,
+      getEntry: lock(sql.getEntry),
+      getXattr: lock(sql.getXattr),
+      getChunk: lock(sql.getChunk),
+      getDelayed: lock(sql.getDelayed),
+      getDirQuota: lock(sql.getDirQuota),
+      getOwnerQuota: lock(sql.getOwnerQuota),
+      getSetting: lock(sql.getSetting),
+      getCounter: lock(sql.getCounter),
+    },
+  };
+}
+
+/** A name for what a check or write is about, where a row of it may be made; undefined for the others. */
+function subjectOf(about: Check | Write): string | undefined {
+  const quota = (key: QuotaKey): string => `quota ${key.kind} ${key.id}`;
+  switch (about.kind) {
+    case 'node':
+    case 'putNode':
+      return `node ${about.ino}`;
+    case 'entry':
+    case 'putEntry':
+      return `entry ${about.parent} ${about.name.toString('latin1')}`;
+    case 'xattr':
+    case 'putXattr':
+      return `xattr ${about.ino} ${about.name}`;
+    case 'chunkPrefix':
+      return `chunk ${about.ino} ${about.index}`;
+    case 'appendSlices':
+      return about.onlyExisting ? undefined : `chunk ${about.ino} ${about.index}`;
+    case 'quotaLimits':
+    case 'putQuota':
+    case 'addQuotaUsage':
+      return quota(about.quota);
+    case 'counterAtMost':
+    case 'setCounter':
+    case 'addCounter':
+      return `counter ${about.name}`;
+    default:
+      return undefined;
+  }
+}
+
+/** What a check needs to be read; nodes come by themselves. */
+function readOf({ locking }: Texts, check: Exclude<Check, { kind: 'node' }>): Statement {
+  switch (check.kind) {
+    case 'entry':
+      return queryOf(locking, check);
+    case 'emptyDirectory':
+      return { text: locking.hasEntry, values: [bindIno(check.ino)] };
+    case 'xattr':
+      return queryOf(locking, check);
+    case 'chunkPrefix':
+      return queryOf(locking, { kind: 'chunk', ino: check.ino, index: check.index });
+    case 'delayed':
+      return { text: locking.getDelayed, values: [check.id, check.time] };
+    case 'quotaLimits':
+      return queryOf(locking, { kind: 'quota', quota: check.quota });
+    case 'locks':
+      // Not locked one by one: who changes them has locked the node.
+      return queryOf(locking, check);
+    case 'setting':
+      return { text: locking.getSetting, values: [] };
+    case 'counterAtMost':
+      return queryOf(locking, { kind: 'counter', name: check.name });
+  }
+}
+
+interface Checked {
+  readonly holds: boolean;
+  readonly current: Attr | EntryValue | undefined;
+}
+
+function decide(check: Exclude<Check, { kind: 'node' }>, rows: readonly Row[]): Checked {
+  const only = (holds: boolean): Checked => ({ holds, current: undefined });
+  switch (check.kind) {
+    case 'entry': {
+      const current = valueOf(check, rows) as EntryValue | undefined;
+      return { holds: sameEntry(current, check.expect), current };
+    }
+    case 'emptyDirectory':
+      return only(rows.length === 0);
+    case 'xattr':
+      return only(rows.length > 0 === (check.expect === 'present'));
+    case 'chunkPrefix':
+      return only(holdsRecords(valueOf({ kind: 'chunk', ino: check.ino, index: check.index }, rows) as Buffer, check));
+    case 'delayed':
+      return only(rows.length > 0);
+    case 'quotaLimits': {
+      const found = valueOf({ kind: 'quota', quota: check.quota }, rows) as { readonly limits: never } | undefined;
+      return only(sameLimits(found?.limits, check.expect));
+    }
+    case 'locks':
+      return only(sameLocks(valueOf(check, rows) as readonly LockRecord[], check.expect));
+    case 'setting':
+      return only(rows[0]?.[0] === check.expect);
+    case 'counterAtMost':
+      return only((valueOf({ kind: 'counter', name: check.name }, rows) as number) <= check.value);
+  }
+}
+
+/** What is locked and read before the writes, and what of it follows. */
+export interface Reading {
+  readonly statements: readonly Statement[];
+  /** The result of the checks, and the subjects of which there is nothing yet. */
+  decide(answers: readonly Answer[]): { readonly checked: readonly Checked[]; readonly absent: Set<string> };
+}
+
+/** Plans what a transaction reads first. */
+export function readingOf(texts: Texts, { checks, writes }: Transaction): Reading {
+  const written = new Set<Ino>();
+  for (const write of writes)
+    if (write.kind === 'putNode' || write.kind === 'touchNode' || write.kind === 'removeNode') written.add(write.ino);
+  // Locks of a file are compared and changed under the lock of its node, as the official client does.
+  const guarded = checks.flatMap((check) => (check.kind === 'locks' ? [check.ino] : []));
+  for (const ino of guarded) written.add(ino);
+  const shared = new Set<Ino>();
+  for (const check of checks) if (check.kind === 'node' && !written.has(check.ino)) shared.add(check.ino);
+  // A single node that is written and not checked needs no lock before its write.
+  const lock =
+    written.size > 1 || guarded.length > 0 || checks.some((check) => check.kind === 'node' && written.has(check.ino))
+      ? written
+      : [];
+  const nodeReads = [
+    { text: texts.sql.lockNodes, inos: [...lock] },
+    { text: texts.sql.shareNodes, inos: [...shared] },
+  ].filter(({ inos }) => inos.length > 0);
+  const others = checks.filter((check) => check.kind !== 'node');
+  return {
+    statements: [
+      ...nodeReads.map(({ text, inos }) => ({ text, values: [inos.map(bindIno)] })),
+      ...others.map((check) => readOf(texts, check)),
+    ],
+    decide(answers) {
+      const nodes = new Map<Ino, Attr>();
+      for (const { rows } of answers.slice(0, nodeReads.length))
+        for (const row of rows) nodes.set(inoAt(row, NODE_COLUMNS), attrAt(row, 0));
+      const absent = new Set<string>();
+      let next = nodeReads.length;
+      const checked = checks.map((check): Checked => {
+        let found: boolean;
+        let result: Checked;
+        if (check.kind === 'node') {
+          const current = nodes.get(check.ino);
+          found = current !== undefined;
+          result = { holds: sameNode(current, check.expect, check.scope), current };
+        } else {
+          const rows = answers[next++]?.rows ?? [];
+          found = rows.length > 0;
+          result = decide(check, rows);
+        }
+        const subject = found ? undefined : subjectOf(check);
+        if (subject !== undefined) absent.add(subject);
+        return result;
+      });
+      return { checked, absent };
+    },
+  };
+}
+
+/** The result of a transaction whose checks do not all hold; undefined where they do. */
+export function failureOf(checked: readonly Checked[]): CommitResult | undefined {
+  if (checked.every(({ holds }) => holds)) return undefined;
+  return {
+    ok: false,
+    failed: checked.flatMap(({ holds }, index) => (holds ? [] : [index])),
+    current: checked.map(({ current }) => current),
+  };
+}
+
+/** Where a number comes from when the statements have been carried out. */
+type Source = { readonly statement: number; readonly of: 'changed' | 'first row' } | undefined;
+
+/** The writes as statements. */
+export interface Writing {
+  readonly statements: readonly Statement[];
+  resultsOf(answers: readonly Answer[]): readonly number[];
+}
+
+/** Plans the writes; `absent` are the subjects that a check found to be nothing, whose rows must be new. */
+export function writingOf(texts: Texts, writes: readonly Write[], absent: Set<string>): Writing {
+  const statements: Statement[] = [];
+  const add = (text: string, values: SqlValue[], of: 'changed' | 'first row'): Source => ({
+    statement: statements.push({ text, values }) - 1,
+    of,
+  });
+  const sink: Sink<Source> = {
+    run: (text, ...values) => add(text, values, 'changed'),
+    answer: (text, ...values) => add(text, values, 'first row'),
+    nothing: undefined,
+  };
+  const sources = writes.map((write) => {
+    const subject = absent.size > 0 ? subjectOf(write) : undefined;
+    // Only the first: what comes after it finds the row that it made.
+    return apply(sink, subject !== undefined && absent.delete(subject) ? texts.onlyNew : texts.sql, write);
+  });
+  return {
+    statements,
+    resultsOf: (answers) =>
+      sources.map((source) => {
+        if (!source) return 0;
+        const { rows, changed } = answers[source.statement] ?? { rows: [], changed: 0 };
+        return source.of === 'changed' ? changed : rows[0] ? numberAt(rows[0], 0) : 0;
+      }),
+  };
+}
+
+/** The counters that a transaction adds to, locked and read beforehand. */
+export interface Counters {
+  readonly statements: readonly Statement[];
+  /**
+   * What the writes answer if they are carried out and nobody tells: counters exactly; of a slice that it is still referred to,
+   * so that its blocks are left to the job that looks for such; of a list that its length is not known. Counters that are not
+   * there join `absent`.
+   */
+  assume(answers: readonly Answer[], absent: Set<string>): readonly number[];
+}
+
+/** Plans what is read of counters before the writes. */
+export function countersOf({ locking }: Texts, writes: readonly Write[]): Counters {
+  const names = [...new Set(writes.flatMap((write) => (write.kind === 'addCounter' ? [write.name] : [])))].toSorted();
+  return {
+    statements: names.map((name) => queryOf(locking, { kind: 'counter', name })),
+    assume(answers, absent) {
+      const values = new Map<string, number>();
+      for (const [index, name] of names.entries()) {
+        const row = answers[index]?.rows[0];
+        if (!row) absent.add(`counter ${name}`);
+        values.set(name, row ? numberAt(row, 0) : 0);
+      }
+      return writes.map((write) => {
+        switch (write.kind) {
+          case 'addCounter': {
+            const value = (values.get(write.name) ?? 0) + write.delta;
+            values.set(write.name, value);
+            return value;
+          }
+          case 'setCounter':
+            values.set(write.name, write.value);
+            return 0;
+          case 'addSliceRef':
+          case 'touchNode':
+          case 'addDirStat':
+            return 1;
+          default:
+            return 0;
+        }
+      });
+    },
+  };
+}

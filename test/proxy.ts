@@ -1,0 +1,48 @@
+/** A loopback proxy between a client and its server, for outages. */
+import { connect, createServer, type Socket } from 'node:net';
+
+/** A way to the server that can be closed, and that can lose answers. */
+export class Proxy {
+  readonly port: number;
+  readonly #target: number;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #server = createServer((client) => this.#join(client));
+  /** Called with what a client sends; true loses the answer and the connection. */
+  loses: (data: Buffer) => boolean = () => false;
+
+  constructor(port: number, target: number) {
+    this.port = port;
+    this.#target = target;
+  }
+
+  #join(client: Socket): void {
+    const upstream = connect(this.#target, '127.0.0.1');
+    const pair = [client, upstream] as const;
+    this.#pairs.add(pair);
+    let losing = false;
+    const end = (): void => {
+      client.destroy();
+      upstream.destroy();
+      this.#pairs.delete(pair);
+    };
+    client.on('data', (data: Buffer) => {
+      losing ||= this.loses(data);
+      upstream.write(data);
+    });
+    upstream.on('data', (data: Buffer) => (losing ? end() : client.write(data)));
+    for (const socket of pair) socket.on('close', end).on('error', end);
+  }
+
+  open(): Promise<void> {
+    return new Promise((resolve) => this.#server.listen(this.port, '127.0.0.1', resolve));
+  }
+
+  close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const [client, upstream] of this.#pairs) {
+      client.destroy();
+      upstream.destroy();
+    }
+    return closed;
+  }
+}
