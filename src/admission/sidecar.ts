@@ -59,16 +59,20 @@ const LISTEN_SECONDS = 20;
 /** What a client gets to end that was taken for dead, seconds: one that lives hands its mounts over, and loses nothing. */
 const END_SECONDS = 10;
 
+/** A command of sh that waits, in small steps, until all `conditions` (commands, too) have held, one after the other. */
+const waiting = (conditions: readonly string[], last: string): readonly string[] => {
+  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || ${last}; sleep ${STEP_SECONDS}`;
+  return ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`];
+};
+
 /**
  * Has started when all `conditions` (commands of sh) have held, one after the other. The probe itself waits, in small steps: the
  * kubelet asks at most once a second, and the application would start that much later. What it prints when they have not held, the
  * kubelet puts into an event of the pod.
  */
-const probe = (conditions: readonly string[], seconds: number, otherwise = ''): Json => {
-  const last = otherwise === '' ? 'exit 1' : `{ ${otherwise}; exit 1; }`;
-  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || ${last}; sleep ${STEP_SECONDS}`;
+const probe = (conditions: readonly string[], seconds: number, otherwise: string): Json => {
   return {
-    exec: { command: ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`] },
+    exec: { command: waiting(conditions, `{ ${otherwise}; exit 1; }`) },
     periodSeconds: 1,
     timeoutSeconds: 2 * PROBE_SECONDS,
     failureThreshold: Math.ceil(seconds / PROBE_SECONDS),
@@ -90,7 +94,9 @@ export function holderContainer({ settings, image, plan, holderResources }: Side
     args: ['hold', '--socket', SOCKET, ...plan.mounts.flatMap((mount) => ['--mount', mount.target])],
     resources: holderResources,
     securityContext,
-    startupProbe: probe([`test -S ${SOCKET}`], 60),
+    // Not a probe: the kubelet would begin with it up to a second later, and the client would be as late. The holder rests on nothing
+    // but its pod, so it is there at once, or ends; the kubelet tells nobody of a container whose hook still waits.
+    lifecycle: { postStart: { exec: { command: waiting([`test -S ${SOCKET}`], 'exit 1') } } },
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: shared,
   };

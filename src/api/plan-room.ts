@@ -18,8 +18,13 @@ const ENDING_SECONDS = 60;
 /** Room in MiB that an emptyDir needs for so many MiB of files, and `fixedMib` that never are more. */
 export const roomFor = (mib: number, fixedMib = 0): number => Math.ceil(mib * OVERSHOOT + fixedMib + OWN_MIB);
 
-/** How many MiB of files have room; the inverse. */
-export const cacheIn = (roomMib: number, fixedMib = 0): number => Math.floor((roomMib - OWN_MIB - fixedMib) / OVERSHOOT + 1e-6);
+/** How many MiB of files have room: the most for which `roomFor` is not more. */
+export function cacheIn(roomMib: number, fixedMib = 0): number {
+  let most = Math.floor((roomMib - OWN_MIB - fixedMib) / OVERSHOOT) + 1;
+  // Fractions are not exact.
+  while (roomFor(most, fixedMib) > roomMib) most--;
+  return most;
+}
 
 /** What a pod has been given. Undefined: nothing bounds it. */
 export interface Room {
@@ -31,16 +36,19 @@ export interface Room {
   readonly graceSeconds: number;
 }
 
-/** The options as far as they fit into a pod that runs with `current`. What it has already is never too much. */
+/**
+ * The options as far as they fit into a pod that runs with `current`. Buffer and time to drain that it has already are never too
+ * much; done once, doing it again changes nothing.
+ */
 export function fitOptions(wanted: PlanOptions, current: PlanOptions, room: Room): PlanOptions {
   const { cache, writeback, ...rest } = wanted;
   const disk = room.diskMiB ?? Infinity;
   const most = Math.min((room.memoryMiB ?? Infinity) - OWN_MIB, disk - OWN_MIB);
   const bufferMiB = Math.min(wanted.bufferMiB, Math.max(LEAST_BUFFER_MIB, current.bufferMiB, Math.floor(most)));
-  const staged = fitWriteback(writeback, current, room.graceSeconds, disk - bufferMiB - roomFor(LEAST_CACHE_MIB));
+  const staged = fitWriteback(writeback, current, room.graceSeconds, disk - OWN_MIB - bufferMiB - LEAST_CACHE_MIB * OVERSHOOT);
   const fitting = cacheIn(disk, bufferMiB + (staged?.maxStagingMiB ?? 0));
   const sizeMiB = cache && Math.min(cache.sizeMiB, fitting);
-  const keeps = cache && sizeMiB !== undefined && sizeMiB >= Math.min(LEAST_CACHE_MIB, current.cache?.sizeMiB ?? LEAST_CACHE_MIB);
+  const keeps = cache && sizeMiB !== undefined && sizeMiB >= LEAST_CACHE_MIB;
   return ordered({
     ...rest,
     bufferMiB,
@@ -56,13 +64,11 @@ function fitWriteback(
   roomMiB: number,
 ): PlanOptions['writeback'] {
   if (!wanted) return undefined;
-  const maxStagingMiB = Math.min(wanted.maxStagingMiB, Math.max(Math.floor(roomMiB), current?.maxStagingMiB ?? 0));
+  const maxStagingMiB = Math.min(wanted.maxStagingMiB, Math.floor(roomMiB + 1e-6));
   // What cannot be drained in the time that the pod has to end would be lost with it.
   const drainTimeout = Math.min(wanted.drainTimeout, Math.max(graceSeconds - ENDING_SECONDS, current?.drainTimeout ?? 0));
   const enough = drainTimeout > 0 || wanted.drainTimeout === 0;
-  return maxStagingMiB >= Math.min(LEAST_STAGING_MIB, current?.maxStagingMiB ?? LEAST_STAGING_MIB) && enough
-    ? { ...wanted, maxStagingMiB, drainTimeout }
-    : undefined;
+  return maxStagingMiB >= LEAST_STAGING_MIB && enough ? { ...wanted, maxStagingMiB, drainTimeout } : undefined;
 }
 
 /** Members in the order of the plan, so that equal options are equal texts. */

@@ -7,6 +7,7 @@
  *
  * Bound: one waiter for each thread of the programs that waits; the kernel holds those.
  */
+import { setMaxListeners } from 'node:events';
 import type { Clock } from '../lib/clock.ts';
 import { FsError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -39,6 +40,8 @@ export class LockWaits {
 
   constructor(surroundings: Surroundings) {
     this.#with = surroundings;
+    // Everybody who waits listens.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Something in the file was released. */

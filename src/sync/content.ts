@@ -16,8 +16,8 @@ import { crc32c } from '../lib/crc32c.ts';
 import { errno, FsError, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import { CHUNK_SIZE, type Meta, type Piece, SYSTEM } from '../meta/types.ts';
-import { Crowd } from './crowd.ts';
-import { dataRanges } from './local.ts';
+import { Crowd, Places } from './crowd.ts';
+import { allocate, dataRanges } from './local.ts';
 
 const read = promisify(readCallback);
 const write = promisify(writeCallback);
@@ -29,6 +29,8 @@ const SLICES_UNDER_WAY = 4;
 const GETS_UNDER_WAY = 64;
 /** Up to so many bytes a call on the page cache is cheaper than a thread. */
 const SMALL = 64 * 1024;
+/** From so many bytes of a chunk on, room on the disk is set aside before they are written. */
+const ALLOCATED = 8 * 1024 * 1024;
 /** Tries of a region whose blocks were gone: the list was old. */
 const TRIES = 5;
 const PAUSE_MS = 200;
@@ -68,28 +70,13 @@ export function addSlices(pieces: readonly Piece[], previous: number): number {
   return crc32c(new Uint8Array(list.buffer), previous);
 }
 
-const regionLength = (size: number, region: number): number => Math.min(REGION, size - region * REGION);
-
-/** Counted places; those who find none wait in line. */
-class Places {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(free: number) {
-    this.#free = free;
-  }
-
-  take(): Promise<void> | undefined {
-    if (this.#free > 0) return void this.#free--;
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  give(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#free++;
-  }
+/** True where a chunk's pieces leave no hole before `length`. */
+function isFull(pieces: readonly Piece[], length: number): boolean {
+  const end = pieces.at(-1);
+  return end !== undefined && end.pos + end.len >= length && pieces.every(({ id }) => id !== 0);
 }
+
+const regionLength = (size: number, region: number): number => Math.min(REGION, size - region * REGION);
 
 export interface Progress {
   (bytes: number): void;
@@ -166,12 +153,18 @@ export class Contents {
   }
 
   /** Reads a file of the volume; its data goes to `fd` at the same places, where one is given. `fd` must be empty. */
-  async download(ino: Ino, size: number, fd: number | undefined, signal?: AbortSignal, progress?: Progress): Promise<Content> {
+  async download(
+    ino: Ino,
+    size: number,
+    fd: number | undefined,
+    signal?: AbortSignal,
+    progress?: Progress,
+    sink: (fd: number) => Sink = inTurn,
+  ): Promise<Content> {
     const sums = new Uint32Array(Math.ceil(size / REGION));
     let slices = 0;
     const crowd = new Crowd(REGIONS_UNDER_WAY);
-    // One write at a time: the kernel lets only one into a file, and has the others spin (half of the time of 2 GiB).
-    const turn = new Places(1);
+    const write = fd === undefined ? undefined : sink(fd);
     let pieces: readonly Piece[] = [];
     for (let region = 0, going = true; region < sums.length && going; region++) {
       const chunk = Math.floor((region * REGION) / CHUNK_SIZE);
@@ -179,11 +172,13 @@ export class Contents {
       if ((region * REGION) % CHUNK_SIZE === 0) {
         pieces = await this.#meta.readChunk(ino, chunk);
         slices = addSlices(pieces, slices);
+        const length = Math.min(CHUNK_SIZE, size - chunk * CHUNK_SIZE);
+        if (fd !== undefined && length >= ALLOCATED && isFull(pieces, length)) await allocate(fd, chunk * CHUNK_SIZE, length);
       }
       const list = pieces;
       const length = regionLength(size, region);
       const task = async (): Promise<void> => {
-        sums[region] = await this.#region(ino, chunk, list, region * REGION, length, { fd, turn }, signal);
+        sums[region] = await this.#region(ino, chunk, list, region * REGION, length, write, signal);
         progress?.(length);
       };
       if (length <= SMALL && sums.length === 1) await task();
@@ -203,7 +198,7 @@ export class Contents {
     pieces: readonly Piece[],
     from: number,
     length: number,
-    { fd, turn }: { readonly fd: number | undefined; readonly turn: Places },
+    write: Sink | undefined,
     signal: AbortSignal | undefined,
   ): Promise<number> {
     const base = from - chunk * CHUNK_SIZE;
@@ -217,6 +212,7 @@ export class Contents {
       });
     if (parts(pieces).length === 0) return zeroSum(length);
     const buffer = this.#take(length);
+    let back: Buffer | undefined = buffer;
     try {
       for (let attempt = 1, list = pieces; ; attempt++) {
         const wanted = parts(list);
@@ -233,17 +229,18 @@ export class Contents {
         );
         const failed = results.find((result) => result.status === 'rejected');
         if (!failed) {
-          if (fd !== undefined) {
-            await turn.take();
-            try {
-              for (const { at, bytes } of wanted) await writeAll(fd, buffer, at, bytes, from + at);
-            } finally {
-              turn.give();
-            }
-          }
           const [only] = results;
-          const sum = wanted.length === 1 && wanted[0]?.bytes === length && only?.status === 'fulfilled' ? only.value : undefined;
-          return sum ?? crc32c(buffer.subarray(0, length));
+          const known =
+            wanted.length === 1 && wanted[0]?.bytes === length && only?.status === 'fulfilled' ? only.value : undefined;
+          const sum = known ?? crc32c(buffer.subarray(0, length));
+          if (write) {
+            back = undefined;
+            back = await write(
+              buffer,
+              wanted.map(({ at, bytes }) => ({ at, bytes, position: from + at })),
+            );
+          }
+          return sum;
         }
         if (toErrno(failed.reason) !== errno.ENOENT || attempt === TRIES) throw failed.reason;
         await this.#clock.sleep(PAUSE_MS * (attempt - 1), signal);
@@ -251,7 +248,7 @@ export class Contents {
         list = await this.#meta.readChunk(ino, chunk);
       }
     } finally {
-      this.#give(buffer);
+      if (back) this.#give(back);
     }
   }
 
@@ -354,6 +351,30 @@ export class Contents {
   #give(buffer: Buffer): void {
     if (buffer.length === REGION && this.#buffers.length < REGIONS_UNDER_WAY) this.#buffers.push(buffer);
   }
+}
+
+/** The parts of a buffer that go to a file, and where. */
+export interface Part {
+  readonly at: number;
+  readonly bytes: number;
+  readonly position: number;
+}
+
+/** Writes parts of a buffer; answers the buffer, or another view of its bytes: the first one may no longer be used. */
+export type Sink = (buffer: Buffer, parts: readonly Part[]) => Promise<Buffer>;
+
+/** Writes by the thread pool, one region at a time: the kernel lets only one write into a file, and has the others spin. */
+function inTurn(fd: number): Sink {
+  const turn = new Places(1);
+  return async (buffer, parts) => {
+    await turn.take();
+    try {
+      for (const { at, bytes, position } of parts) await writeAll(fd, buffer, at, bytes, position);
+    } finally {
+      turn.give();
+    }
+    return buffer;
+  };
 }
 
 async function writeAll(fd: number, buffer: Buffer, at: number, length: number, position: number): Promise<void> {

@@ -1,3 +1,5 @@
+/** Doing several things at a time, but not too many. */
+
 /** Tasks side by side, a bounded number at a time. The first failure stops new ones; it is told when all that run have ended. */
 export class Crowd {
   readonly #limit: number;
@@ -37,5 +39,26 @@ export class Crowd {
   async ended(): Promise<void> {
     while (this.#running > 0) await this.#change();
     if (this.#failure) throw this.#failure.error;
+  }
+}
+
+/** Counted places; those who find none wait in line. */
+export class Places {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(free: number) {
+    this.#free = free;
+  }
+
+  take(): Promise<void> | undefined {
+    if (this.#free > 0) return void this.#free--;
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  give(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free++;
   }
 }

@@ -6,22 +6,8 @@
  * of a file linked, and at last directories get their modes and times, from the leaves up. A process that dies on the way is followed
  * by one that goes on where the base says; files that were under way are made anew.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  ftruncateSync,
-  linkSync,
-  mkdirSync,
-  open as openCallback,
-  readdirSync,
-  rmSync,
-  statfsSync,
-  symlinkSync,
-  unlinkSync,
-} from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, linkSync, mkdirSync, readdirSync, rmSync, statfsSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
 import type { SyncPlan } from '../api/plan.ts';
 import { isErrno } from '../fuse/libc.ts';
 import { UserError } from '../lib/errors.ts';
@@ -32,14 +18,13 @@ import { type Contents, isGone } from './content.ts';
 import { Crowd } from './crowd.ts';
 import { FileWriter } from './file-writer.ts';
 import { look, setMtime } from './local.ts';
+import { create, madeAt, remove } from './make.ts';
 import { below, isOwnName } from './names.ts';
 import { Kind, type Print } from './print.ts';
 import type { Selection } from './selection.ts';
 import { dress, localMode } from './transfer.ts';
 import { entryOf, type VolumeSide } from './volume-side.ts';
 import type { FileToWrite } from './write-files.ts';
-
-const open = promisify(openCallback);
 
 const MIB = 2 ** 20;
 /** What the disk allots a file of at least one byte. */
@@ -50,6 +35,8 @@ const FOLDERS_AT_ONCE = 16;
 const FILES_AT_ONCE = 64;
 /** Files up to this size are made many in one go. */
 const SMALL_FILE = 64 * 1024;
+/** Files larger than this are filled by the thread that makes the small ones. */
+const LARGE_FILE = 16 * MIB;
 const BATCH_FILES = 128;
 const BATCH_BYTES = MIB;
 const BATCHES_AT_ONCE = 4;
@@ -77,6 +64,8 @@ export interface HydrateReport {
   file(): void;
   owner(path: Buffer): void;
   skipped(path: Buffer): void;
+  /** It has an access control list, which does not come along. */
+  acl(path: Buffer): void;
 }
 
 const shownBytes = (bytes: number): string =>
@@ -159,6 +148,7 @@ export class Hydration {
             report.skipped(child);
             continue;
           }
+          if (wanted && attr.accessAcl + attr.defaultAcl > 0) report.acl(child);
           const { size } = entry.print;
           if (entry.kind === Kind.Directory) total.directories++;
           else total.files++;
@@ -260,7 +250,7 @@ export class Hydration {
       for (const row of page) {
         this.#signal?.throwIfAborted();
         if (!going) break;
-        if (row.remote.size > SMALL_FILE) going = await single.add(() => this.#one(row));
+        if (row.remote.size > SMALL_FILE) going = await single.add(() => this.#one(row, writer));
         else {
           if (bytes + row.remote.size > BATCH_BYTES || batch.length === BATCH_FILES) await send();
           batch.push(row);
@@ -321,7 +311,7 @@ export class Hydration {
     for (const [at, row] of rows.entries()) if (!found[at]) await this.#one(row);
   }
 
-  async #one(row: Row): Promise<void> {
+  async #one(row: Row, writer?: FileWriter): Promise<void> {
     const { base, volume, contents, share, report } = this.#with;
     const path = this.#path(row);
     const { remote } = row;
@@ -335,9 +325,9 @@ export class Hydration {
       } else {
         const fd = await create(path);
         try {
-          const content = await contents.download(remote.ino as Ino, remote.size, fd, this.#signal, (bytes) =>
-            report.bytes(bytes),
-          );
+          const sink = remote.size > LARGE_FILE && writer ? (file: number) => writer.sink(file) : undefined;
+          const progress = (count: number): void => report.bytes(count);
+          const content = await contents.download(remote.ino as Ino, remote.size, fd, this.#signal, progress, sink);
           if (fstatSync(fd).size < remote.size) ftruncateSync(fd, remote.size);
           digest = content.digest;
           print = { ...remote, slices: content.slices };
@@ -401,35 +391,6 @@ export class Hydration {
         if (found) base.hydrated(row.id, found.print, row.remote, undefined);
       }
     }
-  }
-}
-
-function madeAt(path: Buffer): Print {
-  const made = look(path);
-  if (!made) throw new Error('a file that was just made is gone');
-  return made.print;
-}
-
-function remove(path: Buffer): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error;
-  }
-}
-
-/**
- * A new file; what a process that died left in its place goes. Made in another thread: on a busy disk it is the one call of a small file that
- * waits (measured: a quarter of a hydration), and meanwhile others can be fetched.
- */
-async function create(path: Buffer): Promise<number> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  try {
-    return await open(path, flags, 0o600);
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error;
-    remove(path);
-    return await open(path, flags, 0o600);
   }
 }
 

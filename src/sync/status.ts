@@ -15,7 +15,7 @@ export type Phase = 'measuring' | 'hydrating' | 'running' | 'flushing' | 'ended'
 
 /** Names shown in the status, the newest. */
 const MAX_SHOWN = 20;
-/** Failures remembered. */
+/** Failures, and names left alone, that are remembered. */
 const MAX_FAILURES = 1000;
 const WRITE_MS = 1000;
 const LOG_MS = 5000;
@@ -44,8 +44,9 @@ export class Status implements Journal {
   #conflicts = 0;
   readonly #conflictNames: string[] = [];
   readonly #failures = new Map<string, string>();
-  #skipped = 0;
+  readonly #skipped = new Set<string>();
   #owners = 0;
+  #acls = 0;
   #waiting = 0;
   #problem: string | undefined;
   #written = -Infinity;
@@ -105,9 +106,21 @@ export class Status implements Journal {
       this.#log.warn('owners cannot be kept: the sidecar runs without the right to give files away', { volume: this.#title });
   }
 
+  acl(path: Buffer): void {
+    if (this.#acls++ < MAX_SHOWN)
+      this.#log.warn('its access control list does not come along; the volume keeps it', {
+        volume: this.#title,
+        path: shown(path),
+      });
+  }
+
   skipped(path: Buffer): void {
-    if (this.#skipped++ < MAX_SHOWN)
-      this.#log.warn('left alone: neither file, directory nor symbolic link', { volume: this.#title, path: shown(path) });
+    const name = shown(path);
+    // Each comparison meets them again.
+    if (this.#skipped.has(name) || this.#skipped.size >= MAX_FAILURES) return;
+    this.#skipped.add(name);
+    if (this.#skipped.size <= MAX_SHOWN)
+      this.#log.warn('left alone: neither file, directory nor symbolic link', { volume: this.#title, path: name });
   }
 
   done(action: keyof Status['counts'], path: Buffer): void {
@@ -205,8 +218,9 @@ export class Status implements Journal {
         lastConflicts: this.#conflictNames,
         failures: Object.fromEntries([...this.#failures].slice(0, MAX_SHOWN)),
         failed: this.#failures.size,
-        skipped: this.#skipped,
+        skipped: this.#skipped.size,
         ownersNotKept: this.#owners,
+        accessControlLists: this.#acls,
         ...(this.#problem === undefined ? {} : { problem: this.#problem }),
       },
       undefined,

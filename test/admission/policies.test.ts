@@ -80,7 +80,7 @@ test('a pod that asks for volumes and has not what serves them is refused, with 
   const withInit = (...initContainers: readonly unknown[]): Json => ({ ...pod, spec: { ...pod.spec, initContainers } });
   const { 'juicepod.io/plan': _plan, ...annotations } = pod.metadata.annotations;
   const without = (container: Json | undefined): Json => {
-    const { restartPolicy: _policy, startupProbe: _probe, ...rest } = container ?? {};
+    const { restartPolicy: _policy, startupProbe: _startup, livenessProbe: _liveness, ...rest } = container ?? {};
     return rest;
   };
   const cases: readonly (readonly [unknown, RegExp])[] = [

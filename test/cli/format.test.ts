@@ -60,6 +60,31 @@ test('a volume is made once, found again, and changed only in what may change', 
   });
 });
 
+test('access control lists are asked for when a volume is made, or later, and keep clients out that do not know them', async () => {
+  await inScratch(async (folder) => {
+    const settings = async (url: string): Promise<unknown> => {
+      const { Setting } = JSON.parse(await succeeds(['status', url, '--output', 'json'])) as { Setting: Record<string, unknown> };
+      return [Setting['EnableACL'], Setting['MinClientVersion']];
+    };
+    const [made, changed, again] = ['made', 'changed', 'again'].map((name) => `sqlite3://${join(folder, name)}.db`) as [
+      string,
+      string,
+      string,
+    ];
+    for (const [url, ...options] of [[made, '--enable-acl'], [changed], [again]] as const)
+      await succeeds(['format', url, 'vol', '--bucket', join(folder, url.slice(-6, -3)), ...options]);
+    assert.deepEqual(await settings(made), [true, '1.2.0-A']);
+    assert.deepEqual(await settings(changed), [false, '1.1.0-A']);
+    assert.match(await succeeds(['config', changed, '--enable-acl']), /EnableACL: false -> true/);
+    assert.deepEqual(await settings(changed), [true, '1.2.0-A']);
+    assert.match(await succeeds(['config', changed, '--enable-acl']), /Nothing is to be changed/);
+    await succeeds(['format', again, 'vol', '--enable-acl']);
+    assert.deepEqual(await settings(again), [true, '1.2.0-A']);
+    await succeeds(['format', again, 'vol', '--trash-days', '2']);
+    assert.deepEqual(await settings(again), [true, '1.2.0-A'], 'and stays');
+  });
+});
+
 test('a store that is in use, or cannot be written, takes no volume', async () => {
   await inScratch(async (folder) => {
     const objects = join(folder, 'objects');

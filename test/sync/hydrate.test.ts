@@ -4,8 +4,8 @@ import { lstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { UserError } from '../../src/lib/errors.ts';
-import type { Ino } from '../../src/lib/int64.ts';
-import { SYSTEM } from '../../src/meta/types.ts';
+import { type Ino, ROOT_INO } from '../../src/lib/int64.ts';
+import { NodeType, SYSTEM } from '../../src/meta/types.ts';
 import { World } from './world.ts';
 
 const MIB = 2 ** 20;
@@ -173,4 +173,25 @@ test('H7: files are opened up to the group or to all where the application’s u
   writeFileSync(join(world.tree, 'd/f'), 'y');
   await sync.compare();
   assert.deepEqual(await world.volume(), { 'd/': '750', 'd/f': '600 y' }, 'the volume keeps its own modes');
+});
+
+test('H8: special files do not come and are counted; they, and extended attributes, stay in the volume when files are written back', async () => {
+  await using world = await World.make();
+  await world.put('a', 'one');
+  const pipe = await world.meta.mknod(SYSTEM, ROOT_INO, Buffer.from('pipe'), NodeType.Fifo, 0o644, 0, 0);
+  const a = await world.find('a');
+  assert.ok(a);
+  await world.meta.setxattr(SYSTEM, a.ino, 'user.note', Buffer.from('kept'), {});
+  const sync = await world.sidecar();
+  await sync.hydrate();
+  assert.deepEqual(Object.keys(world.pod()), ['a']);
+  writeFileSync(join(world.tree, 'a'), 'two');
+  await sync.compare();
+  assert.deepEqual(await sync.flush(AbortSignal.timeout(5000)), []);
+  const status = JSON.parse(readFileSync(join(world.folder, 'pod/state/status.json'), 'utf8')) as Record<string, unknown>;
+  assert.equal(status['skipped'], 1);
+  const after = await world.find('a');
+  assert.ok(after && after.ino !== a.ino);
+  assert.equal((await world.meta.getxattr(SYSTEM, after.ino, 'user.note')).toString(), 'kept');
+  assert.equal((await world.find('pipe'))?.ino, pipe.ino);
 });

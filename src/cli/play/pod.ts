@@ -1,7 +1,8 @@
 /**
  * Runs an injected pod on this machine in the order of a kubelet: init containers one after the other (a native sidecar counts
- * as started when its startup probe succeeds), then the containers; when those have ended, the sidecars are stopped in reverse
- * order. Only what a play needs of a pod is known here; what it cannot honour is refused with the field's path.
+ * as started when its startup probe, or the hook at its start, succeeds), then the containers; when those have ended, the sidecars
+ * are stopped in reverse order. Only what a play needs of a pod is known here; what it cannot honour is refused with the field's
+ * path.
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -36,6 +37,7 @@ export interface PlayContainer {
     readonly failureThreshold?: number;
     readonly timeoutSeconds?: number;
   };
+  readonly lifecycle?: { readonly postStart?: { readonly exec?: { readonly command: readonly string[] } } };
   readonly volumeMounts?: readonly {
     readonly name: string;
     readonly mountPath: string;
@@ -170,10 +172,10 @@ function start(container: PlayContainer, volumes: ReadonlyMap<string, string>, o
   return { container, child, ended };
 }
 
-/** Waits until the startup probe of a sidecar succeeds. */
+/** Waits until the startup probe of a sidecar, or the hook at its start, succeeds. */
 async function started(running: Running, { signal }: PlayOptions): Promise<void> {
   const { container, child, ended } = running;
-  const probe = container.startupProbe?.exec?.command;
+  const probe = (container.startupProbe ?? container.lifecycle?.postStart)?.exec?.command;
   if (!probe) return;
   const { failureThreshold = 30, timeoutSeconds = 1 } = container.startupProbe ?? {};
   const deadline = performance.now() + failureThreshold * timeoutSeconds * 1000;

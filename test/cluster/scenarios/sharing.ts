@@ -1,10 +1,10 @@
 /** The main promise: what one pod writes, another reads, on whatever node and whenever it comes. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { readdirSync, readFileSync, realpathSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { createReadStream, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
 import type { Scenario } from './scenario.ts';
 import { apply, get, kubectl, until } from './kubectl.ts';
 import { deletePod, exitCode, idle, inside, jobOf, type Pod, podOf, shell, startPod } from './pods.ts';
@@ -29,13 +29,22 @@ async function checksumsInside(pod: Pod, folder: string): Promise<readonly strin
   return output.trim().split('\n').toSorted();
 }
 
+/**
+ * Copies the tree into the pod: first the archive, which is then unpacked. On a loaded machine kubectl has given up after a minute in
+ * which its input was not taken, and has ended well though the command had got the beginning only; then it is sent again.
+ */
 async function copyTree(pod: Pod, folder: string): Promise<void> {
-  // Unpacked by a second command: kubectl gives up on a server that does not take its input for a minute.
-  const tar = spawn('tar', ['-C', tree, '-c', '.'], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const ended = once(tar, 'exit');
-  await inside(pod, ['sh', '-euc', 'cat > /tmp/tree.tar'], tar.stdout);
-  assert.deepEqual(await ended, [0, null]);
-  await shell(pod, `mkdir ${folder}; tar -C ${folder} -xf /tmp/tree.tar; rm /tmp/tree.tar`);
+  const archive = join(mkdtempSync(join(tmpdir(), 'juicepod-tree-')), 'tree.tar');
+  try {
+    execFileSync('tar', ['-C', tree, '-cf', archive, '.']);
+    await until('the archive has arrived whole', 180, async () => {
+      await inside(pod, ['sh', '-euc', 'cat > /tmp/tree.tar'], createReadStream(archive));
+      return Number(await shell(pod, 'stat -c %s /tmp/tree.tar')) === statSync(archive).size;
+    });
+    await shell(pod, `mkdir ${folder}; tar -C ${folder} -xf /tmp/tree.tar; rm /tmp/tree.tar`);
+  } finally {
+    rmSync(dirname(archive), { recursive: true, force: true });
+  }
 }
 
 export const sharing: readonly Scenario[] = [
