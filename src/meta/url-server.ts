@@ -4,9 +4,10 @@
  *   postgres://[user[:password]@]host[:5432]/database[?options]
  *   mysql://[user[:password]@]([host[:3306]])/database[?options]     also unix(/path/of/socket), and host:port without brackets
  *
- * Without a user it is the one who runs the client. Options of both: table_prefix, max_open_conns, max_idle_time (seconds). PostgreSQL: search_path (one schema), sslmode
- * (disable, allow, prefer, require, verify-ca, verify-full; prefer where none is given), sslrootcert, sslcert, sslkey, host
- * (folder of a unix socket), connect_timeout (seconds). MySQL: tls (false, true, skip-verify, preferred), timeout.
+ * Without a user it is the one who runs the client. Options of both: table_prefix, max_open_conns, max_idle_time (seconds).
+ * PostgreSQL: search_path (one schema), sslmode (disable, allow, prefer, require, verify-ca, verify-full; prefer where none
+ * is given), sslrootcert, sslcert, sslkey, host (folder of a unix socket), connect_timeout (seconds).
+ * MySQL: tls (false, true, skip-verify, preferred), timeout.
  *
  * Source: the JuiceFS format, §19; options of the drivers it uses (pgx, go-sql-driver/mysql).
  */

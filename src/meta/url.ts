@@ -151,6 +151,7 @@ export function parseMetaUrl(url: string, environment: Environment = {}): MetaUr
   const schemeEnd = url.indexOf('://');
   const scheme = schemeEnd < 0 ? 'redis' : url.slice(0, schemeEnd);
   const rest = schemeEnd < 0 ? url : url.slice(schemeEnd + 3);
+  if (schemeEnd < 0 && /^[./~]/.test(url)) throw invalid(url, `it is a path; a SQLite database is named sqlite3://${url}.`);
   switch (scheme) {
     case 'redis':
     case 'rediss':

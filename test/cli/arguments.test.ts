@@ -120,7 +120,8 @@ test('values of options are checked before anything is done', async () => {
 
 test('a metadata URL that cannot be is explained, and a database that is not there is not made by looking for it', async () => {
   await inScratch(async (folder) => {
-    await refuses(['status', 'mysql://host/db'], /no metadata engine for "mysql:\/\/"/);
+    await refuses(['status', 'etcd://host/db'], /no metadata engine for "etcd:\/\/"/);
+    await refuses(['status', `${folder}/some.db`], /it is a path; a SQLite database is named sqlite3:/);
     await refuses(['format', `sqlite3://${folder}/no/such.db`, 'vol-a'], /folder .* does not exist/);
     const missing = join(folder, 'none.db');
     await refuses(['status', `sqlite3://${missing}`], /no SQLite database at/);
