@@ -3,41 +3,23 @@
  * dump. Takes the client from JUICEFS_BIN and is skipped where that names none.
  */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { test } from 'node:test';
-import { promisify } from 'node:util';
+import { describe, test } from 'node:test';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import { newFormat } from '../../src/meta/format-input.ts';
 import { formatVolume, openEngine, openMeta } from '../../src/meta/open.ts';
 import { CHUNK_SIZE, type DirEntry, type Meta, NodeType, RenameFlag, SYSTEM } from '../../src/meta/types.ts';
-import { describeEngines } from '../meta/engines.ts';
+import { startDatabase } from '../servers.ts';
 import { juicefs } from '../tools.ts';
+import { fsck, run } from './official.ts';
 
-const run = promisify(execFile);
 const binary = juicefs();
 const NAME = 'interop-volume';
 
-/** Runs the official client and answers its output; its log is on stderr. */
-async function official(...args: readonly string[]): Promise<string> {
-  assert.ok(binary);
-  try {
-    const { stdout } = await run(binary, [...args], { timeout: 120_000, maxBuffer: 1 << 26 });
-    return stdout;
-  } catch (error) {
-    const { stderr, stdout } = error as { stderr?: string; stdout?: string };
-    throw new Error(`juicefs ${args[0]} failed: ${stdout ?? ''}${stderr ?? ''}`, { cause: error });
-  }
-}
-
-/** The official check of blocks, link counts and directory statistics; it fails where anything is wrong. */
-async function fsck(url: string): Promise<void> {
-  await official('fsck', url);
-  await official('fsck', url, '--path', '/', '-r', '--sync-dir-stat');
-}
+const official = async (...args: readonly string[]): Promise<string> => (await run(args)).stdout;
 
 const name = (text: string): Buffer => Buffer.from(text);
 
@@ -127,69 +109,72 @@ async function treeOf(url: string): Promise<string[]> {
   }
 }
 
-describeEngines('beside the official client', (database) => {
-  const options = { skip: binary ? false : 'JUICEFS_BIN names no official client' };
+const options = { skip: binary ? false : 'JUICEFS_BIN names no official client' };
 
-  for (const trashDays of [0, 1])
-    test(
-      `what we format and fill is sound to it, and its dump loads as the same tree (trash ${trashDays})`,
-      options,
-      async () => {
-        const folder = mkdtempSync(join(tmpdir(), 'juicepod-interop-'));
-        try {
-          const store = join(folder, 'store');
-          const url = database.newUrl();
-          const engine = await openEngine(url);
-          const format = newFormat({ name: NAME, storage: 'file', bucket: store, trashDays }, systemRandom);
-          assert.ok(await formatVolume(engine, format));
-          await engine.close();
-          const meta = await openMeta(url, {});
-          const sid = await meta.newSession('/mnt/ours');
-          const status = JSON.parse(await official('status', url)) as { Sessions: { Sid: number; MountPoint: string }[] };
-          assert.deepEqual(
-            status.Sessions.map((session) => [session.Sid, session.MountPoint]),
-            [[sid, '/mnt/ours']],
-          );
-          await work(meta, store);
-          await meta.close();
-          await fsck(url);
-          const after = JSON.parse(await official('status', url)) as { Sessions: unknown };
-          assert.deepEqual(after.Sessions ?? [], []);
+for (const engine of ['sqlite', 'redis', 'postgres', 'mysql'] as const)
+  describe(`beside the official client, ${engine}`, () => {
+    for (const trashDays of [0, 1])
+      test(
+        `what we format and fill is sound to it, and its dump loads as the same tree (trash ${trashDays})`,
+        options,
+        async () => {
+          const folder = mkdtempSync(join(tmpdir(), 'juicepod-interop-'));
+          try {
+            const store = join(folder, 'store');
+            await using database = await startDatabase(engine, folder);
+            const { url } = database;
+            const opened = await openEngine(url);
+            const format = newFormat({ name: NAME, storage: 'file', bucket: store, trashDays }, systemRandom);
+            assert.ok(await formatVolume(opened, format));
+            await opened.close();
+            const meta = await openMeta(url, {});
+            const sid = await meta.newSession('/mnt/ours');
+            const status = JSON.parse(await official('status', url)) as { Sessions: { Sid: number; MountPoint: string }[] };
+            assert.deepEqual(
+              status.Sessions.map((session) => [session.Sid, session.MountPoint]),
+              [[sid, '/mnt/ours']],
+            );
+            await work(meta, store);
+            await meta.close();
+            await fsck(url);
+            const after = JSON.parse(await official('status', url)) as { Sessions: unknown };
+            assert.deepEqual(after.Sessions ?? [], []);
 
-          const dump = join(folder, 'dump.json');
-          await official('dump', url, dump);
-          const counters = (JSON.parse(readFileSync(dump, 'utf8')) as { Counters: Record<string, number> }).Counters;
-          const copy = database.newUrl();
-          await official('load', copy, dump);
-          assert.deepEqual(await treeOf(copy), await treeOf(url));
-          // The official client counts anew when it loads.
-          const again = join(folder, 'again.json');
-          await official('dump', copy, again);
-          const counted = (JSON.parse(readFileSync(again, 'utf8')) as { Counters: Record<string, number> }).Counters;
-          assert.deepEqual([counters['usedSpace'], counters['usedInodes']], [counted['usedSpace'], counted['usedInodes']]);
-          await fsck(copy);
-        } finally {
-          rmSync(folder, { recursive: true, force: true });
-        }
-      },
-    );
+            const dump = join(folder, 'dump.json');
+            await official('dump', url, dump);
+            const counters = (JSON.parse(readFileSync(dump, 'utf8')) as { Counters: Record<string, number> }).Counters;
+            const copy = database.spareUrl;
+            await official('load', copy, dump);
+            assert.deepEqual(await treeOf(copy), await treeOf(url));
+            // The official client counts anew when it loads.
+            const again = join(folder, 'again.json');
+            await official('dump', copy, again);
+            const counted = (JSON.parse(readFileSync(again, 'utf8')) as { Counters: Record<string, number> }).Counters;
+            assert.deepEqual([counters['usedSpace'], counters['usedInodes']], [counted['usedSpace'], counted['usedInodes']]);
+            await fsck(copy);
+          } finally {
+            rmSync(folder, { recursive: true, force: true });
+          }
+        },
+      );
 
-  test('a volume it formatted is worked on by us, and stays sound to it', options, async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'juicepod-interop-'));
-    try {
-      const store = join(folder, 'store');
-      const url = database.newUrl();
-      await official('format', url, NAME, '--storage', 'file', '--bucket', store, '--block-size', '64');
-      const meta = await openMeta(url);
-      assert.equal(meta.format.name, NAME);
-      assert.equal(meta.format.blockSize, 64);
-      await meta.newSession('/mnt/ours');
-      await work(meta, store);
-      await meta.close();
-      await fsck(url);
-      assert.ok((await treeOf(url)).some((line) => line.startsWith('/dir/deep/second name')));
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
+    test('a volume it formatted is worked on by us, and stays sound to it', options, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'juicepod-interop-'));
+      try {
+        const store = join(folder, 'store');
+        await using database = await startDatabase(engine, folder);
+        const { url } = database;
+        await official('format', url, NAME, '--storage', 'file', '--bucket', store, '--block-size', '64');
+        const meta = await openMeta(url);
+        assert.equal(meta.format.name, NAME);
+        assert.equal(meta.format.blockSize, 64);
+        await meta.newSession('/mnt/ours');
+        await work(meta, store);
+        await meta.close();
+        await fsck(url);
+        assert.ok((await treeOf(url)).some((line) => line.startsWith('/dir/deep/second name')));
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
   });
-});
