@@ -58,7 +58,7 @@ const LEASE = 'juicepod-operator';
 /** Adds the controllers to a manager. Answers the volumes that they see. */
 export function addControllers(
   manager: Manager,
-  options: Pick<OperatorOptions, 'clientImage' | 'allowedImages'> & {
+  options: Pick<OperatorOptions, 'namespaces' | 'clientImage' | 'allowedImages'> & {
     readonly backends: Backends;
     readonly clock: Clock;
     readonly random: Random;
@@ -93,6 +93,7 @@ export function addControllers(
       volumes: volumes.store,
       policies: policies.store,
       namespaces: namespaces.store,
+      ...(options.namespaces ? { watched: options.namespaces } : {}),
       mountSecrets: mountSecrets.store,
       events: manager.events('juicepod.io/volume'),
       backends,

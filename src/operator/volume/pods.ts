@@ -12,9 +12,18 @@ import { volumesOf } from '../rollout/pod.ts';
 const ALIVE = 'status.phase!=Succeeded,status.phase!=Failed';
 const PAGE = 500;
 
-/** Keys of the pods, `namespace/name`. Where not all of them may be listed: those of the volume's namespace; else none. */
-export async function podsOf(client: KubeClient, volume: JuiceVolume, signal: AbortSignal): Promise<readonly string[]> {
+/**
+ * Keys of the pods, `namespace/name`. `watched`: the namespaces that the operator may look into, where that is not all. Elsewhere,
+ * where not all pods may be listed: those of the volume's namespace; else none.
+ */
+export async function podsOf(
+  client: KubeClient,
+  volume: JuiceVolume,
+  watched: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
   const key = keyOf(volume);
+  const own = volume.metadata.namespace;
   const pods = client.resource(Pods).metadataOnly();
   const list = async (namespace: string | undefined): Promise<readonly string[]> => {
     const found: string[] = [];
@@ -23,14 +32,18 @@ export async function podsOf(client: KubeClient, volume: JuiceVolume, signal: Ab
       found.push(...items.filter((pod) => volumesOf(pod).includes(key)).map(keyOf));
     return found;
   };
-  // Narrower where others cannot have it: cheaper, and an operator of one namespace may do no more.
-  const places =
-    volume.spec.access.allowedNamespaces.from === 'Same' ? [volume.metadata.namespace] : [undefined, volume.metadata.namespace];
-  for (const place of places)
+  const attempt = async (namespace: string | undefined): Promise<readonly string[] | undefined> => {
     try {
-      return await list(place);
+      return await list(namespace);
     } catch (error) {
       if (!isForbidden(error)) throw error;
+      return undefined;
     }
-  return [];
+  };
+  // Narrower where no others can have it: that is cheaper.
+  if (volume.spec.access.allowedNamespaces.from === 'Same') return (await attempt(own)) ?? [];
+  if (!watched) return (await attempt(undefined)) ?? (await attempt(own)) ?? [];
+  const found: string[] = [];
+  for (const namespace of watched) found.push(...((await attempt(namespace)) ?? []));
+  return found;
 }

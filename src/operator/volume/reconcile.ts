@@ -70,6 +70,8 @@ export interface VolumeReconcilerOptions {
   readonly volumes: Store<JuiceVolume>;
   readonly policies: Store<JuiceCachePolicy>;
   readonly namespaces: Store;
+  /** Names of the namespaces that the operator may look into. @default all */
+  readonly watched?: readonly string[];
   /** Mount Secrets, by the index `volumeUid`. */
   readonly mountSecrets: Store<SecretObject>;
   readonly events: EventRecorder;
@@ -176,7 +178,8 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     await using world = openWorld(volume, outcome, conflict, signal);
     const seen = await world.observe();
     const first = decideDeletion(volume, seen);
-    const decision = first.do === 'wait' ? first : decideDeletion(volume, seen, await podsOf(client, volume, signal));
+    const decision =
+      first.do === 'wait' ? first : decideDeletion(volume, seen, await podsOf(client, volume, options.watched, signal));
     const { uuid } = volume.status ?? {};
     if (decision.do === 'wait') {
       await writeStatus(volume, { verdicts: decision.verdicts, uuid, seen, secretNamespaces: undefined, keep: isAspect }, signal);
