@@ -187,6 +187,19 @@ export async function startPostgres(extra: readonly string[] = []): Promise<Serv
   };
   const server = await start('postgres', join(bin, 'postgres'), args, {}, '127.0.0.1', prepare);
   const stop = async (signal: NodeJS.Signals = 'SIGQUIT'): Promise<void> => server.stop(signal);
+  // It listens before it lets anybody in.
+  const ready = (): Promise<boolean> =>
+    promisify(execFile)(join(bin, 'pg_isready'), ['-q', '-h', '127.0.0.1', '-p', String(server.port)]).then(
+      () => true,
+      () => false,
+    );
+  for (let attempt = 0; !(await ready()); attempt++) {
+    if (attempt < 300) await new Promise((resolve) => setTimeout(resolve, 50));
+    else {
+      await stop();
+      throw new Error(`postgres on port ${server.port} lets nobody in`);
+    }
+  }
   const url = (): string => `postgres://postgres@127.0.0.1:${server.port}/postgres`;
   return { ...server, stop, [Symbol.asyncDispose]: () => stop(), url };
 }
@@ -258,7 +271,12 @@ export async function startDatabase(
   const server = await (engine === 'postgres' ? startPostgres() : startMariadb());
   if (engine === 'postgres') {
     const where = ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'postgres'];
-    execFileSync(join(postgresPrograms(), 'createdb'), [...where, 'spare'], { stdio: 'pipe' });
+    try {
+      execFileSync(join(postgresPrograms(), 'createdb'), [...where, 'spare'], { stdio: 'pipe' });
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
   }
   // Another database: the official client loads into none that holds any table.
   const spareUrl = server.url().replace(/\w+$/, 'spare');
