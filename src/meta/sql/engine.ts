@@ -1,6 +1,6 @@
 /**
  * The metadata engine over an SQL server, on JuiceFS's own tables; the official client may work on the same volume at the same
- * time. Which server, and how it is spoken to, is a driver's part (session.ts).
+ * time. Which server, and how it is spoken to, is a driver's part (session.ts); listings are those of every SQL database (scans.ts).
  *
  * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts). Whatever is listed is
  * read in batches, each beginning behind the last one's end.
@@ -13,32 +13,17 @@ import { FsError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
-import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
-import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
-import type { Attr, LockedFile, LockKind } from '../types.ts';
+import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { Attr } from '../types.ts';
+import { failureOf } from './checks.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
-import {
-  aclAt,
-  attrAt,
-  bindAcl,
-  bindIno,
-  bindNode,
-  bytesAt,
-  entryAt,
-  inoAt,
-  numberAt,
-  quotaAt,
-  type Row,
-  type SqlValue,
-} from './rows.ts';
+import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
+import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
 import type { Driver, Session, Statement } from './session.ts';
-import { countersOf, failureOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
+import { countersOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
 
-/** Chunk lists read at once: one is at most some 60 KB. */
-const CHUNK_BATCH = 100;
-const INDEX_BATCH = 4096;
 /** How long the count of a connection that does nothing is kept, seconds. */
 const COMMITS_KEPT = 86_400;
 
@@ -65,13 +50,14 @@ interface Attempted {
   readonly lost?: Lost;
 }
 
-export class ServerEngine implements MetaEngine {
+export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
   readonly #driver: Driver;
   readonly #pool: Pool;
   readonly #texts: Texts;
+  protected readonly sql: Texts['sql'];
   readonly #clock: Clock;
   readonly #random: Random;
   /** The number that stands for a connection in the table of commits. */
@@ -79,16 +65,17 @@ export class ServerEngine implements MetaEngine {
 
   /** Over a pool that is open. */
   constructor(driver: Driver, pool: Pool, options: ServerEngineOptions) {
+    super();
     this.description = driver.description;
     this.#driver = driver;
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
+    this.sql = this.#texts.sql;
     this.#clock = options.clock;
     this.#random = options.random;
   }
 
-  /** The rows of one statement that changes nothing, or may be carried out twice. */
-  async #rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
+  protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
     const [answer] = await this.#pool.repeat((session) => session.run([{ text, values }]));
     return answer?.rows ?? [];
   }
@@ -119,7 +106,7 @@ export class ServerEngine implements MetaEngine {
   }
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
-    const statements = reads.map((read) => queryOf(this.#texts.sql, read));
+    const statements = reads.map((read) => queryOf(this.sql, read));
     if (statements.length === 0) return [] as unknown as Values<R>;
     return this.#pool.repeat(async (session) => {
       const answers = await session.run(statements);
@@ -128,7 +115,7 @@ export class ServerEngine implements MetaEngine {
   }
 
   async lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
-    const [row] = await this.#rows(this.#texts.sql.lookup, bindIno(parent), name);
+    const [row] = await this.rows(this.sql.lookup, bindIno(parent), name);
     return row && { value: entryAt(row, 0), attr: numberAt(row, 2) === 1 ? attrAt(row, 3) : undefined };
   }
 
@@ -178,31 +165,17 @@ export class ServerEngine implements MetaEngine {
   #countCommit(session: Session): Statement {
     let name = this.#names.get(session);
     if (name === undefined) this.#names.set(session, (name = this.#random.bytes(6).readUIntBE(0, 6)));
-    return statement(this.#texts.sql.countCommit, name, this.#seconds());
+    return statement(this.sql.countCommit, name, this.#seconds());
   }
 
   /** What became of the transaction with this number of a connection that was lost. */
   async #wasCommitted({ session, number }: Lost): Promise<boolean> {
-    const [row] = await this.#rows(this.#texts.sql.wasCommitted, session, this.#seconds(), number);
+    const [row] = await this.rows(this.sql.wasCommitted, session, this.#seconds(), number);
     return row?.[0] === 1;
   }
 
-  async *scanEntries(ino: Ino, batch: number): AsyncGenerator<readonly NamedEntry[]> {
-    const { sql } = this.#texts;
-    let last: Buffer | undefined;
-    for (;;) {
-      const rows = last
-        ? await this.#rows(sql.nextEntries, bindIno(ino), batch, last)
-        : await this.#rows(sql.firstEntries, bindIno(ino), batch);
-      const entries = rows.map((row) => ({ name: bytesAt(row, 0), ...entryAt(row, 1) }));
-      if (entries.length > 0) yield entries;
-      if (entries.length < batch) return;
-      last = entries.at(-1)?.name;
-    }
-  }
-
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
-    const { sql } = this.#texts;
+    const { sql } = this;
     const found = new Map<Ino, Attr>();
     for (let from = 0; from < inos.length; from += INDEX_BATCH) {
       const values = [inos.slice(from, from + INDEX_BATCH).map(bindIno)];
@@ -210,64 +183,6 @@ export class ServerEngine implements MetaEngine {
       for (const row of answer?.rows ?? []) found.set(inoAt(row, row.length - 1), attrAt(row, 0));
     }
     return inos.map((ino) => found.get(ino));
-  }
-
-  async *scanChunks(ino: Ino): AsyncGenerator<number> {
-    for (let last = -1; ;) {
-      const rows = await this.#rows(this.#texts.sql.nextChunks, bindIno(ino), last, INDEX_BATCH);
-      for (const row of rows) yield (last = numberAt(row, 0));
-      if (rows.length < INDEX_BATCH) return;
-    }
-  }
-
-  async *scanAllChunks(): AsyncGenerator<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }> {
-    for (let last = 0; ;) {
-      const rows = await this.#rows(this.#texts.sql.allChunks, last, CHUNK_BATCH);
-      for (const row of rows) {
-        last = numberAt(row, 0);
-        yield { ino: inoAt(row, 1), index: numberAt(row, 2), records: bytesAt(row, 3) };
-      }
-      if (rows.length < CHUNK_BATCH) return;
-    }
-  }
-
-  async scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]> {
-    const rows = await this.#rows(this.#texts.sql.delfiles, before, limit);
-    return rows.map((row) => ({ ino: inoAt(row, 0), length: numberAt(row, 1) }));
-  }
-
-  async scanDelayed(
-    before: number,
-    limit: number,
-  ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
-    const rows = await this.#rows(this.#texts.sql.delayed, before, limit);
-    return rows.map((row) => ({ id: numberAt(row, 0), time: numberAt(row, 1), slices: bytesAt(row, 2) }));
-  }
-
-  async *scanQuotas(of: QuotaKey['kind']): AsyncGenerator<readonly QuotaRecord[]> {
-    const { sql } = this.#texts;
-    for (let last = -1; ;) {
-      const rows = await (of === 'directory'
-        ? this.#rows(sql.nextDirQuotas, last, INDEX_BATCH)
-        : this.#rows(sql.nextOwnerQuotas, quotaTypes[of], last, INDEX_BATCH));
-      if (rows.length > 0) yield rows.map((row) => quotaAt(row, 1, { kind: of, id: inoAt(row, 0) }));
-      if (rows.length < INDEX_BATCH) return;
-      last = numberAt(rows.at(-1) ?? [], 0);
-    }
-  }
-
-  async *scanSustained(): AsyncGenerator<readonly Ino[]> {
-    for (let last = -1; ;) {
-      const rows = await this.#rows(this.#texts.sql.allSustained, last, INDEX_BATCH);
-      if (rows.length > 0) yield rows.map((row) => inoAt(row, 1));
-      if (rows.length < INDEX_BATCH) return;
-      last = numberAt(rows.at(-1) ?? [], 0);
-    }
-  }
-
-  async scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]> {
-    const rows = await this.#rows(this.#texts.sql.unreferenced, limit);
-    return rows.map((row) => ({ id: numberAt(row, 0), size: numberAt(row, 1) }));
   }
 
   /** Does `work`, or answers `otherwise` where the volume's tables are not there. */
@@ -282,7 +197,7 @@ export class ServerEngine implements MetaEngine {
 
   readSetting(): Promise<string | undefined> {
     return this.#withTables(async () => {
-      const [row] = await this.#rows(this.#texts.sql.getSetting);
+      const [row] = await this.rows(this.sql.getSetting);
       return row && String(row[0]);
     }, undefined);
   }
@@ -328,7 +243,7 @@ export class ServerEngine implements MetaEngine {
   async completeSchema(): Promise<void> {
     const { dialect } = this.#driver;
     if ((await this.readSetting()) === undefined) return;
-    const rows = await this.#rows(this.#driver.columns, ...this.#driver.columnsOf);
+    const rows = await this.rows(this.#driver.columns, ...this.#driver.columnsOf);
     const names = new Map<string, Set<string>>();
     for (const [table, column] of rows) {
       const columns = names.get(String(table)) ?? new Set();
@@ -338,17 +253,12 @@ export class ServerEngine implements MetaEngine {
     const missing = node ? addColumnStatements(dialect, node) : [];
     const complete = tableNames(dialect).every((name) => names.has(dialect.prefix + name));
     if (!complete || missing.length > 0) await this.#makeTables([...createStatements(dialect), ...missing]);
-    await this.#rows(this.#texts.sql.forgetCommits, this.#seconds() - COMMITS_KEPT);
-  }
-
-  async acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]> {
-    const rows = await this.#rows(this.#texts.sql.acls, limit);
-    return rows.map((row) => ({ id: numberAt(row, 0), rule: aclAt(row) }));
+    await this.rows(this.sql.forgetCommits, this.#seconds() - COMMITS_KEPT);
   }
 
   /** Where the answer is lost it is stored twice, which does no harm. */
   async addAcl(rule: Buffer): Promise<number> {
-    const [row] = await this.#rows(this.#texts.sql.addAcl, ...bindAcl(rule));
+    const [row] = await this.rows(this.sql.addAcl, ...bindAcl(rule));
     if (!row) throw new FsError('EIO', 'the access control list was not written');
     return numberAt(row, 0);
   }
@@ -364,33 +274,12 @@ export class ServerEngine implements MetaEngine {
   }
 
   async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
-    const { sql } = this.#texts;
-    await this.#rows(replace ? sql.replaceSession : sql.putSession, sid, expire, Buffer.from(info));
-  }
-
-  async sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]> {
-    const rows = await this.#rows(this.#texts.sql.sessions);
-    return rows.map((row) => ({
-      sid: numberAt(row, 0),
-      expire: numberAt(row, 1),
-      info: row[2] === null ? undefined : bytesAt(row, 2).toString('utf8'),
-    }));
-  }
-
-  async sustained(sid: number): Promise<readonly Ino[]> {
-    const rows = await this.#rows(this.#texts.sql.sustained, sid);
-    return rows.map((row) => inoAt(row, 0));
-  }
-
-  async lockedFiles(sid: number): Promise<readonly LockedFile[]> {
-    const { sql } = this.#texts;
-    const files = async (of: LockKind, text: string): Promise<readonly LockedFile[]> =>
-      (await this.#rows(text, sid)).map((row) => ({ of, ino: inoAt(row, 0) }));
-    return [...(await files('flock', sql.flockedFiles)), ...(await files('posix', sql.plockedFiles))];
+    const { sql } = this;
+    await this.rows(replace ? sql.replaceSession : sql.putSession, sid, expire, Buffer.from(info));
   }
 
   async removeSession(sid: number): Promise<void> {
-    const { sql } = this.#texts;
+    const { sql } = this;
     await this.#transaction((session) =>
       session.run([sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid))),
     );

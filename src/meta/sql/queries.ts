@@ -1,12 +1,16 @@
 /** The reads of the engine seam as statements, and their rows as values. */
 import type { Read, ValueOf } from '../engine.ts';
-import { aclAt, attrAt, bindIno, bytesAt, entryAt, inoAt, lockAt, numberAt, quotaAt, type Row } from './rows.ts';
-import type { Statement } from './session.ts';
+import { aclAt, attrAt, bindIno, bytesAt, entryAt, inoAt, lockAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
 import type { Statements } from './statements.ts';
 import { bindQuota } from './writes.ts';
 
+export interface Query {
+  readonly text: string;
+  readonly values: readonly SqlValue[];
+}
+
 /** The statement that reads a value. */
-export function queryOf(sql: Statements, read: Read): Statement {
+export function queryOf(sql: Statements, read: Read): Query {
   switch (read.kind) {
     case 'node':
       return { text: sql.getNode, values: [bindIno(read.ino)] };

@@ -10,13 +10,13 @@
  * both take.
  */
 import type { Ino } from '../../lib/int64.ts';
-import type { Check, CommitResult, EntryValue, LockRecord, Transaction, Write } from '../engine.ts';
+import type { Check, Transaction, Write } from '../engine.ts';
 import type { QuotaKey } from '../quota.ts';
 import type { Attr } from '../types.ts';
-import { holdsRecords, sameEntry, sameLimits, sameLocks, sameNode } from './checks.ts';
+import { type Checked, decide, questionOf, sameNode } from './checks.ts';
 import type { Dialect } from './dialect.ts';
-import { queryOf, valueOf } from './queries.ts';
-import { attrAt, bindIno, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
+import { queryOf } from './queries.ts';
+import { attrAt, bindIno, inoAt, numberAt, type SqlValue } from './rows.ts';
 import type { Answer, Statement } from './session.ts';
 import { statementsOf, type Statements } from './statements.ts';
 import { apply, type Sink } from './writes.ts';
@@ -82,64 +82,6 @@ function subjectOf(about: Check | Write): string | undefined {
   }
 }
 
-/** What a check needs to be read; nodes come by themselves. */
-function readOf({ locking }: Texts, check: Exclude<Check, { kind: 'node' }>): Statement {
-  switch (check.kind) {
-    case 'entry':
-      return queryOf(locking, check);
-    case 'emptyDirectory':
-      return { text: locking.hasEntry, values: [bindIno(check.ino)] };
-    case 'xattr':
-      return queryOf(locking, check);
-    case 'chunkPrefix':
-      return queryOf(locking, { kind: 'chunk', ino: check.ino, index: check.index });
-    case 'delayed':
-      return { text: locking.getDelayed, values: [check.id, check.time] };
-    case 'quotaLimits':
-      return queryOf(locking, { kind: 'quota', quota: check.quota });
-    case 'locks':
-      // Not locked one by one: who changes them has locked the node.
-      return queryOf(locking, check);
-    case 'setting':
-      return { text: locking.getSetting, values: [] };
-    case 'counterAtMost':
-      return queryOf(locking, { kind: 'counter', name: check.name });
-  }
-}
-
-interface Checked {
-  readonly holds: boolean;
-  readonly current: Attr | EntryValue | undefined;
-}
-
-function decide(check: Exclude<Check, { kind: 'node' }>, rows: readonly Row[]): Checked {
-  const only = (holds: boolean): Checked => ({ holds, current: undefined });
-  switch (check.kind) {
-    case 'entry': {
-      const current = valueOf(check, rows) as EntryValue | undefined;
-      return { holds: sameEntry(current, check.expect), current };
-    }
-    case 'emptyDirectory':
-      return only(rows.length === 0);
-    case 'xattr':
-      return only(rows.length > 0 === (check.expect === 'present'));
-    case 'chunkPrefix':
-      return only(holdsRecords(valueOf({ kind: 'chunk', ino: check.ino, index: check.index }, rows) as Buffer, check));
-    case 'delayed':
-      return only(rows.length > 0);
-    case 'quotaLimits': {
-      const found = valueOf({ kind: 'quota', quota: check.quota }, rows) as { readonly limits: never } | undefined;
-      return only(sameLimits(found?.limits, check.expect));
-    }
-    case 'locks':
-      return only(sameLocks(valueOf(check, rows) as readonly LockRecord[], check.expect));
-    case 'setting':
-      return only(rows[0]?.[0] === check.expect);
-    case 'counterAtMost':
-      return only((valueOf({ kind: 'counter', name: check.name }, rows) as number) <= check.value);
-  }
-}
-
 /** What is locked and read before the writes, and what of it follows. */
 export interface Reading {
   readonly statements: readonly Statement[];
@@ -170,7 +112,7 @@ export function readingOf(texts: Texts, { checks, writes }: Transaction): Readin
   return {
     statements: [
       ...nodeReads.map(({ text, inos }) => ({ text, values: [inos.map(bindIno)] })),
-      ...others.map((check) => readOf(texts, check)),
+      ...others.map((check) => questionOf(texts.locking, check)),
     ],
     decide(answers) {
       const nodes = new Map<Ino, Attr>();
@@ -196,16 +138,6 @@ export function readingOf(texts: Texts, { checks, writes }: Transaction): Readin
       });
       return { checked, absent };
     },
-  };
-}
-
-/** The result of a transaction whose checks do not all hold; undefined where they do. */
-export function failureOf(checked: readonly Checked[]): CommitResult | undefined {
-  if (checked.every(({ holds }) => holds)) return undefined;
-  return {
-    ok: false,
-    failed: checked.flatMap(({ holds }, index) => (holds ? [] : [index])),
-    current: checked.map(({ current }) => current),
   };
 }
 
