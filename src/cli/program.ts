@@ -43,6 +43,7 @@ export function program(quiet = false): Command {
     .option('--block-size <size>', 'size of a block, 64K to 16M', '4M')
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
     .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
+    .option('--storage-class <name>', 'storage class of the objects (STANDARD_IA, …), or access tier of Azure (Cool)')
     .option('--hash-prefix', 'spread the names of objects by a hash prefix')
     .option('--enable-acl', 'keep POSIX access control lists (setfacl); cannot be switched off again')
     .option('--encrypt-rsa-key <file>', 'encrypt objects: PEM of a private RSA key, its passphrase in env JFS_RSA_PASSPHRASE')
