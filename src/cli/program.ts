@@ -5,6 +5,7 @@ import { UserError } from '../lib/errors.ts';
 import { addCluster } from './program-cluster.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
+import { addStores } from './program-stores.ts';
 import { fail } from './report.ts';
 
 const HELP = `
@@ -142,6 +143,7 @@ export function program(quiet = false): Command {
     .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
+  addStores(juicepod);
 
   juicepod
     .command('rotate-passphrase')
