@@ -24,6 +24,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { type Random, systemRandom } from '../lib/random.ts';
+import type { Name } from './ordered.ts';
 import {
   bytesOf,
   type Entry,
@@ -36,7 +37,7 @@ import {
   type Permissions,
   type Side,
 } from './side.ts';
-import { levelOf, type Name, type Tree, walk } from './walk.ts';
+import { type Directory, levelOf, type Tree, walk } from './walk.ts';
 
 /** Longer names of files in writing are cut here, to stay within 255 bytes. */
 const MAX_TEMPORARY_NAME = 200;
@@ -46,20 +47,13 @@ const VIRTUAL_INODES = 0x7fff_ffff_0000_0000;
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 const isMissing = (error: unknown): boolean => codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR';
 
-interface FolderName extends Name {
-  /** Of a directory with `/` at its end. */
-  readonly path: string;
-  /** Device and number of a directory that was entered. */
-  identity?: string;
-}
-
 export interface FolderOptions {
   /** Files are written in their place: what is there is lost where that ends early. @default false */
   readonly inPlace?: boolean;
   readonly random?: Random;
 }
 
-export class Folder implements Side, Tree<FolderName>, FileSide {
+export class Folder implements Side, Tree, FileSide {
   readonly description: string;
   readonly files = this;
   /** Bytes as Latin-1. */
@@ -97,12 +91,16 @@ export class Folder implements Side, Tree<FolderName>, FileSide {
   }
 
   /** The directory that holds what begins with a prefix. */
-  #directory(prefix: string): FolderName {
+  #directory(prefix: string): Directory {
     const path = this.#root + prefix;
     return { key: prefix, path: path.slice(0, path.lastIndexOf('/') + 1) };
   }
 
-  async *names({ path }: FolderName, { followLinks }: ListOptions): AsyncGenerator<FolderName> {
+  directoryOf({ key }: Entry): Directory {
+    return { key, path: this.#root + key };
+  }
+
+  async *names({ path }: Directory, { followLinks }: ListOptions): AsyncGenerator<Name> {
     let listing;
     try {
       listing = await opendir(bytesOf(path), { encoding: 'latin1' as BufferEncoding, bufferSize: 256 });
@@ -115,8 +113,8 @@ export class Folder implements Side, Tree<FolderName>, FileSide {
       if (this.#writing.has(at) || !at.startsWith(this.#root)) continue;
       const key = at.slice(this.#root.length);
       const isDirectory = found.isDirectory() || (followLinks && found.isSymbolicLink() && (await this.#isDirectory(at)));
-      if (isDirectory) yield { key: `${key}/`, path: `${at}/` };
-      else if (found.isFile() || found.isSymbolicLink()) yield { key, path: at };
+      if (isDirectory) yield { key: `${key}/` };
+      else if (found.isFile() || found.isSymbolicLink()) yield { key };
     }
   }
 
@@ -128,19 +126,18 @@ export class Folder implements Side, Tree<FolderName>, FileSide {
     }
   }
 
-  look(name: FolderName, options: ListOptions): Promise<Entry | undefined> {
-    return this.head(name.key, options.followLinks, options.signal);
+  look(names: readonly Name[], { followLinks, signal }: ListOptions): Promise<readonly (Entry | undefined)[]> {
+    return Promise.all(names.map(({ key }) => this.head(key, followLinks, signal)));
   }
 
-  async enter(directory: FolderName, above: readonly FolderName[]): Promise<boolean> {
+  async identityOf({ path }: Directory): Promise<string | undefined> {
     try {
-      const { dev, ino } = await stat(bytesOf(directory.path));
-      directory.identity = `${dev}:${ino}`;
+      const { dev, ino } = await stat(bytesOf(path));
+      return `${dev}:${ino}`;
     } catch (error) {
-      if (isMissing(error)) return false;
+      if (isMissing(error)) return undefined;
       throw error;
     }
-    return !above.some(({ identity }) => identity === directory.identity);
   }
 
   async head(key: string, followLinks: boolean, signal: AbortSignal): Promise<Entry | undefined> {

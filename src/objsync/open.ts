@@ -1,6 +1,9 @@
 /** From a place to a side: a folder, a volume with a session of its own, or an object store that tries again. */
 import { openVolume } from '../client/volume.ts';
+import { UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import { openEngine, readFormat } from '../meta/open.ts';
+import { redactUrl } from '../meta/url.ts';
 import { openObjectStore } from '../object/open.ts';
 import { withPrefix } from '../object/prefix.ts';
 import { Folder } from './folder.ts';
@@ -8,6 +11,8 @@ import type { Place } from './place.ts';
 import { keyOf, MIB, type Side } from './side.ts';
 import { Objects } from './store.ts';
 import { VolumeFiles } from './volume.ts';
+
+const PATIENCE_MS = 10_000;
 
 export interface OpenOptions {
   /** Files are written in their place. */
@@ -29,6 +34,7 @@ export async function openSide(place: Place, options: OpenOptions): Promise<Side
     const store = openObjectStore({ storage, bucket, accessKey, secretKey, sessionToken, storageClass, name: '' });
     return new Objects(prefix === '' ? store : withPrefix(store, prefix));
   }
+  await requireVolume(place.metaUrl);
   const volume = await openVolume({
     metaUrl: place.metaUrl,
     mountPoint: 'sync',
@@ -56,4 +62,15 @@ export async function openSide(place: Place, options: OpenOptions): Promise<Side
     inPlace,
     close: () => volume.close(false),
   });
+}
+
+/** A server that does not answer is waited for no longer than a person waits. Throws UserError `NoVolume` where there is none. */
+async function requireVolume(metaUrl: string): Promise<void> {
+  const engine = await openEngine(metaUrl, { patience: PATIENCE_MS, existing: true });
+  try {
+    if (await readFormat(engine)) return;
+    throw new UserError('NoVolume', `${redactUrl(metaUrl)} holds no volume`, { hint: 'Make one with juicepod format.' });
+  } finally {
+    await engine.close();
+  }
 }

@@ -38,6 +38,7 @@ export class Objects implements Side {
   }
 
   async *list(prefix: string, { start, end, signal }: ListOptions): AsyncGenerator<Entry> {
+    if (end !== '' && start > end) return;
     const after = start === '' || start < prefix ? undefined : start;
     // A listing begins behind a key.
     const first = after?.startsWith(prefix) ? await this.head(after, true, signal) : undefined;

@@ -10,6 +10,7 @@ import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { type Attr, CHUNK_SIZE, type Context, type Meta, NodeType, type Piece } from '../meta/types.ts';
+import type { Name } from './ordered.ts';
 import {
   bytesOf,
   type Entry,
@@ -21,7 +22,7 @@ import {
   type Permissions,
   type Side,
 } from './side.ts';
-import { levelOf, type Name, type Tree, walk } from './walk.ts';
+import { type Directory, levelOf, type Tree, walk } from './walk.ts';
 
 const MAX_TEMPORARY_NAME = 200;
 /** Links that lead to links, as Linux counts them. */
@@ -49,11 +50,7 @@ interface Node {
   readonly attr: Attr;
 }
 
-interface VolumeName extends Name {
-  /** From the root of the volume; of a directory with `/` at its end. */
-  readonly path: string;
-  readonly node: Node;
-}
+type Top = Directory & { readonly node: Node };
 
 export interface VolumePlace {
   readonly meta: Meta;
@@ -68,7 +65,7 @@ export interface VolumePlace {
   readonly random?: Random;
 }
 
-export class VolumeFiles implements Side, Tree<VolumeName>, FileSide {
+export class VolumeFiles implements Side, Tree, FileSide {
   readonly description: string;
   readonly files = this;
   readonly #place: VolumePlace;
@@ -90,57 +87,63 @@ export class VolumeFiles implements Side, Tree<VolumeName>, FileSide {
     const top = await this.#top(prefix);
     if (!top) return;
     yield* this.#itself(prefix, top, options);
-    yield* walk<VolumeName>(this, top, prefix, options);
+    yield* walk(this, top, prefix, options);
   }
 
   async *level(prefix: string, options: ListOptions): AsyncGenerator<Entry> {
     const top = await this.#top(prefix);
     if (!top) return;
     yield* this.#itself(prefix, top, options);
-    yield* levelOf<VolumeName>(this, top, options);
+    yield* levelOf(this, top, options);
   }
 
-  async #top(prefix: string): Promise<VolumeName | undefined> {
+  /** The directory that holds what begins with a prefix. */
+  async #top(prefix: string): Promise<Top | undefined> {
     const full = this.#place.prefix + prefix;
     const path = full.slice(0, full.lastIndexOf('/') + 1);
-    const node = await this.#directory(path);
-    return node && { key: prefix, path, node };
+    const node = await this.#find(path, true);
+    return node?.attr.type === NodeType.Directory ? { key: prefix, path, ref: node.ino, node } : undefined;
   }
 
   /** The directory, where the prefix names it. */
-  #itself(prefix: string, { path, node }: VolumeName, { start }: ListOptions): readonly Entry[] {
+  #itself(prefix: string, { path, node }: Top, { start }: ListOptions): readonly Entry[] {
     return path === this.#place.prefix + prefix && prefix >= start ? [this.#entry(prefix, node)] : [];
   }
 
-  /** The directory that holds what begins with a path. */
-  async #directory(path: string): Promise<Node | undefined> {
-    const node = await this.#find(path.slice(0, path.lastIndexOf('/') + 1), true);
-    return node?.attr.type === NodeType.Directory ? node : undefined;
+  directoryOf({ key, ref }: Entry): Directory {
+    return { key, path: this.#place.prefix + key, ...(ref === undefined ? {} : { ref }) };
   }
 
-  async *names(directory: VolumeName, { followLinks }: ListOptions): AsyncGenerator<VolumeName> {
+  async *names(directory: Directory, { followLinks }: ListOptions): AsyncGenerator<Name> {
     const { prefix } = this.#place;
-    for await (const batch of this.#meta.readdir(this.#who, directory.node.ino, true))
-      for (const found of batch) {
-        const path = directory.path + found.name.toString('latin1');
-        if (!found.attr || this.#writing.has(path) || !path.startsWith(prefix)) continue;
-        let node: Node | undefined = { ino: found.ino, attr: found.attr };
+    for await (const batch of this.#meta.readdir(this.#who, directory.ref!, false))
+      for (const { name, ino, type } of batch) {
+        const path = directory.path + name.toString('latin1');
+        if (this.#writing.has(path) || !path.startsWith(prefix)) continue;
         // A link that leads nowhere stays what it is: the copy will say so.
-        if (followLinks && found.type === NodeType.Symlink) node = (await this.#find(path, true)) ?? node;
-        const isDirectory = node.attr.type === NodeType.Directory;
-        const end = isDirectory ? '/' : '';
-        yield { key: path.slice(prefix.length) + end, path: path + end, node };
+        const followed = followLinks && type === NodeType.Symlink ? await this.#find(path, true) : undefined;
+        const isDirectory = (followed?.attr.type ?? type) === NodeType.Directory;
+        yield { key: path.slice(prefix.length) + (isDirectory ? '/' : ''), ref: followed?.ino ?? ino };
       }
   }
 
-  async look({ key, node }: Pick<VolumeName, 'key' | 'node'>): Promise<Entry | undefined> {
+  async look(names: readonly Name[]): Promise<readonly (Entry | undefined)[]> {
+    const attributes = await this.#meta.attributes(names.map(({ ref }) => ref!));
+    return names.map(({ key, ref }, index) => {
+      const attr = attributes[index];
+      return attr && this.#seen(key, { ino: ref!, attr });
+    });
+  }
+
+  async identityOf({ ref }: Directory): Promise<string | undefined> {
+    return String(ref);
+  }
+
+  /** Undefined for what cannot be copied. */
+  #seen(key: string, node: Node): Entry | undefined {
     const { type } = node.attr;
     if (type !== NodeType.File && type !== NodeType.Directory && type !== NodeType.Symlink) return undefined;
     return this.#entry(key, node);
-  }
-
-  async enter({ node }: VolumeName, above: readonly VolumeName[]): Promise<boolean> {
-    return !above.some((each) => each.node.ino === node.ino);
   }
 
   #entry(key: string, { ino, attr }: Node): Entry {
@@ -192,7 +195,7 @@ export class VolumeFiles implements Side, Tree<VolumeName>, FileSide {
     const path = this.#place.prefix + key;
     const node = await this.#find(path, followLinks || path.endsWith('/'));
     if (node && path.endsWith('/') && node.attr.type !== NodeType.Directory) return undefined;
-    return node && this.look({ key, node });
+    return node && this.#seen(key, node);
   }
 
   async read({ key, ref }: Entry, offset: number, length: number, signal: AbortSignal): Promise<Buffer> {

@@ -2,21 +2,25 @@
  * A tree of directories as one list in key order, for sides that know single directories. Directories that cannot hold what is wanted
  * are not read. Memory: one directory at a time per level (see ordered.ts), and 64 entries that are being looked at.
  */
-import { ordered } from './ordered.ts';
+import { type Name, ordered } from './ordered.ts';
 import type { Entry, ListOptions } from './side.ts';
 
-/** A name in a directory; of a directory it ends with `/`. */
-export interface Name {
+/** A directory of which names are asked: its key, and where it is. */
+export interface Directory {
   readonly key: string;
+  /** With `/` at its end. */
+  readonly path: string;
+  readonly ref?: Name['ref'];
 }
 
-export interface Tree<N extends Name> {
-  /** Names in a directory, in any order; none where it is not there. */
-  names(directory: N, options: ListOptions): AsyncIterable<N>;
-  /** Undefined where it is gone, or nothing that can be copied. */
-  look(name: N, options: ListOptions): Promise<Entry | undefined>;
-  /** Called before a directory is read. False where it is one that is being read already, by way of a link. */
-  enter?(directory: N, above: readonly N[]): Promise<boolean>;
+export interface Tree {
+  /** Names in a directory, in any order; of a directory with `/` at the end. None where it is not there. */
+  names(directory: Directory, options: ListOptions): AsyncIterable<Name>;
+  /** Undefined for those that are gone, or nothing that can be copied. */
+  look(names: readonly Name[], options: ListOptions): Promise<readonly (Entry | undefined)[]>;
+  directoryOf(entry: Entry): Directory;
+  /** What a directory is by whatever way it is reached; undefined where it is not there. */
+  identityOf(directory: Directory): Promise<string | undefined>;
 }
 
 /** Looked at side by side. */
@@ -28,58 +32,43 @@ function wanted(key: string, prefix: string, { start, end }: ListOptions): boole
   return (key.startsWith(prefix) || prefix.startsWith(key)) && (key >= start || start.startsWith(key));
 }
 
-async function* children<N extends Name>(
-  tree: Tree<N>,
-  directory: N,
-  prefix: string,
-  options: ListOptions,
-): AsyncGenerator<{ readonly name: N; readonly entry: Entry }> {
-  async function* matching(): AsyncGenerator<N> {
+async function* children(tree: Tree, directory: Directory, prefix: string, options: ListOptions): AsyncGenerator<Entry> {
+  async function* matching(): AsyncGenerator<Name> {
     for await (const name of tree.names(directory, options)) if (wanted(name.key, prefix, options)) yield name;
   }
-  for await (const batch of ordered(matching))
+  for await (const batch of ordered(matching()))
     for (let at = 0; at < batch.length; at += LOOKED_AT) {
       options.signal.throwIfAborted();
-      const names = batch.slice(at, at + LOOKED_AT);
-      const entries = await Promise.all(names.map((name) => tree.look(name, options)));
-      for (const [index, entry] of entries.entries()) if (entry) yield { name: names[index]!, entry };
+      for (const entry of await tree.look(batch.slice(at, at + LOOKED_AT), options)) if (entry) yield entry;
     }
 }
 
-/** Everything below `directory` whose key begins with `prefix`. */
-export async function* walk<N extends Name>(
-  tree: Tree<N>,
-  directory: N,
-  prefix: string,
-  options: ListOptions,
-): AsyncGenerator<Entry> {
-  const above: N[] = [];
-  const stack: AsyncGenerator<{ readonly name: N; readonly entry: Entry }>[] = [];
-  const enter = async (name: N): Promise<void> => {
-    if (tree.enter && !(await tree.enter(name, above))) return;
-    above.push(name);
-    stack.push(children(tree, name, prefix, options));
+/** Everything below `directory` whose key begins with `prefix`. A directory that is reached from within itself is passed over. */
+export async function* walk(tree: Tree, directory: Directory, prefix: string, options: ListOptions): AsyncGenerator<Entry> {
+  const stack: { readonly identity: string; readonly children: AsyncGenerator<Entry> }[] = [];
+  const enter = async (next: Directory): Promise<void> => {
+    const identity = await tree.identityOf(next);
+    if (identity === undefined || stack.some((each) => each.identity === identity)) return;
+    stack.push({ identity, children: children(tree, next, prefix, options) });
   };
   await enter(directory);
   try {
     for (let top = stack.at(-1); top; top = stack.at(-1)) {
-      const step = await top.next();
+      const step = await top.children.next();
       if (step.done) {
         stack.pop();
-        above.pop();
         continue;
       }
-      const { name, entry } = step.value;
+      const entry = step.value;
       if (entry.key.startsWith(prefix) && entry.key >= options.start) yield entry;
-      if (entry.isDirectory) await enter(name);
+      if (entry.isDirectory) await enter(tree.directoryOf(entry));
     }
   } finally {
-    for (const each of stack) await each.return(undefined);
+    for (const each of stack) await each.children.return(undefined);
   }
 }
 
 /** What lies directly in `directory`. */
-export async function* levelOf<N extends Name>(tree: Tree<N>, directory: N, options: ListOptions): AsyncGenerator<Entry> {
-  if (tree.enter && !(await tree.enter(directory, []))) return;
-  for await (const { entry } of children(tree, directory, directory.key, options)) yield entry;
+export function levelOf(tree: Tree, directory: Directory, options: ListOptions): AsyncIterable<Entry> {
+  return children(tree, directory, directory.key, options);
 }
