@@ -33,7 +33,7 @@ test('a pack tells the newest bytes of each place, whatever was put over what', 
         for (let each = 0; each < len; each++) told.set(from + each, off + each);
         before = from + len;
       }
-      assert.deepEqual([...told].toSorted(), [...model].toSorted());
+      assert.deepEqual(told, model);
       assert.ok(pack.size <= 2 * puts.length);
     }),
     { numRuns: 300 },

@@ -118,7 +118,7 @@ test('appended data goes into one slice, and what overlaps a newer slice goes in
 
 test('writes that are scattered in a file go into the store as one', async () => {
   const { writer, commits, slices, storeAll, aborted } = setUp();
-  writer.admit(3 * CHUNK_SIZE, 3 * CHUNK_SIZE);
+  assert.equal(writer.admit(3 * CHUNK_SIZE, 3 * CHUNK_SIZE), undefined);
   for (let at = 20; at > 0; at--) put(writer, at * 1000, `<${at}>`);
   put(writer, CHUNK_SIZE - 2, 'abcd');
   put(writer, 5000, '(5)');
@@ -143,7 +143,7 @@ test('writes that are scattered in a file go into the store as one', async () =>
 
 test('what is written beyond the end of the file, or overlaps something in between, is committed in its own turn', async () => {
   const { writer, commits, storeAll } = setUp();
-  writer.admit(100, 100);
+  assert.equal(writer.admit(100, 100), undefined);
   put(writer, 10, 'a');
   put(writer, 30, 'b');
   put(writer, 200, 'beyond');
@@ -168,7 +168,7 @@ test('what is written beyond the end of the file, or overlaps something in betwe
 
 test('a small slice does not go before a large one that it overlaps', async () => {
   const { writer, commits, storeAll } = setUp();
-  writer.admit(1e6, 1e6);
+  assert.equal(writer.admit(1e6, 1e6), undefined);
   put(writer, 10, 'a');
   put(writer, 500_000, 'L'.repeat(70_000));
   put(writer, 499_999, 'xyz');
