@@ -227,7 +227,10 @@ export async function writeParts(
   volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
   for (const [at, [index, { length }]] of [...byChunk].entries()) {
     const listed = results[at] ?? 0;
-    if (listed > 0 && compactionAfterWrite(listed, length) !== 'none') volume.callbacks.compactChunk?.(ino, index);
+    const when = listed > 0 ? compactionAfterWrite(listed, length) : 'none';
+    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
+    // The writer waits for its turn: lists would grow faster than they are merged.
+    if (when === 'now') await compacted;
   }
   await afterChange(volume, ino, value, room);
   return value.after;
@@ -247,7 +250,7 @@ export async function readChunk(volume: Volume, ino: Ino, index: number): Promis
   const pieces = viewOf(decodeSlices(records));
   volume.files.keep(ino, index, version, pieces);
   if (records.length >= READ_COMPACTION * SLICE_RECORD || pieces.length >= READ_COMPACTION)
-    volume.callbacks.compactChunk?.(ino, index);
+    void volume.callbacks.compactChunk?.(ino, index);
   return pieces;
 }
 
@@ -259,7 +262,7 @@ export async function readChunks(
   return lists.map((records, at) => {
     if (records.length === 0) return undefined;
     const chunk = chunks[at];
-    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
+    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) void volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
     return viewOf(decodeSlices(records));
   });
 }

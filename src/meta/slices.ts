@@ -110,10 +110,15 @@ export const READ_COMPACTION = 5;
 /** Records of at least this length may stay as they are at the front of a list. */
 const KEEP_LENGTH = 1024 * 1024;
 
-/** After a write that made the list this long, by so many records: whether to compact it when there is time, or before the writer goes on. */
+/**
+ * After a write that made the list this long, by so many records: whether to compact it when there is time, or before the writer
+ * goes on. Where a slice brings many records, lists may become longer first: what a compaction writes is the whole chunk, and it
+ * should be worth as many of them.
+ */
 export function compactionAfterWrite(listLength: number, added = 1): 'none' | 'soon' | 'now' {
   if (listLength >= 2500) return 'now';
-  return listLength > 350 || (listLength + 1) % 100 < added ? 'soon' : 'none';
+  if (added > 1) return listLength >= 1500 ? 'soon' : 'none';
+  return listLength > 350 || listLength % 100 === 99 ? 'soon' : 'none';
 }
 
 export interface ListCompaction {

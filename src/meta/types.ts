@@ -143,8 +143,8 @@ export interface SessionInfo {
 export interface MetaCallbacks {
   /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
   deleteSlice?(id: number, size: number): Promise<void>;
-  /** This chunk has many slices: compact it when there is time. */
-  compactChunk?(ino: Ino, index: number): void;
+  /** This chunk has many slices: compact it when there is time. Resolves when that is over, however it ended. */
+  compactChunk?(ino: Ino, index: number): Promise<void>;
   /** The volume's format changed (seen at a heartbeat). */
   formatChanged?(): void;
   /** The volume is gone or was formatted anew under us; the mount must end (exit code 11). */
