@@ -185,14 +185,13 @@ test('a list of nothing but zeros becomes one byte of zero', () => {
 });
 
 test('a long list is compacted in good time after a write', () => {
-  assert.deepEqual([1, 98, 99, 199, 350, 351, 2499, 2500].map(compactionAfterWrite), [
-    'none',
-    'none',
-    'soon',
-    'soon',
-    'none',
-    'soon',
-    'soon',
-    'now',
-  ]);
+  assert.deepEqual(
+    [1, 98, 99, 199, 350, 351, 2499, 2500].map((length) => compactionAfterWrite(length)),
+    ['none', 'none', 'soon', 'soon', 'none', 'soon', 'soon', 'now'],
+  );
+  assert.deepEqual(
+    [351, 1499, 1500, 2500].map((length) => compactionAfterWrite(length, 64)),
+    ['none', 'none', 'soon', 'now'],
+    'many at once',
+  );
 });
