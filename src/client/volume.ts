@@ -147,7 +147,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       logger,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
-        compactChunk: (ino, index) => background.compactor?.add(ino, index),
+        compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
         lost: (reason) => lost.resolve(reason),
         formatChanged: () => {
           limits.follow(current.format);

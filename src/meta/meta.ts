@@ -12,7 +12,7 @@ import { type Random, systemRandom } from '../lib/random.ts';
 import { UnknownRule } from './acls.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { link, makeNode } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { hourly } from './jobs.ts';
@@ -40,6 +40,7 @@ import {
   type Room,
   type SessionInfo,
   type SetAttr,
+  type SlicePart,
   type StatFs,
   type XattrMode,
 } from './types.ts';
@@ -374,7 +375,19 @@ export class VolumeMeta implements Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr> {
-    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs, room);
+    const part = { index, pos, off: 0, len: slice.size };
+    return writeParts(this.#volume, ctx, ino, slice, [part], mtimeNs, room);
+  }
+
+  writeParts(
+    ctx: Context,
+    ino: Ino,
+    slice: { readonly id: number; readonly size: number },
+    parts: readonly SlicePart[],
+    mtimeNs: bigint,
+    room?: Room,
+  ): Promise<Attr> {
+    return writeParts(this.#volume, ctx, ino, slice, parts, mtimeNs, room);
   }
 
   room(ino: Ino): Room {
