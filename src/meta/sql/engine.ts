@@ -13,12 +13,18 @@ import { FsError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
+import type { Logger } from '../../lib/log.ts';
 import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
+import { parseMetaUrl } from '../url.ts';
+import type { ServerUrl } from '../url-server.ts';
 import { failureOf } from './checks.ts';
+import { EVERYBODY, ServerNotices } from './notices.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
+import { proveServer } from './renew.ts';
 import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
 import type { Driver, Session, Statement } from './session.ts';
@@ -36,6 +42,13 @@ const statement = (text: string, ...values: SqlValue[]): Statement => ({ text, v
 export interface ServerEngineOptions {
   readonly clock: Clock;
   readonly random: Random;
+  readonly logger: Logger;
+}
+
+/** Where the volume is, and how servers of its kind are spoken to. */
+export interface ServerPlace {
+  readonly url: ServerUrl;
+  readonly driverOf: (url: ServerUrl) => Driver;
 }
 
 /** The transaction of a connection that was lost before it answered. */
@@ -54,8 +67,12 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  readonly #place: ServerPlace;
+  readonly #options: ServerEngineOptions;
   readonly #driver: Driver;
   readonly #pool: Pool;
+  readonly #notices: ServerNotices | undefined;
+  readonly watchLocks?: NonNullable<MetaEngine['watchLocks']>;
   readonly #texts: Texts;
   protected readonly sql: Texts['sql'];
   readonly #clock: Clock;
@@ -64,8 +81,11 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly #names = new WeakMap<Session, number>();
 
   /** Over a pool that is open. */
-  constructor(driver: Driver, pool: Pool, options: ServerEngineOptions) {
+  constructor(place: ServerPlace, pool: Pool, options: ServerEngineOptions) {
     super();
+    const driver = place.driverOf(place.url);
+    this.#place = place;
+    this.#options = options;
     this.description = driver.description;
     this.#driver = driver;
     this.#pool = pool;
@@ -73,6 +93,10 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.sql = this.#texts.sql;
     this.#clock = options.clock;
     this.#random = options.random;
+    if (!driver.listen) return;
+    const notices = new ServerNotices(driver.listen, options.clock);
+    this.#notices = notices;
+    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
@@ -146,7 +170,9 @@ export class ServerEngine extends SqlScans implements MetaEngine {
       const assumed = counters.assume(answers.slice(2, first.length), absent);
       const writing = writingOf(this.#texts, writes, absent);
       try {
-        return { result: { ok: true, results: writing.resultsOf(await session.run([...writing.statements, COMMIT])) } };
+        const answers = await session.run([...writing.statements, COMMIT]);
+        this.#announce(session, writes);
+        return { result: { ok: true, results: writing.resultsOf(answers) } };
       } catch (error) {
         if (this.#driver.faultOf(error) !== 'lost') throw error;
         session.end();
@@ -156,6 +182,17 @@ export class ServerEngine extends SqlScans implements MetaEngine {
       await this.#rollback(session);
       throw error;
     }
+  }
+
+  /**
+   * Tells of released locks after the commit, not in it: announcing transactions commit one by one (PostgreSQL holds a lock of the
+   * whole server for them), which is short for one that writes nothing. The connection's next user waits for it, not this call.
+   */
+  #announce(session: Session, writes: Transaction['writes']): void {
+    const { announce } = this.#driver;
+    if (!announce) return;
+    const subjects = new Set(writes.flatMap((write) => (write.kind === 'announceLocks' ? [fileKey(write)] : [])));
+    if (subjects.size > 0) session.run([...subjects].map(announce)).catch(() => {});
   }
 
   #seconds(): number {
@@ -283,6 +320,23 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     await this.#transaction((session) =>
       session.run([sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid))),
     );
+    const { announce } = this.#driver;
+    if (announce) await this.#pool.repeat((session) => session.run([announce(EVERYBODY)])).catch(() => {});
+  }
+
+  async renew(...[url, { writing, environment }]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    const driver = await proveServer({
+      driverOf: this.#place.driverOf,
+      inUse: this.#place.url,
+      url: parseMetaUrl(url, environment),
+      sql: this.sql,
+      writing,
+      surroundings: this.#options,
+    });
+    return async () => {
+      this.#pool.adopt(driver);
+      if (driver.listen) this.#notices?.adopt(driver.listen);
+    };
   }
 
   async reset(): Promise<void> {
@@ -295,6 +349,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   }
 
   async close(): Promise<void> {
+    this.#notices?.close();
     this.#pool.close();
   }
 }
