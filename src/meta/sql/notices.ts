@@ -40,7 +40,7 @@ export class ServerNotices {
     this.#listen = listen;
     if (!this.#listening) return;
     this.#disconnect();
-    this.#connect();
+    void this.#connect();
   }
 
   /** Calls back on every announcement of the subject from when it resolves until the answer is called. Never rejects. */

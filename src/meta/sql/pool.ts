@@ -60,6 +60,7 @@ export class Pool {
   /** Refusals of credentials that were taken before. */
   readonly #refusals = new WeakSet<object>();
   #problem: string | undefined;
+  #refused = false;
   #closed = false;
 
   constructor(driver: Driver, options: PoolOptions) {
@@ -148,7 +149,21 @@ export class Pool {
     const { onRefused } = this.#options;
     if (!onRefused || typeof error !== 'object' || error === null || !this.#refusals.has(error)) return false;
     onRefused();
+    this.#noteRefusal(error);
     return true;
+  }
+
+  /** That credentials are waited for is told once, whatever was told of an outage before. */
+  #noteRefusal(error: object): void {
+    if (this.#refused) return;
+    this.#refused = true;
+    const server = this.#driver.description;
+    const problem = messageOf(error);
+    this.#problem = problem;
+    this.#options.logger.warn(`${this.#driver.product} refuses credentials that it took before; waiting for others`, {
+      server,
+      problem,
+    });
   }
 
   /** An outage is told once, and its end. */
@@ -156,6 +171,7 @@ export class Pool {
     if (problem === this.#problem) return;
     const { logger } = this.#options;
     const server = this.#driver.description;
+    if (problem === undefined) this.#refused = false;
     if (problem === undefined) logger.info(`${this.#driver.product} answers again`, { server });
     else if (this.#problem === undefined) logger.warn(this.#driver.product, { server, problem });
     this.#problem = problem;
