@@ -33,6 +33,9 @@ import { countersOf, readingOf, type Texts, textsOf, writingOf } from './transac
 /** How long the count of a connection that does nothing is kept, seconds. */
 const COMMITS_KEPT = 86_400;
 
+/** Files of which it is announced one by one that a session releases them; of more, everybody is told. */
+const MOST_SUBJECTS = 100;
+
 const BEGIN: Statement = { text: 'BEGIN', values: [] };
 const COMMIT: Statement = { text: 'COMMIT', values: [] };
 const ROLLBACK: Statement = { text: 'ROLLBACK', values: [] };
@@ -317,11 +320,14 @@ export class ServerEngine extends SqlScans implements MetaEngine {
 
   async removeSession(sid: number): Promise<void> {
     const { sql } = this;
+    const { announce } = this.#driver;
+    const files = announce ? await this.lockedFiles(sid) : [];
     await this.#transaction((session) =>
       session.run([sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid))),
     );
-    const { announce } = this.#driver;
-    if (announce) await this.#pool.repeat((session) => session.run([announce(EVERYBODY)])).catch(() => {});
+    if (!announce || files.length === 0) return;
+    const subjects = files.length > MOST_SUBJECTS ? [EVERYBODY] : files.map(fileKey);
+    await this.#pool.repeat((session) => session.run(subjects.map(announce))).catch(() => {});
   }
 
   async renew(...[url, { writing, environment }]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
