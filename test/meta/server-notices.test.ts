@@ -35,11 +35,12 @@ test('one connection listens for all who wait, is made again when it is cut, and
   await waits.writeSetting('{}', { trash: false, nowNs: 1n });
   const listeners = (): Promise<readonly unknown[][]> =>
     asAdministrator('postgres', server.port, `SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN %'`);
-  assert.ok(waits.watchLocks);
   assert.equal((await listeners()).length, 0);
   const heard = Array.from({ length: 100 }, () => 0);
   const files = heard.map((_, index): LockedFile => ({ of: index % 2 === 0 ? 'flock' : 'posix', ino: ino(100 + index) }));
-  const ends = await Promise.all(files.map((file, index) => waits.watchLocks?.(file, () => heard[index]!++)));
+  const ends = await Promise.all(
+    files.map(async (file, index) => waits.watchLocks?.(file, () => void (heard[index] = (heard[index] ?? 0) + 1))),
+  );
   const [[pid] = []] = await listeners();
   assert.equal((await listeners()).length, 1);
   await until('the first look is over', () => heard.every((times) => times > 0));

@@ -1,5 +1,5 @@
 /** The metadata URL of a volume on an SQL server as a part of a JuiceVolume. Pure. */
-import type { Json } from '../../admission/pod.ts';
+import type { Json } from '../../lib/json.ts';
 import type { ServerTls, ServerUrl } from '../../meta/url-server.ts';
 
 const DEFAULT_CONNECTIONS = 16;
