@@ -1,8 +1,20 @@
 /** SQL servers with TLS, users and certificates, for tests of what they let in. */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { createConnection } from 'mysql2/promise';
 import { Client } from 'pg';
 import { type Server, startMariadb, startPostgres } from './servers.ts';
@@ -38,6 +50,43 @@ export async function asAdministrator(kind: SqlKind, port: number, ...texts: rea
     await client.end();
   }
   return rows;
+}
+
+/**
+ * Kills a server and starts it again, on the same data and port. PostgreSQL is told to end without finishing anything, as the first
+ * process of several, which must all be gone. Answers what ends the new one.
+ */
+export async function restart(
+  kind: SqlKind,
+  { pid, port }: Server,
+  whileAway: () => Promise<void>,
+): Promise<() => Promise<void>> {
+  const [command = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  const cwd = readlinkSync(`/proc/${pid}/cwd`);
+  process.kill(pid, kind === 'postgres' ? 'SIGQUIT' : 'SIGKILL');
+  while (existsSync(`/proc/${pid}/exe`)) await pause(10);
+  await whileAway();
+  const child = spawn(command, args, {
+    cwd,
+    stdio: 'ignore',
+    ...(process.getuid?.() === 0 ? { uid: SERVER_USER, gid: SERVER_USER } : {}),
+  });
+  const kill = (): void => void child.kill('SIGKILL');
+  process.once('exit', kill);
+  const ended = once(child, 'exit').then(() => process.off('exit', kill));
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await asAdministrator(kind, port, 'SELECT 1');
+      break;
+    } catch (error) {
+      if (attempt > 600) throw error;
+      await pause(50);
+    }
+  }
+  return async () => {
+    child.kill(kind === 'postgres' ? 'SIGQUIT' : 'SIGKILL');
+    await ended;
+  };
 }
 
 /** Makes a user with a password who may do everything that a client needs; `requires` is what MySQL asks of his connection. */
