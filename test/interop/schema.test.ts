@@ -71,7 +71,7 @@ describe('tables of a new volume', { skip }, () => {
         // Names of extended attributes are told apart to the letter in ours, in theirs by the collation of the database.
         const { ours, theirs } = sides(
           (rows as Record<string, unknown>[]).map((row) =>
-            /_xattr$/.test(String(row['table_name'])) && row['column_name'] === 'name' && 'collation_name' in row
+            String(row['table_name']).endsWith('_xattr') && row['column_name'] === 'name' && 'collation_name' in row
               ? { ...row, collation_name: '' }
               : row,
           ),
