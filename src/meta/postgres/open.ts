@@ -33,6 +33,7 @@ const faults: Readonly<Record<string, Fault>> = {
   '53100': 'full',
   '53200': 'full',
   '53400': 'full',
+  '22012': 'guarded',
   '22021': 'text',
   '22P05': 'text',
   '22003': 'range',

@@ -17,6 +17,7 @@ import {
   type Statement,
 } from '../sql/session.ts';
 import { tlsMembers } from '../sql/tls.ts';
+import { Batch, type BatchAnswers, type Named } from './batch.ts';
 import type { ServerUrl } from '../url-server.ts';
 
 /** Numbers of PostgreSQL's types. */
@@ -57,6 +58,9 @@ function preparedOf(text: string): { readonly name: string; readonly text: strin
 function tlsOf({ tls }: ServerUrl): NonNullable<ClientConfig['ssl']> {
   return { ...tlsMembers(tls), ...(tls.verify === 'authority' ? { checkServerIdentity: () => undefined } : {}) };
 }
+
+/** What has no values is not worth a name. */
+const namedOf = ({ text, values }: Statement): Named => (values.length === 0 ? { name: '', text } : preparedOf(text));
 
 /** The socket below, for which `pg` has no name. */
 function streamOf(client: Client): Duplex {
@@ -119,6 +123,20 @@ class PostgresSession implements Session {
         if (answer.status === 'rejected') throw answer.reason;
         const { rows, rowCount } = answer.value;
         return { rows, changed: rowCount ?? 0 };
+      });
+    } finally {
+      giveUp();
+    }
+  }
+
+  async runUntilError(statements: readonly Statement[]): Promise<BatchAnswers> {
+    const giveUp = this.#clock.timer(ANSWER_TIMEOUT + 5000, () => this.end());
+    const stream = streamOf(this.#client);
+    stream.cork();
+    try {
+      return await new Promise((settle) => {
+        this.#client.query(new Batch(statements, namedOf, types.getTypeParser, settle));
+        stream.uncork();
       });
     } finally {
       giveUp();

@@ -2,7 +2,8 @@
  * The metadata engine over an SQL server, on JuiceFS's own tables; the official client may work on the same volume at the same
  * time. Which server, and how it is spoken to, is a driver's part (session.ts); listings are those of every SQL database (scans.ts).
  *
- * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts). Whatever is listed is
+ * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts), on PostgreSQL mostly one
+ * (at-once.ts). Whatever is listed is
  * read in batches, each beginning behind the last one's end.
  *
  * Exactly once: each connection counts its transactions in a row of its own, within them. Where it is lost under the
@@ -19,6 +20,7 @@ import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
 import { parseMetaUrl } from '../url.ts';
 import type { ServerUrl } from '../url-server.ts';
+import { atOnce } from './at-once.ts';
 import { failureOf } from './checks.ts';
 import { EVERYBODY, ServerNotices } from './notices.ts';
 import type { Pool } from './pool.ts';
@@ -27,11 +29,13 @@ import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row,
 import { proveServer } from './renew.ts';
 import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
-import type { Driver, Session, Statement } from './session.ts';
+import type { Answer, Driver, Session, Statement } from './session.ts';
 import { countersOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
 
 /** How long the count of a connection that does nothing is kept, seconds. */
 const COMMITS_KEPT = 86_400;
+/** How long after its last transaction the count of a connection is certainly still there, ms: far less than that. */
+const COUNT_CERTAIN = 3_600_000;
 
 /** Files of which it is announced one by one that a session releases them; of more, everybody is told. */
 const MOST_SUBJECTS = 100;
@@ -82,6 +86,8 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly #random: Random;
   /** The number that stands for a connection in the table of commits. */
   readonly #names = new WeakMap<Session, number>();
+  /** The last transaction of a connection that was carried out, and when. */
+  readonly #commits = new WeakMap<Session, { readonly number: number; readonly at: number }>();
 
   /** Over a pool that is open. */
   constructor(place: ServerPlace, pool: Pool, options: ServerEngineOptions) {
@@ -153,10 +159,52 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     }
   }
 
+  /** The number that the next transaction of a connection gets; undefined where that is not certain. */
+  #nextCommit(session: Session): number | undefined {
+    if (!this.#names.has(session)) return 1;
+    const last = this.#commits.get(session);
+    return last && this.#clock.monotonic() - last.at < COUNT_CERTAIN ? last.number + 1 : undefined;
+  }
+
+  #noteCommit(session: Session, answer: Answer | undefined): number {
+    const number = numberAt(answer?.rows[0] ?? [], 0);
+    this.#commits.set(session, { number, at: this.#clock.monotonic() });
+    return number;
+  }
+
+  /** In one round trip. Undefined: it has to be two, and nothing is done yet. */
+  async #attemptAtOnce(session: Session, transaction: Transaction): Promise<Attempted | undefined> {
+    const number = session.runUntilError ? this.#nextCommit(session) : undefined;
+    const plan = number === undefined ? undefined : atOnce(this.#texts, transaction);
+    if (number === undefined || !plan || !session.runUntilError) return undefined;
+    const { reading, guards, writing, assumed } = plan;
+    const first = [BEGIN, this.#countCommit(session)];
+    const read = first.length + reading.statements.length;
+    const statements = [...first, ...reading.statements, ...guards, ...writing.statements, COMMIT];
+    const { answers, error } = await session.runUntilError(statements);
+    if (error === undefined) {
+      this.#noteCommit(session, answers[1]);
+      this.#announce(session, transaction.writes);
+      return { result: { ok: true, results: writing.resultsOf(answers.slice(read + guards.length)) } };
+    }
+    const fault = this.#driver.faultOf(error);
+    if (fault === 'lost') {
+      session.end();
+      return { result: { ok: true, results: assumed }, lost: { session: this.#names.get(session) ?? 0, number } };
+    }
+    if (fault !== 'guarded') throw error;
+    // The connection's next user waits for it, not this call.
+    void this.#rollback(session);
+    const failure = failureOf(reading.decide(answers.slice(first.length, read)).checked);
+    return failure && { result: failure };
+  }
+
   async #attempt(session: Session, transaction: Transaction): Promise<Attempted> {
     const { writes } = transaction;
     const reading = readingOf(this.#texts, transaction);
     try {
+      const done = await this.#attemptAtOnce(session, transaction);
+      if (done) return done;
       const counters = countersOf(this.#texts, writes);
       // What the counters are is known before they are changed, should the answer to that be lost.
       const proof = writes.length > 0 ? [this.#countCommit(session), ...counters.statements] : [];
@@ -173,9 +221,10 @@ export class ServerEngine extends SqlScans implements MetaEngine {
       const assumed = counters.assume(answers.slice(2, first.length), absent);
       const writing = writingOf(this.#texts, writes, absent);
       try {
-        const answers = await session.run([...writing.statements, COMMIT]);
+        const written = await session.run([...writing.statements, COMMIT]);
+        this.#noteCommit(session, answers[1]);
         this.#announce(session, writes);
-        return { result: { ok: true, results: writing.resultsOf(answers) } };
+        return { result: { ok: true, results: writing.resultsOf(written) } };
       } catch (error) {
         if (this.#driver.faultOf(error) !== 'lost') throw error;
         session.end();

@@ -25,6 +25,11 @@ export interface Session {
    * then done nothing, and nothing is committed.
    */
   run(statements: readonly Statement[]): Promise<readonly Answer[]>;
+  /**
+   * As `run`, but what is behind a statement that fails is skipped, whatever that is, and what was answered before is told with the
+   * error (undefined where there is none). Never rejects. Absent: the protocol has no way for that.
+   */
+  runUntilError?(statements: readonly Statement[]): Promise<{ readonly answers: readonly Answer[]; readonly error: unknown }>;
   /** The connection is gone. */
   readonly broken: boolean;
   /** Closes it; what is under way fails. */
@@ -32,11 +37,11 @@ export interface Session {
 }
 
 /**
- * What an error means. `lost`: there is no connection, or none that can write; the same may succeed on the next one.
+ * What an error means. `guarded`: a check did not hold (at-once.ts). `lost`: there is no connection, or none that can write; the same may succeed on the next one.
  * `conflict`: another transaction was in the way (a deadlock, a key that both made); it succeeds when repeated. `full`: the
  * server has no room. `range`: a value does not fit its column, `text`: it has letters that the column cannot hold. `missing`: there is no such table.
  */
-export type Fault = 'lost' | 'conflict' | 'refused' | 'full' | 'range' | 'text' | 'missing' | 'other';
+export type Fault = 'guarded' | 'lost' | 'conflict' | 'refused' | 'full' | 'range' | 'text' | 'missing' | 'other';
 
 export interface Driver {
   /** For people; never a secret. */

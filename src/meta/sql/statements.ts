@@ -26,6 +26,17 @@ const nodeColumns = (table: string): string =>
     )
     .join(', ');
 
+/** Columns that may be NULL, which means 0. */
+const laterColumns = ['rdev', 'parent', ...aclAndTier];
+/** What tells who may do what, without what may be NULL. */
+const accessColumns = filledColumns.slice(0, 5);
+
+/** The columns of a node are the parameters from the second on. */
+const guarded = (columns: readonly string[]): string =>
+  columns
+    .map((column, index) => `${laterColumns.includes(column) ? `COALESCE(n.${column}, 0)` : `n.${column}`} = ?${index + 2}`)
+    .join(' AND ');
+
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
 const limits = ['max_space', 'max_inodes'];
@@ -78,6 +89,14 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     putNode: put('node', ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier], ['inode']),
     touchNode: `UPDATE ${t('node')} SET mtime = ?1, mtimensec = ?2, ctime = ?1, ctimensec = ?2, nlink = nlink + ?3 WHERE inode = ?4`,
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
+
+    // Guards (at-once.ts): a division by nought where a check does not hold.
+    someNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1`,
+    noNode: `SELECT 1 / (1 - COUNT(*)) FROM ${t('node')} n WHERE n.inode = ?1`,
+    sameNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...filledColumns, ...laterColumns])}`,
+    sameAccess: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...accessColumns, ...laterColumns.slice(1)])}`,
+    sameEntry: `SELECT 1 / COUNT(*) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2 AND inode = ?3 AND type = ?4`,
+    noEntry: `SELECT 1 / (1 - COUNT(*)) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
 
     getEntry: `SELECT type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
     lookup: `SELECT e.type, ${ino('e.inode')}, CASE WHEN n.inode IS NULL THEN 0 ELSE 1 END, ${nodeColumns('n')}
