@@ -3,11 +3,8 @@
  * time. Which server, and how it is spoken to, is a driver's part (session.ts); listings are those of every SQL database (scans.ts).
  *
  * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts), on PostgreSQL mostly one
- * (at-once.ts). Whatever is listed is
- * read in batches, each beginning behind the last one's end.
- *
- * Exactly once: each connection counts its transactions in a row of its own, within them. Where it is lost under the
- * statements that commit, another one looks there, and only a transaction that was not committed is begun anew.
+ * (at-once.ts), and either way carried out once (commits.ts). Whatever is listed is read in batches, each beginning behind the
+ * last one's end.
  */
 import type { Clock } from '../../lib/clock.ts';
 import { FsError } from '../../lib/errors.ts';
@@ -20,8 +17,7 @@ import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
 import { parseMetaUrl } from '../url.ts';
 import type { ServerUrl } from '../url-server.ts';
-import { atOnce } from './at-once.ts';
-import { failureOf } from './checks.ts';
+import { BEGIN, COMMIT, Committer, rollBack } from './commits.ts';
 import { EVERYBODY, ServerNotices } from './notices.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
@@ -29,20 +25,14 @@ import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row,
 import { proveServer } from './renew.ts';
 import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
-import type { Answer, Driver, Session, Statement } from './session.ts';
-import { countersOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
+import type { Driver, Session, Statement } from './session.ts';
+import { type Texts, textsOf } from './transaction.ts';
 
 /** How long the count of a connection that does nothing is kept, seconds. */
 const COMMITS_KEPT = 86_400;
-/** How long after its last transaction the count of a connection is certainly still there, ms: far less than that. */
-const COUNT_CERTAIN = 3_600_000;
 
 /** Files of which it is announced one by one that a session releases them; of more, everybody is told. */
 const MOST_SUBJECTS = 100;
-
-const BEGIN: Statement = { text: 'BEGIN', values: [] };
-const COMMIT: Statement = { text: 'COMMIT', values: [] };
-const ROLLBACK: Statement = { text: 'ROLLBACK', values: [] };
 
 const statement = (text: string, ...values: SqlValue[]): Statement => ({ text, values });
 
@@ -58,18 +48,6 @@ export interface ServerPlace {
   readonly driverOf: (url: ServerUrl) => Driver;
 }
 
-/** The transaction of a connection that was lost before it answered. */
-interface Lost {
-  readonly session: number;
-  readonly number: number;
-}
-
-/** The outcome of an attempt; with `lost` only if that was carried out. */
-interface Attempted {
-  readonly result: CommitResult;
-  readonly lost?: Lost;
-}
-
 export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
@@ -82,12 +60,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly watchLocks?: NonNullable<MetaEngine['watchLocks']>;
   readonly #texts: Texts;
   protected readonly sql: Texts['sql'];
-  readonly #clock: Clock;
-  readonly #random: Random;
-  /** The number that stands for a connection in the table of commits. */
-  readonly #names = new WeakMap<Session, number>();
-  /** The last transaction of a connection that was carried out, and when. */
-  readonly #commits = new WeakMap<Session, { readonly number: number; readonly at: number }>();
+  readonly #commits: Committer;
 
   /** Over a pool that is open. */
   constructor(place: ServerPlace, pool: Pool, options: ServerEngineOptions) {
@@ -100,8 +73,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
     this.sql = this.#texts.sql;
-    this.#clock = options.clock;
-    this.#random = options.random;
+    this.#commits = new Committer(driver, pool, this.#texts, options);
     if (!driver.listen) return;
     const notices = new ServerNotices(driver.listen, options.clock);
     this.#notices = notices;
@@ -122,20 +94,10 @@ export class ServerEngine extends SqlScans implements MetaEngine {
         await session.run([COMMIT]);
         return result;
       } catch (error) {
-        await this.#rollback(session);
+        await rollBack(session);
         throw error;
       }
     });
-  }
-
-  /** The connection is as it was before; where that fails it is closed. */
-  async #rollback(session: Session): Promise<void> {
-    if (session.broken) return;
-    try {
-      await session.run([ROLLBACK]);
-    } catch {
-      session.end();
-    }
   }
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
@@ -152,115 +114,12 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     return row && { value: entryAt(row, 0), attr: numberAt(row, 2) === 1 ? attrAt(row, 3) : undefined };
   }
 
-  async commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
-    for (;;) {
-      const { result, lost } = await this.#pool.repeat((session) => this.#attempt(session, transaction), signal);
-      if (!lost || (await this.#wasCommitted(lost))) return result;
-    }
-  }
-
-  /** The number that the next transaction of a connection gets; undefined where that is not certain. */
-  #nextCommit(session: Session): number | undefined {
-    if (!this.#names.has(session)) return 1;
-    const last = this.#commits.get(session);
-    return last && this.#clock.monotonic() - last.at < COUNT_CERTAIN ? last.number + 1 : undefined;
-  }
-
-  #noteCommit(session: Session, answer: Answer | undefined): number {
-    const number = numberAt(answer?.rows[0] ?? [], 0);
-    this.#commits.set(session, { number, at: this.#clock.monotonic() });
-    return number;
-  }
-
-  /** In one round trip. Undefined: it has to be two, and nothing is done yet. */
-  async #attemptAtOnce(session: Session, transaction: Transaction): Promise<Attempted | undefined> {
-    const number = session.runUntilError ? this.#nextCommit(session) : undefined;
-    const plan = number === undefined ? undefined : atOnce(this.#texts, transaction);
-    if (number === undefined || !plan || !session.runUntilError) return undefined;
-    const { reading, guards, writing, assumed } = plan;
-    const first = [BEGIN, this.#countCommit(session)];
-    const read = first.length + reading.statements.length;
-    const statements = [...first, ...reading.statements, ...guards, ...writing.statements, COMMIT];
-    const { answers, error } = await session.runUntilError(statements);
-    if (error === undefined) {
-      this.#noteCommit(session, answers[1]);
-      this.#announce(session, transaction.writes);
-      return { result: { ok: true, results: writing.resultsOf(answers.slice(read + guards.length)) } };
-    }
-    const fault = this.#driver.faultOf(error);
-    if (fault === 'lost') {
-      session.end();
-      return { result: { ok: true, results: assumed }, lost: { session: this.#names.get(session) ?? 0, number } };
-    }
-    if (fault !== 'guarded') throw error;
-    // The connection's next user waits for it, not this call.
-    void this.#rollback(session);
-    const failure = failureOf(reading.decide(answers.slice(first.length, read)).checked);
-    return failure && { result: failure };
-  }
-
-  async #attempt(session: Session, transaction: Transaction): Promise<Attempted> {
-    const { writes } = transaction;
-    const reading = readingOf(this.#texts, transaction);
-    try {
-      const done = await this.#attemptAtOnce(session, transaction);
-      if (done) return done;
-      const counters = countersOf(this.#texts, writes);
-      // What the counters are is known before they are changed, should the answer to that be lost.
-      const proof = writes.length > 0 ? [this.#countCommit(session), ...counters.statements] : [];
-      const first = [BEGIN, ...proof];
-      const answers = await session.run([...first, ...reading.statements]);
-      const { checked, absent } = reading.decide(answers.slice(first.length));
-      const failure = failureOf(checked);
-      if (failure || writes.length === 0) {
-        // The connection's next user waits for it, not this call.
-        void this.#rollback(session);
-        return { result: failure ?? { ok: true, results: [] } };
-      }
-      const number = numberAt(answers[1]?.rows[0] ?? [], 0);
-      const assumed = counters.assume(answers.slice(2, first.length), absent);
-      const writing = writingOf(this.#texts, writes, absent);
-      try {
-        const written = await session.run([...writing.statements, COMMIT]);
-        this.#noteCommit(session, answers[1]);
-        this.#announce(session, writes);
-        return { result: { ok: true, results: writing.resultsOf(written) } };
-      } catch (error) {
-        if (this.#driver.faultOf(error) !== 'lost') throw error;
-        session.end();
-        return { result: { ok: true, results: assumed }, lost: { session: this.#names.get(session) ?? 0, number } };
-      }
-    } catch (error) {
-      await this.#rollback(session);
-      throw error;
-    }
-  }
-
-  /**
-   * Tells of released locks after the commit, not in it: announcing transactions commit one by one (PostgreSQL holds a lock of the
-   * whole server for them), which is short for one that writes nothing. The connection's next user waits for it, not this call.
-   */
-  #announce(session: Session, writes: Transaction['writes']): void {
-    const { announce } = this.#driver;
-    if (!announce) return;
-    const subjects = new Set(writes.flatMap((write) => (write.kind === 'announceLocks' ? [fileKey(write)] : [])));
-    if (subjects.size > 0) session.run([...subjects].map(announce)).catch(() => {});
+  commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
+    return this.#commits.commit(transaction, signal);
   }
 
   #seconds(): number {
-    return Math.floor(this.#clock.now() / 1000);
-  }
-
-  #countCommit(session: Session): Statement {
-    let name = this.#names.get(session);
-    if (name === undefined) this.#names.set(session, (name = this.#random.bytes(6).readUIntBE(0, 6)));
-    return statement(this.sql.countCommit, name, this.#seconds());
-  }
-
-  /** What became of the transaction with this number of a connection that was lost. */
-  async #wasCommitted({ session, number }: Lost): Promise<boolean> {
-    const [row] = await this.rows(this.sql.wasCommitted, session, this.#seconds(), number);
-    return row?.[0] === 1;
+    return Math.floor(this.#options.clock.now() / 1000);
   }
 
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {

@@ -37,6 +37,9 @@ const guarded = (columns: readonly string[]): string =>
     .map((column, index) => `${laterColumns.includes(column) ? `COALESCE(n.${column}, 0)` : `n.${column}`} = ?${index + 2}`)
     .join(' AND ');
 
+/** The count of a connection that was given up: no number that one reaches. */
+const SPOILT = '-1000000000000';
+
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
 const limits = ['max_space', 'max_inodes'];
@@ -243,11 +246,16 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       'juicepod_commit',
       'session = ?1',
     ),
-    /** Answers 1 where a connection has carried out so many transactions, else 0; waits for one that is under way. */
+    sameCommit: `SELECT 1 / COUNT(*) FROM ${t('juicepod_commit')} WHERE session = ?1 AND number = ?2`,
+    /**
+     * Answers 1 where a connection has carried out so many transactions, else 0, and then its count is spoilt for what may still come
+     * of it; waits for one that is under way.
+     */
     wasCommitted: returning(
       put('juicepod_commit', ['session', 'number', 'at'], ['session'], {
-        values: '?1, 0, ?2',
-        set: (_own, given) => `at = ${given('at')}`,
+        values: `?1, ${SPOILT}, ?2`,
+        set: (own, given) =>
+          `number = CASE WHEN ${own('number')} >= ?3 THEN ${own('number')} ELSE ${SPOILT} END, at = ${given('at')}`,
       }),
       'CASE WHEN number >= ?3 THEN 1 ELSE 0 END',
       'juicepod_commit',
