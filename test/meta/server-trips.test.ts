@@ -156,7 +156,11 @@ describe('round trips', () => {
           seen.push([ok, line.take()]);
         }
         // The second time every statement is known to the server.
-        if (number === 11) assert.deepEqual(seen, Array(3).fill([true, trips]));
+        if (number === 11)
+          assert.deepEqual(
+            seen,
+            Array.from({ length: 3 }, () => [true, trips]),
+          );
       }
       assert.ok((await engine.commit(create(12, root))).ok);
       line.take();

@@ -24,14 +24,13 @@ import type { ServerUrl } from '../url-server.ts';
 const OID = { bytea: 17, int8: 20, int2: 21, int4: 23 } as const;
 
 /** Columns as the rest reads them: whole numbers as numbers, bytes as Buffers, text as text. */
-const types = {
-  getTypeParser(oid: number): (value: string) => unknown {
-    if (oid === OID.int8 || oid === OID.int4 || oid === OID.int2) return Number;
-    // `\x` and hexadecimal digits.
-    if (oid === OID.bytea) return (value) => Buffer.from(value.slice(2), 'hex');
-    return (value) => value;
-  },
-};
+function parserOf(oid: number): (value: string) => unknown {
+  if (oid === OID.int8 || oid === OID.int4 || oid === OID.int2) return Number;
+  // `\x` and hexadecimal digits.
+  if (oid === OID.bytea) return (value) => Buffer.from(value.slice(2), 'hex');
+  return (value) => value;
+}
+const types = { getTypeParser: parserOf };
 
 /** What every connection is set to. A client that stands still must not hold locks for ever. */
 const SETTINGS = [
@@ -135,7 +134,7 @@ class PostgresSession implements Session {
     stream.cork();
     try {
       return await new Promise((settle) => {
-        this.#client.query(new Batch(statements, namedOf, types.getTypeParser, settle));
+        this.#client.query(new Batch(statements, namedOf, parserOf, settle));
         stream.uncork();
       });
     } finally {
