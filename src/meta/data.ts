@@ -18,7 +18,7 @@ import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, Nod
 import type { Volume } from './volume.ts';
 
 /** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
-const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
+export const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
 const CHUNKS_TO_TRY = 10_000;
 
@@ -28,7 +28,8 @@ const COLLAPSE_RANGE = 8;
 const ZERO_RANGE = 0x10;
 const INSERT_RANGE = 0x20;
 
-interface Changed {
+/** A change of a file's data. */
+export interface Changed {
   readonly before: Attr;
   readonly after: Attr;
   /** Quotas of directories that the file counts for. */
@@ -61,20 +62,20 @@ function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr
   requireAccess(ctx, attr, MAY_WRITE);
 }
 
-const NOWHERE: readonly Account[] = [];
+export const NOWHERE: readonly Account[] = [];
 
 /** Plans a change of a file's charge by `space`, where there is room for it or that was set aside before. */
-function withRoom(
+export function withRoom<T extends Changed>(
   volume: Volume,
   ino: Ino,
   attr: Attr,
   space: number,
-  plan: (places: readonly Account[]) => Plan<Changed> | Promise<Plan<Changed>>,
+  plan: (places: readonly Account[]) => Plan<T> | Promise<Plan<T>>,
   setAside = false,
-): Plan<Changed> | Promise<Plan<Changed>> {
+): Plan<T> | Promise<Plan<T>> {
   if (space === 0) return plan(NOWHERE);
   const { limits } = volume;
-  const decide = (places: readonly Account[]): Plan<Changed> | Promise<Plan<Changed>> => {
+  const decide = (places: readonly Account[]): Plan<T> | Promise<Plan<T>> => {
     const late = setAside ? undefined : limits.require({ space, inodes: 0, owner: attr, places });
     return late ? late.then(() => plan(places)) : plan(places);
   };
@@ -82,7 +83,8 @@ function withRoom(
   return places instanceof Promise ? places.then(decide) : decide(places);
 }
 
-async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
+/** What follows a committed change: usage. */
+export async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
   const space = charged(after.length) - charged(before.length);
   if (space !== 0) {
     room?.settle(space);

@@ -35,6 +35,8 @@ const LIMITED = [
   'setattr',
   'truncate',
   'fallocate',
+  'copyFileRange',
+  'seek',
   'mknod',
   'mkdir',
   'create',

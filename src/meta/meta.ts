@@ -11,6 +11,7 @@ import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { UnknownRule } from './acls.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
+import { copyFileRange } from './copy.ts';
 import { link, makeNode } from './create.ts';
 import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
 import type { MetaEngine } from './engine.ts';
@@ -22,6 +23,7 @@ import { MAY_READ, requireAccess } from './permissions.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
+import { seek } from './seek.ts';
 import { Session } from './sessions.ts';
 import { allSlices, statfs } from './summary.ts';
 import {
@@ -219,6 +221,21 @@ export class VolumeMeta implements Meta {
 
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr> {
     return this.#as(ctx, (as) => fallocate(this.#volume, as, ino, mode, offset, length));
+  }
+
+  copyFileRange(
+    ctx: Context,
+    from: Ino,
+    offset: number,
+    to: Ino,
+    toOffset: number,
+    length: number,
+  ): ReturnType<Meta['copyFileRange']> {
+    return this.#as(ctx, (as) => copyFileRange(this.#volume, as, from, offset, to, toOffset, length));
+  }
+
+  seek(ctx: Context, ino: Ino, offset: number, want: 'data' | 'hole'): Promise<number> {
+    return seek(this.#volume, ctx, ino, offset, want);
   }
 
   mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry> {

@@ -23,6 +23,7 @@ import { JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
 import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
+import { RangeOperations } from './ranges.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
@@ -62,6 +63,9 @@ export class Vfs implements FileSystem {
   readonly readdir: FileSystem['readdir'];
   readonly releasedir: FileSystem['releasedir'];
   readonly fsyncdir: Required<FileSystem>['fsyncdir'];
+  readonly fallocate: Required<FileSystem>['fallocate'];
+  readonly copyFileRange: Required<FileSystem>['copyFileRange'];
+  readonly lseek: Required<FileSystem>['lseek'];
   // Without them the kernel keeps the locks of a mount by itself
   readonly getlk?: Required<FileSystem>['getlk'];
   readonly setlk?: Required<FileSystem>['setlk'];
@@ -119,6 +123,10 @@ export class Vfs implements FileSystem {
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
     this.fsyncdir = directories.fsyncdir.bind(directories);
+    const ranges = new RangeOperations(options.meta, this.#nodes, this.#handles, this.#clock);
+    this.fallocate = ranges.fallocate.bind(ranges);
+    this.copyFileRange = ranges.copyFileRange.bind(ranges);
+    this.lseek = ranges.lseek.bind(ranges);
     if (!options.readOnly) {
       const locks = new LockOperations(options.meta, this.#handles, this.#nodes, this.#clock);
       this.#locks = locks;
@@ -288,23 +296,6 @@ export class Vfs implements FileSystem {
     const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);
-    reply.ok();
-  }
-
-  async fallocate(
-    request: FuseRequest,
-    reply: Reply,
-    ino: Ino,
-    _handle: number,
-    offset: number,
-    length: number,
-    mode: number,
-  ): Promise<void> {
-    this.#nodes.requireWritable(ino);
-    const writer = this.#files.get(ino)?.writer;
-    if (writer?.dirty) await this.#flushed(request, writer);
-    const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
-    this.#files.changed(ino, attr);
     reply.ok();
   }
 

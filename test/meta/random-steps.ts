@@ -35,6 +35,14 @@ export type Step =
       readonly mode: 0 | 1 | 3 | 16 | 17;
     }
   | { readonly op: 'write'; readonly node: number; readonly from: number; readonly count: number }
+  | {
+      readonly op: 'copy';
+      readonly node: number;
+      readonly from: number;
+      readonly toNode: number;
+      readonly to: number;
+      readonly count: number;
+    }
   | { readonly op: 'compact'; readonly node: number; readonly chunk: number }
   | { readonly op: 'open' | 'release'; readonly node: number }
   | {
@@ -111,6 +119,17 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
       node: pick,
       from: fc.nat(MAX_CELLS - 1),
       count: fc.integer({ min: 1, max: CELLS_PER_CHUNK }),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: object({
+      op: fc.constant('copy' as const),
+      node: pick,
+      from: fc.nat(MAX_CELLS),
+      toNode: pick,
+      to: fc.nat(MAX_CELLS),
+      count: fc.integer({ min: 1, max: MAX_CELLS }),
     }),
   },
   { weight: 1, arbitrary: object({ op: fc.constant('compact' as const), node: pick, chunk: fc.nat(2) }) },

@@ -280,6 +280,17 @@ export class ReferenceFs {
     node.ctime = this.now;
   }
 
+  /** Copies cells, as many as the source has; answers how many. */
+  copy(source: number, from: number, target: number, to: number, count: number): number {
+    const cells = this.node(source).cells.slice(from, from + count);
+    if (cells.length === 0) return 0;
+    const node = this.node(target);
+    this.#resize(node, Math.max(node.cells.length, to + cells.length));
+    for (const [at, cell] of cells.entries()) node.cells[to + at] = cell;
+    this.#touch(target);
+    return cells.length;
+  }
+
   /** A slice took the place of others; what is seen has not changed, only how it is called. */
   compacted(ino: number, from: number, count: number, slice: number): void {
     const { cells } = this.node(ino);

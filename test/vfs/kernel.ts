@@ -195,6 +195,25 @@ export class TestKernel {
     await this.#send((request, reply) => this.fileSystem.fallocate?.(request, reply, ino, handle, offset, length, mode));
   }
 
+  async copyFileRange(
+    from: { readonly ino: Ino; readonly handle: number; readonly offset: number },
+    to: { readonly ino: Ino; readonly handle: number; readonly offset: number },
+    length: number,
+  ): Promise<number> {
+    const answer = await this.#send((request, reply) =>
+      this.fileSystem.copyFileRange?.(request, reply, from.ino, from.handle, from.offset, to.ino, to.handle, to.offset, length),
+    );
+    return required(answer.written);
+  }
+
+  /** Where the first data, or hole, is from `offset` on. */
+  async seek(ino: Ino, handle: number, offset: number, want: 'data' | 'hole'): Promise<number> {
+    const whence = want === 'data' ? 3 : 4;
+    return required(
+      (await this.#send((request, reply) => this.fileSystem.lseek?.(request, reply, ino, handle, offset, whence))).size,
+    );
+  }
+
   async opendir(ino: Ino): Promise<number> {
     return required((await this.#send((request, reply) => this.fileSystem.opendir(request, reply, ino, 0))).opened).handle;
   }
