@@ -54,11 +54,11 @@ async function zeroWrites(volume: Volume, ino: Ino, from: number, to: number): P
   return writes;
 }
 
-/** What every change of a file's data asks of it first. */
-function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+/** What every change of a file's data asks of it first; `grows`: nothing of what is there changes. */
+function requireFile(ctx: Context, attr: Attr | undefined, grows = false): asserts attr is Attr {
   if (!attr) throw new FsError('ENOENT');
-  if (attr.type !== NodeType.File || attr.flags & (NodeFlag.Immutable | NodeFlag.Append) || inTrash(attr))
-    throw new FsError('EPERM');
+  const forbidden = NodeFlag.Immutable | (grows ? 0 : NodeFlag.Append);
+  if (attr.type !== NodeType.File || attr.flags & forbidden || inTrash(attr)) throw new FsError('EPERM');
   requireAccess(ctx, attr, MAY_WRITE);
 }
 
@@ -140,7 +140,7 @@ export async function fallocate(
   checkFallocate(mode, offset, length);
   const { value } = await volume.change<Changed>(async (view) => {
     const before = view.node(ino, 'all');
-    requireFile(ctx, before);
+    requireFile(ctx, before, (mode & ~KEEP_SIZE) === 0);
     const end = offset + length;
     const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
     const space = charged(newLength) - charged(before.length);

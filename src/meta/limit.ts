@@ -40,6 +40,7 @@ const LIMITED = [
   'mknod',
   'mkdir',
   'create',
+  'tmpfile',
   'symlink',
   'readlink',
   'link',

@@ -69,10 +69,17 @@ function requireReplaceable(entry: EntryValue, target: EntryValue): void {
   throw new FsError(directory ? 'ENOTDIR' : 'EISDIR');
 }
 
-function touch(from: Ino, fromLinks: number, to: Ino, toLinks: number, now: Moment): Write[] {
-  if (from === to) return [{ kind: 'touchNode', ino: to, ...now, nlink: fromLinks + toLinks }];
-  const writes: Write[] = [{ kind: 'touchNode', ino: to, ...now, nlink: toLinks }];
-  if (!isTrash(from)) writes.push({ kind: 'touchNode', ino: from, ...now, nlink: fromLinks });
+/** A directory of a rename: its links change by so many. */
+interface Touched {
+  readonly ino: Ino;
+  readonly attr: Attr;
+  readonly links: number;
+}
+
+function touch(volume: Volume, from: Touched, to: Touched, now: Moment): Write[] {
+  if (from.ino === to.ino) return volume.touch(to.ino, to.attr, now, from.links + to.links);
+  const writes = volume.touch(to.ino, to.attr, now, to.links);
+  if (!isTrash(from.ino)) writes.push(...volume.touch(from.ino, from.attr, now, from.links));
   return writes;
 }
 
@@ -170,6 +177,7 @@ export async function rename(
     if (!target && exchange) throw new FsError('ENOENT');
     if (target && flags === RenameFlag.NoReplace) throw new FsError('EEXIST');
     if (target?.ino === ino) return { writes: [], value: { moved: { ino, attr }, same: true } };
+    if (target) requireRemove(ctx, destination);
     if (target && !exchange) requireReplaceable(entry, target);
     if (directory && across) requireOutside(view, ino, to.parent, from.parent);
     requireMovable(attr);
@@ -217,7 +225,12 @@ export async function rename(
     writes.push(
       { kind: 'putEntry', ...to, value: entry },
       ...moved.writes,
-      ...touch(from.parent, fromLinks, to.parent, toLinks, now),
+      ...touch(
+        volume,
+        { ino: from.parent, attr: source, links: fromLinks },
+        { ino: to.parent, attr: destination, links: toLinks },
+        now,
+      ),
     );
     return { writes, value: result };
   }, ctx.signal);

@@ -196,6 +196,8 @@ export interface Meta {
   mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry>;
   /** Creates and opens. With `exclusive` an existing name is EEXIST, else an existing file is opened. */
   create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry>;
+  /** Creates and opens a file that has no name and goes with its last close, unless `link` gives it one (O_TMPFILE). */
+  tmpfile(ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry>;
   symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry>;
   readlink(ctx: Context, ino: Ino): Promise<Buffer>;
   link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr>;

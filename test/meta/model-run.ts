@@ -97,6 +97,7 @@ export class Run {
     switch (step.op) {
       case 'mkdir':
       case 'create':
+      case 'tmpfile':
       case 'mknod':
       case 'symlink': {
         const dir = this.#directory(step.dir);
@@ -109,6 +110,10 @@ export class Run {
           return this.#expect(foreseen, meta.mkdir(ctx, parent, bytes, step.mode, 0o022), (made) => {
             model.add(dir, text, made.ino, NodeType.Directory, (step.mode & ~0o022) | (setgid ? 0o2000 : 0));
           });
+        if (step.op === 'tmpfile')
+          return this.#expect(undefined, meta.tmpfile(ctx, parent, step.mode, 0), (made) =>
+            model.addUnnamed(dir, made.ino, step.mode),
+          );
         if (step.op === 'symlink')
           return this.#expect(foreseen, meta.symlink(ctx, parent, bytes, name('to/\xe9')), (made) => {
             model.add(dir, text, made.ino, NodeType.Symlink, 0o777, { target: 'to/\xe9' });
@@ -133,7 +138,7 @@ export class Run {
       }
       case 'link': {
         const [node, dir, text] = [this.#node(step.node), this.#directory(step.dir), NAMES[step.name]!];
-        const foreseen = model.node(node).nlink === 0 ? 'ENOENT' : model.canLink(node, dir, text);
+        const foreseen = model.canLink(node, dir, text);
         return this.#expect(foreseen, meta.link(ctx, ino(node), ino(dir), name(text)), () => model.link(node, dir, text));
       }
       case 'rename': {

@@ -8,7 +8,12 @@ const MAX_CELLS = 3 * CELLS_PER_CHUNK;
 
 /** Numbers choose among the nodes and names there are, so that a shortened list of operations still means something. */
 export type Step =
-  | { readonly op: 'mkdir' | 'create' | 'mknod' | 'symlink'; readonly dir: number; readonly name: number; readonly mode: number }
+  | {
+      readonly op: 'mkdir' | 'create' | 'tmpfile' | 'mknod' | 'symlink';
+      readonly dir: number;
+      readonly name: number;
+      readonly mode: number;
+    }
   | { readonly op: 'unlink' | 'rmdir'; readonly dir: number; readonly name: number }
   | { readonly op: 'link'; readonly node: number; readonly dir: number; readonly name: number }
   | {
@@ -70,6 +75,7 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
         'mkdir' as const,
         'create' as const,
         'create' as const,
+        'tmpfile' as const,
         'mknod' as const,
         'symlink' as const,
       ),

@@ -116,6 +116,11 @@ export class ReferenceFs {
     this.#touch(parent, type === NodeType.Directory ? 1 : 0);
   }
 
+  /** A file that is open and has no name. */
+  addUnnamed(parent: number, ino: number, mode: number): void {
+    this.nodes.set(ino, { ...this.#make(NodeType.File, mode, parent, {}), nlink: 0, opens: 1 });
+  }
+
   canLink(ino: number, parent: number, name: string): ErrnoName | undefined {
     if (this.node(ino).type === NodeType.Directory) return 'EPERM';
     return this.canAdd(parent, name);
@@ -123,6 +128,7 @@ export class ReferenceFs {
 
   link(ino: number, parent: number, name: string): void {
     const node = this.node(ino);
+    if (node.nlink === 0) node.parent = parent;
     node.nlink++;
     node.ctime = this.now;
     this.node(parent).entries.set(name, ino);

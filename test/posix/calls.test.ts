@@ -16,7 +16,10 @@ interface Result {
 
 for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
   test(`system calls over ${engine}`, { skip: cannotMount || noPython, timeout: 300_000 }, async (t) => {
-    await using volume = await freshVolume(engine, { format: ['--trash-days', '0'] });
+    await using volume = await freshVolume(engine, {
+      format: ['--trash-days', '0'],
+      mount: ['--enable-ioctl', '--enable-xattr'],
+    });
     const args = [join(import.meta.dirname, 'calls.py'), volume.folder];
     const { stdout } = await exec('python3', args, { timeout: 240_000, maxBuffer: 1 << 24 });
     const results = stdout

@@ -93,6 +93,18 @@ export class TestKernel {
     return { ino: required(answer.entry).attr.ino, handle: required(answer.opened).handle };
   }
 
+  /** open(2) with O_TMPFILE. */
+  async tmpfile(parent: Ino): Promise<{ readonly ino: Ino; readonly handle: number; readonly attr: FuseAttr }> {
+    const answer = await this.#send((request, reply) => this.fileSystem.tmpfile?.(request, reply, parent, 0o2, 0o100600, 0o022));
+    const { attr } = required(answer.entry);
+    return { ino: attr.ino, attr, handle: required(answer.opened).handle };
+  }
+
+  async ioctl(ino: Ino, command: number, input: Buffer, size: number): Promise<Buffer> {
+    const answer = await this.#send((request, reply) => this.fileSystem.ioctl?.(request, reply, ino, 0, command, input, size));
+    return required(answer.data);
+  }
+
   mkdir(parent: Ino, name: string): Promise<FuseEntry> {
     return this.#entry((request, reply) => this.fileSystem.mkdir(request, reply, parent, Buffer.from(name), 0o755, 0o022));
   }
@@ -321,6 +333,7 @@ export class TestKernel {
       lseek: (size) => give({ size }),
       directory: () => give({}),
       lock: (lock) => give({ lock }),
+      ioctl: (output) => give({ data: output }),
     };
     const thrown = (error: unknown): void => fail(errnoName(toErrno(error)), error);
     try {
