@@ -32,7 +32,8 @@ async function inherit(volume: Volume, attr: Attr, defaultAcl: number, wanted: n
   return { ...attr, accessAcl: await volume.acls.idOf(child), mode: special | modeOfRule(child) };
 }
 
-function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
+/** The attributes of a new node in the directory `above`. */
+export function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
   const directory = node.type === NodeType.Directory;
   let mode = node.type === NodeType.Symlink ? 0o777 : node.mode & 0o7777 & ~node.umask;
   let { gid } = ctx;

@@ -200,6 +200,7 @@ export interface Meta {
   tmpfile(ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry>;
   symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry>;
   readlink(ctx: Context, ino: Ino): Promise<Buffer>;
+  /** Also of a file without a name that is open here; the kernel allows that for those of `tmpfile` alone. */
   link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr>;
   unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
   rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
