@@ -28,7 +28,7 @@ import {
 import type { Volume } from './volume.ts';
 
 /** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
-const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
+export const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
 const CHUNKS_TO_TRY = 10_000;
 
@@ -38,7 +38,8 @@ const COLLAPSE_RANGE = 8;
 const ZERO_RANGE = 0x10;
 const INSERT_RANGE = 0x20;
 
-interface Changed {
+/** A change of a file's data. */
+export interface Changed {
   readonly before: Attr;
   readonly after: Attr;
   /** Quotas of directories that the file counts for. */
@@ -63,28 +64,28 @@ async function zeroWrites(volume: Volume, ino: Ino, from: number, to: number): P
   return writes;
 }
 
-/** What every change of a file's data asks of it first. */
-function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+/** What every change of a file's data asks of it first; `grows`: nothing of what is there changes. */
+function requireFile(ctx: Context, attr: Attr | undefined, grows = false): asserts attr is Attr {
   if (!attr) throw new FsError('ENOENT');
-  if (attr.type !== NodeType.File || attr.flags & (NodeFlag.Immutable | NodeFlag.Append) || inTrash(attr))
-    throw new FsError('EPERM');
+  const forbidden = NodeFlag.Immutable | (grows ? 0 : NodeFlag.Append);
+  if (attr.type !== NodeType.File || attr.flags & forbidden || inTrash(attr)) throw new FsError('EPERM');
   requireAccess(ctx, attr, MAY_WRITE);
 }
 
-const NOWHERE: readonly Account[] = [];
+export const NOWHERE: readonly Account[] = [];
 
 /** Plans a change of a file's charge by `space`, where there is room for it or that was set aside before. */
-function withRoom(
+export function withRoom<T extends Changed>(
   volume: Volume,
   ino: Ino,
   attr: Attr,
   space: number,
-  plan: (places: readonly Account[]) => Plan<Changed> | Promise<Plan<Changed>>,
+  plan: (places: readonly Account[]) => Plan<T> | Promise<Plan<T>>,
   setAside = false,
-): Plan<Changed> | Promise<Plan<Changed>> {
+): Plan<T> | Promise<Plan<T>> {
   if (space === 0) return plan(NOWHERE);
   const { limits } = volume;
-  const decide = (places: readonly Account[]): Plan<Changed> | Promise<Plan<Changed>> => {
+  const decide = (places: readonly Account[]): Plan<T> | Promise<Plan<T>> => {
     const late = setAside ? undefined : limits.require({ space, inodes: 0, owner: attr, places });
     return late ? late.then(() => plan(places)) : plan(places);
   };
@@ -92,7 +93,8 @@ function withRoom(
   return places instanceof Promise ? places.then(decide) : decide(places);
 }
 
-async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
+/** What follows a committed change: usage. */
+export async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
   const space = charged(after.length) - charged(before.length);
   if (space !== 0) {
     room?.settle(space);
@@ -148,7 +150,7 @@ export async function fallocate(
   checkFallocate(mode, offset, length);
   const { value } = await volume.change<Changed>(async (view) => {
     const before = view.node(ino, 'all');
-    requireFile(ctx, before);
+    requireFile(ctx, before, (mode & ~KEEP_SIZE) === 0);
     const end = offset + length;
     const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
     const space = charged(newLength) - charged(before.length);

@@ -177,12 +177,30 @@ export interface Meta {
   setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr>;
   truncate(ctx: Context, ino: Ino, length: number): Promise<Attr>;
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr>;
+  /**
+   * Shows a range of a file at an offset of another one, or of the same one where the ranges do not overlap (EINVAL). Answers how many
+   * bytes were copied, perhaps fewer than asked for, 0 at the source's end; and the target's attributes. Of both files nothing may
+   * wait to be committed.
+   */
+  copyFileRange(
+    ctx: Context,
+    from: Ino,
+    offset: number,
+    to: Ino,
+    toOffset: number,
+    length: number,
+  ): Promise<{ readonly copied: number; readonly attr: Attr }>;
+  /** Where data, or a hole, begins at or behind `offset`, bytes; the end of the file is a hole. ENXIO where there is none. */
+  seek(ctx: Context, ino: Ino, offset: number, want: 'data' | 'hole'): Promise<number>;
   mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry>;
   mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry>;
   /** Creates and opens. With `exclusive` an existing name is EEXIST, else an existing file is opened. */
   create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry>;
+  /** Creates and opens a file that has no name and goes with its last close, unless `link` gives it one (O_TMPFILE). */
+  tmpfile(ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry>;
   symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry>;
   readlink(ctx: Context, ino: Ino): Promise<Buffer>;
+  /** Also of a file without a name that is open here; the kernel allows that for those of `tmpfile` alone. */
   link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr>;
   unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
   rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void>;

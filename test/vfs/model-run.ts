@@ -27,6 +27,8 @@ const kinds = [
   'read',
   'truncate',
   'fallocate',
+  'copy',
+  'copy',
   'flush',
   'fsync',
   'open',
@@ -139,6 +141,8 @@ export class Run {
       }
       case 'fallocate':
         return this.#fallocate(file, step, offset, step.seed % 5 === 0 ? 70 * 1024 * 1024 : size);
+      case 'copy':
+        return this.#copy(file, step, offset, size);
       case 'flush':
       case 'fsync': {
         const { handle } = await this.#handle(file, step.client);
@@ -312,6 +316,37 @@ export class Run {
     this.#changed(file, client);
   }
 
+  /** Copies a range into this file, from it or from another one. */
+  async #copy(file: ModelFile, { client, seed }: Step, offset: number, size: number): Promise<void> {
+    const files = [...new Set(this.#names.values())];
+    const source = files[seed % files.length] ?? file;
+    const from = (REGIONS[seed % REGIONS.length] ?? 0) + (seed % (REGION - size + 1));
+    const into = { ...(await this.#turn(file, client)), ino: file.ino, offset };
+    const out = { ...(await this.#turn(source, client)), ino: source.ino, offset: from };
+    const copy = this.#kernel(client).copyFileRange(out, into, size);
+    if (source === file && Math.abs(from - offset) < size) return assert.rejects(copy, refused('EINVAL'));
+    const data = source.bytes.read(from, size);
+    assert.equal(await copy, data.length);
+    if (data.length === 0) return;
+    file.bytes.write(offset, data);
+    this.#changed(file, client);
+  }
+
+  /** Where lseek says that data begins, only zeros lie before; where it says that a hole does, there are zeros. */
+  async #checkHoles(file: ModelFile, client: number, handle: number, offset: number): Promise<void> {
+    const { length } = file.bytes;
+    if (offset >= length) return;
+    const seek = (want: 'data' | 'hole') => this.#kernel(client).seek(file.ino, handle, offset, want);
+    const data = await seek('data').catch((error: unknown) => (refused('ENXIO')(error) ? length : 0));
+    const zeros = file.bytes.read(offset, Math.min(data - offset, REGION));
+    assert.ok(
+      zeros.every((byte) => byte === 0),
+      `data before ${data}, seen from ${offset}`,
+    );
+    const hole = await seek('hole');
+    assert.ok(hole <= length && file.bytes.read(hole, 1).every((byte) => byte === 0), `no hole at ${hole}`);
+  }
+
   #same(found: Buffer, file: ModelFile, offset: number, size: number): void {
     const wanted = file.bytes.read(offset, size);
     if (found.equals(wanted)) return;
@@ -323,6 +358,7 @@ export class Run {
   async #check(file: ModelFile, client: number, offset: number, size: number): Promise<void> {
     const { handle } = await this.#handle(file, client);
     this.#same(await this.#kernel(client).read(file.ino, handle, offset, size), file, offset, size);
+    if (size !== REGION) await this.#checkHoles(file, client, handle, offset);
   }
 
   async #checkAll(file: ModelFile, client: number): Promise<void> {
