@@ -6,6 +6,7 @@ import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
+import { addStores } from './program-stores.ts';
 import { fail } from './report.ts';
 
 const HELP = `
@@ -44,6 +45,7 @@ export function program(quiet = false): Command {
     .option('--block-size <size>', 'size of a block, 64K to 16M', '4M')
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
     .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
+    .option('--storage-class <name>', 'storage class of the objects (STANDARD_IA, …), or access tier of Azure (Cool)')
     .option('--hash-prefix', 'spread the names of objects by a hash prefix')
     .option('--enable-acl', 'keep POSIX access control lists (setfacl); cannot be switched off again')
     .option('--encrypt-rsa-key <file>', 'encrypt objects: PEM of a private RSA key, its passphrase in env JFS_RSA_PASSPHRASE')
@@ -144,6 +146,7 @@ export function program(quiet = false): Command {
     .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
+  addStores(juicepod);
 
   juicepod
     .command('rotate-passphrase')

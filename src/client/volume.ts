@@ -14,7 +14,7 @@ import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
-import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
+import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
@@ -295,6 +295,7 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
     accessKey: change?.accessKey ?? plain.accessKey,
     secretKey: change?.secretKey ?? plain.secretKey,
     sessionToken: change?.sessionToken ?? plain.sessionToken,
+    storageClass: storageClassOf(plain),
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
