@@ -180,6 +180,32 @@ export const pjdfstest = (): Promise<string> => {
   ensureDebianFile('/usr/include/sys/acl.h', 'libacl1-dev', 'acl');
   return cargoTool('pjdfstest', '0.2.2');
 };
+const PJDFSTEST_C = '85a8aea9e685999ef0540392fd80535f873d7ff7';
+
+/**
+ * The POSIX test suite's original in C and shell: its program, beside the folder `tests`. Its source is cloned from its repository, or taken from the checkout that
+ * PJDFSTEST_SOURCE names.
+ */
+export const pjdfstestC = (): Promise<string> =>
+  build('pjdfstest', `c-${PJDFSTEST_C.slice(0, 7)}`, async (folder) => {
+    const [git, cc] = [onPath('git'), onPath('cc')];
+    if (!git || !cc) throw new ToolMissing('pjdfstest in C: needs git and a C compiler (apt-get install git gcc libc6-dev)');
+    const source = process.env['PJDFSTEST_SOURCE'] || 'https://github.com/pjd/pjdfstest';
+    const bin = join(folder, 'bin');
+    try {
+      await run(git, ['clone', '--quiet', '--no-checkout', source, bin], { timeout: 120_000 });
+      await run(git, ['-C', bin, 'checkout', '--quiet', PJDFSTEST_C]);
+    } catch (error) {
+      const reason = error instanceof Error ? (error.message.trim().split('\n').at(-1) ?? '') : '';
+      throw new ToolMissing(
+        `pjdfstest in C: ${source} cannot be cloned (${reason}); name a checkout of ${PJDFSTEST_C.slice(0, 7)} in PJDFSTEST_SOURCE`,
+        { cause: error },
+      );
+    }
+    // What its configure script would find out on Linux.
+    writeFileSync(join(bin, 'config.h'), '#define _GNU_SOURCE 1\n#define HAVE_SYS_SYSMACROS_H 1\n');
+    await run(cc, ['-O1', '-o', join(bin, 'pjdfstest'), join(bin, 'pjdfstest.c')]);
+  });
 /** Random reads and writes checked against a model. */
 export const fsx = (): Promise<string> => cargoTool('fsx', '0.3.2');
 
