@@ -74,10 +74,11 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.#texts = textsOf(driver.dialect);
     this.sql = this.#texts.sql;
     this.#commits = new Committer(driver, pool, this.#texts, options);
-    if (!driver.listen) return;
-    const notices = new ServerNotices(driver.listen, options.clock);
-    this.#notices = notices;
-    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    if (driver.listen) {
+      const notices = new ServerNotices(driver.listen, options.clock);
+      this.#notices = notices;
+      this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    }
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
