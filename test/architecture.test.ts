@@ -21,6 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   fuse: middle,
   vfs: ['fuse', ...middle],
   usage: middle,
+  maintenance: ['vfs', ...middle],
   api: bottom,
   kube: bottom,
   client: [...files, 'api'],
@@ -31,7 +32,19 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   admission: [...kubernetes, ...bottom],
   operator: [...kubernetes, ...middle],
   dashboard: [...kubernetes, ...files],
-  cli: ['operator', 'admission', 'sync', 'client', 'gateway', 'dashboard', 'mirror', 'cachegroup', ...kubernetes, ...files],
+  cli: [
+    'operator',
+    'admission',
+    'sync',
+    'client',
+    'gateway',
+    'dashboard',
+    'mirror',
+    'cachegroup',
+    'maintenance',
+    ...kubernetes,
+    ...files,
+  ],
   'main.ts': ['cli', ...bottom],
 };
 

@@ -62,13 +62,23 @@ export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<
 }
 
 /** Hours of the trash that are older than the trash's days (and two hours). */
-export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
-  const before = (volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR) * 1000;
+export function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
+  return cleanTrashBefore(volume, volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR, signal);
+}
+
+/** Hours of the trash that begin before a moment, Unix seconds, with all they hold; `removed` is told of each name. */
+export async function cleanTrashBefore(
+  volume: Volume,
+  seconds: number,
+  signal: AbortSignal,
+  removed: () => void = () => {},
+): Promise<void> {
+  const before = seconds * 1000;
   for await (const batch of volume.engine.scanEntries(TRASH_INO, 1000)) {
     for (const { name, ino, type } of batch) {
       const hour = hourOf(name.toString());
       if (hour === undefined || hour >= before || type !== NodeType.Directory) continue;
-      await empty(volume, SYSTEM, ino, signal);
+      await empty(volume, SYSTEM, ino, signal, removed);
       try {
         await rmdir(volume, SYSTEM, TRASH_INO, name, false);
       } catch (error) {
@@ -83,15 +93,21 @@ export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<v
 export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = volume.seconds() - volume.format.trashDays * DAY;
   const scan = () => volume.engine.scanDelayed(before, PER_ROUND);
-  return rounds(scan, signal, async ({ id, time, slices }) => {
-    const list = decodeDelayed(slices);
-    const result = await volume.engine.commit({
-      checks: [{ kind: 'delayed', id, time }],
-      writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
-    });
-    if (!result.ok) return;
-    await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
+  return rounds(scan, signal, (found) => dropDelayed(volume, found));
+}
+
+/** Lets go of the slices that one compaction replaced. */
+export async function dropDelayed(
+  volume: Volume,
+  { id, time, slices }: { readonly id: number; readonly time: number; readonly slices: Buffer },
+): Promise<void> {
+  const list = decodeDelayed(slices);
+  const result = await volume.engine.commit({
+    checks: [{ kind: 'delayed', id, time }],
+    writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
   });
+  if (!result.ok) return;
+  await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
 }
 
 type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
