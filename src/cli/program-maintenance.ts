@@ -32,4 +32,34 @@ export function addMaintenance(juicepod: Command): void {
     .option('-p, --threads <count>', 'objects looked up at a time', '20')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./fsck.ts')).fsckCommand(url, options)));
+
+  juicepod
+    .command('restore')
+    .summary('bring back what lies in the trash')
+    .description(
+      'Rebuilds the trees that were removed in these hours, in the trash itself, where they can be looked at and moved (.trash of a mount). With --put-back restores everything to where it was; what has another name in its way stays in the trash, and is told of. Ends with 1 where something stays.',
+    )
+    .argument('<META-URL>')
+    .argument('<HOUR...>', 'hours of the trash, UTC: 2026-01-31-09')
+    .option('--put-back', 'restore to where it was')
+    .option('--threads <count>', 'names restored at a time', '10')
+    .addOption(output())
+    .action(
+      run(async (options, url = '', hours = '') =>
+        (await import('./restore.ts')).restoreCommand(url, hours as unknown as readonly string[], options),
+      ),
+    );
+
+  juicepod
+    .command('destroy')
+    .summary('delete a volume: all its objects and its metadata')
+    .description(
+      'Deletes all objects below the name of the volume in its bucket, then its metadata. Refuses while the volume is mounted, and asks first. Interrupted, it is run again to go on.',
+    )
+    .argument('<META-URL>')
+    .argument('<UUID>', 'UUID of the volume, as juicepod status shows it')
+    .option('-y, --yes', 'do not ask')
+    .option('--force', 'neither ask nor look for mounts; the metadata also where the bucket is gone, or objects are left')
+    .addOption(output())
+    .action(run(async (options, url = '', uuid = '') => (await import('./destroy.ts')).destroyCommand(url, uuid, options)));
 }

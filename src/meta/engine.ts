@@ -280,7 +280,7 @@ export interface MetaEngine {
     url: string,
     options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
   ): Promise<() => Promise<void>>;
-  /** Deletes everything of the volume. Only `destroy` and tests. */
+  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy` and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }

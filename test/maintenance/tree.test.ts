@@ -161,6 +161,7 @@ describeEngines('the tree of names', (database: Database) => {
     const writer = (async () => {
       for (let at = 0; !state.stop; at++) {
         const name = Buffer.from(`d${at % 5}`);
+        world.clock.advance(1);
         await world.meta.mkdir(root, busy, name, 0o755, 0);
         await world.meta.rmdir(root, busy, name);
       }

@@ -333,14 +333,17 @@ class TreeCheck {
       node.nlink === 2 + count.subdirectories && (!dirStats || statSound(stat, count, syncDirStat));
     const rewrites = repair && syncDirStat && dirStats;
     if (sound(attr, statNow, first) && !(rewrites && statNow && statNow.length !== first.stat.length)) return;
+    let last: Count | undefined;
     for (let attempt = 0; attempt < COUNTS; attempt++) {
       const before = await this.#read(ino);
       if (!before.node || isTrash(before.node.parent)) return;
       const count = await this.#count(ino);
       const after = await this.#read(ino);
-      if (!after.node || !unchanged(before.node, after.node)) continue;
-      await this.#mendDirectory(ino, path, after.node, after.stat, count);
-      return;
+      if (!after.node) return;
+      // Twice the same: the official client does not write the time of every change.
+      const same = last && unchanged(before.node, after.node) && last.subdirectories === count.subdirectories;
+      last = count;
+      if (same) return this.#mendDirectory(ino, path, after.node, after.stat, count);
     }
   }
 

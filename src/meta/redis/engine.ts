@@ -9,7 +9,6 @@
  * Exactly once: see commit.lua. The marks of a client are one small hash that Redis forgets an hour after the last use.
  */
 import type { Random } from '../../lib/random.ts';
-import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
 import { bareDirectory } from '../bare-directory.ts';
@@ -18,7 +17,7 @@ import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
-import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
+import { isVolumeKey, type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
@@ -34,6 +33,7 @@ const MARK_SECONDS = 3600;
 /** The marks' lifetime is set anew once in so many commits of ours, and with the first. */
 const RENEW_EVERY = 1000;
 const MGET_BATCH = 4096;
+const RESET_BATCH = 1000;
 /** Chunk lists read in one go: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 
@@ -445,8 +445,19 @@ export class RedisEngine implements MetaEngine {
   }
 
   async reset(): Promise<void> {
-    if (this.#keys.prefix !== '') throw new FsError('ENOTSUP', 'a volume in a shared key space cannot be removed in one go');
-    await this.#connection.call('FLUSHDB');
+    const { prefix, setting } = this.#keys;
+    let batch: string[] = [];
+    const remove = async (): Promise<void> => {
+      if (batch.length > 0) await this.#connection.call('UNLINK', ...batch);
+      batch = [];
+    };
+    // Keys of others in the database stay. `setting` goes last: what is interrupted is still known to be there.
+    for await (const key of scanKeys(this.#connection, `${prefix}*`)) {
+      if (key === setting || !isVolumeKey(key.slice(prefix.length))) continue;
+      if (batch.push(key) >= RESET_BATCH) await remove();
+    }
+    await remove();
+    await this.#connection.call('DEL', setting);
   }
 
   close(): Promise<void> {
