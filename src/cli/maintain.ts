@@ -49,7 +49,7 @@ export interface OpenOptions {
 export async function withVolume<T>(url: string, options: OpenOptions, work: (opened: OpenedVolume) => Promise<T>): Promise<T> {
   const { writing, readsBlocks = false, logger = nullLogger } = options;
   const signal = endingSignal();
-  const engine = await openEngine(url, { existing: true, readOnly: !writing, patience: COMMAND_PATIENCE_MS, logger });
+  const engine = await openEngine(url, { existing: true, readOnly: !writing, patience: COMMAND_PATIENCE_MS });
   let chunks: ChunkStore | undefined;
   try {
     const format = plainFormat(await formatOf(engine, url));
@@ -85,14 +85,11 @@ export function interrupted(): UserError {
   return new UserError('Interrupted', 'interrupted', { hint: 'What was done stays done. The same command goes on from there.' });
 }
 
-/** A name or path for people: UTF-8 as it is; everything else, and what would move the cursor, as `%XX`. */
+/** A name or path for people: UTF-8 as it is; what is not UTF-8, or would move the cursor, as `%XX`. */
 export function printable(bytes: Buffer): string {
-  let text = '';
-  for (const character of bytes.toString('utf8').includes('\ufffd') ? bytes.toString('latin1') : bytes.toString('utf8')) {
-    const code = character.codePointAt(0) ?? 0;
-    const plain = code >= 0x20 && code !== 0x7f && !(code >= 0x80 && code < 0xa0);
-    const invalid = bytes.toString('utf8').includes('\ufffd') && code >= 0x80;
-    text += plain && !invalid ? character : `%${code.toString(16).toUpperCase().padStart(2, '0')}`;
-  }
-  return text;
+  const text = bytes.toString('utf8');
+  const valid = Buffer.from(text).equals(bytes);
+  const escape = (character: string): string => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  // oxlint-disable-next-line no-control-regex -- these are what is looked for
+  return valid ? text.replaceAll(/[\x00-\x1f\x7f-\x9f]/g, escape) : bytes.toString('latin1').replaceAll(/[^\x20-\x7e]/g, escape);
 }
