@@ -15,6 +15,8 @@ import type { Volume } from './volume.ts';
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+/** How long one job may take, ms: the rest is for the next hour. */
+const LONGEST = 50 * 60_000;
 /** Of an hour: the next client may begin a little early. */
 const GUARD = 0.9 * HOUR;
 /** What a scan takes into memory at once, and how often a job scans before it leaves the rest to the next hour. */
@@ -78,12 +80,14 @@ export async function cleanTrashBefore(
     for (const { name, ino, type } of batch) {
       const hour = hourOf(name.toString());
       if (hour === undefined || hour >= before || type !== NodeType.Directory) continue;
-      await empty(volume, SYSTEM, ino, signal, removed);
       try {
+        await empty(volume, SYSTEM, ino, signal, removed);
         await rmdir(volume, SYSTEM, TRASH_INO, name, false);
       } catch (error) {
-        // Something could not be removed, or another client was quicker.
-        if (!(error instanceof FsError && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT'))) throw error;
+        if (!(error instanceof FsError) || error.code === 'EIO') throw error;
+        // Another client was quicker; or something stays, which must not keep what lies in other hours.
+        if (error.code === 'ENOTEMPTY' || error.code === 'ENOENT') continue;
+        volume.logger.warn('something in the trash cannot be removed', { hour: name.toString(), error: error.message });
       }
     }
   }
@@ -112,22 +116,31 @@ export async function dropDelayed(
 
 type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
 
-const jobs: readonly { readonly guard: string; readonly work: readonly Job[] }[] = [
-  { guard: 'lastCleanupFiles', work: [cleanFiles] },
-  { guard: 'nextCleanupSlices', work: [cleanSlices] },
-  { guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed] },
+/** Kinds of cleaning that a client can leave to others. `sessions` is that after clients that died, with each heartbeat (sessions.ts). */
+export const jobNames = ['sessions', 'files', 'slices', 'trash'] as const;
+export type JobName = (typeof jobNames)[number];
+
+const jobs: readonly { readonly name: JobName; readonly guard: string; readonly work: readonly Job[] }[] = [
+  { name: 'files', guard: 'lastCleanupFiles', work: [cleanFiles] },
+  { name: 'slices', guard: 'nextCleanupSlices', work: [cleanSlices] },
+  { name: 'trash', guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed] },
 ];
 
-/** Does those hourly jobs that are due and that no other client does. */
-export async function hourly(volume: Volume, signal: AbortSignal): Promise<void> {
-  for (const { guard, work } of jobs) {
+/** Does those hourly jobs, of the named ones, that are due and that no other client does. */
+export async function hourly(volume: Volume, signal: AbortSignal, names: readonly JobName[] = jobNames): Promise<void> {
+  for (const { name, guard, work } of jobs) {
+    if (!names.includes(name)) continue;
     if (signal.aborted || !(await claim(volume, guard, GUARD))) continue;
     for (const job of work) {
+      const late = new AbortController();
+      const cancel = volume.clock.timer(LONGEST, () => late.abort());
       try {
-        await job(volume, signal);
+        await job(volume, AbortSignal.any([signal, late.signal]));
       } catch (error) {
         if (signal.aborted) return;
         volume.logger.warn('a cleaning job stopped early; it goes on in an hour', { job: job.name, error });
+      } finally {
+        cancel();
       }
     }
   }
