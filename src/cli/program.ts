@@ -4,6 +4,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
+import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
 import { addStores } from './program-stores.ts';
@@ -97,6 +98,7 @@ export function program(quiet = false): Command {
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
+    .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))
@@ -147,6 +149,7 @@ export function program(quiet = false): Command {
 
   addQuota(juicepod);
   addStores(juicepod);
+  addMaintenance(juicepod);
 
   juicepod
     .command('rotate-passphrase')

@@ -16,6 +16,7 @@ import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
+import type { JobName } from '../meta/jobs.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
@@ -83,7 +84,8 @@ export interface VolumeOptions {
   /** Attempts of a request to the object store after the first one. @default 10 */
   readonly ioRetries?: number;
   readonly heartbeatMs: number;
-  readonly backgroundJobs: boolean;
+  /** Whether the client takes part in cleaning for all, or in which of the jobs. */
+  readonly backgroundJobs: boolean | readonly JobName[];
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -372,7 +374,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     Meta: {
       Retries: 10,
       ReadOnly: options.readOnly,
-      NoBGJob: !options.backgroundJobs,
+      NoBGJob: options.backgroundJobs === false,
       OpenCache: (semantics.openCacheMs ?? 0) * 1e6,
       OpenCacheLimit: semantics.openCacheLimit ?? 10_000,
       SkipDirMtime: (semantics.skipDirMtimeMs ?? 0) * 1e6,

@@ -63,8 +63,11 @@ export class Compactor {
   }
 }
 
+/** What compaction needs of the metadata. */
+export type Compactable = Pick<Meta, 'planCompaction' | 'newSliceId' | 'commitCompaction'>;
+
 /** Compacts one chunk once. False where nothing was to be gained or another client changed the chunk meanwhile. */
-export async function compactChunk(meta: Meta, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
+export async function compactChunk(meta: Compactable, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
   const plan = await meta.planCompaction(ino, index);
   if (!plan) return false;
   const slice = { id: await meta.newSliceId(), size: plan.size };
