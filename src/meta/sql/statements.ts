@@ -156,9 +156,11 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     ),
     forgetSlice: `DELETE FROM ${t('chunk_ref')} WHERE chunkid = ?1`,
     unreferenced: `SELECT chunkid, size FROM ${t('chunk_ref')} WHERE refs <= 0 LIMIT ?1`,
+    allUnreferenced: `SELECT chunkid, size FROM ${t('chunk_ref')} WHERE refs <= 0 AND chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
     delaySlices: put('delslices', ['chunkid', 'deleted', 'slices'], ['chunkid']),
     getDelayed: `SELECT 1 FROM ${t('delslices')} WHERE chunkid = ?1 AND deleted = ?2`,
     removeDelayed: `DELETE FROM ${t('delslices')} WHERE chunkid = ?1 AND deleted = ?2`,
+    allDelayed: `SELECT chunkid, deleted, ${raw('slices')} FROM ${t('delslices')} WHERE chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
     delayed: `SELECT chunkid, deleted, ${raw('slices')} FROM ${t('delslices')} WHERE deleted < ?1 LIMIT ?2`,
 
     getCounter: `SELECT value FROM ${t('counter')} WHERE name = ?1`,
@@ -202,6 +204,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
 
     addDelfile: put('delfile', ['inode', 'length', 'expire'], ['inode']),
     removeDelfile: `DELETE FROM ${t('delfile')} WHERE inode = ?1`,
+    allDelfiles: `SELECT ${ino('inode')}, length, expire FROM ${t('delfile')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     delfiles: `SELECT ${ino('inode')}, length FROM ${t('delfile')} WHERE expire < ?1 LIMIT ?2`,
 
     addSustained: dialect.insertMissing(t('sustained'), ['sid', 'inode'], '?1, ?2', ['sid', 'inode']),
