@@ -4,6 +4,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addCluster } from './program-cluster.ts';
 import { explained, output, run, storage } from './program-parts.ts';
+import { addDump } from './program-dump.ts';
 import { addQuota } from './program-quota.ts';
 import { fail } from './report.ts';
 
@@ -141,6 +142,7 @@ export function program(quiet = false): Command {
     .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
+  addDump(juicepod);
 
   juicepod
     .command('rotate-passphrase')

@@ -20,6 +20,7 @@ import type { Attr, LockedFile } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
+import { RedisBulk } from './bulk.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
@@ -39,6 +40,7 @@ export class RedisEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
+  readonly bulk: RedisBulk;
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
@@ -63,6 +65,7 @@ export class RedisEngine implements MetaEngine {
     this.description = connection.description;
     this.#connection = connection;
     this.#keys = keys;
+    this.bulk = new RedisBulk(connection, keys);
     this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
   }

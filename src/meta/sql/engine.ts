@@ -15,6 +15,7 @@ import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import type { Attr } from '../types.ts';
+import { SqlBulk } from './bulk.ts';
 import { failureOf } from './checks.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
@@ -54,6 +55,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  readonly bulk: SqlBulk;
   readonly #driver: Driver;
   readonly #pool: Pool;
   readonly #texts: Texts;
@@ -73,6 +75,15 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.sql = this.#texts.sql;
     this.#clock = options.clock;
     this.#random = options.random;
+    this.bulk = new SqlBulk(driver.dialect, {
+      query: async (statements) => {
+        const answers = await pool.repeat((session) => session.run(statements));
+        return answers.map(({ rows }) => rows);
+      },
+      write: async (statements) => void (await this.#transaction((session) => session.run(statements))),
+      hasTables: () => this.#withTables(async () => (await this.rows(this.sql.getSetting), true), false),
+      makeTables: () => this.#makeTables(createStatements(driver.dialect)),
+    });
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
