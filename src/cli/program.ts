@@ -93,6 +93,8 @@ export function program(quiet = false): Command {
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
+    .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
+    .option('--backup-skip-trash', 'leave the trash out of such a backup')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))

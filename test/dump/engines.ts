@@ -7,6 +7,7 @@ import { BinaryReader } from '../../src/meta/dump/binary-read.ts';
 import type { Loaded, LoadOptions } from '../../src/meta/dump/guard.ts';
 import { dumpJson, type JsonDumpOptions } from '../../src/meta/dump/json-dump.ts';
 import { loadJson } from '../../src/meta/dump/json-load.ts';
+import type { Message } from '../../src/meta/dump/protobuf.ts';
 import type { MetaEngine } from '../../src/meta/engine.ts';
 import { goldenRoot } from '../meta/golden-volume.ts';
 
@@ -32,6 +33,9 @@ export async function* inPieces(bytes: Buffer, size = 1000): AsyncGenerator<Buff
 export const load = (engine: MetaEngine, form: Form, dump: Buffer, options: LoadOptions = {}): Promise<Loaded> =>
   (form === 'json' ? loadJson : loadBinary)(engine, inPieces(dump), options);
 
+const isNothing = (list: string, { key, value }: Message): boolean =>
+  list === 'counters' && (value === 0 || /Cleanup/.test(key as string));
+
 const plain = (value: unknown): unknown => {
   if (Buffer.isBuffer(value)) return value.toString('latin1');
   return Array.isArray(value) ? value.map(String).toSorted() : value;
@@ -50,8 +54,8 @@ export async function contentOf(form: Form, dump: Buffer): Promise<unknown> {
   const lists: Record<string, string[]> = {};
   for await (const part of new BinaryReader(inPieces(dump)).parts()) {
     if (part.part === 'setting') lists['format'] = [part.text];
-    // Counters of jobs are not kept.
-    if (part.part === 'record' && !String(part.message['key']).startsWith('nextCleanup'))
+    // Counters of jobs are not kept, and one that is not there is 0.
+    if (part.part === 'record' && !isNothing(part.segment.list, part.message))
       (lists[part.segment.list] ??= []).push(
         JSON.stringify(Object.entries(part.message).map(([name, value]) => [name, plain(value)])),
       );
