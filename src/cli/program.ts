@@ -116,6 +116,8 @@ export function program(quiet = false): Command {
     .command('status')
     .summary('show a volume: settings, usage, sessions')
     .argument('<META-URL>')
+    .option('-s, --session <sid>', 'show what one session holds: removed files that are open, locks')
+    .option('-m, --more', 'also count what is in the trash and what waits to be deleted; takes a while in a large volume')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
 

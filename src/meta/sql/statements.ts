@@ -250,6 +250,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     allDirStats: `SELECT ${ino('inode')}, data_length, used_space, used_inodes FROM ${t('dir_stats')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     nextAcls: `SELECT id, ${acl} FROM ${t('acl')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     sustainedOfAll: `SELECT id, sid, ${ino('inode')} FROM ${t('sustained')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    allDelayed: `SELECT chunkid, ${raw('slices')} FROM ${t('delslices')} WHERE chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
     lastChange: `SELECT COALESCE(MAX(id), 0) FROM ${t('change_log')}`,
     removeCounter: `DELETE FROM ${t('counter')} WHERE name = ?1`,
 
