@@ -48,10 +48,13 @@ export async function dumpCommand(url: string, file: string | undefined, raw: Re
       warnings.add(
         'the key of this encrypted volume is not in the dump (it is with --keep-secret-key): without it no object can be read',
       );
-    await writeFile(path, (sink) =>
-      binary
-        ? dumpBinary(engine, sink, common)
-        : dumpJson(engine, sink, { ...common, skipTrash, ...(subdir === undefined ? {} : { directory: subdir }) }),
+    await writeFile(
+      path,
+      (sink) =>
+        binary
+          ? dumpBinary(engine, sink, common)
+          : dumpJson(engine, sink, { ...common, skipTrash, ...(subdir === undefined ? {} : { directory: subdir }) }),
+      signal,
     );
     progress.end();
     const removed = !options.keepSecretKey && (format.secretKey !== '' || format.sessionToken !== '');

@@ -26,8 +26,12 @@ interface Options {
 }
 
 /** The bytes of the dump, decrypted where a key is given. */
-function sourceOf(path: string | undefined, { encryptRsaKey, encryptAlgo }: Options): AsyncIterable<Uint8Array> {
-  if (encryptRsaKey === undefined) return readFile(path);
+function sourceOf(
+  path: string | undefined,
+  { encryptRsaKey, encryptAlgo }: Options,
+  signal?: AbortSignal,
+): AsyncIterable<Uint8Array> {
+  if (encryptRsaKey === undefined) return readFile(path, signal);
   if (path === undefined) throw new UserError('InvalidOption', 'An encrypted dump is read from a file: name it.');
   const key = readText(encryptRsaKey, '--encrypt-rsa-key');
   const passphrase = process.env[PASSPHRASE_VARIABLE];
@@ -54,7 +58,7 @@ export async function loadCommand(
   const signal = endingSignal();
   const warnings: string[] = [];
   let count = 0;
-  const source = sourceOf(path, options);
+  const source = sourceOf(path, options, signal);
   const engine = await openEngine(first, { patience: COMMAND_PATIENCE_MS });
   const what = options.binary ? 'records' : 'files and directories';
   const progress = showProgress(() => `${count} ${what}`);

@@ -5,7 +5,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { once } from 'node:events';
-import { PassThrough, type Transform } from 'node:stream';
+import { addAbortSignal, PassThrough, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { messageOf, UserError } from '../../lib/errors.ts';
@@ -40,7 +40,6 @@ export function sinkOf(stream: Transform, done: Promise<void>): Sink {
 
 function writeError(target: string, error: unknown): unknown {
   const { code } = error as { readonly code?: unknown };
-  if (code === 'EPIPE') return new UserError('OutputClosed', 'The dump was not read to its end.', { cause: error });
   if (typeof code !== 'string' || error instanceof UserError || !/^E[A-Z]+$/.test(code)) return error;
   return new UserError('FileUnwritable', `${target} cannot be written: ${messageOf(error)}`, {
     cause: error,
@@ -49,13 +48,17 @@ function writeError(target: string, error: unknown): unknown {
 }
 
 /** Writes what `work` gives to a file, or to standard output. Where it fails, or `work` does, the file stays as it was. */
-export async function writeFile(path: string | undefined, work: (sink: Sink) => Promise<void>): Promise<void> {
+export async function writeFile(
+  path: string | undefined,
+  work: (sink: Sink) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
   const partial = path === undefined ? undefined : `${path}.${process.pid}.tmp`;
   const head = compressor(path ?? '');
   const done =
     partial === undefined
-      ? pipeline(head, process.stdout, { end: false })
-      : pipeline(head, createWriteStream(partial, { mode: 0o600 }));
+      ? pipeline(head, process.stdout, { end: false, ...(signal ? { signal } : {}) })
+      : pipeline(head, createWriteStream(partial, { mode: 0o600 }), signal ? { signal } : {});
   try {
     await work(sinkOf(head, done));
     head.end();
@@ -70,9 +73,10 @@ export async function writeFile(path: string | undefined, work: (sink: Sink) => 
 }
 
 /** The bytes of a dump, decompressed. Throws UserError where the file is not there. */
-export async function* readFile(path: string | undefined): AsyncGenerator<Uint8Array> {
+export async function* readFile(path: string | undefined, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   if (path === undefined) {
-    yield* process.stdin as AsyncIterable<Uint8Array>;
+    // Nothing may come for a long time.
+    yield* (signal ? addAbortSignal(signal, process.stdin) : process.stdin) as AsyncIterable<Uint8Array>;
     return;
   }
   try {
@@ -81,11 +85,12 @@ export async function* readFile(path: string | undefined): AsyncGenerator<Uint8A
     throw new UserError('FileUnreadable', `${path} cannot be read: ${messageOf(cause)}`, { cause });
   }
   const stream = decompressor(path);
-  const done = pipeline(createReadStream(path), stream);
+  const done = pipeline(createReadStream(path), stream, signal ? { signal } : {});
   done.catch(() => {});
   try {
     yield* stream as AsyncIterable<Uint8Array>;
   } catch (cause) {
+    signal?.throwIfAborted();
     throw new UserError('DumpDamaged', `${path} cannot be read to its end: ${messageOf(cause)}`, {
       cause,
       hint: 'Check that the file was copied to its end, and that its name says how it is compressed (.gz, .zstd).',
