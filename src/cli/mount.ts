@@ -5,8 +5,10 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import type { MetricsAddress } from '../client/metrics-server.ts';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
@@ -15,6 +17,7 @@ import { envelopeOf } from '../meta/encryption.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { customLabels, metricsAddress } from './metrics-options.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -47,6 +50,8 @@ interface MountCommand extends StorageOptions {
   readonly maxMetadataOps: string;
   readonly ioRetries: string;
   readonly heartbeat: string;
+  readonly metrics?: string;
+  readonly customLabels?: string;
   readonly bgjob: boolean;
   readonly output: Output;
 }
@@ -54,6 +59,8 @@ interface MountCommand extends StorageOptions {
 const isRoot = (): boolean => process.getuid?.() === 0;
 /** How long `-d` waits for the mount to answer, milliseconds. */
 const BACKGROUND_MS = 60_000;
+/** That of the official client. */
+const USUAL_METRICS = '127.0.0.1:9567';
 const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
 
 export async function mountCommand(
@@ -131,10 +138,38 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob,
+      ...(await metricsOf(options)),
     };
   } finally {
     await engine.close();
   }
+}
+
+/** Where metrics are served; as with the official client any free port will do where none was named and the usual one is taken. */
+async function metricsOf({
+  metrics,
+  customLabels: labels,
+}: MountCommand): Promise<Pick<MountSettings, 'metrics' | 'customLabels'>> {
+  const named = labels === undefined ? {} : { customLabels: customLabels(labels) };
+  if (metrics === 'none') return named;
+  if (metrics === undefined) return { ...named, metrics: { ...metricsAddress(USUAL_METRICS), otherwiseAny: true } };
+  const address = metricsAddress(metrics);
+  await canListen(address);
+  return { ...named, metrics: address };
+}
+
+function canListen({ host, port }: MetricsAddress): Promise<void> {
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once('error', (error) =>
+      fail(
+        new UserError('MetricsDenied', `--metrics: ${host}:${port} cannot be listened on: ${messageOf(error)}`, {
+          hint: 'Name an address of this machine with a port that is free; port 0 takes any, `none` serves no metrics.',
+        }),
+      ),
+    );
+    server.listen({ port, ...(host === '' ? {} : { host }) }, () => server.close(() => done()));
+  });
 }
 
 /**

@@ -91,6 +91,8 @@ export function program(quiet = false): Command {
     .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
+    .option('--metrics <address>', 'where /metrics is served; none: nowhere (default: 127.0.0.1:9567, or another port)')
+    .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')

@@ -11,6 +11,7 @@ import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Family, single, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
@@ -19,9 +20,11 @@ import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
+import { Timings } from '../meta/timings.ts';
 import { redactUrl } from '../meta/url.ts';
 import { encrypted } from '../object/encrypt.ts';
 import { openSingleAttempts } from '../object/open.ts';
+import { measured, RequestFigures } from '../object/measured.ts';
 import { withRetry } from '../object/retry.ts';
 import type { ObjectStore } from '../object/store.ts';
 import { SwitchableStore } from '../object/switch.ts';
@@ -32,8 +35,10 @@ import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
+import { processFamilies } from './process-figures.ts';
 import { findRoot } from './root.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
+import { volumeFamilies } from './volume-figures.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
@@ -86,6 +91,8 @@ export interface VolumeOptions {
   /** The session of the client that this one follows; its journal is in `journalFolder`. */
   readonly resume?: number;
   readonly logger?: Logger;
+  /** Where the client's metrics are served, `host:port`, for those who look into `.config`. */
+  readonly metricsAddress?: () => string | undefined;
 }
 
 export interface OpenVolume {
@@ -104,6 +111,8 @@ export interface OpenVolume {
   readonly lost: Promise<string>;
   /** Files and directories that programs have open now. */
   openHandles(): number;
+  /** Figures of the mount: the values of now, names without prefix. */
+  readonly families: () => readonly Family[];
   /** How often written data could not be stored so far. */
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
@@ -138,13 +147,16 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
     );
-    chunks = openChunks(format, options, limits, store, logger);
+    const requests = new RequestFigures(format.storageClass);
+    const timings = new Timings();
+    chunks = openChunks(format, options, limits, measured(store, requests), logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       readOnly: options.readOnly,
       heartbeat: options.heartbeatMs,
       backgroundJobs: options.backgroundJobs,
       logger,
+      timings,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index),
@@ -171,7 +183,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       random: systemRandom,
       logger,
     });
-    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
+    const measuring = { requests, timings };
+    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, measuring, logger);
   } catch (error) {
     await background.renewal?.close();
     await chunks?.close();
@@ -189,6 +202,7 @@ async function serveVolume(
   options: VolumeOptions,
   lost: Promise<string>,
   background: { compactor?: Compactor; renewal?: Renewal },
+  { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume } = options;
@@ -199,11 +213,21 @@ async function serveVolume(
   await chunks.ready;
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
-  const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  const families = (): readonly Family[] => [
+    ...stats.families(),
+    ...timings.families(),
+    ...chunks.families(),
+    ...requests.families(),
+    ...volumeFamilies(meta.known(), options.subPath),
+    ...processFamilies(),
+    single('gauge', 'fuse_open_handlers', 'Files and directories that programs have open', () => vfs.openHandles),
+    single('histogram', 'compact_size_histogram_bytes', 'Bytes of slices that were made of several', () => compactor.sizes),
+    ...credentialFamilies(renewal),
+  ];
   const vfs: Vfs = new Vfs({
     meta: limits.overMeta(meta),
     chunks,
@@ -211,15 +235,7 @@ async function serveVolume(
     root,
     volume: format.name,
     hashPrefix: format.hashPrefix,
-    stats: () => ({
-      ...stats.figures(),
-      ...chunks.stats(),
-      ...processFigures(),
-      credentials_switches: renewal?.report.Switches ?? 0,
-      credentials_refused: renewal?.report.Problem ? 1 : 0,
-      fuse_open_handlers: vfs.openHandles,
-      uptime: (performance.now() - started) / 1000,
-    }),
+    stats: () => statsLines('juicefs_', families()),
     config: () => ({ ...configOf(format, limits, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
@@ -246,6 +262,7 @@ async function serveVolume(
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
+    families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
@@ -343,10 +360,13 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
   }
 }
 
-function processFigures(): Record<string, number> {
-  const { rss } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
-  return { memory: rss, cpu_usage: (user + system) / 1e6, process_resident_memory_bytes: rss };
+function credentialFamilies(renewal: Renewal | undefined): readonly Family[] {
+  const switches = (): number => renewal?.report.Switches ?? 0;
+  const refused = (): number => (renewal?.report.Problem ? 1 : 0);
+  return [
+    single('counter', 'credentials_switches', 'Changes to other credentials (not a name of JuiceFS)', switches),
+    single('gauge', 'credentials_refused', '1 where new credentials cannot be used (not a name of JuiceFS)', refused),
+  ];
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
@@ -387,6 +407,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     NegEntryTimeout: ns(options.negativeTimeout),
     EntryTimeout: ns(options.entryTimeout),
     HideInternal: options.hideInternal,
+    Port: { PrometheusAgent: options.metricsAddress?.() ?? '' },
     Pid: process.pid,
     PPid: process.ppid,
   };

@@ -16,6 +16,7 @@ import { OpenFiles } from './open-files.ts';
 import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
 import { Trash } from './trash.ts';
+import type { Timings } from './timings.ts';
 import type { Attr, MetaCallbacks } from './types.ts';
 
 const INODE_BATCH = 1024;
@@ -27,6 +28,8 @@ export interface VolumeOptions {
   readonly logger: Logger;
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
+  /** Where it is counted what is done, and how long it takes. */
+  readonly timings?: Timings | undefined;
 }
 
 /** A moment, as nodes store it. */
@@ -42,6 +45,7 @@ export class Volume {
   readonly logger: Logger;
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
+  readonly timings: Timings | undefined;
   readonly guesses = new Guesses();
   readonly files = new OpenFiles();
   readonly stats: Stats;
@@ -66,8 +70,9 @@ export class Volume {
     this.logger = options.logger;
     this.readOnly = options.readOnly;
     this.callbacks = options.callbacks;
+    this.timings = options.timings;
     this.#format = format;
-    this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random);
+    this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random, options.timings);
     // Inode 1 is the root.
     this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2);
     this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1);
