@@ -3,6 +3,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addCluster } from './program-cluster.ts';
+import { addObservation } from './program-met.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
 import { fail } from './report.ts';
@@ -169,6 +170,8 @@ export function program(quiet = false): Command {
       run(async (options, paths) => (await import('./info.ts')).infoCommand(paths as unknown as readonly string[], options)),
     );
 
+  juicepod.commandsGroup('Observing and measuring:');
+  addObservation(juicepod);
   juicepod.commandsGroup('Clusters and their pods:');
   addCluster(juicepod);
   juicepod.commandsGroup('More:');

@@ -7,7 +7,7 @@ import type { FileSystem, FuseAttr, FuseLock, FuseRequest, FuseSetAttr, Reply } 
 import { errno, errnoName, toErrno } from '../lib/errors.ts';
 import { formatIno, type Ino } from '../lib/int64.ts';
 import { Durations, exponential, type Family, Histogram, linear, single } from '../lib/metrics.ts';
-import type { AccessLog } from './accesslog.ts';
+import { type AccessLog, loggedName } from './accesslog.ts';
 
 /** What passed through, by JuiceFS's metric names. */
 export class OperationStats {
@@ -134,7 +134,7 @@ const operations: Readonly<
 };
 
 function text(value: unknown): string {
-  if (Buffer.isBuffer(value)) return value.toString();
+  if (Buffer.isBuffer(value)) return loggedName(value);
   if (typeof value === 'number') return value < 0 ? formatIno(value as Ino) : String(value);
   if (typeof value === 'string' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
   return JSON.stringify(value);
