@@ -32,3 +32,58 @@ export function addObservation(juicepod: Command): void {
     .addOption(output(''))
     .action(run(async (options, path = '') => (await import('./profile.ts')).profileCommand(path, options)));
 }
+
+/** What measures: a path, a database, an object store. */
+export function addBenchmarks(juicepod: Command): void {
+  juicepod
+    .command('bench')
+    .summary('measure how fast files of a folder are written and read')
+    .description(
+      'Writes, reads and looks at big and small files in a folder of its own below PATH, and removes it. In a mount of juicepod or juicefs it tells what the mount did meanwhile. Drops the kernel’s cache in between, where it may (SKIP_DROP_CACHES=true: never).',
+    )
+    .argument('<PATH>')
+    .option('--block-size <size>', 'size of each write and read, in MiB or with a unit', '1M')
+    .option('--big-file-size <size>', 'size of each big file, in MiB or with a unit; 0: none', '1G')
+    .option('--small-file-size <size>', 'size of each small file, in KiB or with a unit; 0: none', '128K')
+    .option('--small-file-count <count>', 'small files of each thread', '100')
+    .option('-p, --threads <count>', 'threads at once', '1')
+    .addOption(output(''))
+    .action(run(async (options, path = '') => (await import('./bench.ts')).benchCommand(path, options)));
+
+  juicepod
+    .command('mdtest')
+    .summary('measure how fast a metadata database makes and removes files')
+    .description(
+      'Makes a tree of directories and files in a volume, looks them up, lists them and removes them again, without a mount and without objects. PATH is a directory of the volume that is made for it, such as /test1.',
+    )
+    .argument('<META-URL>')
+    .argument('<PATH>')
+    .option('--threads <count>', 'operations at once', '1')
+    .option('--dirs <count>', 'directories in each directory', '3')
+    .option('--depth <levels>', 'levels of directories below the first', '2')
+    .option('--files <count>', 'files of each thread in each directory', '10')
+    .option('--write <size>', 'size of each file, in bytes or with a unit; the data itself is not there', '0')
+    .addOption(output(''))
+    .action(run(async (options, url = '', path = '') => (await import('./mdtest.ts')).mdtestCommand(url, path, options)));
+
+  juicepod
+    .command('objbench')
+    .summary('try and measure an object store')
+    .description(
+      'Tries what a volume needs of an object store, then measures it: puts, gets, lists, looks at and deletes objects below a prefix of their own. ENDPOINT is what --bucket is of format: a folder, or http(s)://host[:port]/bucket.',
+    )
+    .argument('<ENDPOINT>')
+    .option('--storage <type>', 'object store: file, s3 or minio', 'file')
+    .option('--access-key <key>', 'access key (or env ACCESS_KEY)')
+    .option('--secret-key <key>', 'secret key (or env SECRET_KEY)')
+    .option('--session-token <token>', 'session token (or env SESSION_TOKEN)')
+    .option('--shards <count>', 'spread objects over so many buckets; ENDPOINT has a %d then')
+    .option('--block-size <size>', 'size of each big object that is put, in KiB or with a unit', '4M')
+    .option('--big-object-size <size>', 'bytes of big objects in all, in MiB or with a unit', '1G')
+    .option('--small-object-size <size>', 'size of each small object, in KiB or with a unit', '128K')
+    .option('--small-objects <count>', 'small objects', '100')
+    .option('--skip-functional-tests', 'measure only')
+    .option('-p, --threads <count>', 'requests at once', '4')
+    .addOption(output(''))
+    .action(run(async (options, endpoint = '') => (await import('./objbench.ts')).objbenchCommand(endpoint, options)));
+}

@@ -3,7 +3,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addCluster } from './program-cluster.ts';
-import { addObservation } from './program-met.ts';
+import { addBenchmarks, addObservation } from './program-met.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
 import { fail } from './report.ts';
@@ -172,6 +172,7 @@ export function program(quiet = false): Command {
 
   juicepod.commandsGroup('Observing and measuring:');
   addObservation(juicepod);
+  addBenchmarks(juicepod);
   juicepod.commandsGroup('Clusters and their pods:');
   addCluster(juicepod);
   juicepod.commandsGroup('More:');
