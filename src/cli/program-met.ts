@@ -31,6 +31,20 @@ export function addObservation(juicepod: Command): void {
     .option('--interval <seconds>', 'time that a table sums up (default: 2 live, 0 of a file: all of it)')
     .addOption(output(''))
     .action(run(async (options, path = '') => (await import('./profile.ts')).profileCommand(path, options)));
+
+  juicepod
+    .command('debug')
+    .summary('collect what somebody needs who is to help, without secrets')
+    .description(
+      'Writes an archive (tar.gz) about a mount: versions, options, figures, the log, the state of the client’s processes, a CPU profile of the client. In a pod: kubectl exec POD -c juicepod-client -- juicepod debug MOUNTPOINT --out-dir - > bundle.tar.gz',
+    )
+    .argument('<MOUNTPOINT>')
+    .option('--out-dir <folder>', 'where the archive goes; -: to standard output', './debug')
+    .option('--limit <lines>', 'lines of the log, from its end', '5000')
+    .option('--stats-sec <seconds>', 'time between the two readings of .stats; 0: one', '5')
+    .option('--profile-sec <seconds>', 'how long the client is profiled; 0: not', '30')
+    .addOption(output(''))
+    .action(run(async (options, path = '') => (await import('./debug.ts')).debugCommand(path, options)));
 }
 
 /** What measures: a path, a database, an object store. */

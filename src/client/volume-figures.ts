@@ -1,7 +1,11 @@
-/** How full a volume and its quotas are, and what this mount shows of it, as families of metrics by JuiceFS's names. */
-import { type Family, type Sample, single } from '../lib/metrics.ts';
+/**
+ * All figures of a mount, as families of metrics by JuiceFS's names: those of its parts, how full volume and quotas are, what it shows of
+ * the volume, and those of the process.
+ */
+import { type Family, type Histogram, type Sample, single } from '../lib/metrics.ts';
 import { formatIno } from '../lib/int64.ts';
 import type { QuotaKey, QuotaRecord } from '../meta/quota.ts';
+import { processFamilies } from './process-figures.ts';
 
 export interface Fullness {
   readonly volume: {
@@ -21,10 +25,10 @@ const quotaNames: Readonly<Record<QuotaKey['kind'], readonly [prefix: string, la
 };
 
 const quotaFigures: readonly (readonly [name: string, help: string, value: (record: QuotaRecord) => number])[] = [
-  ['max_space_bytes', 'Bytes that it may hold; 0 is no limit', ({ limits }) => Math.max(0, limits.space)],
-  ['max_inodes', 'Inodes that it may hold; 0 is no limit', ({ limits }) => Math.max(0, limits.inodes)],
-  ['used_space_bytes', 'Bytes that it holds', ({ used }) => Math.max(0, used.space)],
-  ['used_inodes', 'Inodes that it holds', ({ used }) => Math.max(0, used.inodes)],
+  ['max_space_bytes', 'bytes that it may hold; 0 is no limit', ({ limits }) => Math.max(0, limits.space)],
+  ['max_inodes', 'inodes that it may hold; 0 is no limit', ({ limits }) => Math.max(0, limits.inodes)],
+  ['used_space_bytes', 'bytes that it holds', ({ used }) => Math.max(0, used.space)],
+  ['used_inodes', 'inodes that it holds', ({ used }) => Math.max(0, used.inodes)],
 ];
 
 function quotaFamilies(records: readonly QuotaRecord[]): Family[] {
@@ -47,7 +51,7 @@ function quotaFamilies(records: readonly QuotaRecord[]): Family[] {
 }
 
 /** The values of now; `subPath` is the directory of the volume that the mount shows, empty for its root. */
-export function volumeFamilies({ volume, quotas }: Fullness, subPath: string): readonly Family[] {
+function volumeFamilies({ volume, quotas }: Fullness, subPath: string): readonly Family[] {
   return [
     single('gauge', 'used_space', 'Bytes in the volume', () => volume.usedBytes),
     single('gauge', 'used_inodes', 'Inodes of the volume', () => volume.usedInodes),
@@ -60,5 +64,34 @@ export function volumeFamilies({ volume, quotas }: Fullness, subPath: string): r
       samples: () => [{ labels: { subdir: subPath === '' ? '' : `/${subPath.replace(/^\//, '')}` }, value: 1 }],
     },
     ...quotaFamilies(quotas),
+  ];
+}
+
+export interface MountFigures {
+  /** What counts for itself. */
+  readonly parts: readonly { families(): readonly Family[] }[];
+  readonly fullness: Fullness;
+  /** The directory of the volume that the mount shows; empty for its root. */
+  readonly subPath: string;
+  readonly openHandles: number;
+  /** Bytes of slices that were made of several. */
+  readonly compacted: Histogram;
+  /** Changes to other credentials, and whether new ones cannot be used. */
+  readonly switches: number;
+  readonly refused: boolean;
+}
+
+/** The values of now. */
+export function mountFamilies(mount: MountFigures): readonly Family[] {
+  return [
+    ...mount.parts.flatMap((part) => part.families()),
+    ...volumeFamilies(mount.fullness, mount.subPath),
+    ...processFamilies(),
+    single('gauge', 'fuse_open_handlers', 'Files and directories that programs have open', () => mount.openHandles),
+    single('histogram', 'compact_size_histogram_bytes', 'Bytes of slices that were made of several', () => mount.compacted),
+    single('counter', 'credentials_switches', 'Changes to other credentials (not a name of JuiceFS)', () => mount.switches),
+    single('gauge', 'credentials_refused', '1 where new credentials cannot be used (not a name of JuiceFS)', () =>
+      mount.refused ? 1 : 0,
+    ),
   ];
 }

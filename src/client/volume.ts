@@ -11,7 +11,7 @@ import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
-import { type Family, single, statsLines } from '../lib/metrics.ts';
+import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
@@ -35,10 +35,9 @@ import { observed, OperationStats } from '../vfs/observed.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
-import { processFamilies } from './process-figures.ts';
 import { findRoot } from './root.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
-import { volumeFamilies } from './volume-figures.ts';
+import { mountFamilies } from './volume-figures.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
@@ -217,17 +216,16 @@ async function serveVolume(
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
-  const families = (): readonly Family[] => [
-    ...stats.families(),
-    ...timings.families(),
-    ...chunks.families(),
-    ...requests.families(),
-    ...volumeFamilies(meta.known(), options.subPath),
-    ...processFamilies(),
-    single('gauge', 'fuse_open_handlers', 'Files and directories that programs have open', () => vfs.openHandles),
-    single('histogram', 'compact_size_histogram_bytes', 'Bytes of slices that were made of several', () => compactor.sizes),
-    ...credentialFamilies(renewal),
-  ];
+  const families = (): readonly Family[] =>
+    mountFamilies({
+      parts: [stats, timings, chunks, requests],
+      fullness: meta.known(),
+      subPath: options.subPath,
+      openHandles: vfs.openHandles,
+      compacted: compactor.sizes,
+      switches: renewal?.report.Switches ?? 0,
+      refused: Boolean(renewal?.report.Problem),
+    });
   const vfs: Vfs = new Vfs({
     meta: limits.overMeta(meta),
     chunks,
@@ -358,15 +356,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
     });
     return undefined;
   }
-}
-
-function credentialFamilies(renewal: Renewal | undefined): readonly Family[] {
-  const switches = (): number => renewal?.report.Switches ?? 0;
-  const refused = (): number => (renewal?.report.Problem ? 1 : 0);
-  return [
-    single('counter', 'credentials_switches', 'Changes to other credentials (not a name of JuiceFS)', switches),
-    single('gauge', 'credentials_refused', '1 where new credentials cannot be used (not a name of JuiceFS)', refused),
-  ];
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */

@@ -63,6 +63,7 @@ test('a mount tells what one of the official client tells after the same work', 
     await using theirs = await mountOfficial(url, join(folder, 'theirs'), ['--cache-dir', join(folder, 'cache')]);
     await using ours = await freshVolume('sqlite');
     const mounts = [theirs.folder, ours.folder] as const;
+    await until('both serve metrics', () => Promise.all(mounts.map(scrape)).then(Boolean, () => false));
     // What a client reports of the volume is some seconds old.
     const before = await Promise.all(mounts.map(scrape));
     for (const mount of mounts) work(mount);
