@@ -5,19 +5,19 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import type { MetricsAddress } from '../client/metrics-server.ts';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../lib/units.ts';
 import { envelopeOf } from '../meta/encryption.ts';
+import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
-import { customLabels, metricsAddress } from './metrics-options.ts';
+import { metricsOf } from './metrics-options.ts';
+import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -53,14 +53,13 @@ interface MountCommand extends StorageOptions {
   readonly metrics?: string;
   readonly customLabels?: string;
   readonly bgjob: boolean;
+  readonly skipJobs?: string;
   readonly output: Output;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 /** How long `-d` waits for the mount to answer, milliseconds. */
 const BACKGROUND_MS = 60_000;
-/** That of the official client. */
-const USUAL_METRICS = '127.0.0.1:9567';
 const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
 
 export async function mountCommand(
@@ -108,6 +107,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
       hideInternal: options.hideInternal === true,
+      semantics: semanticsOf(options as unknown as Record<string, unknown>),
       attrTimeout: seconds(options.attrCache, '--attr-cache'),
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
@@ -137,39 +137,22 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
-      backgroundJobs: options.bgjob,
-      ...(await metricsOf(options)),
+      backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      ...(await metricsOf(options.metrics, options.customLabels)),
     };
   } finally {
     await engine.close();
   }
 }
 
-/** Where metrics are served; as with the official client any free port will do where none was named and the usual one is taken. */
-async function metricsOf({
-  metrics,
-  customLabels: labels,
-}: MountCommand): Promise<Pick<MountSettings, 'metrics' | 'customLabels'>> {
-  const named = labels === undefined ? {} : { customLabels: customLabels(labels) };
-  if (metrics === 'none') return named;
-  if (metrics === undefined) return { ...named, metrics: { ...metricsAddress(USUAL_METRICS), otherwiseAny: true } };
-  const address = metricsAddress(metrics);
-  await canListen(address);
-  return { ...named, metrics: address };
-}
-
-function canListen({ host, port }: MetricsAddress): Promise<void> {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once('error', (error) =>
-      fail(
-        new UserError('MetricsDenied', `--metrics: ${host}:${port} cannot be listened on: ${messageOf(error)}`, {
-          hint: 'Name an address of this machine with a port that is free; port 0 takes any, `none` serves no metrics.',
-        }),
-      ),
-    );
-    server.listen({ port, ...(host === '' ? {} : { host }) }, () => server.close(() => done()));
-  });
+/** All jobs but those that are to be left to other clients. */
+function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
+  if (skipped === undefined) return true;
+  const names = skipped.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !jobNames.some((job) => job === name));
+  if (unknown !== undefined)
+    throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
+  return jobNames.filter((job) => !names.includes(job));
 }
 
 /**

@@ -87,7 +87,7 @@ export function addBenchmarks(juicepod: Command): void {
       'Tries what a volume needs of an object store, then measures it: puts, gets, lists, looks at and deletes objects below a prefix of their own. ENDPOINT is what --bucket is of format: a folder, or http(s)://host[:port]/bucket.',
     )
     .argument('<ENDPOINT>')
-    .option('--storage <type>', 'object store: file, s3 or minio', 'file')
+    .option('--storage <type>', 'object store: file, s3, minio, oss, cos, obs, gs, wasb, webdav, … (docs/stores.md)', 'file')
     .option('--access-key <key>', 'access key (or env ACCESS_KEY)')
     .option('--secret-key <key>', 'secret key (or env SECRET_KEY)')
     .option('--session-token <token>', 'session token (or env SESSION_TOKEN)')

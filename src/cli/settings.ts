@@ -17,6 +17,7 @@ type Passed =
   | 'readOnly'
   | 'xattr'
   | 'hideInternal'
+  | 'semantics'
   | 'attrTimeout'
   | 'entryTimeout'
   | 'dirEntryTimeout'

@@ -89,7 +89,7 @@ export class Stats {
     return undefined;
   }
 
-  /** The counters as they were last seen, with what this client has changed since. */
+  /** The counters as last read, with what this client has changed since. */
   get known(): { readonly space: number; readonly inodes: number } {
     return { space: Math.max(0, this.#usedSpace), inodes: Math.max(0, this.#usedInodes) };
   }

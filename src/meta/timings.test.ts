@@ -42,8 +42,9 @@ test('operations are counted by their names with the time they took, also those 
   }
   const fake = new Fake();
   // The others are there, and are not called.
-  const others = 'statfs getattr open setattr truncate fallocate mknod create symlink readlink link unlink rename writeSlice';
-  for (const name of [...others.split(' '), 'getxattr', 'setxattr', 'listxattr', 'removexattr'])
+  const others =
+    'statfs getattr open setattr truncate fallocate mknod create symlink readlink link unlink rename writeSlice writeParts';
+  for (const name of [...others.split(' '), 'copyFileRange', 'tmpfile', 'getxattr', 'setxattr', 'listxattr', 'removexattr'])
     Object.defineProperty(fake, name, { value: () => Promise.resolve(), configurable: true });
   const meta = fake as unknown as Meta;
   const timings = new Timings();

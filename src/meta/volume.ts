@@ -5,8 +5,9 @@ import { type Ino, ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { Acls } from './acls.ts';
+import { AccessTimes, type AtimeMode } from './atime.ts';
 import { Deletions } from './deletion.ts';
-import type { MetaEngine } from './engine.ts';
+import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
 import { Guesses } from './guesses.ts';
 import { Ids } from './ids.ts';
@@ -30,6 +31,13 @@ export interface VolumeOptions {
   readonly callbacks: MetaCallbacks;
   /** Where it is counted what is done, and how long it takes. */
   readonly timings?: Timings | undefined;
+  /** See MetaOptions. */
+  readonly atimeMode?: AtimeMode;
+  readonly openCacheMs?: number;
+  readonly openCacheLimit?: number;
+  readonly skipDirMtimeMs?: number;
+  readonly sortDir?: boolean;
+  readonly fastStatfs?: boolean;
 }
 
 /** A moment, as nodes store it. */
@@ -47,7 +55,10 @@ export class Volume {
   readonly callbacks: MetaCallbacks;
   readonly timings: Timings | undefined;
   readonly guesses = new Guesses();
-  readonly files = new OpenFiles();
+  readonly files: OpenFiles;
+  readonly atimes: AccessTimes;
+  /** What the mount asked for. */
+  readonly options: VolumeOptions;
   readonly stats: Stats;
   readonly limits: Limits;
   readonly trash: Trash;
@@ -71,6 +82,9 @@ export class Volume {
     this.readOnly = options.readOnly;
     this.callbacks = options.callbacks;
     this.timings = options.timings;
+    this.options = options;
+    this.files = new OpenFiles(options.clock, options.openCacheMs, options.openCacheLimit);
+    this.atimes = new AccessTimes(this, options.atimeMode ?? 'noatime');
     this.#format = format;
     this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random, options.timings);
     // Inode 1 is the root.
@@ -115,6 +129,19 @@ export class Volume {
 
   newSlice(): number | Promise<number> {
     return this.#slices.take();
+  }
+
+  /**
+   * A directory's times become these, and it has so many links more. Nothing is to be written where only times would change, and by
+   * less than the mount wants to see (`above` is what is known of the directory).
+   */
+  touch(directory: Ino, above: Attr | undefined, { sec, nsec }: Moment, nlink = 0): Write[] {
+    const skip = this.options.skipDirMtimeMs ?? 0;
+    if (nlink === 0 && skip > 0 && above) {
+      const age = (sec - above.mtime) * 1000 + (nsec - above.mtimensec) / 1e6;
+      if (Math.abs(age) < skip) return [];
+    }
+    return [{ kind: 'touchNode', ino: directory, sec, nsec, nlink }];
   }
 
   /** Carries out a change; EROFS on a read-only mount. */
