@@ -81,8 +81,6 @@ export interface Bulk {
   records(kinds: readonly RecordKind[]): AsyncIterable<Batch>;
   /** The extended attributes of each node, by name. */
   xattrs(inos: readonly Ino[]): Promise<readonly (readonly XattrRecord[])[]>;
-  /** Slices that compaction replaced (12-byte records), kept for the trash. */
-  delayed(): AsyncIterable<readonly { readonly slices: Buffer }[]>;
   /** The number of the newest entry of the change log, 0 where there is none. */
   lastChange(): Promise<number>;
 

@@ -234,6 +234,12 @@ export interface MetaEngine {
     before: number,
     limit: number,
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** Everything that `delfiles` holds, in batches; `time` is when it was marked, Unix seconds. */
+  allDelfiles(): AsyncIterable<readonly { readonly ino: Ino; readonly length: number; readonly time: number }[]>;
+  /** All slices that compaction replaced and that are kept, in batches. */
+  allDelayed(): AsyncIterable<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** All slices without a reference left, in batches. */
+  allUnreferenced(): AsyncIterable<readonly { readonly id: number; readonly size: number }[]>;
   /** All quotas of a kind, in batches. */
   scanQuotas(of: QuotaKey['kind']): AsyncIterable<readonly QuotaRecord[]>;
   /** The files without a name that any session keeps. */
@@ -277,7 +283,7 @@ export interface MetaEngine {
   ): Promise<() => Promise<void>>;
   /** All records at once, for dump and load. */
   readonly bulk?: Bulk;
-  /** Deletes everything of the volume. Only `destroy`, an interrupted load, and tests. */
+  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy`, an interrupted load, and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }

@@ -120,7 +120,7 @@ export async function garbageOf(engine: MetaEngine, signal?: AbortSignal): Promi
     if (batch.kind === 'delfile') for (const { length } of batch.rows) add(counts.deletedFiles, length);
     if (batch.kind === 'sliceRef') for (const { refs, size } of batch.rows) if (refs <= 0) add(counts.deletedSlices, size);
   }
-  for await (const records of bulk.delayed()) {
+  for await (const records of engine.allDelayed()) {
     signal?.throwIfAborted();
     for (const { slices } of records) for (const { size } of decodeDelayed(slices)) add(counts.trashSlices, size);
   }

@@ -117,11 +117,6 @@ export class RedisBulk implements Bulk {
     return inos.map((ino, at) => pairs(lists[at] ?? []).map(([name, value]) => ({ ino, name: name.toString(), value })));
   }
 
-  async *delayed(): AsyncGenerator<readonly { readonly slices: Buffer }[]> {
-    for await (const found of scanHash(this.#connection, this.#keys.delayed, FIELDS))
-      yield found.map(([, slices]) => ({ slices }));
-  }
-
   async lastChange(): Promise<number> {
     const value = (await this.#connection.call('GET', `${this.#keys.prefix}txnLastLog`)) as Buffer | null;
     return value ? numberOf(value) : 0;

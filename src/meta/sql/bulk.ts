@@ -183,11 +183,6 @@ export class SqlBulk implements Bulk {
     return inos.map((ino, at) => (lists[at] ?? []).map((row) => ({ ino, name: String(row[0]), value: bytesAt(row, 1) })));
   }
 
-  async *delayed(): AsyncGenerator<readonly { readonly slices: Buffer }[]> {
-    for await (const rows of this.#all(this.#sql.allDelayed, (row) => numberAt(row, 0), CHUNKS))
-      yield rows.map((row) => ({ slices: bytesAt(row, 1) }));
-  }
-
   async lastChange(): Promise<number> {
     const [row] = await this.#rows(this.#sql.lastChange);
     return row ? numberAt(row, 0) : 0;
