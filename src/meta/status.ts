@@ -4,7 +4,7 @@
  * Source: the JuiceFS format, sessions; pkg/meta/status.go of 1.4.1, whose names the JSON has.
  */
 import { UserError } from '../lib/errors.ts';
-import { formatIno, type Ino, TRASH_INO } from '../lib/int64.ts';
+import { type Ino, TRASH_INO } from '../lib/int64.ts';
 import { bulkOf } from './dump/json-dump.ts';
 import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
