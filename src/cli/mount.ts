@@ -16,6 +16,7 @@ import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { metricsOf } from './metrics-options.ts';
 import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
@@ -49,10 +50,12 @@ interface MountCommand extends StorageOptions {
   readonly maxMetadataOps: string;
   readonly ioRetries: string;
   readonly heartbeat: string;
+  readonly metrics?: string;
+  readonly customLabels?: string;
   readonly bgjob: boolean;
+  readonly skipJobs?: string;
   readonly backupMeta: string;
   readonly backupSkipTrash?: boolean;
-  readonly skipJobs?: string;
   readonly output: Output;
 }
 
@@ -140,19 +143,11 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
       ...backupOf(options),
+      ...(await metricsOf(options.metrics, options.customLabels)),
     };
   } finally {
     await engine.close();
   }
-}
-
-/** Nothing where no backup is wanted. */
-function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
-  const intervalMs = parseDuration(backupMeta, '--backup-meta');
-  if (intervalMs === 0) return {};
-  if (intervalMs < SHORTEST_BACKUP_MS)
-    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
-  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
 }
 
 /** All jobs but those that are to be left to other clients. */
@@ -163,6 +158,15 @@ function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
   if (unknown !== undefined)
     throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
   return jobNames.filter((job) => !names.includes(job));
+}
+
+/** Nothing where no backup is wanted. */
+function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
+  const intervalMs = parseDuration(backupMeta, '--backup-meta');
+  if (intervalMs === 0) return {};
+  if (intervalMs < SHORTEST_BACKUP_MS)
+    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
+  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
 }
 
 /**

@@ -15,11 +15,11 @@ import type { Logger } from '../../lib/log.ts';
 import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
-import { SqlBulk } from './bulk.ts';
 import { parseMetaUrl } from '../url.ts';
 import type { ServerUrl } from '../url-server.ts';
 import { BEGIN, COMMIT, Committer, rollBack } from './commits.ts';
 import { EVERYBODY, ServerNotices } from './notices.ts';
+import { SqlBulk } from './bulk.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
@@ -53,9 +53,9 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
-  readonly bulk: SqlBulk;
   readonly #place: ServerPlace;
   readonly #options: ServerEngineOptions;
+  readonly bulk: SqlBulk;
   readonly #driver: Driver;
   readonly #pool: Pool;
   readonly #notices: ServerNotices | undefined;
@@ -75,6 +75,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
     this.sql = this.#texts.sql;
+    this.#commits = new Committer(driver, pool, this.#texts, options);
     this.bulk = new SqlBulk(driver.dialect, {
       query: async (statements) => {
         const answers = await pool.repeat((session) => session.run(statements));
@@ -84,11 +85,11 @@ export class ServerEngine extends SqlScans implements MetaEngine {
       hasTables: () => this.#withTables(async () => (await this.rows(this.sql.getSetting), true), false),
       makeTables: () => this.#makeTables(createStatements(driver.dialect)),
     });
-    this.#commits = new Committer(driver, pool, this.#texts, options);
-    if (!driver.listen) return;
-    const notices = new ServerNotices(driver.listen, options.clock);
-    this.#notices = notices;
-    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    if (driver.listen) {
+      const notices = new ServerNotices(driver.listen, options.clock);
+      this.#notices = notices;
+      this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    }
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {

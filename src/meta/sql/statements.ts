@@ -26,8 +26,6 @@ const nodeColumns = (table: string): string =>
     )
     .join(', ');
 
-/** What `putNode` is given, in this order. */
-export const NODE_COLUMNS: readonly string[] = ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier];
 /** Columns that may be NULL, which means 0. */
 const laterColumns = ['rdev', 'parent', ...aclAndTier];
 /** What tells who may do what, without what may be NULL. */
@@ -41,6 +39,8 @@ const guarded = (columns: readonly string[]): string =>
 
 /** The count of a connection that was given up: no number that one reaches. */
 const SPOILT = '-1000000000000';
+/** What `putNode` is given, in this order. */
+export const NODE_COLUMNS: readonly string[] = ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier];
 
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
