@@ -61,6 +61,7 @@ const packages: Readonly<Record<string, string>> = {
   fish: 'fish',
   mariadbd: 'mariadb-server-core',
   my_print_defaults: 'mariadb-client-core',
+  rclone: 'rclone',
 };
 
 function aptInstall(names: readonly string[]): void {
@@ -152,8 +153,26 @@ export function cargoTool(name: string, version: string): Promise<string> {
   });
 }
 
+/** A program from the npm registry with all that it needs, installed once; install scripts are not run. Answers its folder. */
+export async function npmTool(name: string, version: string): Promise<string> {
+  const marker = await build(name, version, async (folder) => {
+    const npm = onPath('npm');
+    if (!npm)
+      throw new ToolMissing(`${name}: needs npm to be installed (npm install ${name}@${version}); no npm was found on PATH`);
+    const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-save'];
+    await run(npm, ['install', '--prefix', folder, ...flags, `${name}@${version}`], { maxBuffer: 1 << 26 });
+    mkdirSync(join(folder, 'bin'), { recursive: true });
+    writeFileSync(join(folder, 'bin', name), '');
+  });
+  return join(dirname(dirname(marker)), 'node_modules', name);
+}
+
 /** The S3 server of the tests. */
 export const versitygw = (): Promise<string> => goTool('versitygw', 'github.com/versity/versitygw/cmd/versitygw', 'v1.8.0');
+/** Another S3 server, with its own reading of the protocol. */
+export const minio = (): Promise<string> => goTool('minio', 'github.com/minio/minio', 'v0.0.0-20260212201848-7aac2a2c5b7c');
+/** A server of Azure's Blob service. */
+export const azurite = (): Promise<string> => npmTool('azurite', '3.34.0');
 /** Renders and installs charts; what the chart of this project is checked with. */
 export const helm = (): Promise<string> => goTool('helm', 'helm.sh/helm/v3/cmd/helm', 'v3.22.0');
 /** The POSIX test suite; needs the ACL headers. */

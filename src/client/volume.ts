@@ -13,9 +13,11 @@ import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
+import { Backups } from '../meta/dump/backup.ts';
 import { envelopeOf } from '../meta/encryption.ts';
-import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
+import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
+import type { JobName } from '../meta/jobs.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
@@ -83,7 +85,10 @@ export interface VolumeOptions {
   /** Attempts of a request to the object store after the first one. @default 10 */
   readonly ioRetries?: number;
   readonly heartbeatMs: number;
-  readonly backgroundJobs: boolean;
+  /** Whether the client takes part in cleaning for all, or in which of the jobs. */
+  readonly backgroundJobs: boolean | readonly JobName[];
+  /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
+  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -122,7 +127,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -143,7 +148,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
     );
-    chunks = openChunks(format, options, limits, store, logger);
+    const objects = overStore(format, options, limits, store, logger);
+    chunks = openChunks(format, options, objects, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       ...options.semantics,
@@ -153,7 +159,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       logger,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
-        compactChunk: (ino, index) => background.compactor?.add(ino, index),
+        compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
         lost: (reason) => lost.resolve(reason),
         formatChanged: () => {
           limits.follow(current.format);
@@ -177,8 +183,21 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       random: systemRandom,
       logger,
     });
+    if (options.backup && options.backgroundJobs && !options.readOnly) {
+      const { intervalMs: interval, skipTrash } = options.backup;
+      background.backups = new Backups({
+        engine,
+        store: objects,
+        interval,
+        skipTrash,
+        clock: systemClock,
+        random: systemRandom,
+        logger,
+      });
+    }
     return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
   } catch (error) {
+    await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
     // A session to follow is the next try's, with all that its programs have open.
@@ -194,7 +213,7 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal },
+  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume, semantics = {} } = options;
@@ -266,6 +285,7 @@ async function serveVolume(
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
+      await background.backups?.close();
       await compactor.close();
       await renewal?.close();
       await meta.close({ keepSession: keep });
@@ -295,27 +315,32 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
     accessKey: change?.accessKey ?? plain.accessKey,
     secretKey: change?.secretKey ?? plain.secretKey,
     sessionToken: change?.sessionToken ?? plain.sessionToken,
+    storageClass: storageClassOf(plain),
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
   });
 }
 
-function openChunks(
+/** The store with patience, the volume's encryption and its limits. */
+function overStore(
   format: Format,
   options: VolumeOptions,
   limits: VolumeLimits,
   store: ObjectStore,
   logger: Logger,
-): ChunkStore {
-  const { cache } = options;
+): ObjectStore {
   const patient = withRetry(store, {
     ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
     onRetry: retryWarnings(logger, limits),
   });
-  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
+  return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
+}
+
+function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
+  const { cache } = options;
   return openChunkStore({
-    objects: limits.overStore(objects),
+    objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
@@ -371,7 +396,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     Meta: {
       Retries: 10,
       ReadOnly: options.readOnly,
-      NoBGJob: !options.backgroundJobs,
+      NoBGJob: options.backgroundJobs === false,
       OpenCache: (semantics.openCacheMs ?? 0) * 1e6,
       OpenCacheLimit: semantics.openCacheLimit ?? 10_000,
       SkipDirMtime: (semantics.skipDirMtimeMs ?? 0) * 1e6,

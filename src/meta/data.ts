@@ -10,11 +10,21 @@ import type { Account } from './accounts.ts';
 import { dropReference } from './deletion.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_WRITE, requireAccess } from './permissions.ts';
-import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD } from './records.ts';
+import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD, type SliceRecord } from './records.ts';
 import { compactionAfterWrite, planListCompaction, READ_COMPACTION, viewOf, zeroRange, zeroRecord } from './slices.ts';
 import { charged } from './stats.ts';
 import type { Plan } from './transact.ts';
-import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece, type Room } from './types.ts';
+import {
+  type Attr,
+  CHUNK_SIZE,
+  type CompactionPlan,
+  type Context,
+  NodeFlag,
+  NodeType,
+  type Piece,
+  type Room,
+  type SlicePart,
+} from './types.ts';
 import type { Volume } from './volume.ts';
 
 /** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
@@ -159,20 +169,47 @@ export async function fallocate(
   return value.after;
 }
 
-export async function writeSlice(
+/** The records of a slice's parts, by chunk. Throws FsError EINVAL, EFBIG. */
+function recordsByChunk(
+  slice: { readonly id: number; readonly size: number },
+  parts: readonly SlicePart[],
+): { readonly end: number; readonly byChunk: ReadonlyMap<number, SliceRecord[]> } {
+  const byChunk = new Map<number, SliceRecord[]>();
+  let end = 0;
+  for (const { index, pos, off, len } of parts) {
+    if (pos < 0 || off < 0 || len <= 0 || off + len > slice.size || pos + len > CHUNK_SIZE) throw new FsError('EINVAL');
+    end = Math.max(end, index * CHUNK_SIZE + pos + len);
+    const record = { pos, id: slice.id, size: slice.size, off, len };
+    const records = byChunk.get(index);
+    if (records) records.push(record);
+    else byChunk.set(index, [record]);
+  }
+  if (byChunk.size === 0) throw new FsError('EINVAL');
+  if (end > MAX_LENGTH) throw new FsError('EFBIG');
+  return { end, byChunk };
+}
+
+export async function writeParts(
   volume: Volume,
   ctx: Context,
   ino: Ino,
-  index: number,
-  pos: number,
   slice: { readonly id: number; readonly size: number },
+  parts: readonly SlicePart[],
   mtimeNs: bigint,
   room?: Room,
 ): Promise<Attr> {
-  if (pos < 0 || slice.size <= 0 || pos + slice.size > CHUNK_SIZE) throw new FsError('EINVAL');
-  const end = index * CHUNK_SIZE + pos + slice.size;
-  if (end > MAX_LENGTH) throw new FsError('EFBIG');
-  const records = encodeSlices([{ pos, id: slice.id, size: slice.size, off: 0, len: slice.size }]);
+  const { end, byChunk } = recordsByChunk(slice, parts);
+  const appends = [...byChunk].map(([index, records], at): Write => ({
+    kind: 'appendSlices',
+    ino,
+    index,
+    records: encodeSlices(records),
+    onlyExisting: false,
+    ...(at === 0 ? { newSlice: slice } : {}),
+  }));
+  // Each record is a reference.
+  const references: readonly Write[] =
+    parts.length > 1 ? [{ kind: 'addSliceRef', id: slice.id, size: slice.size, delta: parts.length - 1 }] : [];
   const mtime = Number(mtimeNs / 1_000_000_000n);
   const mtimensec = Number(mtimeNs % 1_000_000_000n);
   const { value, results } = await volume.change<Changed>((view) => {
@@ -184,18 +221,19 @@ export async function writeSlice(
     const now = volume.now();
     const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
     const plan = (places: readonly Account[]): Plan<Changed> => ({
-      writes: [
-        { kind: 'appendSlices', ino, index, records, onlyExisting: false, newSlice: slice },
-        { kind: 'putNode', ino, attr: after },
-        ...volume.stats.writes(space, 0),
-      ],
+      writes: [...appends, ...references, { kind: 'putNode', ino, attr: after }, ...volume.stats.writes(space, 0)],
       value: { before, after, places },
     });
     return withRoom(volume, ino, before, space, plan, room !== undefined);
   }, ctx.signal);
-  volume.files.changed(ino, value.before, value.after, index);
-  const listed = results[0] ?? 0;
-  if (listed > 0 && compactionAfterWrite(listed) !== 'none') volume.callbacks.compactChunk?.(ino, index);
+  volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
+  for (const [at, [index, { length }]] of [...byChunk].entries()) {
+    const listed = results[at] ?? 0;
+    const when = listed > 0 ? compactionAfterWrite(listed, length) : 'none';
+    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
+    // The writer waits for its turn: lists would grow faster than they are merged.
+    if (when === 'now') await compacted;
+  }
   await afterChange(volume, ino, value, room);
   return value.after;
 }
@@ -214,7 +252,7 @@ export async function readChunk(volume: Volume, ino: Ino, index: number): Promis
   const pieces = viewOf(decodeSlices(records));
   volume.files.keep(ino, index, version, pieces);
   if (records.length >= READ_COMPACTION * SLICE_RECORD || pieces.length >= READ_COMPACTION)
-    volume.callbacks.compactChunk?.(ino, index);
+    void volume.callbacks.compactChunk?.(ino, index);
   return pieces;
 }
 
@@ -226,7 +264,7 @@ export async function readChunks(
   return lists.map((records, at) => {
     if (records.length === 0) return undefined;
     const chunk = chunks[at];
-    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
+    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) void volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
     return viewOf(decodeSlices(records));
   });
 }

@@ -12,10 +12,10 @@ import type { AtimeMode } from './atime.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { copyFileRange } from './copy.ts';
 import { link, makeNode, makeUnnamed } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
-import { hourly } from './jobs.ts';
+import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
@@ -41,6 +41,7 @@ import {
   type Room,
   type SessionInfo,
   type SetAttr,
+  type SlicePart,
   type StatFs,
   type XattrMode,
 } from './types.ts';
@@ -64,8 +65,8 @@ export interface MetaOptions {
   readonly fastStatfs?: boolean;
   /** Time between heartbeats, ms. Others clean up after five missed ones. @default 12000 */
   readonly heartbeat?: number;
-  /** Whether this client takes part in the hourly cleaning. @default true */
-  readonly backgroundJobs?: boolean;
+  /** Whether this client takes part in cleaning for all, or in which of the jobs. @default true */
+  readonly backgroundJobs?: boolean | readonly JobName[];
   /** How long `close` waits for a database that does not answer, ms. @default 10000 */
   readonly closeGrace?: number;
   /** @default systemClock */
@@ -84,6 +85,12 @@ const JOBS_PAUSE = 600_000;
 const FIRST_JOBS = 30_000;
 /** How long an end waits for the data of files that were removed just before, ms. */
 const DELETION_GRACE = 3000;
+
+/** The jobs that a client takes part in. */
+function jobsOf({ backgroundJobs = true }: MetaOptions): readonly JobName[] {
+  if (typeof backgroundJobs !== 'boolean') return backgroundJobs;
+  return backgroundJobs ? jobNames : [];
+}
 
 export class VolumeMeta implements Meta {
   readonly #volume: Volume;
@@ -128,13 +135,14 @@ export class VolumeMeta implements Meta {
     const sid = await this.#session.start(mountPoint, resume, generation);
     await Promise.all([volume.stats.used(), volume.limits.load(), ...(resume === undefined ? [] : [volume.locks.resume()])]);
     if (volume.format.enableAcl) await volume.acls.start();
-    this.#every('heartbeat', this.#beat, () => this.#session.beat());
+    const jobs = jobsOf(this.#options);
+    this.#every('heartbeat', this.#beat, () => this.#session.beat(jobs.includes('sessions')));
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
-    if (this.#options.backgroundJobs ?? true)
-      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
+    if (jobs.some((job) => job !== 'sessions'))
+      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal, jobs), FIRST_JOBS);
     return sid;
   }
 
@@ -410,7 +418,19 @@ export class VolumeMeta implements Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr> {
-    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs, room);
+    const part = { index, pos, off: 0, len: slice.size };
+    return writeParts(this.#volume, ctx, ino, slice, [part], mtimeNs, room);
+  }
+
+  writeParts(
+    ctx: Context,
+    ino: Ino,
+    slice: { readonly id: number; readonly size: number },
+    parts: readonly SlicePart[],
+    mtimeNs: bigint,
+    room?: Room,
+  ): Promise<Attr> {
+    return writeParts(this.#volume, ctx, ino, slice, parts, mtimeNs, room);
   }
 
   room(ino: Ino): Room {

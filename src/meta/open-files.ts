@@ -119,12 +119,12 @@ export class OpenFiles {
   }
 
   /**
-   * Attributes before and after a change of our own, which touched the data of this chunk, or of none. What was read under
+   * Attributes before and after a change of our own, which touched the data of these chunks. What was read under
    * the attributes before still holds under those after; if others changed the file as well, nothing does.
    */
-  changed(ino: Ino, before: Attr, after: Attr, index?: number): void {
+  changed(ino: Ino, before: Attr, after: Attr, ...chunks: readonly number[]): void {
     this.note(ino, before);
-    if (index !== undefined) this.invalidate(ino, index);
+    for (const index of chunks) this.invalidate(ino, index);
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (file) stamp(file, after);
   }

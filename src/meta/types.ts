@@ -143,8 +143,8 @@ export interface SessionInfo {
 export interface MetaCallbacks {
   /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
   deleteSlice?(id: number, size: number): Promise<void>;
-  /** This chunk has many slices: compact it when there is time. */
-  compactChunk?(ino: Ino, index: number): void;
+  /** This chunk has many slices: compact it when there is time. Resolves when that is over, however it ended. */
+  compactChunk?(ino: Ino, index: number): Promise<void>;
   /** The volume's format changed (seen at a heartbeat). */
   formatChanged?(): void;
   /** The volume is gone or was formatted anew under us; the mount must end (exit code 11). */
@@ -283,6 +283,18 @@ export interface Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr>;
+  /**
+   * The same of a slice that holds several parts of the file, which may lie in different chunks and must not overlap; all are
+   * seen at once.
+   */
+  writeParts(
+    ctx: Context,
+    ino: Ino,
+    slice: { readonly id: number; readonly size: number },
+    parts: readonly SlicePart[],
+    mtimeNs: bigint,
+    room?: Room,
+  ): Promise<Attr>;
   /** What a compaction of the chunk would do, or undefined where nothing is to be gained. */
   planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
   /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
@@ -311,6 +323,14 @@ export interface Room {
   settle(space: number): void;
   /** Nothing waits to be committed any more: gives back what is left. */
   end(): void;
+}
+
+/** A part of a slice, `len` bytes from `off` on, seen at `pos` of a chunk. */
+export interface SlicePart {
+  readonly index: number;
+  readonly pos: number;
+  readonly off: number;
+  readonly len: number;
 }
 
 export interface CompactionPlan {

@@ -22,6 +22,8 @@ const kinds = [
   'write',
   'write',
   'append',
+  'scatter',
+  'scatter',
   'read',
   'truncate',
   'fallocate',
@@ -121,6 +123,8 @@ export class Run {
     switch (step.kind) {
       case 'write':
         return this.#write(file, step.client, offset, content(size, step.seed));
+      case 'scatter':
+        return this.#scatter(file, step.client, step.seed, size);
       case 'append': {
         const end = file.bytes.length;
         const room = REGIONS.some((start) => end >= start && end + size <= start + REGION);
@@ -284,6 +288,22 @@ export class Run {
     const { handle } = await this.#turn(file, client);
     assert.equal(await this.#kernel(client).write(file.ino, handle, offset, data), data.length);
     file.bytes.write(offset, data);
+    this.#changed(file, client);
+  }
+
+  /** Small writes here and there within the file, some over others, with a larger one among them. */
+  async #scatter(file: ModelFile, client: number, seed: number, size: number): Promise<void> {
+    const { handle } = await this.#turn(file, client);
+    for (let index = 0, state = seed | 1; index < 4 + (seed % 30); index++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      const at = ((state >>> 3) % (REGION / 64)) * 64;
+      const offset = (REGIONS[(state >>> 8) % 5] ?? 0) + at;
+      const length = (state >>> 5) % 11 === 0 ? size : 1 + ((state >>> 4) % 3000);
+      if (offset >= file.bytes.length) continue;
+      const data = content(Math.min(length, file.bytes.length - offset, REGION - at), state);
+      assert.equal(await this.#kernel(client).write(file.ino, handle, offset, data), data.length);
+      file.bytes.write(offset, data);
+    }
     this.#changed(file, client);
   }
 
@@ -452,7 +472,8 @@ export class Run {
       volume.storePlan = (operation) => (operation === 'put' ? { kind: 'status', status: 403 } : undefined);
     else {
       this.#litter = true;
-      volume.metaPlan = (method) => (method === 'writeSlice' ? { error, applied: kind === 'metaForgets' } : undefined);
+      volume.metaPlan = (method) =>
+        method === 'writeSlice' || method === 'writeParts' ? { error, applied: kind === 'metaForgets' } : undefined;
     }
     await kernel.write(file.ino, handle, offset, data);
     await assert.rejects(kernel.fsync(file.ino, handle), refused('EIO'));
