@@ -170,11 +170,6 @@ export async function copyFileRange(
   if (copied === 0) return { copied, attr: after };
   volume.files.changed(to, before, after);
   volume.files.invalidateAll(to);
-<<<<<<< HEAD
-  for (const [at, write] of writes.entries())
-    if (write.kind === 'appendSlices' && compactionAfterWrite(results[at] ?? 0) !== 'none')
-      void volume.callbacks.compactChunk?.(to, write.index);
-=======
   for (const [at, write] of writes.entries()) {
     if (write.kind !== 'appendSlices') continue;
     const when = compactionAfterWrite(results[at] ?? 0, write.records.length / SLICE_RECORD);
@@ -182,7 +177,6 @@ export async function copyFileRange(
     // Who makes lists longer than they are merged waits for his turn, as a writer does.
     if (when === 'now') await compacted;
   }
->>>>>>> sem6
   await afterChange(volume, to, value);
   return { copied, attr: after };
 }
