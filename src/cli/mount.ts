@@ -16,6 +16,7 @@ import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -103,6 +104,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
       hideInternal: options.hideInternal === true,
+      semantics: semanticsOf(options as unknown as Record<string, unknown>),
       attrTimeout: seconds(options.attrCache, '--attr-cache'),
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),

@@ -59,7 +59,7 @@ export function requireRemove(ctx: Context, parent: Attr | undefined): asserts p
   if (parent.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
 }
 
-/** The node may lose, change or get a name. */
+/** The node may lose, change or get a name, and its attributes may be set. */
 export function requireMovable(attr: Attr): void {
   if (attr.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
 }

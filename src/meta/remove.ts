@@ -148,12 +148,12 @@ async function remove(
     let removal: Removal | undefined;
     if (attr) {
       requireSticky(ctx, above, attr);
-      if (!directory) requireMovable(attr);
+      requireMovable(attr);
       const trash = toTrash ? await volume.trash.for(view, parent) : NO_TRASH;
       removal = planRemoval(volume, view, { parent, name, entry }, attr, trash, now);
       writes.push(...removal.writes);
     } else if (directory) view.requireEmpty(entry.ino);
-    if (!isTrash(parent)) writes.push({ kind: 'touchNode', ino: parent, ...now, nlink: directory ? -1 : 0 });
+    if (!isTrash(parent)) writes.push(...volume.touch(parent, above, now, directory ? -1 : 0));
     return { writes, value: removal };
   }, ctx.signal);
   if (value) await afterRemoval(volume, parent, value);

@@ -74,7 +74,7 @@ export async function destroy(
     readonly prove: (what: string) => void;
     readonly logger: Logger;
     readonly signal: AbortSignal;
-    readonly kind: 'redis' | 'sqlite';
+    readonly kind: 'redis' | 'sql';
     /** What is of no use without the data, and would be forgotten with the marker. */
     readonly beforeMarker: () => Promise<void>;
   },
