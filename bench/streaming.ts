@@ -4,8 +4,10 @@
  *
  *   node bench/streaming.ts META-URL [names, 5000000] [--remove]
  *
- * META-URL is of an empty database of its own, which is emptied again in the end.
+ * META-URL is of an empty database of its own, which is emptied again in the end. The names are made by another process than the one
+ * that is measured.
  */
+import { execFileSync } from 'node:child_process';
 import { type Ino, ino, ROOT_INO } from '../src/lib/int64.ts';
 import { systemClock } from '../src/lib/clock.ts';
 import { nullLogger } from '../src/lib/log.ts';
@@ -21,7 +23,6 @@ import { type Attr, NodeType, SYSTEM } from '../src/meta/types.ts';
 import { treeUsage } from '../src/meta/usage.ts';
 import { Volume } from '../src/meta/volume.ts';
 
-const MIB = 1024 * 1024;
 const PER_COMMIT = 1000;
 const PARALLEL = 8;
 const DIRECTORY = ino(2);
@@ -51,6 +52,7 @@ async function fill(engine: MetaEngine): Promise<void> {
     await engine.commit({ checks: [], writes });
   };
   const first: readonly Write[] = [
+    { kind: 'putDirStat', ino: DIRECTORY, value: { length: 0, space: names * 4096, inodes: names } },
     { kind: 'putNode', ino: DIRECTORY, attr: node(NodeType.Directory, ROOT_INO) },
     { kind: 'putEntry', parent: ROOT_INO, name: Buffer.from('large'), value: { type: NodeType.Directory, ino: DIRECTORY } },
     { kind: 'touchNode', ino: ROOT_INO, sec: 0, nsec: 0, nlink: 1 },
@@ -68,28 +70,21 @@ async function fill(engine: MetaEngine): Promise<void> {
 
 /** Carries something out, and prints how long it took and how much the process grew at most. */
 async function watch(what: string, work: () => Promise<string>): Promise<void> {
-  const before = process.memoryUsage().rss;
-  let most = before;
-  const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 20);
+  // The peak of the process, which the system keeps: no timer runs while SQLite answers at once.
+  const peak = (): number => process.resourceUsage().maxRSS / 1024;
+  const before = peak();
   const begin = performance.now();
   const told = await work();
-  clearInterval(timer);
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-  process.stdout.write(`${what.padEnd(22)} ${seconds.padStart(7)} s   +${((most - before) / MIB).toFixed(1)} MiB   ${told}\n`);
+  process.stdout.write(`${what.padEnd(22)} ${seconds.padStart(7)} s   +${(peak() - before).toFixed(1)} MiB   ${told}\n`);
 }
 
 const signal = new AbortController().signal;
-const engine = await openEngine(url);
-if ((await engine.readSetting().catch(() => undefined)) !== undefined) throw new Error('there is a volume in this database');
-await formatVolume(engine, newFormat({ name: 'streaming', bucket: '/nowhere', trashDays: 0 }, systemRandom));
-try {
-  const format = newFormat({ name: 'streaming', bucket: '/nowhere', trashDays: 0 }, systemRandom);
+const format = newFormat({ name: 'streaming', bucket: '/nowhere', trashDays: 0 }, systemRandom);
+
+async function measure(engine: MetaEngine): Promise<void> {
   const options = { clock: systemClock, random: systemRandom, logger: nullLogger, readOnly: false, callbacks: {} };
   const volume = new Volume(engine, format, options);
-  await watch('make', async () => {
-    await fill(engine);
-    return `${names} names`;
-  });
   await watch('first names', async () => {
     const begin = performance.now();
     for await (const batch of readdir(volume, SYSTEM, DIRECTORY, false))
@@ -118,7 +113,24 @@ try {
       await empty(volume, SYSTEM, DIRECTORY, signal, () => removed++);
       return `${removed} names`;
     });
+}
+
+const engine = await openEngine(url);
+try {
+  if (flags.includes('--make')) await fill(engine);
+  else if (flags.includes('--measure')) await measure(engine);
+  else {
+    if ((await engine.readSetting().catch(() => undefined)) !== undefined) throw new Error('there is a volume in this database');
+    await formatVolume(engine, format);
+    try {
+      for (const step of ['--make', '--measure'])
+        execFileSync(process.execPath, [...process.execArgv, import.meta.filename, url, count, ...flags, step], {
+          stdio: 'inherit',
+        });
+    } finally {
+      await engine.reset();
+    }
+  }
 } finally {
-  await engine.reset();
   await engine.close();
 }
