@@ -172,7 +172,7 @@ export async function copyFileRange(
   volume.files.invalidateAll(to);
   for (const [at, write] of writes.entries())
     if (write.kind === 'appendSlices' && compactionAfterWrite(results[at] ?? 0) !== 'none')
-      volume.callbacks.compactChunk?.(to, write.index);
+      void volume.callbacks.compactChunk?.(to, write.index);
   await afterChange(volume, to, value);
   return { copied, attr: after };
 }
