@@ -21,6 +21,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   fuse: middle,
   vfs: ['fuse', ...middle],
   usage: middle,
+  maintenance: ['vfs', ...middle],
   api: bottom,
   kube: bottom,
   client: [...files, 'api'],
@@ -42,6 +43,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'dashboard',
     'mirror',
     'cachegroup',
+    'maintenance',
     ...kubernetes,
     ...files,
   ],
@@ -107,5 +109,10 @@ test('no import goes in a circle', () => {
 
 test('the test of the import order finds the imports of a file that is known', () => {
   const types = importsOf(join(src, 'meta', 'engine.ts'));
-  assert.deepEqual(types.map((file) => relative(src, file)).toSorted(), ['lib/int64.ts', 'meta/quota.ts', 'meta/types.ts']);
+  assert.deepEqual(types.map((file) => relative(src, file)).toSorted(), [
+    'lib/int64.ts',
+    'meta/bulk.ts',
+    'meta/quota.ts',
+    'meta/types.ts',
+  ]);
 });

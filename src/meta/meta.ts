@@ -15,16 +15,18 @@ import { link, makeNode, makeUnnamed } from './create.ts';
 import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
-import { hourly } from './jobs.ts';
+import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
+import type { QuotaRecord } from './quota.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
 import { seek } from './seek.ts';
 import { Session } from './sessions.ts';
-import { allSlices, statfs } from './summary.ts';
+import { allSlices, fullness, statfs } from './summary.ts';
+import { type Timings, timeOperations } from './timings.ts';
 import {
   type Attr,
   type CompactionPlan,
@@ -65,8 +67,8 @@ export interface MetaOptions {
   readonly fastStatfs?: boolean;
   /** Time between heartbeats, ms. Others clean up after five missed ones. @default 12000 */
   readonly heartbeat?: number;
-  /** Whether this client takes part in the hourly cleaning. @default true */
-  readonly backgroundJobs?: boolean;
+  /** Whether this client takes part in cleaning for all, or in which of the jobs. @default true */
+  readonly backgroundJobs?: boolean | readonly JobName[];
   /** How long `close` waits for a database that does not answer, ms. @default 10000 */
   readonly closeGrace?: number;
   /** @default systemClock */
@@ -75,6 +77,8 @@ export interface MetaOptions {
   readonly random?: Random;
   /** @default nullLogger */
   readonly logger?: Logger;
+  /** Where operations are counted. */
+  readonly timings?: Timings;
 }
 
 const FLUSH_PAUSE = 1000;
@@ -85,6 +89,12 @@ const JOBS_PAUSE = 600_000;
 const FIRST_JOBS = 30_000;
 /** How long an end waits for the data of files that were removed just before, ms. */
 const DELETION_GRACE = 3000;
+
+/** The jobs that a client takes part in. */
+function jobsOf({ backgroundJobs = true }: MetaOptions): readonly JobName[] {
+  if (typeof backgroundJobs !== 'boolean') return backgroundJobs;
+  return backgroundJobs ? jobNames : [];
+}
 
 export class VolumeMeta implements Meta {
   readonly #volume: Volume;
@@ -111,7 +121,9 @@ export class VolumeMeta implements Meta {
       logger: options.logger ?? nullLogger,
       readOnly,
       callbacks: options.callbacks ?? {},
+      timings: options.timings,
     });
+    if (options.timings) timeOperations(this, options.timings, this.#volume.clock);
     this.#session = new Session(this.#volume, this.#beat);
     this.#volume.reload = () => this.#session.reload();
   }
@@ -129,13 +141,14 @@ export class VolumeMeta implements Meta {
     const sid = await this.#session.start(mountPoint, resume, generation);
     await Promise.all([volume.stats.used(), volume.limits.load(), ...(resume === undefined ? [] : [volume.locks.resume()])]);
     if (volume.format.enableAcl) await volume.acls.start();
-    this.#every('heartbeat', this.#beat, () => this.#session.beat());
+    const jobs = jobsOf(this.#options);
+    this.#every('heartbeat', this.#beat, () => this.#session.beat(jobs.includes('sessions')));
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
-    if (this.#options.backgroundJobs ?? true)
-      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
+    if (jobs.some((job) => job !== 'sessions'))
+      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal, jobs), FIRST_JOBS);
     return sid;
   }
 
@@ -444,6 +457,16 @@ export class VolumeMeta implements Meta {
 
   sessions(): Promise<readonly SessionInfo[]> {
     return this.#session.list();
+  }
+
+  /** How full volume and quotas are, as this client knows it without asking: a heartbeat old at most. */
+  known(): { readonly volume: StatFs & { readonly usedBytes: number }; readonly quotas: readonly QuotaRecord[] } {
+    const { format, stats, limits } = this.#volume;
+    const used = stats.known;
+    return {
+      volume: { ...fullness(used, format.capacity, format.inodes), usedBytes: used.space },
+      quotas: limits.accounts.records(),
+    };
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly inodes: number }> {

@@ -156,12 +156,14 @@ function checkArguments(ctx: Context, from: Place, to: Place, flags: number): vo
   if (flags & ~known || (flags & RenameFlag.Exchange && flags !== RenameFlag.Exchange)) throw new FsError('EINVAL');
 }
 
+/** `restore`: the new place may be a directory that sits in the trash itself. */
 export async function rename(
   volume: Volume,
   ctx: Context,
   from: Place,
   to: Place,
   flags: number,
+  restore = false,
 ): Promise<{ moved: Entry; replaced?: Entry }> {
   checkArguments(ctx, from, to, flags);
   const exchange = flags === RenameFlag.Exchange;
@@ -178,7 +180,7 @@ export async function rename(
     const source = view.node(from.parent, 'access');
     const destination = view.node(to.parent, 'access');
     requireRemove(ctx, source);
-    requireAdd(ctx, destination);
+    requireAdd(ctx, destination, restore);
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (!target && exchange) throw new FsError('ENOENT');

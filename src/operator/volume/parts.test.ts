@@ -9,7 +9,7 @@ import { parseBucketUrl } from '../../object/s3-url.ts';
 import { durabilityOf } from './backends.ts';
 import { deepLookIsDue } from './clients.ts';
 import { findConflict } from './conflict.ts';
-import { isVolumeKey } from './destroy.ts';
+import { isVolumeKey } from '../../meta/redis/keys.ts';
 import { allowedNamespaces, matchesSelector } from './namespaces.ts';
 import { metaUrl, targetOf } from './target.ts';
 
