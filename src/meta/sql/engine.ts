@@ -85,10 +85,11 @@ export class ServerEngine extends SqlScans implements MetaEngine {
       hasTables: () => this.#withTables(async () => (await this.rows(this.sql.getSetting), true), false),
       makeTables: () => this.#makeTables(createStatements(driver.dialect)),
     });
-    if (!driver.listen) return;
-    const notices = new ServerNotices(driver.listen, options.clock);
-    this.#notices = notices;
-    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    if (driver.listen) {
+      const notices = new ServerNotices(driver.listen, options.clock);
+      this.#notices = notices;
+      this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    }
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
