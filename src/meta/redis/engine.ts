@@ -9,7 +9,6 @@
  * Exactly once: see commit.lua. The marks of a client are one small hash that Redis forgets an hour after the last use.
  */
 import type { Random } from '../../lib/random.ts';
-import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
 import { bareDirectory } from '../bare-directory.ts';
@@ -25,7 +24,7 @@ import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import type { LockNotices } from './notices.ts';
-import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
+import { scanHash, scanKeyBatches, scanKeys, scanMembers, scanPage } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -35,11 +34,31 @@ const MARK_SECONDS = 3600;
 const RENEW_EVERY = 1000;
 const MGET_BATCH = 4096;
 
+export interface RedisParts {
+  /** Open. */
+  readonly connection: RedisConnection;
+  /** Where changes wait for replicas: a connection of their own, open. */
+  readonly writer?: RedisConnection | undefined;
+  readonly keys: Keys;
+  /** Tells of released locks. */
+  readonly notices: LockNotices;
+  /** With it, directories are listed over that. */
+  readonly listing?: ListingConnection | undefined;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/** Numbers that must not be given out twice, not even by a master that did not know of the first time. */
+const identities: ReadonlySet<string> = new Set(['nextInode', 'nextChunk', 'nextSession']);
+
 export class RedisEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
   readonly #connection: RedisConnection;
+  /** What changes go over: where they wait for replicas, no read waits behind them. */
+  readonly #writer: RedisConnection;
+  readonly #waits: boolean;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
   readonly #notices: LockNotices;
@@ -49,20 +68,15 @@ export class RedisEngine implements MetaEngine {
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
-  /** Over a connection that is open. `notices` tells of released locks. With `listing`, directories are listed over that. */
-  constructor(
-    connection: RedisConnection,
-    keys: Keys,
-    notices: LockNotices,
-    random: Random,
-    logger: Logger,
-    listing?: ListingConnection,
-  ) {
-    this.#notices = notices;
-    this.#listing = listing;
+  constructor(parts: RedisParts) {
+    const { connection, writer = connection, keys, notices, listing, random, logger } = parts;
     this.description = connection.description;
     this.#connection = connection;
+    this.#writer = writer;
+    this.#waits = writer !== connection;
     this.#keys = keys;
+    this.#notices = notices;
+    this.#listing = listing;
     this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
   }
@@ -152,23 +166,28 @@ export class RedisEngine implements MetaEngine {
     const encoded = encodeTransaction(transaction, this.#keys, nodeBytes);
     const number = ++this.#commits;
     const ttl = number % RENEW_EVERY === 1 ? MARK_SECONDS : '';
-    const reply = await this.#connection.script(
+    const identity = transaction.writes.some((write) => write.kind === 'addCounter' && identities.has(write.name));
+    const reply = await this.#writer.script(
       commitScript,
       encoded.keys.length + 1,
       (attempt) => [this.#marks, ...encoded.keys, slot, number, attempt > 0 ? '1' : '', ttl, ...encoded.args],
       signal,
+      this.#waits ? 'asked' : identity ? 'tried' : 'master',
     );
     return { encoded, reply };
   }
 
   async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]> {
     const key = this.#keys.directory(ino);
-    let cursor = '0';
-    do {
+    for (let cursor = '0', server = this.#connection.server; ;) {
       const page = (await this.#listing?.page(key, cursor, batch)) ?? (await this.#page(key, cursor, batch));
+      // As in scan.ts: another server has another order.
+      const same = cursor === '0' || server === this.#connection.server;
+      server = this.#connection.server;
       if (page.entries.length > 0) yield page.entries;
-      cursor = page.cursor;
-    } while (cursor !== '0');
+      cursor = same ? page.cursor : '0';
+      if (same && cursor === '0') return;
+    }
   }
 
   async #page(key: string, cursor: string, count: number): Promise<Page> {
@@ -300,7 +319,7 @@ export class RedisEngine implements MetaEngine {
       const keys = [this.#marks, ...checks.map(([key]) => key), ...commands.map(([key]) => key)];
       const checkArgs = checks.flatMap(([, ...args]) => args);
       const commandArgs = commands.flatMap(([, command, ...args]) => [command, args.length, ...args]);
-      const answer = (await this.#connection.script(commitScript, keys.length, (attempt) => [
+      const list = (attempt: number): readonly Argument[] => [
         ...keys,
         slot,
         number,
@@ -309,7 +328,9 @@ export class RedisEngine implements MetaEngine {
         checks.length,
         ...checkArgs,
         ...commandArgs,
-      ])) as [number];
+      ];
+      const keeping = this.#waits ? 'asked' : 'master';
+      const answer = (await this.#writer.script(commitScript, keys.length, list, undefined, keeping)) as [number];
       return answer[0] !== 0;
     } finally {
       const next = this.#waiting.shift();
@@ -335,8 +356,8 @@ export class RedisEngine implements MetaEngine {
   }
 
   async newSessionId(): Promise<number> {
-    // Repeated after a lost answer it leaves out a number, which does no harm.
-    return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
+    const result = await this.commit({ checks: [], writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }] });
+    return (result.ok ? result.results[0] : undefined) ?? 0;
   }
 
   async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
@@ -413,18 +434,26 @@ export class RedisEngine implements MetaEngine {
         this.#notices.adopt(parsed);
       }
       await take();
+      if (parsed.kind === 'redis' && this.#writer !== this.#connection) await this.#writer.adopt(parsed);
     };
   }
 
   async reset(): Promise<void> {
-    if (this.#keys.prefix !== '') throw new FsError('ENOTSUP', 'a volume in a shared key space cannot be removed in one go');
-    await this.#connection.call('FLUSHDB');
+    if (this.#keys.prefix === '') {
+      await this.#connection.call('FLUSHDB');
+      return;
+    }
+    // `setting` first: clients that still run notice.
+    await this.#connection.call('DEL', this.#keys.setting);
+    for await (const keys of scanKeyBatches(this.#connection, `${this.#keys.prefix}*`))
+      await this.#connection.call('UNLINK', ...keys);
   }
 
   close(): Promise<void> {
     this.#listing?.close();
     this.#notices.close();
     this.#connection.close();
+    this.#writer.close();
     return Promise.resolve();
   }
 }

@@ -27,7 +27,7 @@ export async function proveRedis(
       `the metadata database is now ${describeMetaUrl(url)}, and was ${connection.description}: only its credentials can change under a mount`,
       { hint: 'A client that is started anew takes the new place.' },
     );
-  const beside = new RedisConnection(url, { clock: systemClock, logger: nullLogger, patience: PATIENCE });
+  const beside = new RedisConnection(connection.shape(url), { clock: systemClock, logger: nullLogger, patience: PATIENCE });
   try {
     await beside.open();
     const found = await beside.call('EVAL', PROOF, 2, keys.setting, keys.counter('nextSession'), writing ? '1' : '0');
