@@ -38,10 +38,8 @@ export async function startGuarded(): Promise<{ url(database: number): string; s
     const tls = ['--tls-port', String(port), '--tls-cert-file', files.cert, '--tls-key-file', files.key];
     // Tests also empty databases.
     const user = `juicepod on >p@ss ${documentedRights()} +flushdb`.split(' ');
-    return [
-      ...['--port', String(plain), '--databases', '5000', ...tls, '--tls-ca-cert-file', files.ca],
-      ...['--user', 'default', 'off', '--user', ...user],
-    ];
+    const rest = ['--user', 'default', 'off', '--user', ...user];
+    return ['--port', String(plain), '--databases', '5000', ...tls, '--tls-ca-cert-file', files.ca, ...rest];
   });
   const { ca = '', cert = '', key = '' } = files ?? {};
   const query = `tls-ca-cert-file=${ca}&tls-cert-file=${cert}&tls-key-file=${key}`;

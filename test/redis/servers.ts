@@ -54,6 +54,8 @@ export interface Group extends AsyncDisposable {
   master(database?: number): Promise<RedisServer>;
   /** Its replicas that are in step. */
   replicas(database?: number): Promise<readonly RedisServer[]>;
+  /** Starts a new replica of `master` in the place of a server that was killed; with Sentinels. */
+  replace?(master: RedisServer): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -118,6 +120,9 @@ export async function startSentinels(replicas = 1, extra: readonly string[] = []
     url: (database) => `redis://${NAME},${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/${database}`,
     master,
     replicas: async () => linked(servers, await master()),
+    async replace({ port }) {
+      servers.push(await startRedis([...common, '--replicaof', `127.0.0.1 ${port}`]));
+    },
     stop,
     [Symbol.asyncDispose]: stop,
   };

@@ -14,12 +14,14 @@ import { FsError, messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import { type Random, systemRandom } from '../../lib/random.ts';
 import { type Address, describeAddress, describeRedisUrl, type RedisUrl } from '../url-redis.ts';
+import { Aside } from './aside.ts';
 import { redisOptions } from './connector.ts';
 import { Place, type Role, sameAddress } from './place.ts';
 import { Replication } from './replication.ts';
 import { isElsewhere, isFull, isLost, isPassing, isRefusal, isUnauthenticated, redirection } from './replies.ts';
 import { slotOf } from './slot.ts';
 import { tlsOptions } from './tls.ts';
+import { type Progress, Watch } from './watch.ts';
 
 export interface ConnectionOptions {
   readonly clock: Clock;
@@ -49,9 +51,8 @@ export type Argument = string | Buffer | number;
 
 const NO_ANSWER = 'no answer';
 
-/** With a place that can change: how often somebody looks whether commands are answered, and how often in any case, ms and looks. */
-const LOOK_MS = 1000;
-const LOOKS_AT_MOST = 5;
+/** An answer that took longer may be that of a master that has been replaced meanwhile. */
+const STALL_MS = 1000;
 
 /** How a commit is to be kept before it is answered: by the master alone, if it can be by a replica, or as the URL asks for. */
 export type Keeping = 'master' | 'tried' | 'asked';
@@ -80,8 +81,9 @@ export class RedisConnection {
   #runs = 0;
   #out = 0;
   #answered = 0;
-  #aside: { readonly address: Address; readonly redis: Redis } | undefined;
-  #unwatch: () => void = () => {};
+  readonly #aside = new Aside();
+  #watch: Watch | undefined;
+  #unfollow: () => void = () => {};
 
   constructor(url: RedisUrl, options: ConnectionOptions) {
     this.description = describeRedisUrl(url);
@@ -118,6 +120,7 @@ export class RedisConnection {
       wanted: url.waitReplicas ?? 0,
       wait: (replicas, ms) => this.#redis.callBuffer('WAIT', [replicas, ms]),
       epoch: () => this.#epoch,
+      confirm: (epoch) => this.#confirm(epoch),
     });
     this.#redis.on('error', (error: Error) => this.#noteError(error));
     this.#redis.on('ready', () => {
@@ -131,7 +134,14 @@ export class RedisConnection {
       this.#epoch++;
       this.#ready = new Promise((resolve) => (this.#wake = resolve));
     });
-    if (this.place) this.#watch(this.place);
+    const { place } = this;
+    if (!place) return;
+    this.#unfollow = place.onMove(() => this.#follow());
+    const progress = (): Progress => ({
+      waiting: this.#out > 0 || this.#redis.status === 'connect',
+      answered: this.#answered,
+    });
+    this.#watch = new Watch(clock, progress, () => this.#look(place));
   }
 
   /**
@@ -156,28 +166,21 @@ export class RedisConnection {
     if (this.#redis.status === 'ready' || this.#redis.status === 'connect') this.#redis.disconnect(true);
   }
 
-  /** Asks where the server is when commands are out and none is answered, and now and then. */
-  #watch(place: Place): void {
-    const stop = place.onMove(() => this.#follow());
-    let cancel = (): void => {};
-    const seen = { answered: 0, looks: 0 };
-    const look = async (): Promise<void> => {
-      const stuck = this.#redis.status === 'connect' || (this.#out > 0 && this.#answered === seen.answered);
-      seen.answered = this.#answered;
-      if (!stuck && ++seen.looks < LOOKS_AT_MOST) return;
-      seen.looks = 0;
-      if (this.#redis.status !== 'ready' && this.#redis.status !== 'connect') return;
-      await place.find().catch(() => undefined);
-      this.#follow();
-    };
-    const again = (): void => {
-      cancel = this.#clock.timer(LOOK_MS, () => void look().then(() => this.#closed || again()));
-    };
-    again();
-    this.#unwatch = () => {
-      stop();
-      cancel();
-    };
+  /** Asks where the server is, and goes there. */
+  async #look(place: Place): Promise<void> {
+    // While it looks for a server, it asks by itself.
+    if (this.#redis.status !== 'ready' && this.#redis.status !== 'connect') return;
+    await place.find().catch(() => undefined);
+    this.#follow();
+  }
+
+  /** Throws where the server that answered over connection `epoch` is not the one any more; whoever knows nothing better believes it. */
+  async #confirm(epoch: number): Promise<void> {
+    const address = this.#address;
+    this.#watch?.stalled();
+    const found = await this.place?.find().catch(() => undefined);
+    this.#follow();
+    if (epoch !== this.#epoch || (found && !sameAddress(found, address))) throw new Error('Connection is closed.');
   }
 
   #noteError(error: Error): void {
@@ -264,33 +267,13 @@ export class RedisConnection {
   async #redirected(error: unknown, command: string, args: readonly Argument[]): Promise<unknown> {
     const to = redirection(messageOf(error));
     if (!to) throw error;
-    if (to.ask) return this.#ask(to, command, args);
+    if (to.ask) {
+      const address = { host: to.host || (this.#address?.host ?? ''), port: to.port };
+      return this.#aside.call(address, this.#url, command, args);
+    }
     this.place?.moved(to);
     if (this.#redis.status === 'ready') this.#redis.disconnect(true);
     throw error;
-  }
-
-  /** Sends one command to the node that a slot is on its way to. */
-  async #ask(to: Address, command: string, args: readonly Argument[]): Promise<unknown> {
-    const address = { host: to.host || (this.#address?.host ?? ''), port: to.port };
-    if (!sameAddress(this.#aside?.address, address)) {
-      this.#aside?.redis.disconnect();
-      const url = this.#url;
-      const redis = new Redis({
-        ...redisOptions({ ...url, ...address }),
-        ...(url.tls ? { tls: tlsOptions(url.tls, address.host) } : {}),
-        socketTimeout: url.readTimeout,
-        maxRetriesPerRequest: 0,
-      });
-      redis.on('error', () => {});
-      this.#aside = { address, redis };
-    }
-    // Both are sent before anything else can be.
-    const [, reply] = await Promise.all([
-      this.#aside?.redis.call('ASKING'),
-      this.#aside?.redis.callBuffer(command, [...args]) as Promise<unknown>,
-    ]);
-    return reply;
   }
 
   /** Sends several commands that may be repeated in one go. Throws the first error among the replies. */
@@ -346,7 +329,7 @@ export class RedisConnection {
   async repeat<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#out++;
     try {
-      return await attempt();
+      return await this.#attempt(attempt);
     } catch (error) {
       if (this.#closed || !(isLost(error) || this.#mayBeRenewed(error))) throw this.#translate(error);
       return await this.#insist(attempt, error, signal);
@@ -354,6 +337,15 @@ export class RedisConnection {
       this.#out--;
       this.#answered++;
     }
+  }
+
+  async #attempt<T>(attempt: () => Promise<T>): Promise<T> {
+    if (!this.place) return attempt();
+    const begun = this.#clock.monotonic();
+    const epoch = this.#epoch;
+    const answer = await attempt();
+    if (this.#clock.monotonic() - begun > STALL_MS) await this.#confirm(epoch);
+    return answer;
   }
 
   async #insist<T>(attempt: () => Promise<T>, first: unknown, signal: AbortSignal | undefined): Promise<T> {
@@ -371,7 +363,7 @@ export class RedisConnection {
       pause = Math.min(pause * 2, 1000);
       if (this.#redis.status !== 'ready') continue;
       try {
-        return await attempt();
+        return await this.#attempt(attempt);
       } catch (next) {
         if (!(isLost(next) || this.#mayBeRenewed(next))) throw this.#translate(next);
         error = next;
@@ -400,9 +392,10 @@ export class RedisConnection {
   /** Ends the connection; calls still out fail. */
   close(): void {
     this.#closed = true;
-    this.#unwatch();
+    this.#unfollow();
+    this.#watch?.close();
     this.#wake();
-    this.#aside?.redis.disconnect();
+    this.#aside.close();
     this.#redis.disconnect();
   }
 }

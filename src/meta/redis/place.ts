@@ -14,6 +14,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
 import { type Address, describeAddress, type RedisUrl } from '../url-redis.ts';
+import { isRefusal } from './replies.ts';
 import { tlsOptions } from './tls.ts';
 
 const ANSWER_MS = 1500;
@@ -159,18 +160,24 @@ export class Place {
   /** Answers of all nodes, in their order; those that failed say why. */
   async #askAll<T>(ask: (redis: Redis, node: Address) => Promise<T>): Promise<readonly T[]> {
     const problems: string[] = [];
+    const refusals: string[] = [];
     const answers: T[] = [];
     await Promise.all(
       this.#nodes.map(async (node) => {
         try {
           answers.push(await this.#ask(node, ask));
         } catch (error) {
+          if (isRefusal(messageOf(error))) refusals.push(messageOf(error));
           problems.push(`${describeAddress(node)}: ${messageOf(error)}`);
         }
       }),
     );
     if (answers.length > 0) return answers;
     const who = this.#url.sentinel ? 'Sentinel' : 'node of the Cluster';
+    // First in the message, for whoever can bring other credentials.
+    const refused = refusals[0];
+    if (refused !== undefined)
+      throw new Error(`${refused} (said by a ${who}${this.#url.sentinel ? ', whose password is SENTINEL_PASSWORD' : ''})`);
     throw new Error(`no ${who} says where the server is (${problems.join('; ')})`);
   }
 

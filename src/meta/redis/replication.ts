@@ -28,6 +28,8 @@ export interface ReplicationOptions {
   readonly wait: (replicas: number, ms: number) => Promise<unknown>;
   /** Which connection it is, counted. */
   readonly epoch: () => number;
+  /** Throws where the server of that connection has been replaced. */
+  readonly confirm: (epoch: number) => Promise<void>;
 }
 
 interface Answer {
@@ -40,6 +42,7 @@ export class Replication {
   #running: Promise<Answer> | undefined;
   #next: Promise<Answer> | undefined;
   #notBefore = -Infinity;
+  #alone = -1;
 
   constructor(options: ReplicationOptions) {
     this.#options = options;
@@ -53,8 +56,9 @@ export class Replication {
   async join(epoch: number, keeping: 'tried' | 'asked'): Promise<void> {
     const { wanted, clock, logger, server } = this.#options;
     const asked = keeping === 'asked' && wanted > 0;
-    if (!asked && (keeping === 'asked' || clock.monotonic() < this.#notBefore)) return;
+    if (!asked && keeping === 'asked') return;
     if (epoch !== this.#options.epoch()) throw new Error('Connection is closed.');
+    if (!asked && epoch === this.#alone && clock.monotonic() < this.#notBefore) return;
     let answer: Answer;
     try {
       answer = await (this.#next ??= this.#round());
@@ -62,13 +66,17 @@ export class Replication {
       if (asked || !messageOf(error).startsWith('NOPERM')) throw error;
       // The promise is best effort, and this user may not ask for it.
       this.#notBefore = Infinity;
+      this.#alone = epoch;
       return;
     }
     if (answer.epoch !== epoch) throw new Error('Connection is closed.');
     if (asked && answer.replicas < wanted)
       throw new Error(`NOREPLICAS ${answer.replicas} of ${wanted} replicas have what was written (wait-replicas)`);
     if (!asked && answer.replicas < 1) {
+      // A master whom nobody follows may have been replaced.
+      await this.#options.confirm(epoch);
       this.#notBefore = clock.monotonic() + PAUSE_MS;
+      this.#alone = epoch;
       logger.warn('No replica of Redis answers: if the master fails now, numbers of files may be given out twice', { server });
     }
   }

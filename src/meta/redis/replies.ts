@@ -12,7 +12,7 @@ const inScript = String.raw`(?:ERR Error running script .*?: -?)?`;
  */
 const passing = new RegExp(
   `^${inScript}(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|MISCONF|NOREPLICAS|UNBLOCKED|MOVED|ASK|BUSY )` +
-    '|max number of clients reached|^ERR (DISABLE|NOWRITE|NOREAD)|access a non local key',
+    '|max number of clients reached|^ERR (DISABLE|NOWRITE|NOREAD|WAIT cannot be used with replica)|access a non local key',
 );
 /** What ioredis says where the connection is not there or went away under a command. */
 const lost = /Connection is closed|Stream isn't writeable|Reached the max retries|Command aborted due to connection close/;
@@ -21,7 +21,7 @@ const refused = /^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|DB index|C
 /** User or password are not, or no longer, accepted. */
 const unauthenticated = /^(WRONGPASS|NOAUTH)/;
 /** The server is no (longer a) master: its name may stand for another one by now. */
-const elsewhere = new RegExp(`^${inScript}(READONLY|MASTERDOWN|UNBLOCKED)`);
+const elsewhere = new RegExp(`^${inScript}(READONLY|MASTERDOWN|UNBLOCKED|ERR WAIT cannot)`);
 
 export const isPassing = (message: string): boolean => passing.test(message);
 export const isRefusal = (message: string): boolean => refused.test(message);
