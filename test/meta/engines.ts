@@ -38,6 +38,7 @@ const groups: readonly (readonly [string, () => Promise<RedisGroup>])[] = [
   ['Redis Sentinel', () => startSentinels(1)],
   ['Redis Sentinel with replicas waited for', async () => withOption(await startSentinels(1), 'wait-replicas=1')],
   ['Redis Cluster', () => startCluster(0)],
+  ['Redis Cluster with a cache of the client', async () => withOption(await startCluster(0), 'client-cache=true')],
   ['Redis with TLS and a user of few rights', startGuarded],
 ];
 

@@ -79,6 +79,7 @@ export class RedisConnection {
   #epoch = 0;
   #run: string | undefined;
   #runs = 0;
+  readonly #listeners: (() => void)[] = [];
   #out = 0;
   #answered = 0;
   readonly #aside = new Aside();
@@ -152,11 +153,18 @@ export class RedisConnection {
     return `${current ? describeAddress(current) : ''}#${this.#runs}`;
   }
 
+  /** Calls back whenever another process answers than before. */
+  onServer(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
   #noteRun(): void {
     // What ioredis has read with INFO; a user who may not is taken to have met another process.
     const run = (this.#redis as unknown as { readonly serverInfo?: { readonly run_id?: string } }).serverInfo?.run_id;
-    if (run === undefined || run !== this.#run) this.#runs++;
+    const another = run === undefined || run !== this.#run;
     this.#run = run;
+    if (!another) return;
+    if (this.#runs++ > 0) for (const listener of this.#listeners) listener();
   }
 
   /** Leaves a server that is not the one any more. */

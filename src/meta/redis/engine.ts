@@ -16,6 +16,7 @@ import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transactio
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
+import type { ClientCache } from './client-cache.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
@@ -25,6 +26,7 @@ import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import type { LockNotices } from './notices.ts';
 import { scanHash, scanKeyBatches, scanKeys, scanMembers, scanPage } from './scan.ts';
+import type { Tracking } from './tracking.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -44,6 +46,9 @@ export interface RedisParts {
   readonly notices: LockNotices;
   /** With it, directories are listed over that. */
   readonly listing?: ListingConnection | undefined;
+  /** Keeps names and attributes, as long as `tracking` hears of changes. */
+  readonly cache?: ClientCache | undefined;
+  readonly tracking?: Tracking | undefined;
   readonly random: Random;
   readonly logger: Logger;
 }
@@ -61,6 +66,9 @@ export class RedisEngine implements MetaEngine {
   readonly #waits: boolean;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
+  readonly #cache: ClientCache | undefined;
+  readonly #tracking: Tracking | undefined;
+  readonly known?: NonNullable<MetaEngine['known']>;
   readonly #notices: LockNotices;
   readonly #logger: Logger;
   readonly #marks: string;
@@ -69,7 +77,7 @@ export class RedisEngine implements MetaEngine {
   #commits = 0;
 
   constructor(parts: RedisParts) {
-    const { connection, writer = connection, keys, notices, listing, random, logger } = parts;
+    const { connection, writer = connection, keys, notices, listing, cache, tracking, random, logger } = parts;
     this.description = connection.description;
     this.#connection = connection;
     this.#writer = writer;
@@ -79,6 +87,22 @@ export class RedisEngine implements MetaEngine {
     this.#listing = listing;
     this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
+    this.#cache = cache;
+    this.#tracking = tracking;
+    if (cache) this.known = this.#knownFrom(cache);
+  }
+
+  #knownFrom(cache: ClientCache): NonNullable<MetaEngine['known']> {
+    const node = (ino: Ino): Attr | undefined => cache.node(this.#keys.node(ino));
+    return {
+      node,
+      lookup: (parent, name) => {
+        const value = cache.entry(this.#keys.directory(parent), name);
+        if (!value) return value;
+        const attr = node(value.ino);
+        return attr && { value, attr };
+      },
+    };
   }
 
   /** Looks at version and settings of the server; warns of what endangers data, and sets what it may set. */
@@ -116,7 +140,16 @@ export class RedisEngine implements MetaEngine {
     if (reads.length === 1 && only && only.kind !== 'dirStat' && only.kind !== 'quota') {
       const [command] = commandsOf(only, this.#keys) as readonly [Command];
       const [name, ...args] = command;
-      return [valueOf(only, [await this.#connection.call(name, ...args)])] as unknown as Values<R>;
+      const ask = async (): Promise<unknown> => valueOf(only, [await this.#connection.call(name, ...args)]);
+      if (only.kind !== 'node' || !this.#cache) return [await ask()] as unknown as Values<R>;
+      const ticket = this.#cache.begin();
+      try {
+        const attr = (await ask()) as Attr | undefined;
+        if (attr) this.#cache.keepNode(ticket, this.#keys.node(only.ino), attr);
+        return [attr] as unknown as Values<R>;
+      } finally {
+        this.#cache.end(ticket);
+      }
     }
     const lists = reads.map((read) => commandsOf(read, this.#keys));
     const replies = await this.#connection.pipeline(lists.flat());
@@ -130,6 +163,20 @@ export class RedisEngine implements MetaEngine {
   }
 
   async lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
+    const cache = this.#cache;
+    if (!cache) return this.#lookup(parent, name);
+    const ticket = cache.begin();
+    try {
+      const found = await this.#lookup(parent, name);
+      if (found?.attr) cache.keepNode(ticket, this.#keys.node(found.value.ino), found.attr);
+      if (!found || found.attr) cache.keepEntry(ticket, this.#keys.directory(parent), name, found?.value ?? null);
+      return found;
+    } finally {
+      cache.end(ticket);
+    }
+  }
+
+  async #lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
     const args = [this.#keys.directory(parent), name, this.#keys.prefix];
     const reply = (await this.#connection.script(lookupScript, 1, () => args)) as [Buffer, Buffer | null] | null;
     if (!reply) return undefined;
@@ -174,6 +221,8 @@ export class RedisEngine implements MetaEngine {
       signal,
       this.#waits ? 'asked' : identity ? 'tried' : 'master',
     );
+    // What was written is not what was read, and what a check met is not what was known.
+    if (this.#cache) for (const key of encoded.keys) this.#cache.changed(key);
     return { encoded, reply };
   }
 
@@ -331,6 +380,7 @@ export class RedisEngine implements MetaEngine {
       ];
       const keeping = this.#waits ? 'asked' : 'master';
       const answer = (await this.#writer.script(commitScript, keys.length, list, undefined, keeping)) as [number];
+      for (const key of keys) this.#cache?.changed(key);
       return answer[0] !== 0;
     } finally {
       const next = this.#waiting.shift();
@@ -426,19 +476,18 @@ export class RedisEngine implements MetaEngine {
   }
 
   async renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
-    const parsed = parseMetaUrl(url, options.environment);
-    const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
+    const proved = await proveRedis(this.#connection, this.#keys, parseMetaUrl(url, options.environment), options.writing);
     return async () => {
-      if (parsed.kind === 'redis') {
-        this.#listing?.adopt(parsed);
-        this.#notices.adopt(parsed);
-      }
-      await take();
-      if (parsed.kind === 'redis' && this.#writer !== this.#connection) await this.#writer.adopt(parsed);
+      this.#listing?.adopt(proved);
+      this.#notices.adopt(proved);
+      this.#tracking?.adopt(proved);
+      await this.#connection.adopt(proved);
+      if (this.#writer !== this.#connection) await this.#writer.adopt(proved);
     };
   }
 
   async reset(): Promise<void> {
+    this.#cache?.clear();
     if (this.#keys.prefix === '') {
       await this.#connection.call('FLUSHDB');
       return;
@@ -450,6 +499,7 @@ export class RedisEngine implements MetaEngine {
   }
 
   close(): Promise<void> {
+    this.#tracking?.close();
     this.#listing?.close();
     this.#notices.close();
     this.#connection.close();

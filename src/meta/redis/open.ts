@@ -3,11 +3,13 @@ import { type Clock, systemClock } from '../../lib/clock.ts';
 import { type Logger, nullLogger } from '../../lib/log.ts';
 import { type Random, systemRandom } from '../../lib/random.ts';
 import type { RedisUrl } from '../url-redis.ts';
+import { ClientCache } from './client-cache.ts';
 import { RedisConnection } from './connection.ts';
 import { RedisEngine } from './engine.ts';
 import { Keys } from './keys.ts';
 import { ListingConnection } from './listing.ts';
 import { LockNotices } from './notices.ts';
+import { Tracking } from './tracking.ts';
 
 export interface RedisEngineOptions {
   /** @default systemClock */
@@ -77,12 +79,15 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
       throw error;
     });
   }
+  const cache = url.clientCache && new ClientCache({ clock, ...url.clientCache });
   const engine = new RedisEngine({
     connection,
     writer,
     keys,
     notices: new LockNotices(url, clock, place),
     listing: new ListingConnection(url, clock, place),
+    cache,
+    tracking: cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix }),
     random,
     logger,
   });
