@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { UserError } from '../lib/errors.ts';
 import { cachePolicySpec, cachePolicyStatus, type JuiceCachePolicy } from './cachepolicy.ts';
-import { API_VERSION } from './group.ts';
+import { API_VERSION, GROUP, VERSION } from './group.ts';
 import { type JuiceVolume, VOLUME_NAME_PATTERN, volumeSpec, volumeStatus } from './volume.ts';
 
 export interface Column {
@@ -121,6 +121,12 @@ export const cachePolicyKind: Kind = {
 };
 
 export const kinds: readonly Kind[] = [volumeKind, cachePolicyKind];
+
+const resourceOf = ({ kind, plural }: Kind) => ({ group: GROUP, version: VERSION, plural, kind, namespaced: true }) as const;
+
+/** How the API server is asked for them. */
+export const JuiceVolumes = resourceOf(volumeKind);
+export const JuiceCachePolicies = resourceOf(cachePolicyKind);
 
 const metadata = z.looseObject({ name: z.string().min(1) });
 

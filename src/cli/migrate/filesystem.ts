@@ -1,6 +1,6 @@
 /** A Secret of JuiceFS's CSI driver as JuiceVolume and Secrets: one file system. Pure. */
 import { parse } from 'yaml';
-import { type Json, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, mapOf, textOf } from '../../lib/json.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
 import { messageOf } from '../../lib/errors.ts';

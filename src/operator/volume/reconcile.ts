@@ -2,6 +2,7 @@
  * Makes the world agree with one JuiceVolume: observe → decide → apply, until nothing is left to do, then mount Secrets, then
  * status. Level-triggered: it starts from nothing but the object's name, may be stopped anywhere, and does nothing twice.
  */
+import { JuiceVolumes } from '../../api/kinds.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { fieldManagers, VOLUME_FINALIZER } from '../../api/group.ts';
 import type { MountConfig } from '../../api/mount.ts';
@@ -10,15 +11,7 @@ import { timestamp } from '../../kube/conditions.ts';
 import { ApiError, NotLeadingError } from '../../kube/errors.ts';
 import { addFinalizer, hasFinalizer, removeFinalizer } from '../../kube/finalizer.ts';
 import { keyOf, refFromKey, Secrets } from '../../kube/resources.ts';
-import type {
-  EventRecorder,
-  KubeClient,
-  Reconcile,
-  ReconcileContext,
-  ReconcileResult,
-  Resource,
-  Store,
-} from '../../kube/types.ts';
+import type { EventRecorder, KubeClient, Reconcile, ReconcileContext, ReconcileResult, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
@@ -43,14 +36,6 @@ import { resolveSecrets, type SecretObject, type SecretsOutcome } from './secret
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
-
-export const JuiceVolumes: Resource = {
-  group: 'juicepod.io',
-  version: 'v1alpha1',
-  plural: 'juicevolumes',
-  kind: 'JuiceVolume',
-  namespaced: true,
-};
 
 /** Milliseconds until databases and stores are looked at again; ± 20 %. */
 const POLL_MS = 60_000;
