@@ -106,6 +106,7 @@ test('a master that Sentinels know, and the nodes of a Cluster, are told apart a
     database: 1,
     password: undefined,
   });
+  assert.equal(redis('redis://main,a:1?sentinel-password=a%26b', { SENTINEL_PASSWORD: 's' }).sentinel?.password, 'a&b');
   assert.deepEqual(shape('rediss://u:p@a:1,[::2]:3,c/7'), {
     host: 'a',
     port: 1,
@@ -156,6 +157,7 @@ test('what cannot be used is refused in a sentence, without the password', () =>
   refuse('redis://:hunter2@h?route-read=somewhere', /route-read should be replica or master/);
   refuse('redis://:hunter2@h?wait-replicas=many', /wait-replicas should be a number from 0 to 8, it is "many"/);
   refuse('redis://:hunter2@h?client-cache=1&client-cache-size=0', /client-cache-size should be a number from 1/);
+  refuse('redis://h?sentinel-password=hunter2', /names no Sentinels/);
   refuse('redis://:hunter2@h?color=red', /unknown option "color"/);
   refuse('redis://:hunter2%zz@h', /percent sign/);
   refuse('redis://h?read-timeout=soon', /duration/);

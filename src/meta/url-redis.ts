@@ -7,7 +7,7 @@
  *   unix://[[user]:password@]/path/of/socket[?db=n]               one server on a unix socket
  *
  * Several hosts mean Sentinel where the first comma stands before the first colon. The Sentinels' own password comes from the
- * environment, SENTINEL_PASSWORD.
+ * environment, SENTINEL_PASSWORD, or from `sentinel-password` in the query, which is ours.
  *
  * Source: the JuiceFS format, §5.5 and §19, and the documentation of JuiceFS 1.4 (client-cache). `wait-replicas` is ours.
  */
@@ -180,10 +180,16 @@ export function parseRedis(scheme: string, rest: string, url: string, environmen
           database: parseDatabase(query.take('db') ?? (slash < 0 ? '' : target.slice(slash + 1).replace(/\/$/, '')), url),
         };
   const tls = parseTls(query, url);
+  const sentinelPassword = query.take('sentinel-password');
+  if (sentinelPassword !== undefined && !('sentinel' in place && place.sentinel))
+    throw invalid(url, 'it has a sentinel-password, and names no Sentinels.');
   const waitReplicas = takeNumber(query, url, 'wait-replicas', 0, MAX_REPLICAS);
   const result: RedisUrl = {
     kind: 'redis',
     ...place,
+    ...('sentinel' in place && place.sentinel && sentinelPassword
+      ? { sentinel: { ...place.sentinel, password: sentinelPassword } }
+      : {}),
     ...(username ? { username } : {}),
     ...(password ? { password } : {}),
     ...(scheme === 'rediss' ? { tls } : {}),
@@ -196,7 +202,7 @@ export function parseRedis(scheme: string, rest: string, url: string, environmen
     ...parseClientCache(query, url),
   };
   query.end(
-    'db, read-timeout, write-timeout, min-retry-backoff, max-retry-backoff, insecure-skip-verify, tls-cert-file, tls-key-file, tls-ca-cert-file, tls-server-name, route-read, wait-replicas, client-cache, client-cache-size, client-cache-expire, client-cache-preload',
+    'db, read-timeout, write-timeout, min-retry-backoff, max-retry-backoff, insecure-skip-verify, tls-cert-file, tls-key-file, tls-ca-cert-file, tls-server-name, route-read, wait-replicas, sentinel-password, client-cache, client-cache-size, client-cache-expire, client-cache-preload',
   );
   return result;
 }

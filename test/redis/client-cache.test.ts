@@ -25,14 +25,14 @@ const places: readonly (readonly [string, () => Promise<Place>])[] = [
     'one server',
     async () => {
       const server = await startRedis();
-      return { url: server.url, ports: [server.port], stop: () => server.stop() };
+      return { url: (database) => server.url(database), ports: [server.port], stop: () => server.stop() };
     },
   ],
   [
     'a Cluster',
     async () => {
       const cluster = await startCluster(0);
-      return { url: cluster.url, ports: cluster.servers.map(({ port }) => port), stop: () => cluster.stop() };
+      return { url: (database) => cluster.url(database), ports: cluster.servers.map(({ port }) => port), stop: () => cluster.stop() };
     },
   ],
 ];

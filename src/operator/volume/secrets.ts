@@ -16,6 +16,7 @@ export interface SecretObject extends KubeObject {
 export interface ResolvedSecrets {
   readonly redisUsername?: string;
   readonly redisPassword?: string;
+  readonly sentinelPassword?: string;
   /** PEM text. */
   readonly ca?: string;
   readonly accessKey?: string;
@@ -43,6 +44,8 @@ function needs(spec: VolumeSpec): readonly Need[] {
     want(auth.name, auth.usernameKey, 'redisUsername', false);
     want(auth.name, auth.passwordKey, 'redisPassword');
   }
+  const sentinel = spec.metadata.redis?.sentinel?.authSecretRef;
+  if (sentinel) want(sentinel.name, sentinel.passwordKey, 'sentinelPassword');
   const ca = spec.metadata.redis?.tls.caSecretRef;
   if (ca) want(ca.name, ca.key, 'ca');
   const keys = spec.storage.s3?.credentials?.secretRef;

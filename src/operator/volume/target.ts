@@ -8,6 +8,7 @@ import { parseDuration, parseQuantity } from '../../api/units.ts';
 import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volume.ts';
 import type { EncryptionAlgorithm } from '../../object/envelope.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
+import { redisIdentity, redisUrl } from './redis-target.ts';
 import type { ResolvedSecrets } from './secrets.ts';
 
 const DAY = 86_400_000;
@@ -36,15 +37,7 @@ export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, caFile: stri
   const { redis, sqlite } = spec.metadata;
   if (sqlite) return `sqlite3://${sqlite.path}`;
   if (!redis) throw new TypeError('the API server lets no JuiceVolume pass without redis or sqlite');
-  const { tls } = redis;
-  const user = encodeURIComponent(secrets.redisUsername ?? '');
-  const credentials = secrets.redisPassword === undefined ? '' : `${user}:${encodeURIComponent(secrets.redisPassword)}@`;
-  const options = [
-    ...(tls.serverName === undefined ? [] : [`tls-server-name=${encodeURIComponent(tls.serverName)}`]),
-    ...(secrets.ca === undefined ? [] : [`tls-ca-cert-file=${encodeURIComponent(caFile)}`]),
-  ];
-  const query = tls.enabled && options.length > 0 ? `?${options.join('&')}` : '';
-  return `${tls.enabled ? 'rediss' : 'redis'}://${credentials}${redis.addresses[0] ?? ''}/${redis.database}${query}`;
+  return redisUrl(redis, secrets, caFile);
 }
 
 type S3 = NonNullable<VolumeSpec['storage']['s3']>;
@@ -115,7 +108,8 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
 /** Names the database, whatever credentials are used for it. */
 export function metadataIdentity(spec: VolumeSpec): string {
   const { redis, sqlite } = spec.metadata;
-  return sqlite ? `sqlite3://${sqlite.path}` : `redis://${(redis?.addresses[0] ?? '').toLowerCase()}/${redis?.database ?? 0}`;
+  if (sqlite) return `sqlite3://${sqlite.path}`;
+  return redis ? redisIdentity(redis) : '';
 }
 
 /** Names the place of the objects. */
