@@ -32,7 +32,11 @@ const places: readonly (readonly [string, () => Promise<Place>])[] = [
     'a Cluster',
     async () => {
       const cluster = await startCluster(0);
-      return { url: (database) => cluster.url(database), ports: cluster.servers.map(({ port }) => port), stop: () => cluster.stop() };
+      return {
+        url: (database) => cluster.url(database),
+        ports: cluster.servers.map(({ port }) => port),
+        stop: () => cluster.stop(),
+      };
     },
   ],
 ];

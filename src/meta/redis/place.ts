@@ -3,8 +3,8 @@
  * that has the volume's slot (all keys of a volume have one hash tag, so one node has them all). With role `replica` one of
  * its replicas, or the master where there is none in order.
  *
- * Everybody who can be asked is asked at once. Of Sentinels counts what most of them say, and of the nodes of a Cluster what
- * the one with the newest configuration says, for both may have slept through a change.
+ * Everybody who can be asked is asked at once, and the one with the newest configuration counts: the others may have slept
+ * through a change, and after a failover Sentinels tell each other of it some seconds later.
  *
  * Bounds: 64 nodes are remembered; an answer may take ANSWER_MS; those who want to know share one round of questions.
  * Source: the Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel", CLUSTER SLOTS, CLUSTER NODES.
@@ -33,7 +33,7 @@ export interface PlaceOptions {
 
 type Reply = readonly unknown[];
 
-/** One server of a slot, as one node sees it. */
+/** Who the servers are, as one that was asked sees it; the epoch counts configurations. */
 interface Owner {
   readonly epoch: number;
   readonly master: Address;
@@ -79,14 +79,6 @@ export function readSlots(
 export function epochOf(nodes: string, id: string): number {
   const line = nodes.split('\n').find((each) => each.startsWith(`${id} `));
   return Number(line?.split(' ')[6] ?? 0) || 0;
-}
-
-/** What most of them say; the first of several that as many say. */
-function mostCommon(answers: readonly Address[]): Address | undefined {
-  const counts = new Map<string, number>();
-  for (const each of answers) counts.set(describeAddress(each), (counts.get(describeAddress(each)) ?? 0) + 1);
-  const best = Math.max(...counts.values());
-  return answers.find((each) => counts.get(describeAddress(each)) === best);
 }
 
 /** True for two that are the same, or both missing. */
@@ -218,11 +210,15 @@ export class Place {
 
   async #askSentinels(): Promise<Address> {
     const name = this.#url.sentinel?.master ?? '';
-    const answers = await this.#askAll(async (redis) => {
-      const reply = (await redis.call('SENTINEL', 'get-master-addr-by-name', name)) as Reply | null;
+    const answers = await this.#askAll(async (redis): Promise<Owner> => {
+      const [reply, state] = (await Promise.all([
+        redis.call('SENTINEL', 'get-master-addr-by-name', name),
+        redis.call('SENTINEL', 'master', name).catch(() => []),
+      ])) as [Reply | null, Reply];
       if (!reply) throw new Error(`it knows no master ${JSON.stringify(name)}`);
       const master = { host: textOf(reply[0]), port: Number(reply[1]) };
-      if (this.role === 'master') return { master, replicas: [] };
+      const epoch = Number(mapOf(state).get('config-epoch') ?? 0);
+      if (this.role === 'master') return { epoch, master, replicas: [] };
       const list = (await redis.call('SENTINEL', 'replicas', name).catch(() => [])) as readonly Reply[];
       const replicas = list.map(mapOf).filter((each) => {
         const flags = (each.get('flags') ?? '').split(',');
@@ -230,13 +226,13 @@ export class Place {
           each.get('master-link-status') === 'ok' && !flags.some((flag) => flag.endsWith('_down') || flag === 'disconnected')
         );
       });
-      return { master, replicas: replicas.map((each) => ({ host: each.get('ip') ?? '', port: Number(each.get('port')) })) };
+      return {
+        epoch,
+        master,
+        replicas: replicas.map((each) => ({ host: each.get('ip') ?? '', port: Number(each.get('port')) })),
+      };
     });
-    const master = mostCommon(answers.map((answer) => answer.master)) as Address;
-    return this.#choose(
-      master,
-      answers.flatMap(({ replicas }) => replicas),
-    );
+    return this.#choose(answers);
   }
 
   async #askCluster(): Promise<Address> {
@@ -251,15 +247,16 @@ export class Place {
       if (!master) throw new Error(`no node has slot ${this.#slot}`);
       return { epoch: epochOf(textOf(nodes), id ?? ''), master, replicas };
     });
-    const newest = owners.reduce((best, each) => (each.epoch > best.epoch ? each : best));
     const seeds = this.#url.cluster ?? [];
     const all = new Map([...seeds, ...known].map((each) => [describeAddress(each), each]));
     this.#nodes = [...all.values()].slice(0, MAX_NODES);
-    return this.#choose(newest.master, newest.replicas);
+    return this.#choose(owners);
   }
 
-  /** A replica stays chosen as long as it is in order. */
-  #choose(master: Address, replicas: readonly Address[]): Address {
+  /** From the newest of what was said. A replica stays chosen as long as it is in order. */
+  #choose(said: readonly Owner[]): Address {
+    const { master } = said.reduce((best, each) => (each.epoch > best.epoch ? each : best));
+    const replicas = said.filter((each) => sameAddress(each.master, master)).flatMap((each) => each.replicas);
     if (this.role === 'master' || replicas.length === 0) return master;
     const kept = replicas.find((each) => sameAddress(each, this.#current));
     return kept ?? replicas[Math.floor(this.#random.float() * replicas.length)] ?? master;
