@@ -193,7 +193,7 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
         (input.volume?.spec.metadata.sqlite !== undefined || input.volume?.spec.storage.file !== undefined),
       'VolumeIsLocal',
       () =>
-        `volume ${shown(input)} lives in files of one machine (spec.metadata.sqlite or spec.storage.file), which pods cannot reach; use Redis and S3`,
+        `volume ${shown(input)} lives in files of one machine (spec.metadata.sqlite or spec.storage.file), which pods cannot reach; use a database server and S3`,
     ),
   (input) =>
     when(

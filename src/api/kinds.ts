@@ -66,6 +66,7 @@ export const volumeKind: Kind = {
       description: 'Why it is ready, or not.',
       wide: true,
     },
+    { name: 'Metadata', type: 'string', jsonPath: '.status.metadata', description: 'Where the names lie.', wide: true },
     { name: 'Storage', type: 'string', jsonPath: '.status.storage', description: 'Where the bytes lie.', wide: true },
     {
       name: 'Encryption',

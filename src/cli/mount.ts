@@ -12,9 +12,11 @@ import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../lib/units.ts';
 import { envelopeOf } from '../meta/encryption.ts';
+import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -48,12 +50,17 @@ interface MountCommand extends StorageOptions {
   readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
+  readonly skipJobs?: string;
+  readonly backupMeta: string;
+  readonly backupSkipTrash?: boolean;
   readonly output: Output;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 /** How long `-d` waits for the mount to answer, milliseconds. */
 const BACKGROUND_MS = 60_000;
+/** As for the official client. */
+const SHORTEST_BACKUP_MS = 300_000;
 const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
 
 export async function mountCommand(
@@ -101,6 +108,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
       hideInternal: options.hideInternal === true,
+      semantics: semanticsOf(options as unknown as Record<string, unknown>),
       attrTimeout: seconds(options.attrCache, '--attr-cache'),
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
@@ -130,11 +138,31 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
-      backgroundJobs: options.bgjob,
+      backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      ...backupOf(options),
     };
   } finally {
     await engine.close();
   }
+}
+
+/** All jobs but those that are to be left to other clients. */
+function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
+  if (skipped === undefined) return true;
+  const names = skipped.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !jobNames.some((job) => job === name));
+  if (unknown !== undefined)
+    throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
+  return jobNames.filter((job) => !names.includes(job));
+}
+
+/** Nothing where no backup is wanted. */
+function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
+  const intervalMs = parseDuration(backupMeta, '--backup-meta');
+  if (intervalMs === 0) return {};
+  if (intervalMs < SHORTEST_BACKUP_MS)
+    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
+  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
 }
 
 /**

@@ -15,6 +15,7 @@ type Passed =
   | 'readOnly'
   | 'xattr'
   | 'hideInternal'
+  | 'semantics'
   | 'attrTimeout'
   | 'entryTimeout'
   | 'dirEntryTimeout'
@@ -26,7 +27,8 @@ type Passed =
   | 'ioRetries'
   | 'writeback'
   | 'heartbeatMs'
-  | 'backgroundJobs';
+  | 'backgroundJobs'
+  | 'backup';
 
 export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   /** Name and UUID of the volume that was found. */

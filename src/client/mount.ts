@@ -212,7 +212,7 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
   const transport = new RawTransport({
     fd: session.fd,
     log,
-    init: { posixAcl: volume.acl },
+    init: volume.init,
     onInit: session.onInit,
     ...(session.resume ? { resume: session.resume.init } : {}),
   });

@@ -6,15 +6,18 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
+import type { InitOptions } from '../fuse/init.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
+import { Backups } from '../meta/dump/backup.ts';
 import { envelopeOf } from '../meta/encryption.ts';
-import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
+import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
+import type { JobName } from '../meta/jobs.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
@@ -29,10 +32,12 @@ import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
+import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
+import { initOf, type Semantics } from './semantics.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
@@ -58,6 +63,8 @@ export interface VolumeOptions {
   readonly readOnly: boolean;
   readonly xattr: boolean;
   readonly hideInternal: boolean;
+  /** What it does beyond the default. */
+  readonly semantics?: Semantics;
   /** Seconds. */
   readonly attrTimeout: number;
   readonly entryTimeout: number;
@@ -78,7 +85,10 @@ export interface VolumeOptions {
   /** Attempts of a request to the object store after the first one. @default 10 */
   readonly ioRetries?: number;
   readonly heartbeatMs: number;
-  readonly backgroundJobs: boolean;
+  /** Whether the client takes part in cleaning for all, or in which of the jobs. */
+  readonly backgroundJobs: boolean | readonly JobName[];
+  /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
+  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -91,8 +101,8 @@ export interface VolumeOptions {
 export interface OpenVolume {
   readonly name: string;
   readonly uuid: string;
-  /** The volume has access control lists; the kernel is to look at them. */
-  readonly acl: boolean;
+  /** What the kernel must agree to. */
+  readonly init: InitOptions;
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
@@ -117,7 +127,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -138,16 +148,18 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
     );
-    chunks = openChunks(format, options, limits, store, logger);
+    const objects = overStore(format, options, limits, store, logger);
+    chunks = openChunks(format, options, objects, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
+      ...options.semantics,
       readOnly: options.readOnly,
       heartbeat: options.heartbeatMs,
       backgroundJobs: options.backgroundJobs,
       logger,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
-        compactChunk: (ino, index) => background.compactor?.add(ino, index),
+        compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
         lost: (reason) => lost.resolve(reason),
         formatChanged: () => {
           limits.follow(current.format);
@@ -171,8 +183,21 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       random: systemRandom,
       logger,
     });
+    if (options.backup && options.backgroundJobs && !options.readOnly) {
+      const { intervalMs: interval, skipTrash } = options.backup;
+      background.backups = new Backups({
+        engine,
+        store: objects,
+        interval,
+        skipTrash,
+        clock: systemClock,
+        random: systemRandom,
+        logger,
+      });
+    }
     return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
   } catch (error) {
+    await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
     // A session to follow is the next try's, with all that its programs have open.
@@ -188,10 +213,11 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal },
+  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
   logger: Logger,
 ): Promise<OpenVolume> {
-  const { journalFolder, resume } = options;
+  const { journalFolder, resume, semantics = {} } = options;
+  const { capabilities = false, selinux = false, squash } = semantics;
   const { renewal } = background;
   const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
@@ -228,20 +254,26 @@ async function serveVolume(
     maxReadahead: options.readaheadBytes,
     readOnly: options.readOnly,
     // The kernel asks for access control lists as extended attributes.
-    xattr: options.xattr || format.enableAcl,
+    xattr: options.xattr || format.enableAcl || capabilities || selinux,
+    capabilities,
+    selinux,
+    ioctl: semantics.ioctl ?? false,
+    readdirCache: semantics.readdirCache ?? false,
+    ...(semantics.umask === undefined ? {} : { umask: semantics.umask }),
     acl: format.enableAcl,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
     logger,
   });
+  const fileSystem = observed(vfs, stats, accessLog);
   const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
   return {
     name: format.name,
     uuid: format.uuid,
-    acl: format.enableAcl,
+    init: initOf(format.enableAcl, semantics),
     sid,
-    fileSystem: observed(vfs, stats, accessLog),
+    fileSystem: squash ? squashed(fileSystem, squash) : fileSystem,
     parts: { meta, chunks, root },
     recovered,
     lost,
@@ -253,6 +285,7 @@ async function serveVolume(
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
+      await background.backups?.close();
       await compactor.close();
       await renewal?.close();
       await meta.close({ keepSession: keep });
@@ -282,27 +315,32 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
     accessKey: change?.accessKey ?? plain.accessKey,
     secretKey: change?.secretKey ?? plain.secretKey,
     sessionToken: change?.sessionToken ?? plain.sessionToken,
+    storageClass: storageClassOf(plain),
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
   });
 }
 
-function openChunks(
+/** The store with patience, the volume's encryption and its limits. */
+function overStore(
   format: Format,
   options: VolumeOptions,
   limits: VolumeLimits,
   store: ObjectStore,
   logger: Logger,
-): ChunkStore {
-  const { cache } = options;
+): ObjectStore {
   const patient = withRetry(store, {
     ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
     onRetry: retryWarnings(logger, limits),
   });
-  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
+  return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
+}
+
+function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
+  const { cache } = options;
   return openChunkStore({
-    objects: limits.overStore(objects),
+    objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
@@ -351,17 +389,23 @@ function processFigures(): Record<string, number> {
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
 function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
+  const { semantics = {} } = options;
+  const { squash } = semantics;
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {
       Retries: 10,
       ReadOnly: options.readOnly,
-      NoBGJob: !options.backgroundJobs,
-      OpenCache: 0,
+      NoBGJob: options.backgroundJobs === false,
+      OpenCache: (semantics.openCacheMs ?? 0) * 1e6,
+      OpenCacheLimit: semantics.openCacheLimit ?? 10_000,
+      SkipDirMtime: (semantics.skipDirMtimeMs ?? 0) * 1e6,
+      SortDir: semantics.sortDir ?? false,
+      FastStatfs: semantics.fastStatfs ?? false,
       Heartbeat: options.heartbeatMs * 1e6,
       MountPoint: options.mountPoint,
       Subdir: options.subPath,
-      AtimeMode: 'noatime',
+      AtimeMode: semantics.atimeMode ?? 'noatime',
       Sid: sid,
     },
     Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
@@ -386,7 +430,12 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     DirEntryTimeout: ns(options.dirEntryTimeout),
     NegEntryTimeout: ns(options.negativeTimeout),
     EntryTimeout: ns(options.entryTimeout),
+    ReaddirCache: semantics.readdirCache ?? false,
     HideInternal: options.hideInternal,
+    ...(squash ? { [squash.everybody ? 'AllSquash' : 'RootSquash']: { Uid: squash.account.uid, Gid: squash.account.gid } } : {}),
+    UMask: semantics.umask ?? 0xffff,
+    Security: { EnableCap: semantics.capabilities ?? false, EnableSELinux: semantics.selinux ?? false },
+    EnableIoctl: semantics.ioctl ?? false,
     Pid: process.pid,
     PPid: process.ppid,
   };

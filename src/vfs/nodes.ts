@@ -21,6 +21,8 @@ export interface NodeOptions {
   readonly dirEntryTimeout: number;
   readonly negativeTimeout: number;
   readonly readOnly?: boolean;
+  /** In place of what programs have. */
+  readonly umask?: number;
 }
 
 export class Nodes {
@@ -109,6 +111,11 @@ export class Nodes {
     reply.attr(toFuseAttr(ino, current, this.files.get(node)?.writer?.local), this.options.attrTimeout);
   }
 
+  /** The umask of a request that makes something. */
+  umask(asked: number): number {
+    return this.options.umask ?? asked;
+  }
+
   /** Throws where the node must not be changed: EROFS, EPERM of a virtual file. */
   requireWritable(ino: Ino): void {
     if (this.options.readOnly) throw new FsError('EROFS', 'the volume is mounted read-only');
@@ -123,5 +130,6 @@ export class Nodes {
 }
 
 export function context(request: FuseRequest): Context {
-  return { uid: request.uid, gid: request.gid, pid: request.pid };
+  const { uid, gid, pid } = request;
+  return request.checkPermission ? { uid, gid, pid, checkPermission: true } : { uid, gid, pid };
 }

@@ -35,13 +35,23 @@ async function* pages(
   }
 }
 
-/** Fields and values of a hash. */
+/** Fields and values of a hash, or with ZSCAN members and scores of a sorted set. */
 export async function* scanHash(
   connection: RedisConnection,
   key: string,
   batch: number,
+  command: 'HSCAN' | 'ZSCAN' = 'HSCAN',
 ): AsyncIterable<readonly (readonly [field: Buffer, value: Buffer])[]> {
-  for await (const items of pages(connection, 'HSCAN', [key], ['COUNT', batch])) yield pairs(items);
+  for await (const items of pages(connection, command, [key], ['COUNT', batch])) yield pairs(items);
+}
+
+/** Members of a sorted set and their scores. */
+export async function* scanSorted(
+  connection: RedisConnection,
+  key: string,
+  batch: number,
+): AsyncIterable<readonly (readonly [member: Buffer, score: Buffer])[]> {
+  for await (const items of pages(connection, 'ZSCAN', [key], ['COUNT', batch])) yield pairs(items);
 }
 
 /** Names of keys that match a glob pattern, in batches of about a thousand. */

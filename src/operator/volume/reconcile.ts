@@ -32,7 +32,7 @@ import { removeSecret, syncMountSecrets } from './mountsync.ts';
 import { allowedNamespaces, type NamespaceInfo } from './namespaces.ts';
 import type { Observation } from './observation.ts';
 import { claims } from './quotas.ts';
-import { resolveSecrets, type SecretObject, type SecretsOutcome } from './secrets.ts';
+import { resolveSecrets, type SecretObject, type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
@@ -178,7 +178,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         { type: 'Reconciling', status: 'True', reason: 'Deleting', message },
       ] as const;
       volume = await writeStatus(volume, { verdicts, uuid, seen, secretNamespaces: 0 }, signal);
-      const kind = volume.spec.metadata.sqlite ? 'sqlite' : 'redis';
+      const kind = volume.spec.metadata.redis ? 'redis' : 'sql';
       try {
         const beforeMarker = () => removeKeys(volume, outcome, signal);
         if (!(await destroy(world, { clock, logger: log, signal, kind, prove, beforeMarker }))) return { requeueAfterMs: 1 };
@@ -294,7 +294,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const { namespaces, refused, generation } = await syncMountSecrets({
       volume,
       config,
-      ca: outcome?.ok ? outcome.secrets.ca : undefined,
+      tls: outcome?.ok ? tlsTexts(outcome.secrets) : {},
       allowed: allowedNamespaces(volume, options.namespaces.values() as Iterable<NamespaceInfo>),
       found: ownSecrets(volume),
       secrets,
