@@ -54,12 +54,16 @@ interface MountCommand extends StorageOptions {
   readonly customLabels?: string;
   readonly bgjob: boolean;
   readonly skipJobs?: string;
+  readonly backupMeta: string;
+  readonly backupSkipTrash?: boolean;
   readonly output: Output;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 /** How long `-d` waits for the mount to answer, milliseconds. */
 const BACKGROUND_MS = 60_000;
+/** As for the official client. */
+const SHORTEST_BACKUP_MS = 300_000;
 const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
 
 export async function mountCommand(
@@ -138,6 +142,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      ...backupOf(options),
       ...(await metricsOf(options.metrics, options.customLabels)),
     };
   } finally {
@@ -153,6 +158,15 @@ function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
   if (unknown !== undefined)
     throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
   return jobNames.filter((job) => !names.includes(job));
+}
+
+/** Nothing where no backup is wanted. */
+function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
+  const intervalMs = parseDuration(backupMeta, '--backup-meta');
+  if (intervalMs === 0) return {};
+  if (intervalMs < SHORTEST_BACKUP_MS)
+    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
+  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
 }
 
 /**

@@ -7,6 +7,7 @@ import { addCluster } from './program-cluster.ts';
 import { addBenchmarks, addObservation } from './program-met.ts';
 import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
+import { addDump } from './program-dump.ts';
 import { addQuota } from './program-quota.ts';
 import { addStores } from './program-stores.ts';
 import { fail } from './report.ts';
@@ -102,6 +103,8 @@ export function program(quiet = false): Command {
     .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
+    .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
+    .option('--backup-skip-trash', 'leave the trash out of such a backup')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))
@@ -123,6 +126,8 @@ export function program(quiet = false): Command {
     .command('status')
     .summary('show a volume: settings, usage, sessions')
     .argument('<META-URL>')
+    .option('-s, --session <sid>', 'show what one session holds: removed files that are open, locks')
+    .option('-m, --more', 'also count what is in the trash and what waits to be deleted; takes a while in a large volume')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
 
@@ -153,6 +158,7 @@ export function program(quiet = false): Command {
   addQuota(juicepod);
   addStores(juicepod);
   addMaintenance(juicepod);
+  addDump(juicepod);
 
   juicepod
     .command('rotate-passphrase')

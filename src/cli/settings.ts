@@ -29,7 +29,8 @@ type Passed =
   | 'ioRetries'
   | 'writeback'
   | 'heartbeatMs'
-  | 'backgroundJobs';
+  | 'backgroundJobs'
+  | 'backup';
 
 export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   /** Name and UUID of the volume that was found. */

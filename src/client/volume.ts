@@ -14,6 +14,7 @@ import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
+import { Backups } from '../meta/dump/backup.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
@@ -90,6 +91,8 @@ export interface VolumeOptions {
   readonly heartbeatMs: number;
   /** Whether the client takes part in cleaning for all, or in which of the jobs. */
   readonly backgroundJobs: boolean | readonly JobName[];
+  /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
+  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -132,7 +135,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -155,7 +158,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     );
     const requests = new RequestFigures(storageClassOf(format));
     const timings = new Timings();
-    chunks = openChunks(format, options, limits, measured(store, requests), logger);
+    const objects = overStore(format, options, limits, measured(store, requests), logger);
+    chunks = openChunks(format, options, objects, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       ...options.semantics,
@@ -190,9 +194,22 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       random: systemRandom,
       logger,
     });
+    if (options.backup && options.backgroundJobs && !options.readOnly) {
+      const { intervalMs: interval, skipTrash } = options.backup;
+      background.backups = new Backups({
+        engine,
+        store: objects,
+        interval,
+        skipTrash,
+        clock: systemClock,
+        random: systemRandom,
+        logger,
+      });
+    }
     const measuring = { requests, timings };
     return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, measuring, logger);
   } catch (error) {
+    await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
     // A session to follow is the next try's, with all that its programs have open.
@@ -208,7 +225,7 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal },
+  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
   { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
@@ -283,6 +300,7 @@ async function serveVolume(
     async close(keep) {
       await vfs.flushAll();
       vfs.close();
+      await background.backups?.close();
       await compactor.close();
       await renewal?.close();
       await meta.close({ keepSession: keep });
@@ -319,21 +337,25 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
   });
 }
 
-function openChunks(
+/** The store with patience, the volume's encryption and its limits. */
+function overStore(
   format: Format,
   options: VolumeOptions,
   limits: VolumeLimits,
   store: ObjectStore,
   logger: Logger,
-): ChunkStore {
-  const { cache } = options;
+): ObjectStore {
   const patient = withRetry(store, {
     ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
     onRetry: retryWarnings(logger, limits),
   });
-  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
+  return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
+}
+
+function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
+  const { cache } = options;
   return openChunkStore({
-    objects: limits.overStore(objects),
+    objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,

@@ -12,6 +12,7 @@
  * Errors: FsError (ENOSPC where the database is full, EIO where it does not answer in time); UserError while opening.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { Bulk } from './bulk.ts';
 import type { QuotaKey, QuotaLimits, QuotaRecord, QuotaUsage } from './quota.ts';
 import type { Attr, LockedFile, LockKind, NodeType } from './types.ts';
 
@@ -211,6 +212,15 @@ export interface MetaEngine {
   /** Entry and node in one round trip, the commonest read of all. The attr is undefined where the node is missing. */
   lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined>;
   /**
+   * What is known to be so without asking, where the engine hears of changes. As old as news takes to come, and never a ground
+   * for a change, nor for what an open file is like: those read. Absent: nothing is kept.
+   */
+  readonly known?: {
+    node(ino: Ino): Attr | undefined;
+    /** `null`: there is no such entry. */
+    lookup(parent: Ino, name: Buffer): { readonly value: EntryValue; readonly attr: Attr } | null | undefined;
+  };
+  /**
    * All or nothing, and exactly once: where the connection is lost on the way, the engine finds out whether it was
    * applied. Writes are applied in order. An abort ends only the wait before it is sent.
    */
@@ -280,7 +290,9 @@ export interface MetaEngine {
     url: string,
     options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
   ): Promise<() => Promise<void>>;
-  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy` and tests. */
+  /** All records at once, for dump and load. */
+  readonly bulk?: Bulk;
+  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy`, an interrupted load, and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }
