@@ -16,6 +16,7 @@ import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { metricsOf } from './metrics-options.ts';
 import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
@@ -49,6 +50,8 @@ interface MountCommand extends StorageOptions {
   readonly maxMetadataOps: string;
   readonly ioRetries: string;
   readonly heartbeat: string;
+  readonly metrics?: string;
+  readonly customLabels?: string;
   readonly bgjob: boolean;
   readonly skipJobs?: string;
   readonly backupMeta: string;
@@ -140,6 +143,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
       ...backupOf(options),
+      ...(await metricsOf(options.metrics, options.customLabels)),
     };
   } finally {
     await engine.close();

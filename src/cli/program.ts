@@ -4,6 +4,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
+import { addBenchmarks, addObservation } from './program-met.ts';
 import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addDump } from './program-dump.ts';
@@ -98,6 +99,8 @@ export function program(quiet = false): Command {
     .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
+    .option('--metrics <address>', 'where /metrics is served; none: nowhere (default: 127.0.0.1:9567, or another port)')
+    .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
     .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
@@ -182,6 +185,9 @@ export function program(quiet = false): Command {
       run(async (options, paths) => (await import('./info.ts')).infoCommand(paths as unknown as readonly string[], options)),
     );
 
+  juicepod.commandsGroup('Observing and measuring:');
+  addObservation(juicepod);
+  addBenchmarks(juicepod);
   juicepod.commandsGroup('Clusters and their pods:');
   addCluster(juicepod);
   juicepod.commandsGroup('More:');
@@ -244,6 +250,7 @@ export function program(quiet = false): Command {
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
     .option('--start-timeout <time>', 'how long a client may take until every mount of its pod answers (default: 10m)')
+    .option('--client-metrics-port <port>', 'port at which clients serve /metrics in their pods; 0: they do not', '9567')
     .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
     .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')

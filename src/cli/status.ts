@@ -49,7 +49,7 @@ async function showSession(engine: MetaEngine, url: string, sid: number, output:
   await formatOf(engine, url);
   const session = await sessionDetails(engine, sid);
   const { sustained, flocks, plocks } = session;
-  const some = <T>(name: string, list: readonly T[]): object => (list.length === 0 ? {} : { [name]: list });
+  const some = (name: string, list: readonly unknown[]): object => (list.length === 0 ? {} : { [name]: list });
   const names = ['read', 'write', 'none'];
   print(
     output,

@@ -12,6 +12,7 @@ import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { Backups } from '../meta/dump/backup.ts';
 import { envelopeOf } from '../meta/encryption.ts';
@@ -22,9 +23,11 @@ import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
+import { Timings } from '../meta/timings.ts';
 import { redactUrl } from '../meta/url.ts';
 import { encrypted } from '../object/encrypt.ts';
 import { openSingleAttempts } from '../object/open.ts';
+import { measured, RequestFigures } from '../object/measured.ts';
 import { withRetry } from '../object/retry.ts';
 import type { ObjectStore } from '../object/store.ts';
 import { SwitchableStore } from '../object/switch.ts';
@@ -39,6 +42,7 @@ import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
 import { initOf, type Semantics } from './semantics.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
+import { mountFamilies } from './volume-figures.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
@@ -96,6 +100,8 @@ export interface VolumeOptions {
   /** The session of the client that this one follows; its journal is in `journalFolder`. */
   readonly resume?: number;
   readonly logger?: Logger;
+  /** Where the client's metrics are served, `host:port`, for those who look into `.config`. */
+  readonly metricsAddress?: () => string | undefined;
 }
 
 export interface OpenVolume {
@@ -114,6 +120,8 @@ export interface OpenVolume {
   readonly lost: Promise<string>;
   /** Files and directories that programs have open now. */
   openHandles(): number;
+  /** Figures of the mount: the values of now, names without prefix. */
+  readonly families: () => readonly Family[];
   /** How often written data could not be stored so far. */
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
@@ -148,7 +156,9 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
     );
-    const objects = overStore(format, options, limits, store, logger);
+    const requests = new RequestFigures(storageClassOf(format));
+    const timings = new Timings();
+    const objects = overStore(format, options, limits, measured(store, requests), logger);
     chunks = openChunks(format, options, objects, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
@@ -157,6 +167,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       heartbeat: options.heartbeatMs,
       backgroundJobs: options.backgroundJobs,
       logger,
+      timings,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
@@ -195,7 +206,8 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         logger,
       });
     }
-    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
+    const measuring = { requests, timings };
+    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, measuring, logger);
   } catch (error) {
     await background.backups?.close();
     await background.renewal?.close();
@@ -214,6 +226,7 @@ async function serveVolume(
   options: VolumeOptions,
   lost: Promise<string>,
   background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
+  { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume, semantics = {} } = options;
@@ -225,11 +238,20 @@ async function serveVolume(
   await chunks.ready;
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
-  const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  const families = (): readonly Family[] =>
+    mountFamilies({
+      parts: [stats, timings, chunks, requests],
+      fullness: meta.known(),
+      subPath: options.subPath,
+      openHandles: vfs.openHandles,
+      compacted: compactor.sizes,
+      switches: renewal?.report.Switches ?? 0,
+      refused: Boolean(renewal?.report.Problem),
+    });
   const vfs: Vfs = new Vfs({
     meta: limits.overMeta(meta),
     chunks,
@@ -237,15 +259,7 @@ async function serveVolume(
     root,
     volume: format.name,
     hashPrefix: format.hashPrefix,
-    stats: () => ({
-      ...stats.figures(),
-      ...chunks.stats(),
-      ...processFigures(),
-      credentials_switches: renewal?.report.Switches ?? 0,
-      credentials_refused: renewal?.report.Problem ? 1 : 0,
-      fuse_open_handlers: vfs.openHandles,
-      uptime: (performance.now() - started) / 1000,
-    }),
+    stats: () => statsLines('juicefs_', families()),
     config: () => ({ ...configOf(format, limits, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
@@ -278,6 +292,7 @@ async function serveVolume(
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
+    families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
@@ -381,12 +396,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
   }
 }
 
-function processFigures(): Record<string, number> {
-  const { rss } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
-  return { memory: rss, cpu_usage: (user + system) / 1e6, process_resident_memory_bytes: rss };
-}
-
 /** What `.config` shows; durations in nanoseconds, no secrets. */
 function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
   const { semantics = {} } = options;
@@ -432,6 +441,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     EntryTimeout: ns(options.entryTimeout),
     ReaddirCache: semantics.readdirCache ?? false,
     HideInternal: options.hideInternal,
+    Port: { PrometheusAgent: options.metricsAddress?.() ?? '' },
     ...(squash ? { [squash.everybody ? 'AllSquash' : 'RootSquash']: { Uid: squash.account.uid, Gid: squash.account.gid } } : {}),
     UMask: semantics.umask ?? 0xffff,
     Security: { EnableCap: semantics.capabilities ?? false, EnableSELinux: semantics.selinux ?? false },

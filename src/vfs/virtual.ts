@@ -29,12 +29,7 @@ export class VirtualFiles {
   readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
   readonly #time: number;
 
-  constructor(
-    log: AccessLog,
-    stats: () => Readonly<Record<string, number>>,
-    config: () => unknown,
-    control: ControlDependencies,
-  ) {
+  constructor(log: AccessLog, stats: () => string, config: () => unknown, control: ControlDependencies) {
     const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
     const files: VirtualFile[] = [
       {
@@ -55,13 +50,7 @@ export class VirtualFiles {
         name: '.stats',
         ino: at(3),
         mode: 0o444,
-        open: () =>
-          fixed(at(3), () =>
-            Object.entries(stats())
-              .map(([name, value]) => `juicefs_${name} ${value}\n`)
-              .toSorted()
-              .join(''),
-          ),
+        open: () => fixed(at(3), stats),
       },
       { name: CONTROL, ino: at(2), mode: 0o666, open: () => openControl(at(2), control) },
       { name: '.config', ino: at(4), mode: 0o400, open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)) },

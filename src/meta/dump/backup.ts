@@ -16,7 +16,7 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import { ROOT_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Random } from '../../lib/random.ts';
-import type { ObjectStore } from '../../object/store.ts';
+import type { ObjectStore, Upload } from '../../object/store.ts';
 import type { MetaEngine } from '../engine.ts';
 import { Rhythm } from '../rhythm.ts';
 import { dumpJson } from './json-dump.ts';
@@ -29,19 +29,9 @@ const PREFIX = 'meta/';
 const DAY_MS = 86_400_000;
 const INODES_PER_INTERVAL = 1_000_000;
 const PART = 16 * 1024 * 1024;
-const LARGEST = 512 * 1024 * 1024;
+const LARGEST = 256 * 1024 * 1024;
 /** Requests at once: programs come first. */
 const THREADS = 2;
-
-/** What of an object store that writes in parts is used here. */
-interface PartStore extends ObjectStore {
-  upload?(key: string, signal?: AbortSignal): Promise<Upload>;
-}
-interface Upload {
-  part(number: number, body: Buffer, signal?: AbortSignal): Promise<void>;
-  complete(signal?: AbortSignal): Promise<void>;
-  abort(): Promise<void>;
-}
 
 export interface BackupOptions {
   readonly engine: MetaEngine;
@@ -57,7 +47,7 @@ export interface BackupOptions {
 
 /** Gathers a stream into an object. */
 class ObjectWriter {
-  readonly #store: PartStore;
+  readonly #store: ObjectStore;
   readonly #key: string;
   readonly #signal: AbortSignal | undefined;
   #upload: Upload | undefined;
@@ -65,7 +55,7 @@ class ObjectWriter {
   #bytes = 0;
   #parts = 0;
 
-  constructor(store: PartStore, key: string, signal: AbortSignal | undefined) {
+  constructor(store: ObjectStore, key: string, signal: AbortSignal | undefined) {
     this.#store = store;
     this.#key = key;
     this.#signal = signal;
@@ -85,7 +75,7 @@ class ObjectWriter {
         );
       return;
     }
-    if (this.#bytes < PART) return;
+    if (this.#bytes < Math.max(PART, this.#store.partLimits?.minBytes ?? 0)) return;
     this.#upload ??= await this.#store.upload(this.#key, this.#signal);
     await this.#upload.part(this.#parts++, this.#take(), this.#signal);
   }
