@@ -226,6 +226,7 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
     onInit: session.onInit,
     ...(session.resume ? { resume: session.resume.init } : {}),
   });
+  volume.onNameChanged((parent, name) => transport.notifier.invalidateEntry(parent, name));
   const stopping = new AbortController();
   let lost = false;
   void volume.lost.then((reason) => {

@@ -7,6 +7,7 @@
 import { FsError } from '../lib/errors.ts';
 import { TRASH_INO } from '../lib/int64.ts';
 import { dropReference } from './deletion.ts';
+import { cleanDetached } from './detached.ts';
 import { decodeDelayed } from './records.ts';
 import { empty, rmdir } from './remove.ts';
 import { hourOf } from './trash.ts';
@@ -99,7 +100,7 @@ type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
 const jobs: readonly { readonly guard: string; readonly work: readonly Job[] }[] = [
   { guard: 'lastCleanupFiles', work: [cleanFiles] },
   { guard: 'nextCleanupSlices', work: [cleanSlices] },
-  { guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed] },
+  { guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed, cleanDetached] },
 ];
 
 /** Does those hourly jobs that are due and that no other client does. */

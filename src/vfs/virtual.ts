@@ -5,7 +5,7 @@
 import { type Ino, VIRTUAL_INO } from '../lib/int64.ts';
 import { type Attr, type DirEntry, NodeType } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
-import { type ControlDependencies, openControl } from './control.ts';
+import type { Control } from './control/channel.ts';
 import type { VirtualHandle } from './handles.ts';
 
 const CONTROL = '.control';
@@ -29,12 +29,7 @@ export class VirtualFiles {
   readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
   readonly #time: number;
 
-  constructor(
-    log: AccessLog,
-    stats: () => Readonly<Record<string, number>>,
-    config: () => unknown,
-    control: ControlDependencies,
-  ) {
+  constructor(log: AccessLog, stats: () => Readonly<Record<string, number>>, config: () => unknown, control: Control) {
     const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
     const files: VirtualFile[] = [
       {
@@ -63,7 +58,7 @@ export class VirtualFiles {
               .join(''),
           ),
       },
-      { name: CONTROL, ino: at(2), mode: 0o666, open: () => openControl(at(2), control) },
+      { name: CONTROL, ino: at(2), mode: 0o666, open: () => control.open(at(2)) },
       { name: '.config', ino: at(4), mode: 0o400, open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)) },
     ];
     this.#byName = new Map(files.map((file) => [file.name, file]));
