@@ -6,6 +6,8 @@ import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import { cleanDetached } from '../../src/meta/detached.ts';
+import type { MetaEngine } from '../../src/meta/engine.ts';
+import { VolumeMeta } from '../../src/meta/meta.ts';
 import { setQuota } from '../../src/meta/quotas.ts';
 import { type CloneOptions, type Meta, NodeFlag, NodeType } from '../../src/meta/types.ts';
 import { Volume } from '../../src/meta/volume.ts';
@@ -153,6 +155,63 @@ describeEngines('clone', (database: Database) => {
     stop.abort();
     await writing;
     assert.ok(seen.size > 1, 'the file was written to meanwhile');
+  });
+
+  test('what changes between the look at a file and the commit of its copy is looked at again', async (t) => {
+    for (const [what, inTree] of [
+      ['written', true],
+      ['written', false],
+      ['compacted', true],
+      ['compacted', false],
+      ['removed', true],
+    ] as const) {
+      const { meta, engine, deleted, clock } = await volume(t);
+      const dir = (await meta.mkdir(root, ROOT_INO, name('d'), 0o755, 0)).ino;
+      const file = await newFile(meta, dir, 'f', 2);
+      for (let at = 0; at < 3; at++)
+        await meta.writeSlice(root, file, 0, at * KIB, { id: await meta.newSliceId(), size: KIB }, 2n);
+      const change = {
+        written: async () => {
+          for (const index of [0, 1])
+            await meta.writeSlice(root, file, index, 0, { id: await meta.newSliceId(), size: 8 * KIB }, 3n);
+        },
+        compacted: async () => {
+          const plan = await meta.planCompaction(file, 0);
+          assert.ok(plan && (await meta.commitCompaction(plan, { id: await meta.newSliceId(), size: plan.size })));
+        },
+        removed: () => meta.unlink(root, dir, name('f')),
+      };
+      let changed = false;
+      const commit: MetaEngine['commit'] = async (transaction, signal) => {
+        const copies = transaction.writes.some((write) => write.kind === 'appendSlices');
+        if (copies && !changed) {
+          changed = true;
+          await change[what]();
+        }
+        return engine.commit(transaction, signal);
+      };
+      const late = new VolumeMeta(
+        new Proxy(engine, {
+          get: (target, key) => {
+            const member: unknown = Reflect.get(target, key, target);
+            if (key === 'commit') return commit;
+            return typeof member === 'function' ? (member.bind(target) as unknown) : member;
+          },
+        }),
+        meta.format,
+        { clock },
+      );
+      const { ino } = await late.clone(root, inTree ? dir : file, ROOT_INO, name('copy'), PRESERVE);
+      assert.ok(changed);
+      const copy = await look(meta, ino);
+      if (what === 'removed') assert.deepEqual([...copy.children.keys()], []);
+      else {
+        const { data } = inTree ? (copy.children.get('f') as Seen) : copy;
+        assert.deepEqual(data, (await look(meta, file)).data, `${what}, in a tree: ${inTree}`);
+        const gone = new Set(deleted.map(({ id }) => id));
+        for (const id of (await references(engine)).keys()) assert.ok(!gone.has(id), `slice ${id} is deleted`);
+      }
+    }
   });
 
   test('names that come and go while a tree is copied leave a sound copy', async (t) => {
