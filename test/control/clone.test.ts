@@ -1,7 +1,7 @@
 /** Copies that share their data: of random trees, of trees that others write into, and of those that are not finished. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { systemRandom } from '../../src/lib/random.ts';

@@ -1,7 +1,7 @@
 /** Removing and counting whole trees, and what is told of a node, over every engine. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import { type Meta, LockType, NodeType, type TreeSummary } from '../../src/meta/types.ts';
 import { type Database, describeEngines } from '../meta/engines.ts';
@@ -121,9 +121,9 @@ describeEngines('trees', (database: Database) => {
       const sub = await directory(meta, top, `sub${at}`);
       await Promise.all(Array.from({ length: 150 }, (_, index) => file(meta, sub, `f${index}`)));
     }
-    let stopped = false;
+    const stop = new AbortController();
     const change = async (): Promise<void> => {
-      for (let at = 0; !stopped; at++) {
+      for (let at = 0; !stop.signal.aborted; at++) {
         // SQLite answers at once: the others get their turn.
         await new Promise((done) => setImmediate(done));
         const sub = await writer.lookup(root, top, name(`sub${at % 6}`)).catch(() => undefined);
@@ -134,7 +134,7 @@ describeEngines('trees', (database: Database) => {
     };
     const changing = change();
     await meta.removeTree(root, ROOT_INO, name('top'), { threads: 8 });
-    stopped = true;
+    stop.abort();
     await changing;
     assert.deepEqual(await list(meta, ROOT_INO), []);
     assert.deepEqual(await meta.usage(), { bytes: 0, inodes: 0 });

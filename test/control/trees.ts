@@ -1,6 +1,6 @@
 /** Trees of a volume for tests: made at random, and looked at as a whole. */
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { type Ino, ROOT_INO } from '../../src/lib/int64.ts';
 import { ruleToXattr } from '../../src/meta/acl-rule.ts';
 import type { MetaEngine } from '../../src/meta/engine.ts';

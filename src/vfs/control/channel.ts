@@ -72,10 +72,8 @@ export class Control {
       ino,
       read: (offset, size) => channel.read(offset, size),
       write: (data, offset, caller) => channel.write(data, offset, caller),
-      close: () => {
-        this.#channels.delete(channel);
-        void channel.close();
-      },
+      // Until what ran for it has ended.
+      close: () => void channel.close().then(() => this.#channels.delete(channel)),
     };
   }
 
