@@ -20,7 +20,10 @@ interface Mount {
   readonly control: Control;
   readonly meta: Meta;
   readonly names: string[];
-  ask(request: Buffer, caller?: typeof ROOT): Promise<Answer & { readonly progress: readonly (readonly [number, number])[] }>;
+  readonly ask: (
+    request: Buffer,
+    caller?: typeof ROOT,
+  ) => Promise<Answer & { readonly progress: readonly (readonly [number, number])[] }>;
 }
 
 function mountOf({ meta, chunks, vfs }: Client, more: Partial<ControlHost> = {}): Mount {
@@ -76,6 +79,7 @@ async function folder({ kernel }: Client, name: string, files: number, blocks = 
 }
 
 const errnoOf = (answer: Answer): number => ('errno' in answer ? answer.errno : 0);
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- what the JSON holds is its reader's to say
 const dataOf = <T>(answer: Answer): T => {
   assert.ok('data' in answer, JSON.stringify(answer));
   return answer.data as T;
