@@ -227,6 +227,11 @@ export class DiskCache {
     while (this.#writing.size > 0 && !this.has(number) && this.#pendingBytes + block.length > this.#maxPendingBytes)
       await Promise.race(this.#writing.values());
     this.write(number, block);
+    return this.holds(number);
+  }
+
+  /** Whether the block lies there, once what is being written of it is. */
+  async holds(number: number): Promise<boolean> {
     await this.#writing.get(number);
     return this.#size(number) !== undefined;
   }

@@ -192,7 +192,7 @@ export class SliceReader {
   async warm(slice: SliceId, index: number, signal?: AbortSignal): Promise<boolean> {
     const { geometry, memory, disk } = this.#parts;
     const number = geometry.number(slice.id, index);
-    if (disk ? disk.has(number) : memory.has(number)) return true;
+    if (disk ? await disk.holds(number) : memory.has(number)) return true;
     const block = memory.get(number)?.retain() ?? (await this.#demanded(slice, index, signal));
     try {
       return disk ? await disk.keep(number, block) : memory.has(number);

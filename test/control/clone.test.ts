@@ -113,8 +113,9 @@ describeEngines('clone', (database: Database) => {
   });
 
   test('a file that is written to and compacted is copied as it was at one moment', async (t) => {
-    const { meta, another } = await volume(t);
-    const writer = await another();
+    const opened = await volume(t);
+    const { meta } = opened;
+    const writer = await opened.another();
     const dir = (await meta.mkdir(root, ROOT_INO, name('d'), 0o755, 0)).ino;
     const file = await newFile(meta, dir, 'f', 2);
     const rounds = new Map<number, number>();

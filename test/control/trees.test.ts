@@ -114,8 +114,9 @@ describeEngines('trees', (database: Database) => {
   });
 
   test('a tree of many names is removed while others add to it and remove from it', async (t) => {
-    const { meta, another } = await volume(t);
-    const writer = await another();
+    const opened = await volume(t);
+    const { meta } = opened;
+    const writer = await opened.another();
     const top = await directory(meta, ROOT_INO, 'top');
     for (let at = 0; at < 6; at++) {
       const sub = await directory(meta, top, `sub${at}`);
@@ -207,8 +208,9 @@ describeEngines('trees', (database: Database) => {
   });
 
   test('the locks of all sessions in a file are told', async (t) => {
-    const { meta, another } = await volume(t);
-    const other = await another();
+    const opened = await volume(t);
+    const { meta } = opened;
+    const other = await opened.another();
     const one = await file(meta, ROOT_INO, 'f');
     await meta.flock(root, one, 0xf000_0000_0000_0001n, LockType.Read, false);
     await other.flock(root, one, 2n, LockType.Read, false);
