@@ -34,17 +34,30 @@ test('all blocks lie on the disk when it is said so, far more than memory holds,
   const folder = newFolder();
   const store = cacheIn(folder);
   assert.equal(store.locate(slice, 0), undefined);
-  // Readers at the same time, of the same blocks.
-  const reading = readAll(store, slice);
   assert.ok((await warmAll(store)).every(Boolean));
   assert.equal(filesIn(folder).length, COUNT);
-  assert.ok(data.equals(await reading));
   assert.equal(gets(store), COUNT);
   for (const index of indexes) assert.equal(store.locate(slice, index), join(folder, UUID));
   assert.ok((await warmAll(store)).every(Boolean));
   assert.ok(data.equals(await readAll(store, slice)));
   assert.equal(gets(store), COUNT);
   await store.close();
+});
+
+test('readers of the same blocks at the same time share the downloads', async () => {
+  const folder = newFolder();
+  const store = cacheIn(folder);
+  const large = open(objects, { memoryBytes: 2 * COUNT * BLOCK, prefetch: 0, disk: { folder: newFolder(), freeRatio: 0 } });
+  for (const each of [store, large]) {
+    const reading = readAll(each, slice);
+    assert.ok((await warmAll(each)).every(Boolean));
+    assert.ok(data.equals(await reading));
+  }
+  assert.equal(filesIn(folder).length, COUNT);
+  // Where memory holds what one of them has read, too.
+  assert.equal(gets(large), COUNT);
+  await store.close();
+  await large.close();
 });
 
 test('dropped, it is found nowhere, and read again from the store', async () => {
