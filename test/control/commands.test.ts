@@ -99,8 +99,15 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
 
   test('rmr removes trees whatever their names are, and the name is free at once', async () => {
     prepared();
+    const lifetimes = ['--attr-cache', '60', '--entry-cache', '60', '--dir-entry-cache', '60'];
+    const options = { mount: [...lifetimes, '--free-space-ratio', '0.01'] };
+    await using longLived = await startMount(mounted.metaUrl, join(mounted.work, 'long'), mounted.work, options);
     writeFileSync(strange(join(top, 'sub')), 'x');
-    assert.deepEqual(await json(['rmr', join(top, 'sub')]), [{ path: join(top, 'sub'), entries: 3 }]);
+    // Its lifetime in the kernel is longer than that of the command.
+    assert.ok(existsSync(join(longLived.folder, top.slice(mounted.folder.length), 'sub')));
+    const sub = join(longLived.folder, top.slice(mounted.folder.length), 'sub');
+    assert.deepEqual(await json(['rmr', sub]), [{ path: sub, entries: 3 }]);
+    assert.ok(!existsSync(sub));
     mkdirSync(join(top, 'sub'));
     rmdirSync(join(top, 'sub'));
     writeFileSync(strange(top), 'x');
