@@ -7,6 +7,7 @@
  * (it must run out). Of the volumes `--live` are reconciled in full over real Redis databases; the others are suspended, and
  * have been given the status and the mount Secret of a volume that is Ready, so that they weigh as much.
  */
+import { JuiceVolumes } from '../src/api/kinds.ts';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,7 +18,6 @@ import type { JuiceVolume } from '../src/api/volume.ts';
 import { connect } from '../src/kube/client.ts';
 import { Namespaces, Pods, Secrets } from '../src/kube/resources.ts';
 import type { Condition, Intent, KubeClient } from '../src/kube/types.ts';
-import { JuiceVolumes } from '../src/operator/volume/reconcile.ts';
 import { startApiServer } from '../test/cluster/api-server.ts';
 import { freePort, startRedis } from '../test/servers.ts';
 

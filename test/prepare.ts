@@ -3,7 +3,7 @@
  * here is no failure: its tests say so and are skipped.
  */
 import { ensureKubernetes } from './cluster/build.ts';
-import { ensureDebian, ensureDebianFile, fsx, helm, juicefs, pjdfstest, ToolMissing, versitygw } from './tools.ts';
+import { ensureDebian, ensureDebianFile, fsx, helm, juicefs, pjdfstest, pjdfstestC, ToolMissing, versitygw } from './tools.ts';
 
 interface Program {
   readonly name: string;
@@ -33,6 +33,7 @@ const programs: readonly Program[] = [
   { name: 'versitygw (S3 server)', get: versitygw },
   { name: 'helm (the chart)', get: helm },
   { name: 'pjdfstest (POSIX suite)', get: pjdfstest },
+  { name: 'pjdfstest in C (the original)', get: pjdfstestC },
   { name: 'fsx (random I/O)', get: fsx },
   { name: 'Kubernetes (7 to 10 minutes the first time)', get: ensureKubernetes },
 ];

@@ -7,7 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, globSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { prepareCluster } from './cluster/with-cluster.ts';
 import { prepareAll } from './prepare.ts';
@@ -49,21 +49,11 @@ interface Run {
   readonly concurrency?: number;
 }
 
-/** Runs test files, and counts what they say. */
+/** Runs test files, begun in this order, and counts what they say. */
 async function tests(files: readonly string[], { output = 1, wrap = [], concurrency = 2 }: Run = {}): Promise<boolean> {
   if (files.length === 0) return true;
   const results = join(scratch, `${Math.random().toString(36).slice(2)}.jsonl`);
-  const args = [
-    '--disable-warning=ExperimentalWarning',
-    '--test',
-    `--test-concurrency=${concurrency}`,
-    '--test-timeout=900000',
-    '--test-reporter=spec',
-    '--test-reporter-destination=stdout',
-    `--test-reporter=${join(root, 'test/reporter.ts')}`,
-    `--test-reporter-destination=${results}`,
-    ...files,
-  ];
+  const args = ['--disable-warning=ExperimentalWarning', join(root, 'test/in-order.ts'), results, String(concurrency), ...files];
   const [program, ...rest] = [...wrap, process.execPath, ...args];
   const ok = await command(program ?? process.execPath, rest, output);
   let lines: string[] = [];
@@ -98,6 +88,27 @@ async function scenarios(output: number): Promise<boolean> {
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
 const find = (pattern: string): string[] => globSync(pattern, { cwd: root }).toSorted();
 
+/** Test files that take minutes; begun first, so that none is left alone at the end. Their order is that of how long they take. */
+const LONG = [
+  'test/interop/mount.test.ts',
+  'test/posix/pjdfstest-c.test.ts',
+  'test/interop/quotas.test.ts',
+  'test/posix/pjdfstest.test.ts',
+  'test/interop/meta.test.ts',
+  'test/posix/fsx-redis.test.ts',
+  'test/posix/fsx-sqlite.test.ts',
+  'test/packaging/rights.test.ts',
+  'test/interop/random.test.ts',
+  'test/meta/model.test.ts',
+];
+/** Real servers and mounts are waited for about half of the time. */
+const SYSTEM_CONCURRENCY = availableParallelism() + 1;
+
+function systemTests(): string[] {
+  const files = find('test/**/*.test.ts').filter((file) => !file.startsWith('test/cluster/'));
+  return [...LONG.filter((file) => files.includes(file)), ...files.filter((file) => !LONG.includes(file))];
+}
+
 const stages: readonly Stage[] = [
   {
     name: 'static',
@@ -112,7 +123,7 @@ const stages: readonly Stage[] = [
   {
     name: 'system',
     title: 'Tests with real servers and real mounts',
-    run: () => tests(find('test/**/*.test.ts').filter((file) => !file.startsWith('test/cluster/'))),
+    run: () => tests(systemTests(), { concurrency: SYSTEM_CONCURRENCY }),
   },
   {
     name: 'cluster',

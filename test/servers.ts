@@ -52,7 +52,8 @@ async function answers(host: string, port: number, child: ChildProcess, what: st
   throw new Error(`${what} does not listen on ${host}:${port}: ${output()}`);
 }
 
-async function start(
+/** Starts a program that listens on a free port, in a folder of its own that goes with it. */
+export async function start(
   what: string,
   command: string,
   args: (folder: string, port: number) => readonly string[],
@@ -299,8 +300,9 @@ export interface S3Server extends Server {
  * An S3 server (versitygw over a directory) that checks signatures.
  *
  * @param host the address to listen on. @default 127.0.0.1
+ * @param extra further arguments of the gateway
  */
-export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
+export async function startS3(host = '127.0.0.1', extra: readonly string[] = []): Promise<S3Server> {
   const binary = await versitygw();
   const accounts = mkdtempSync(join(tmpdir(), 'juicepod-s3-accounts-'));
   const accessKey = 'testaccess';
@@ -318,6 +320,7 @@ export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
       '--iam-dir',
       accounts,
       '--iam-cache-disable',
+      ...extra,
       'posix',
       folder,
     ],

@@ -5,7 +5,7 @@
  * The cache is $JUICEPOD_CACHE, else $XDG_CACHE_HOME/juicepod, else ~/.cache/juicepod. Everything in it can be deleted.
  */
 import { execFile, execFileSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -61,6 +61,7 @@ const packages: Readonly<Record<string, string>> = {
   fish: 'fish',
   mariadbd: 'mariadb-server-core',
   my_print_defaults: 'mariadb-client-core',
+  rclone: 'rclone',
 };
 
 function aptInstall(names: readonly string[]): void {
@@ -152,8 +153,26 @@ export function cargoTool(name: string, version: string): Promise<string> {
   });
 }
 
+/** A program from the npm registry with all that it needs, installed once; install scripts are not run. Answers its folder. */
+export async function npmTool(name: string, version: string): Promise<string> {
+  const marker = await build(name, version, async (folder) => {
+    const npm = onPath('npm');
+    if (!npm)
+      throw new ToolMissing(`${name}: needs npm to be installed (npm install ${name}@${version}); no npm was found on PATH`);
+    const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-save'];
+    await run(npm, ['install', '--prefix', folder, ...flags, `${name}@${version}`], { maxBuffer: 1 << 26 });
+    mkdirSync(join(folder, 'bin'), { recursive: true });
+    writeFileSync(join(folder, 'bin', name), '');
+  });
+  return join(dirname(dirname(marker)), 'node_modules', name);
+}
+
 /** The S3 server of the tests. */
 export const versitygw = (): Promise<string> => goTool('versitygw', 'github.com/versity/versitygw/cmd/versitygw', 'v1.8.0');
+/** Another S3 server, with its own reading of the protocol. */
+export const minio = (): Promise<string> => goTool('minio', 'github.com/minio/minio', 'v0.0.0-20260212201848-7aac2a2c5b7c');
+/** A server of Azure's Blob service. */
+export const azurite = (): Promise<string> => npmTool('azurite', '3.34.0');
 /** Renders and installs charts; what the chart of this project is checked with. */
 export const helm = (): Promise<string> => goTool('helm', 'helm.sh/helm/v3/cmd/helm', 'v3.22.0');
 /** The POSIX test suite; needs the ACL headers. */
@@ -161,6 +180,32 @@ export const pjdfstest = (): Promise<string> => {
   ensureDebianFile('/usr/include/sys/acl.h', 'libacl1-dev', 'acl');
   return cargoTool('pjdfstest', '0.2.2');
 };
+const PJDFSTEST_C = '85a8aea9e685999ef0540392fd80535f873d7ff7';
+
+/**
+ * The POSIX test suite's original in C and shell: its program, beside the folder `tests`. Its source is cloned from its repository, or taken from the checkout that
+ * PJDFSTEST_SOURCE names.
+ */
+export const pjdfstestC = (): Promise<string> =>
+  build('pjdfstest', `c-${PJDFSTEST_C.slice(0, 7)}`, async (folder) => {
+    const [git, cc] = [onPath('git'), onPath('cc')];
+    if (!git || !cc) throw new ToolMissing('pjdfstest in C: needs git and a C compiler (apt-get install git gcc libc6-dev)');
+    const source = process.env['PJDFSTEST_SOURCE'] || 'https://github.com/pjd/pjdfstest';
+    const bin = join(folder, 'bin');
+    try {
+      await run(git, ['clone', '--quiet', '--no-checkout', source, bin], { timeout: 120_000 });
+      await run(git, ['-C', bin, 'checkout', '--quiet', PJDFSTEST_C]);
+    } catch (error) {
+      const reason = error instanceof Error ? (error.message.trim().split('\n').at(-1) ?? '') : '';
+      throw new ToolMissing(
+        `pjdfstest in C: ${source} cannot be cloned (${reason}); name a checkout of ${PJDFSTEST_C.slice(0, 7)} in PJDFSTEST_SOURCE`,
+        { cause: error },
+      );
+    }
+    // What its configure script would find out on Linux.
+    writeFileSync(join(bin, 'config.h'), '#define _GNU_SOURCE 1\n#define HAVE_SYS_SYSMACROS_H 1\n');
+    await run(cc, ['-O1', '-o', join(bin, 'pjdfstest'), join(bin, 'pjdfstest.c')]);
+  });
 /** Random reads and writes checked against a model. */
 export const fsx = (): Promise<string> => cargoTool('fsx', '0.3.2');
 

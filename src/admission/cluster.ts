@@ -2,25 +2,16 @@
  * its authority is written to. */
 import { Buffer } from 'node:buffer';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
-import { GROUP, VERSION } from '../api/group.ts';
-import { cachePolicyKind, type Kind, volumeKind } from '../api/kinds.ts';
+import { JuiceCachePolicies, JuiceVolumes } from '../api/kinds.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { isAlreadyExists, isConflict } from '../kube/errors.ts';
 import { withoutManagedFields } from '../kube/reflector.ts';
 import { LimitRanges, MutatingWebhookConfigurations, Namespaces, Secrets, SelfSubjectReviews } from '../kube/resources.ts';
-import type { KubeClient, KubeObject, Manager, Resource } from '../kube/types.ts';
+import type { KubeClient, KubeObject, Manager } from '../kube/types.ts';
 import type { BundlePublisher, SecretStore } from './certs.ts';
 import { limitRangeOf } from './limits.ts';
 import type { Cluster } from './settings.ts';
-
-const resourceOf = (kind: Kind): Resource => ({
-  group: GROUP,
-  version: VERSION,
-  plural: kind.plural,
-  kind: kind.kind,
-  namespaced: true,
-});
 
 const BY_NAMESPACE = 'namespace';
 const byNamespace = (object: KubeObject): readonly string[] => [object.metadata.namespace ?? ''];
@@ -34,8 +25,8 @@ function bare(object: KubeObject): KubeObject {
 
 /** Adds the reflectors to a manager that was not run yet; what they hold is there once it has synced. */
 export function watchCluster(manager: Manager): Cluster {
-  const volumes = manager.reflector(resourceOf(volumeKind), { indexes: { [BY_NAMESPACE]: byNamespace }, transform: bare }).store;
-  const policies = manager.reflector(resourceOf(cachePolicyKind)).store;
+  const volumes = manager.reflector(JuiceVolumes, { indexes: { [BY_NAMESPACE]: byNamespace }, transform: bare }).store;
+  const policies = manager.reflector(JuiceCachePolicies).store;
   const limitRanges = manager.reflector(LimitRanges, { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true }).store;
   // The API server has checked them against the schemas and filled in the defaults.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseQuantity } from '../api/units.ts';
 import { platforms } from './platforms/index.ts';
-import { type Json, listOf, mapOf } from './pod.ts';
+import { type Json, listOf, mapOf } from '../lib/json.ts';
 import { admit, cluster, pod, policy, volume } from './testing/fixtures.ts';
 
 const home = (size: string, local: Json = {}) =>

@@ -4,7 +4,8 @@
  * by what its draining may take. Pods that only read keep theirs.
  */
 import { ORIGINAL_GRACE } from './names.ts';
-import { type Pod, textOf } from './pod.ts';
+import { textOf } from '../lib/json.ts';
+import { type Pod } from './pod.ts';
 
 /** What Kubernetes gives a pod that says nothing, seconds. */
 const DEFAULT_SECONDS = 30;

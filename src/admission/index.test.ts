@@ -12,7 +12,7 @@ import type { Resource } from '../kube/types.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { nullLogger } from '../lib/log.ts';
 import { runWebhook } from './index.ts';
-import { type Json, listOf, mapOf } from './pod.ts';
+import { type Json, listOf, mapOf } from '../lib/json.ts';
 import { pod, volume } from './testing/fixtures.ts';
 
 const resource = (plural: string, kind: string): Resource => ({ group: GROUP, version: VERSION, plural, kind, namespaced: true });

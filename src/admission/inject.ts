@@ -17,7 +17,8 @@ import { unifiedDiff } from './diff.ts';
 import { limitRangeOf } from './limits.ts';
 import { type Operation, patchPod } from './patch.ts';
 import { type Explanation, planPod } from './plan.ts';
-import { type Json, listOf, mapOf, textOf } from './pod.ts';
+import { type Json, listOf, mapOf, textOf } from '../lib/json.ts';
+import { podTemplates } from './templates.ts';
 import { type Cluster, defaultSettings, type Settings } from './settings.ts';
 
 /** The longest text that is read, characters. */
@@ -63,18 +64,6 @@ export interface InjectResult {
   readonly reasons: readonly InjectReason[];
 }
 
-const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
-  Pod: [],
-  PodTemplate: ['template'],
-  Deployment: ['spec', 'template'],
-  StatefulSet: ['spec', 'template'],
-  DaemonSet: ['spec', 'template'],
-  ReplicaSet: ['spec', 'template'],
-  ReplicationController: ['spec', 'template'],
-  Job: ['spec', 'template'],
-  CronJob: ['spec', 'jobTemplate', 'spec', 'template'],
-};
-
 interface Target {
   readonly object: Json;
   /** JSON pointer of the pod in the document. */
@@ -90,7 +79,7 @@ function resourcesOf(value: unknown, root = ''): readonly { readonly object: Jso
 }
 
 function targetOf({ object, root }: { readonly object: Json; readonly root: string }): Target | undefined {
-  const path = TEMPLATES[textOf(object['kind']) ?? ''];
+  const path = podTemplates[textOf(object['kind']) ?? ''];
   if (path === undefined) return undefined;
   const pod = path.reduce<unknown>((at, key) => mapOf(at)[key], object);
   return { object, root: [root, ...path].join('/'), pod };

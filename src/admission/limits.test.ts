@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { fitResources, type LimitRange, sumOfOthers } from './limits.ts';
 import { isOurContainer } from './names.ts';
-import { type Container, type Json, listOf, mapOf, viewPod } from './pod.ts';
+import { type Json, listOf, mapOf } from '../lib/json.ts';
+import { type Container, viewPod } from './pod.ts';
 import { quantityOf } from './resources.ts';
 import { admit, cluster, pod, policy, volume } from './testing/fixtures.ts';
 

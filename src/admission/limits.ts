@@ -6,7 +6,8 @@
  * (a request that is absent is the limit). Sums over a pod count init containers that stay, and the largest of the others.
  */
 import { quote } from './annotation.ts';
-import { type Container, type Json, listOf, mapOf, type Pod, textOf } from './pod.ts';
+import { type Json, listOf, mapOf, textOf } from '../lib/json.ts';
+import { type Container, type Pod } from './pod.ts';
 import type { Violation } from './violation.ts';
 import { binaryQuantity, quantityOf } from './resources.ts';
 

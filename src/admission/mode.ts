@@ -7,7 +7,7 @@
  * refused, never exchanged.
  */
 import { quote, type RequestedMode } from './annotation.ts';
-import { type Json, textOf } from './pod.ts';
+import { type Json, textOf } from '../lib/json.ts';
 import type { FoundPlatform } from './platforms/index.ts';
 import type { Violation } from './violation.ts';
 

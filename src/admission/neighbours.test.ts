@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Json, listOf, mapOf, viewPod } from './pod.ts';
+import { type Json, listOf, mapOf } from '../lib/json.ts';
+import { viewPod } from './pod.ts';
 import { admit, cluster, pod, volume } from './testing/fixtures.ts';
 
 const home = cluster([volume('datasets')]);

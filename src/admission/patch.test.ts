@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { listOf, mapOf, type Json } from './pod.ts';
+import { listOf, mapOf, type Json } from '../lib/json.ts';
 import { admit, cluster, pod, volume } from './testing/fixtures.ts';
 
 const home = cluster([

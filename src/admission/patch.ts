@@ -9,7 +9,8 @@
  *
  * Order: whatever is addressed by position comes first; our init containers are inserted last of all.
  */
-import { type Json, listOf, mapOf, type Pod } from './pod.ts';
+import { type Json, listOf, mapOf } from '../lib/json.ts';
+import { type Pod } from './pod.ts';
 import type { Injection } from './plan.ts';
 import { sameQuantity } from './resources.ts';
 

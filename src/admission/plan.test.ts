@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { annotations } from '../api/group.ts';
 import { parsePlan } from '../api/plan.ts';
 import type { Explanation } from './plan.ts';
-import type { Json } from './pod.ts';
+import type { Json } from '../lib/json.ts';
 import { defaultSettings } from './settings.ts';
 import { admit, cluster, pod, policy, unready, volume } from './testing/fixtures.ts';
 import type { Cluster } from './settings.ts';

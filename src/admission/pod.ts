@@ -3,23 +3,7 @@
  * because nothing is decoded into types and written back. Whatever the object holds, reading does not throw: what has the
  * wrong shape is taken as absent (the API server refuses such pods itself).
  */
-
-export type Json = Readonly<Record<string, unknown>>;
-
-/** A map, or an empty one for anything else. */
-export function mapOf(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
-}
-
-/** A list, or an empty one for anything else. */
-export function listOf(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-/** A text, or undefined for anything else. */
-export function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
-}
+import { type Json, listOf, mapOf, textOf } from '../lib/json.ts';
 
 export type ContainerList = 'initContainers' | 'containers';
 

@@ -11,7 +11,8 @@ import { parseQuantity } from '../api/units.ts';
 import { isWithin, quote, referenceOf, type VolumeRequest } from './annotation.ts';
 import type { Mode } from './mode.ts';
 import { CLIENT, HOLDER, isOurContainer, isOurVolume, PLATFORM_KEY, RUN_VOLUME, SYNC } from './names.ts';
-import { type Container, listOf, mapOf, type Pod, textOf } from './pod.ts';
+import { listOf, mapOf, textOf } from '../lib/json.ts';
+import { type Container, type Pod } from './pod.ts';
 import { quantityOf } from './resources.ts';
 import { matchesSelector } from './selector.ts';
 import type { Cluster, Settings } from './settings.ts';
@@ -192,7 +193,7 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
         (input.volume?.spec.metadata.sqlite !== undefined || input.volume?.spec.storage.file !== undefined),
       'VolumeIsLocal',
       () =>
-        `volume ${shown(input)} lives in files of one machine (spec.metadata.sqlite or spec.storage.file), which pods cannot reach; use Redis and S3`,
+        `volume ${shown(input)} lives in files of one machine (spec.metadata.sqlite or spec.storage.file), which pods cannot reach; use a database server and S3`,
     ),
   (input) =>
     when(

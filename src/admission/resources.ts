@@ -3,7 +3,7 @@
  * Source: k8s.io/apimachinery/pkg/api/resource. Numbers are doubles: exact to 15 digits, which no cluster exceeds.
  */
 import { factors } from '../api/units.ts';
-import { type Json, mapOf } from './pod.ts';
+import { type Json, mapOf } from '../lib/json.ts';
 
 const SUFFIX: Readonly<Record<string, number>> = { ...factors, n: 1e-9, u: 1e-6, m: 1e-3, E: 1e18, Ei: 2 ** 60 };
 

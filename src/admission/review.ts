@@ -4,7 +4,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { annotations } from '../api/group.ts';
-import { type Json, mapOf, textOf } from './pod.ts';
+import { type Json, mapOf, textOf } from '../lib/json.ts';
 import { patchPod } from './patch.ts';
 import { planPod } from './plan.ts';
 import type { Cluster, Settings } from './settings.ts';

@@ -8,7 +8,7 @@ import { applyPatch } from 'rfc6902';
 import { createHealth } from '../kube/health.ts';
 import { nullLogger } from '../lib/log.ts';
 import type { Operation } from './patch.ts';
-import { mapOf, type Json } from './pod.ts';
+import { mapOf, type Json } from '../lib/json.ts';
 import { startServer, type WebhookServer } from './server.ts';
 import { defaultSettings } from './settings.ts';
 import { admit, cluster, pod, volume } from './testing/fixtures.ts';

@@ -28,7 +28,7 @@ import {
   secretVolume,
   SOCKET,
 } from './names.ts';
-import type { Json } from './pod.ts';
+import type { Json } from '../lib/json.ts';
 import { binaryQuantity } from './resources.ts';
 import type { Settings } from './settings.ts';
 

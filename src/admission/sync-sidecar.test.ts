@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Plan } from '../api/plan.ts';
 import { parsePlan } from '../api/plan.ts';
-import { type Json, mapOf, viewPod } from './pod.ts';
+import { type Json, mapOf } from '../lib/json.ts';
+import { viewPod } from './pod.ts';
 import { defaultSettings } from './settings.ts';
 import { syncApplicationMount, syncContainer, syncIdentity, type SyncSidecarInput, syncVolumes } from './sync-sidecar.ts';
 

@@ -22,7 +22,8 @@ import {
   SYNC_TREE,
   syncVolume,
 } from './names.ts';
-import { type Container, type Json, mapOf, type Pod } from './pod.ts';
+import { type Json, mapOf } from '../lib/json.ts';
+import { type Container, type Pod } from './pod.ts';
 import { binaryQuantity } from './resources.ts';
 import type { Settings } from './settings.ts';
 

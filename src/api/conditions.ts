@@ -19,7 +19,7 @@ export const conditionTypes = {
   SecretsResolved: 'Every Secret that the spec names exists and has the keys.',
   MetadataReachable: 'The metadata database answers, and lets us in.',
   MetadataDurable:
-    'The database is set up not to lose metadata (Redis: nothing is evicted, and something is persisted). A warning only.',
+    'The database is set up not to lose metadata (Redis: nothing is evicted, and every write is logged; PostgreSQL, MySQL: a commit is on the disk before it is answered). A warning only.',
   StorageReachable: 'Objects can be listed (and, when the volume is formatted, written, read back and deleted).',
   Formatted: 'The database holds this volume, and its format is what the spec says.',
   EncryptionReady: 'The key of the volume is there, and the passphrase opens it. Absent without spec.encryption.',

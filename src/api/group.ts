@@ -62,8 +62,5 @@ export const fieldManagers = {
   rollout: 'juicepod-rollout',
 } as const;
 
-/** The container of an injected pod that serves its volumes. */
-export const CLIENT_CONTAINER = 'juicepod-client';
-
 /** The emptyDir of an injected pod that holds cache and journal of its client. */
 export const CACHE_VOLUME = 'juicepod-cache';

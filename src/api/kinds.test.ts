@@ -21,7 +21,7 @@ test('parseJuiceVolume() fills in every default', () => {
   assert.deepEqual(parsed.spec, {
     metadata: { redis: { addresses: ['redis:6379'], database: 0, tls: { enabled: false } } },
     storage: file,
-    format: { blockSize: '4Mi', compression: 'None', trashRetention: '24h' },
+    format: { blockSize: '4Mi', compression: 'None', trashRetention: '24h', enableACL: false },
     access: { allowedNamespaces: { from: 'Same' }, readOnly: false },
     client: { logLevel: 'info', rollout: { strategy: 'OnNewPods', maxUnavailable: 1, timeout: '5m', paused: false } },
     reclaimPolicy: 'Retain',
@@ -39,9 +39,9 @@ const refused: readonly [string, unknown, RegExp][] = [
   [
     'two databases',
     volume({ metadata: { ...redis, sqlite: { path: '/x.db' } } }),
-    /spec\.metadata: exactly one of redis, sqlite/,
+    /spec\.metadata: exactly one of redis, postgres, mysql, sqlite/,
   ],
-  ['no database', volume({ metadata: {} }), /spec\.metadata: exactly one of redis, sqlite/],
+  ['no database', volume({ metadata: {} }), /spec\.metadata: exactly one of redis, postgres, mysql, sqlite/],
   ['no store', volume({ storage: {} }), /spec\.storage: exactly one of s3, file/],
   ['a field that does not exist', volume({ storag: {} }), /spec: .*storag/],
   ['an address without a port', volume({ metadata: { redis: { addresses: ['redis'] } } }), /spec\.metadata\.redis\.addresses\.0/],

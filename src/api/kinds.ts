@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { UserError } from '../lib/errors.ts';
 import { cachePolicySpec, cachePolicyStatus, type JuiceCachePolicy } from './cachepolicy.ts';
-import { API_VERSION } from './group.ts';
+import { API_VERSION, GROUP, VERSION } from './group.ts';
 import { type JuiceVolume, VOLUME_NAME_PATTERN, volumeSpec, volumeStatus } from './volume.ts';
 
 export interface Column {
@@ -66,6 +66,7 @@ export const volumeKind: Kind = {
       description: 'Why it is ready, or not.',
       wide: true,
     },
+    { name: 'Metadata', type: 'string', jsonPath: '.status.metadata', description: 'Where the names lie.', wide: true },
     { name: 'Storage', type: 'string', jsonPath: '.status.storage', description: 'Where the bytes lie.', wide: true },
     {
       name: 'Encryption',
@@ -121,6 +122,12 @@ export const cachePolicyKind: Kind = {
 };
 
 export const kinds: readonly Kind[] = [volumeKind, cachePolicyKind];
+
+const resourceOf = ({ kind, plural }: Kind) => ({ group: GROUP, version: VERSION, plural, kind, namespaced: true }) as const;
+
+/** How the API server is asked for them. */
+export const JuiceVolumes = resourceOf(volumeKind);
+export const JuiceCachePolicies = resourceOf(cachePolicyKind);
 
 const metadata = z.looseObject({ name: z.string().min(1) });
 

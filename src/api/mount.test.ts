@@ -21,6 +21,11 @@ test('parseMountConfig() reads what formatMountConfig() wrote', () => {
 
 test('an authority’s certificate beside volume.json is found from its folder', () => {
   const url = 'rediss://redis:6379/1?tls-server-name=r&tls-ca-cert-file=';
+  const both = 'postgres://u@h:5432/d?sslmode=verify-full&sslrootcert=ca.crt&sslcert=tls.crt&sslkey=%2Fk';
+  assert.equal(
+    parseMountConfig(formatMountConfig({ ...config, metaUrl: both }), '/v/0').metaUrl,
+    'postgres://u@h:5432/d?sslmode=verify-full&sslrootcert=%2Fv%2F0%2Fca.crt&sslcert=%2Fv%2F0%2Ftls.crt&sslkey=%2Fk',
+  );
   const read = (file: string): string | null =>
     new URL(
       parseMountConfig(formatMountConfig({ ...config, metaUrl: url + file }), '/etc/juicepod/volumes/0').metaUrl,

@@ -1,6 +1,6 @@
 /**
  * `volume.json`: what a client needs to mount a volume, secrets included; the one mandatory key of a mount Secret. Whatever else
- * the Secret holds (`ca.crt`) lies beside it in the client's container. Parsed by hand: the client loads no schema library.
+ * the Secret holds (certificates) lies beside it in the client's container. Parsed by hand: the client loads no schema library.
  */
 import { UserError } from '../lib/errors.ts';
 
@@ -29,7 +29,7 @@ export interface MountConfig {
   readonly name: string;
   /** UUID of the volume; as the name. */
   readonly uuid: string;
-  /** Metadata URL as JuiceFS spells it, with credentials. A relative `tls-ca-cert-file` is a file beside volume.json. */
+  /** Metadata URL as JuiceFS spells it, with credentials. A certificate that it names by a relative path lies beside volume.json. */
   readonly metaUrl: string;
   readonly storage?: StorageOverride;
   /** Names this content, so that everybody can say which one is in use: letters, digits, `.`, `_`, `-`, at most 64. No secret. */
@@ -44,11 +44,23 @@ const GENERATION = /^[A-Za-z0-9._-]{1,64}$/;
 
 const overrides = ['bucket', 'accessKey', 'secretKey', 'sessionToken', 'region', 'virtualHost'] as const;
 
-/** The key of a mount Secret that holds the certificates of the metadata database's authority. */
-export const MOUNT_SECRET_CA = 'ca.crt';
+/** What is needed for TLS to the metadata database, and where it is: paths, or PEM texts. */
+export interface TlsFiles {
+  /** Certificates of the authorities to trust. */
+  readonly ca?: string;
+  /** Certificate and private key of the client. */
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+/** The keys of a mount Secret that hold them. */
+export const MOUNT_SECRET_FILES = { ca: 'ca.crt', cert: 'tls.crt', key: 'tls.key' } as const satisfies TlsFiles;
+
+/** Options of metadata URLs that name such files: Redis and MySQL, PostgreSQL. */
+const RELATIVE_FILE = /([?&](?:tls-ca-cert-file|tls-cert-file|tls-key-file|sslrootcert|sslcert|sslkey)=)(?!%2F|\/)/gi;
 
 /**
- * Reads volume.json. With `folder` (where the file lies), a relative `tls-ca-cert-file` becomes absolute. Throws UserError
+ * Reads volume.json. With `folder` (where the file lies), the relative path of a certificate becomes absolute. Throws UserError
  * `InvalidMountConfig` that names the member, never its value (it may be a secret).
  */
 export function parseMountConfig(text: string, folder?: string): MountConfig {
@@ -72,8 +84,7 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
     return value;
   };
   let metaUrl = member(raw, 'metaUrl');
-  if (folder !== undefined)
-    metaUrl = metaUrl.replace(/([?&]tls-ca-cert-file=)(?!%2F|\/)/i, (match) => `${match}${encodeURIComponent(`${folder}/`)}`);
+  if (folder !== undefined) metaUrl = metaUrl.replaceAll(RELATIVE_FILE, (match) => `${match}${encodeURIComponent(`${folder}/`)}`);
   const storage = raw['storage'];
   if (storage !== undefined && (typeof storage !== 'object' || storage === null)) fail('storage in volume.json is not an object');
   const given = (storage ?? {}) as Readonly<Record<string, unknown>>;

@@ -21,6 +21,7 @@ import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients
 import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
 import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
 import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
+import { mysqlSpec, neverOff, postgresSpec } from './volume-sql.ts';
 
 /** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
 export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
@@ -74,11 +75,13 @@ const metadata = object(
   'The database that holds names, attributes and the lists of blocks.',
   {
     redis: redis.optional(),
+    postgres: postgresSpec.optional(),
+    mysql: mysqlSpec.optional(),
     sqlite: object('A SQLite file. For one machine: every client must see the same file on a local disk.', {
       path: text('Absolute path of the file. Immutable.', { min: 2, max: 4096, pattern: absolutePath }, [immutable]),
     }).optional(),
   },
-  [exactlyOne('redis', 'sqlite'), fixedPresence('redis')],
+  [exactlyOne('redis', 'postgres', 'mysql', 'sqlite'), fixedPresence('redis'), fixedPresence('postgres'), fixedPresence('mysql')],
 );
 
 const s3 = object('A bucket of an S3 service. Objects lie under <volume name>/.', {
@@ -126,7 +129,7 @@ const storage = object(
   [exactlyOne('s3', 'file'), fixedPresence('s3')],
 );
 
-const format = object('How the volume is written. Decided once.', {
+const format = object('How the volume is written.', {
   blockSize: quantity('Size of a block: a power of two from 64Ki to 16Mi. Immutable.', '64Ki', '16Mi', [
     {
       cel: `[${BLOCK_SIZES.map((size) => `'${size}'`).join(', ')}].exists(s, quantity(s).compareTo(quantity(string(self))) == 0)`,
@@ -143,6 +146,11 @@ const format = object('How the volume is written. Decided once.', {
       holds: (value) => parseDuration(value) % DAY === 0,
     },
   ]).default('24h'),
+  enableACL: declare(
+    z.boolean(),
+    'Access control lists (POSIX ACL). They can be switched on later, which keeps clients older than 1.2 out, and never off. Pods that run see them when they are started anew.',
+    [neverOff],
+  ).default(false),
 });
 
 const access = object('Who may mount the volume.', {
@@ -227,6 +235,7 @@ export const volumeStatus = object('What was observed.', {
   uuid: text('UUID of the volume, as its database has it. Once known, a volume with another UUID is never touched.', {
     max: 64,
   }).optional(),
+  metadata: text('Where the names lie, for people.', { max: 2048 }).optional(),
   storage: text('Where the bytes lie, for people.', { max: 2048 }).optional(),
   usage: object('How much the volume holds, trash included.', {
     bytes: z.int().min(0).describe('Bytes.'),

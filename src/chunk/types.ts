@@ -18,6 +18,8 @@ export interface SliceWriter {
   write(data: Buffer, offset: number): void;
   /** The id under which the blocks go; full blocks are uploaded from then on. May be called once. */
   setId(id: number): void;
+  /** All that was written, while it is less than a block; it stays the slice's, and changes with the next write. */
+  peek(): Buffer | undefined;
   /** Starts uploading every full block (no-op before setId). */
   flushFull(): void;
   /** Uploads the rest and resolves when every block is durable in the store, or staged (write-back). Fails with FsError. The id must be set. */

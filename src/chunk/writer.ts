@@ -51,6 +51,10 @@ export class BlockSliceWriter implements SliceWriter {
     return this.#uploaded;
   }
 
+  peek(): Buffer | undefined {
+    return this.#length < this.#host.geometry.blockSize ? this.#blocks[0]?.buffer.subarray(0, this.#length) : undefined;
+  }
+
   write(data: Buffer, offset: number): void {
     if (this.#finishing || this.#aborted) throw new FsError('EINVAL', 'the slice is finished and cannot be written to');
     if (offset < this.#uploaded || offset > this.#length || offset + data.length > MAX_SLICE)

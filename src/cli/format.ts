@@ -23,6 +23,7 @@ interface FormatOptions extends StorageOptions {
   readonly blockSize: string;
   readonly compress: string;
   readonly trashDays?: string;
+  readonly storageClass?: string;
   readonly hashPrefix?: boolean;
   readonly enableAcl?: boolean;
   readonly encryptRsaKey?: string;
@@ -133,6 +134,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
     ...(encryption ? { encryption } : {}),
     ...(options.blockSize === BLOCK_DEFAULT ? {} : { blockSize: parseSize(options.blockSize, '--block-size', 'K') / 1024 }),
     ...(options.compress === 'none' ? {} : { compression: options.compress }),
+    ...(options.storageClass ? { storageClass: options.storageClass } : {}),
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
     ...(options.enableAcl ? { enableAcl: true } : {}),
     ...(trashDays === undefined ? {} : { trashDays }),

@@ -1,8 +1,7 @@
 /** `juicepod inject`: what the webhook would add, offline. */
-import { readFileSync } from 'node:fs';
 import { stringify } from 'yaml';
 import { injectFile, type InjectReason } from '../admission/index.ts';
-import { messageOf, UserError } from '../lib/errors.ts';
+import { readText } from './options.ts';
 import { print } from './report.ts';
 
 interface InjectCommand {
@@ -11,14 +10,6 @@ interface InjectCommand {
   readonly platform?: string;
   readonly namespace?: string;
   readonly output: 'json' | 'yaml' | 'diff';
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path === '-' ? 0 : path, 'utf8');
-  } catch (error) {
-    throw new UserError('FileUnreadable', `${path}: ${messageOf(error)}`);
-  }
 }
 
 /** What was decided, for people: the platform, the mode of each volume, and the plan. */
@@ -36,7 +27,7 @@ export function tell({ kind, namespace, name, action, message, warnings, explana
 export async function injectCommand(raw: Readonly<Record<string, unknown>>): Promise<void> {
   const options = raw as unknown as InjectCommand;
   const { output, platform, namespace, image } = options;
-  const text = options.filename.map(read).join('\n---\n');
+  const text = options.filename.map((path) => readText(path, '--filename')).join('\n---\n');
   const result = injectFile(text, {
     fileName: options.filename.join(' '),
     ...(namespace ? { namespace } : {}),

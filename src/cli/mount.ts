@@ -12,9 +12,11 @@ import { mountState, realTarget } from '../fuse/mount.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../lib/units.ts';
 import { envelopeOf } from '../meta/encryption.ts';
+import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
@@ -48,6 +50,7 @@ interface MountCommand extends StorageOptions {
   readonly ioRetries: string;
   readonly heartbeat: string;
   readonly bgjob: boolean;
+  readonly skipJobs?: string;
   readonly output: Output;
 }
 
@@ -101,6 +104,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
       hideInternal: options.hideInternal === true,
+      semantics: semanticsOf(options as unknown as Record<string, unknown>),
       attrTimeout: seconds(options.attrCache, '--attr-cache'),
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
@@ -130,11 +134,21 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
-      backgroundJobs: options.bgjob,
+      backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
     };
   } finally {
     await engine.close();
   }
+}
+
+/** All jobs but those that are to be left to other clients. */
+function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
+  if (skipped === undefined) return true;
+  const names = skipped.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !jobNames.some((job) => job === name));
+  if (unknown !== undefined)
+    throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
+  return jobNames.filter((job) => !names.includes(job));
 }
 
 /**

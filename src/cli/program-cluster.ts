@@ -5,6 +5,16 @@ import { output, run, target } from './program-parts.ts';
 const ANALYZE =
   'Looks at a pod (or what is to become one), its namespace, the webhook, volumes, policies, Secrets, sidecars and events, as you are allowed to, and says what stands in the way and what to do. Ends with 1 where something does. It changes nothing: the pod is created as a dry run.';
 
+function addAnalyze(parent: Command, summary: string): void {
+  target(parent.command('analyze'))
+    .summary(summary)
+    .description(ANALYZE)
+    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
+    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
+    .addOption(output())
+    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+}
+
 /** Adds them to the tree of commands. */
 export function addCluster(juicepod: Command): void {
   juicepod
@@ -24,13 +34,7 @@ export function addCluster(juicepod: Command): void {
     )
     .action(run(async (options) => (await import('./inject.ts')).injectCommand(options)));
 
-  target(juicepod.command('analyze'))
-    .summary('say why a pod of a cluster does not get its volume')
-    .description(ANALYZE)
-    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
-    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
-    .addOption(output())
-    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+  addAnalyze(juicepod, 'say why a pod of a cluster does not get its volume');
 
   const cluster = juicepod
     .command('cluster')
@@ -52,13 +56,7 @@ export function addCluster(juicepod: Command): void {
     .option('-A, --all-namespaces', 'of all namespaces')
     .addOption(output())
     .action(run(async (options, volume) => (await import('./cluster/overview.ts')).podsCommand(volume, options)));
-  target(cluster.command('analyze'))
-    .summary('the same as juicepod analyze')
-    .description(ANALYZE)
-    .argument('[POD]', 'a pod, or what wants one: deployment/NAME, job/NAME, …')
-    .option('-f, --filename <file>', 'a manifest, of a pod that could not be created; - is standard input')
-    .addOption(output())
-    .action(run(async (options, pod) => (await import('./cluster/analyze.ts')).analyzeCommand(pod, options)));
+  addAnalyze(cluster, 'the same as juicepod analyze');
 
   juicepod
     .command('migrate')

@@ -25,7 +25,7 @@ export function run(action: Action): (...all: unknown[]) => Promise<void> {
 /** How an object store is reached. */
 export function storage(command: Command): Command {
   return command
-    .option('--storage <type>', 'object store: file, s3 or minio')
+    .option('--storage <type>', 'object store: file, s3, minio, oss, cos, obs, gs, wasb, webdav, … (docs/stores.md)')
     .option('--bucket <url>', 'folder, or URL of the bucket: http(s)://host[:port]/bucket')
     .option('--access-key <key>', 'access key of the object store (or env ACCESS_KEY)')
     .option('--secret-key <key>', 'secret key of the object store (or env SECRET_KEY)')

@@ -2,10 +2,13 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
+import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
 import { addControl } from './program-control.ts';
+import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addQuota } from './program-quota.ts';
+import { addStores } from './program-stores.ts';
 import { fail } from './report.ts';
 
 const HELP = `
@@ -44,6 +47,7 @@ export function program(quiet = false): Command {
     .option('--block-size <size>', 'size of a block, 64K to 16M', '4M')
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
     .option('--trash-days <days>', 'how long removed files are kept; 0 removes them at once')
+    .option('--storage-class <name>', 'storage class of the objects (STANDARD_IA, …), or access tier of Azure (Cool)')
     .option('--hash-prefix', 'spread the names of objects by a hash prefix')
     .option('--enable-acl', 'keep POSIX access control lists (setfacl); cannot be switched off again')
     .option('--encrypt-rsa-key <file>', 'encrypt objects: PEM of a private RSA key, its passphrase in env JFS_RSA_PASSPHRASE')
@@ -52,21 +56,23 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, url = '', name = '') => (await import('./format.ts')).formatCommand(url, name, options)));
 
-  storage(
-    juicepod
-      .command('mount')
-      .summary('mount a volume')
-      .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
-      .argument('[META-URL]')
-      .argument('[MOUNTPOINT]'),
+  addSemantics(
+    storage(
+      juicepod
+        .command('mount')
+        .summary('mount a volume')
+        .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
+        .argument('[META-URL]')
+        .argument('[MOUNTPOINT]'),
+    )
+      .option('-d, --background', 'go to the background when the mount answers')
+      .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
+      .option('--read-only', 'allow no changes')
+      .option('--subdir <path>', 'mount a directory of the volume as the root')
+      .option('--enable-xattr', 'allow extended attributes')
+      .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
+      .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro'),
   )
-    .option('-d, --background', 'go to the background when the mount answers')
-    .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
-    .option('--read-only', 'allow no changes')
-    .option('--subdir <path>', 'mount a directory of the volume as the root')
-    .option('--enable-xattr', 'allow extended attributes')
-    .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
-    .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro')
     .option('--attr-cache <time>', 'how long the kernel trusts attributes', '1.0s')
     .option('--entry-cache <time>', 'how long the kernel trusts names of files', '1.0s')
     .option('--dir-entry-cache <time>', 'how long the kernel trusts names of directories', '1.0s')
@@ -93,6 +99,7 @@ export function program(quiet = false): Command {
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
     .option('--no-bgjob', 'leave cleaning up to other clients')
+    .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))
@@ -142,6 +149,8 @@ export function program(quiet = false): Command {
     .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
+  addStores(juicepod);
+  addMaintenance(juicepod);
 
   juicepod
     .command('rotate-passphrase')

@@ -114,6 +114,8 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
     readOnly: options.readOnly,
     nonEmpty: true,
     ...(allowOther ? { allowOther } : {}),
+    // Whom everybody is taken for, the kernel does not know.
+    defaultPermissions: !options.semantics?.squash?.everybody,
   };
   const passphrase = process.env[PASSPHRASE_VARIABLE];
   return {

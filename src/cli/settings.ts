@@ -15,6 +15,7 @@ type Passed =
   | 'readOnly'
   | 'xattr'
   | 'hideInternal'
+  | 'semantics'
   | 'attrTimeout'
   | 'entryTimeout'
   | 'dirEntryTimeout'

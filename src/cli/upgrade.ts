@@ -3,7 +3,7 @@
  * with the rights of who runs it. Says what it will do (--dry-run), what it does, and what came of it; ends with 1 where a pod
  * did not come back. What it did stands in the pods, so it can be interrupted and started again.
  */
-import { parseJuiceVolume } from '../api/kinds.ts';
+import { JuiceVolumes, parseJuiceVolume } from '../api/kinds.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { connect } from '../kube/client.ts';
 import { isForbidden } from '../kube/errors.ts';
@@ -14,7 +14,6 @@ import { UserError } from '../lib/errors.ts';
 import { parseDuration } from '../lib/units.ts';
 import { apply, observe } from '../operator/rollout/apply.ts';
 import { decide, phaseOf, podKey, type RolloutInput, type RolloutReport } from '../operator/rollout/decide.ts';
-import { JuiceVolumes } from '../operator/volume/reconcile.ts';
 import { endingSignal, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 

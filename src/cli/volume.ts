@@ -48,11 +48,11 @@ export async function formatOf(engine: MetaEngine, url: string): Promise<Format>
 
 /** The store of a volume; what a store refuses becomes a sentence for people. */
 export function storeOf(
-  input: Pick<FormatInput, 'name' | 'bucket'> & StorageOptions & { readonly shards?: number },
+  input: Pick<FormatInput, 'name' | 'bucket'> & StorageOptions & { readonly shards?: number; readonly storageClass?: string },
   encryption?: Envelope,
 ): ObjectStore {
   try {
-    const { name, bucket, storage, accessKey, secretKey, sessionToken, shards } = input;
+    const { name, bucket, storage, accessKey, secretKey, sessionToken, shards, storageClass } = input;
     return openObjectStore({
       name,
       bucket,
@@ -61,6 +61,7 @@ export function storeOf(
       secretKey,
       sessionToken,
       shards,
+      storageClass,
       encryption,
       retry: { retries: 1 },
     });

@@ -95,6 +95,9 @@ test('a changed certificate beside the file is a new content', async (t) => {
   writeFileSync(join(folder, 'ca.crt'), 'another authority');
   await watched.check();
   assert.deepEqual(accepted, ['one']);
+  writeFileSync(join(folder, 'tls.crt'), 'another certificate');
+  await watched.check();
+  assert.deepEqual(accepted, ['one', 'one']);
 });
 
 test('a file that is gone for a moment is a problem, and no more', async (t) => {

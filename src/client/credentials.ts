@@ -1,7 +1,7 @@
 /** A volume.json that changes while its volume is mounted, with the certificates beside it. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { MOUNT_SECRET_CA, type MountConfig, parseMountConfig } from '../api/mount.ts';
+import { MOUNT_SECRET_FILES, type MountConfig, parseMountConfig } from '../api/mount.ts';
 import { WatchedFile, type WatchedFileOptions } from './watched-file.ts';
 
 export interface WatchedConfigOptions extends Pick<WatchedFileOptions, 'clock' | 'random' | 'logger'> {
@@ -11,14 +11,18 @@ export interface WatchedConfigOptions extends Pick<WatchedFileOptions, 'clock' |
   readonly accept: (config: MountConfig) => Promise<void>;
 }
 
-function contentOf(path: string): string {
-  let ca = '';
+/** Most databases need none of the files beside. */
+function contentBeside(path: string, name: string): string {
   try {
-    ca = readFileSync(join(dirname(path), MOUNT_SECRET_CA), 'utf8');
+    return readFileSync(join(dirname(path), name), 'utf8');
   } catch {
-    // Most databases need none.
+    return '';
   }
-  return `${readFileSync(path, 'utf8')}\0${ca}`;
+}
+
+function contentOf(path: string): string {
+  const beside = Object.values(MOUNT_SECRET_FILES).map((name) => contentBeside(path, name));
+  return [readFileSync(path, 'utf8'), ...beside].join('\0');
 }
 
 export class WatchedConfig extends WatchedFile {

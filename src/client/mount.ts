@@ -9,6 +9,7 @@
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { type MountOptions, raiseReadAhead, realTarget, unmount } from '../fuse/mount.ts';
 import { RawTransport } from '../fuse/raw.ts';
+import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
@@ -205,24 +206,13 @@ async function openPatiently(open: () => Promise<OpenVolume>, { target, log, sig
 }
 
 /** Resolves after so many milliseconds, or when the signal aborts. */
-function pauseUnless(signal: AbortSignal, ms: number): Promise<void> {
-  return new Promise((done) => {
-    if (signal.aborted) return done();
-    const over = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', over);
-      done();
-    };
-    const timer = setTimeout(over, ms);
-    signal.addEventListener('abort', over, { once: true });
-  });
-}
+const pauseUnless = (signal: AbortSignal, ms: number): Promise<void> => systemClock.sleep(ms, signal).catch(() => {});
 
 function run(session: FuseSession, volume: OpenVolume, target: string, kept: boolean, log: Logger): Serving {
   const transport = new RawTransport({
     fd: session.fd,
     log,
-    init: { posixAcl: volume.acl },
+    init: volume.init,
     onInit: session.onInit,
     ...(session.resume ? { resume: session.resume.init } : {}),
   });

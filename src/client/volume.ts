@@ -6,6 +6,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
+import type { InitOptions } from '../fuse/init.ts';
 import type { FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
@@ -13,8 +14,9 @@ import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
-import { type Format, redacted, serialiseFormat } from '../meta/format.ts';
+import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
+import type { JobName } from '../meta/jobs.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
@@ -29,10 +31,12 @@ import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
+import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
+import { initOf, type Semantics } from './semantics.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
 
 const MIB = 1024 * 1024;
@@ -58,6 +62,8 @@ export interface VolumeOptions {
   readonly readOnly: boolean;
   readonly xattr: boolean;
   readonly hideInternal: boolean;
+  /** What it does beyond the default. */
+  readonly semantics?: Semantics;
   /** Seconds. */
   readonly attrTimeout: number;
   readonly entryTimeout: number;
@@ -78,7 +84,8 @@ export interface VolumeOptions {
   /** Attempts of a request to the object store after the first one. @default 10 */
   readonly ioRetries?: number;
   readonly heartbeatMs: number;
-  readonly backgroundJobs: boolean;
+  /** Whether the client takes part in cleaning for all, or in which of the jobs. */
+  readonly backgroundJobs: boolean | readonly JobName[];
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -91,8 +98,8 @@ export interface VolumeOptions {
 export interface OpenVolume {
   readonly name: string;
   readonly uuid: string;
-  /** The volume has access control lists; the kernel is to look at them. */
-  readonly acl: boolean;
+  /** What the kernel must agree to. */
+  readonly init: InitOptions;
   /** The session, for a client that follows; 0 where the mount is read-only. */
   readonly sid: number;
   readonly fileSystem: FileSystem;
@@ -143,13 +150,14 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     chunks = openChunks(format, options, limits, store, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
+      ...options.semantics,
       readOnly: options.readOnly,
       heartbeat: options.heartbeatMs,
       backgroundJobs: options.backgroundJobs,
       logger,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
-        compactChunk: (ino, index) => background.compactor?.add(ino, index),
+        compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
         lost: (reason) => lost.resolve(reason),
         formatChanged: () => {
           limits.follow(current.format);
@@ -193,7 +201,8 @@ async function serveVolume(
   background: { compactor?: Compactor; renewal?: Renewal },
   logger: Logger,
 ): Promise<OpenVolume> {
-  const { journalFolder, resume } = options;
+  const { journalFolder, resume, semantics = {} } = options;
+  const { capabilities = false, selinux = false, squash } = semantics;
   const { renewal } = background;
   const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
@@ -232,20 +241,26 @@ async function serveVolume(
     maxReadahead: options.readaheadBytes,
     readOnly: options.readOnly,
     // The kernel asks for access control lists as extended attributes.
-    xattr: options.xattr || format.enableAcl,
+    xattr: options.xattr || format.enableAcl || capabilities || selinux,
+    capabilities,
+    selinux,
+    ioctl: semantics.ioctl ?? false,
+    readdirCache: semantics.readdirCache ?? false,
+    ...(semantics.umask === undefined ? {} : { umask: semantics.umask }),
     acl: format.enableAcl,
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
     logger,
   });
+  const fileSystem = observed(vfs, stats, accessLog);
   const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
   return {
     name: format.name,
     uuid: format.uuid,
-    acl: format.enableAcl,
+    init: initOf(format.enableAcl, semantics),
     sid,
-    fileSystem: observed(vfs, stats, accessLog),
+    fileSystem: squash ? squashed(fileSystem, squash) : fileSystem,
     parts: { meta, chunks, root },
     onNameChanged(forget) {
       forgetName = forget;
@@ -290,6 +305,7 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
     accessKey: change?.accessKey ?? plain.accessKey,
     secretKey: change?.secretKey ?? plain.secretKey,
     sessionToken: change?.sessionToken ?? plain.sessionToken,
+    storageClass: storageClassOf(plain),
     name: plain.name,
     shards: plain.shards,
     environment: { ...process.env, ...change?.environment },
@@ -359,17 +375,23 @@ function processFigures(): Record<string, number> {
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
 function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
+  const { semantics = {} } = options;
+  const { squash } = semantics;
   const ns = (seconds: number): number => Math.round(seconds * 1e9);
   return {
     Meta: {
       Retries: 10,
       ReadOnly: options.readOnly,
-      NoBGJob: !options.backgroundJobs,
-      OpenCache: 0,
+      NoBGJob: options.backgroundJobs === false,
+      OpenCache: (semantics.openCacheMs ?? 0) * 1e6,
+      OpenCacheLimit: semantics.openCacheLimit ?? 10_000,
+      SkipDirMtime: (semantics.skipDirMtimeMs ?? 0) * 1e6,
+      SortDir: semantics.sortDir ?? false,
+      FastStatfs: semantics.fastStatfs ?? false,
       Heartbeat: options.heartbeatMs * 1e6,
       MountPoint: options.mountPoint,
       Subdir: options.subPath,
-      AtimeMode: 'noatime',
+      AtimeMode: semantics.atimeMode ?? 'noatime',
       Sid: sid,
     },
     Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
@@ -394,7 +416,12 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     DirEntryTimeout: ns(options.dirEntryTimeout),
     NegEntryTimeout: ns(options.negativeTimeout),
     EntryTimeout: ns(options.entryTimeout),
+    ReaddirCache: semantics.readdirCache ?? false,
     HideInternal: options.hideInternal,
+    ...(squash ? { [squash.everybody ? 'AllSquash' : 'RootSquash']: { Uid: squash.account.uid, Gid: squash.account.gid } } : {}),
+    UMask: semantics.umask ?? 0xffff,
+    Security: { EnableCap: semantics.capabilities ?? false, EnableSELinux: semantics.selinux ?? false },
+    EnableIoctl: semantics.ioctl ?? false,
     Pid: process.pid,
     PPid: process.ppid,
   };

@@ -41,6 +41,7 @@ export const Opcode = {
   CREATE: 35,
   INTERRUPT: 36,
   DESTROY: 38,
+  IOCTL: 39,
   NOTIFY_REPLY: 41,
   BATCH_FORGET: 42,
   FALLOCATE: 43,
@@ -102,6 +103,8 @@ export const WRITE_KILL_SUIDGID = 1 << 2;
 export const FSYNC_FDATASYNC = 1;
 export const RELEASE_FLOCK_UNLOCK = 1 << 1;
 export const LK_FLOCK = 1;
+/** Bytes of struct fuse_ioctl_out. */
+export const IOCTL_OUT = 16;
 
 export const Notify = { INVAL_INODE: 2, INVAL_ENTRY: 3, RESEND: 7 } as const;
 

@@ -8,6 +8,7 @@ import {
   FSYNC_FDATASYNC,
   GETATTR_FH,
   IN_HEADER,
+  IOCTL_OUT,
   LK_FLOCK,
   Opcode,
   RELEASE_FLOCK_UNLOCK,
@@ -47,6 +48,7 @@ for (const [opcode, size] of [
   [Opcode.SETLKW, 48],
   [Opcode.ACCESS, 8],
   [Opcode.CREATE, 16],
+  [Opcode.IOCTL, 32],
   [Opcode.FALLOCATE, 32],
   [Opcode.READDIRPLUS, 40],
   [Opcode.RENAME2, 16],
@@ -165,6 +167,15 @@ export function call(fs: FileSystem, request: Request, buffer: Buffer, length: n
       if (!fs.copyFileRange) return missing();
       const target = readInoLE(buffer, BODY + 16);
       return fs.copyFileRange(request, request, nodeid, handle(), offset(8), target, handle(24), offset(32), offset(40));
+    }
+    case Opcode.IOCTL: {
+      if (!fs.ioctl) return missing();
+      const [size, wanted] = [u32(24), u32(28)];
+      if (BODY + 32 + size > length) return request.error(errnos.EINVAL);
+      // A copy: it is small.
+      const input = Buffer.from(buffer.subarray(BODY + 32, BODY + 32 + size));
+      request.limit = IOCTL_OUT + wanted;
+      return fs.ioctl(request, request, nodeid, handle(), u32(12), input, wanted);
     }
     case Opcode.GETLK:
     case Opcode.SETLK:

@@ -31,6 +31,8 @@ export interface InitOptions {
   readonly asyncDirectIo?: boolean;
   /** POSIX access control lists are kept by the file system, which also applies the umask. @default false */
   readonly posixAcl?: boolean;
+  /** Modes of new nodes come as the program gave them; the file system takes the umask away. As with `posixAcl`. @default false */
+  readonly keepMode?: boolean;
   /** LOOKUP understands `.` and `..`, as NFS export needs. @default false */
   readonly exportSupport?: boolean;
 }
@@ -80,7 +82,8 @@ export function wantedFlags(options: InitOptions, features: InitFeatures): reado
     ...when(options.cacheSymlinks ?? true, InitBit.CACHE_SYMLINKS),
     ...when(options.writebackCache ?? false, InitBit.WRITEBACK_CACHE),
     ...when(options.asyncDirectIo ?? false, InitBit.ASYNC_DIO),
-    ...when(options.posixAcl ?? false, InitBit.POSIX_ACL, InitBit.DONT_MASK),
+    ...when(options.posixAcl ?? false, InitBit.POSIX_ACL),
+    ...when((options.posixAcl ?? false) || (options.keepMode ?? false), InitBit.DONT_MASK),
     ...when(options.exportSupport ?? false, InitBit.EXPORT_SUPPORT),
   ];
 }

@@ -101,6 +101,10 @@ export class ValueReply implements Reply, DirSink {
     this.#give({ lock });
   }
 
+  ioctl(data: Buffer): void {
+    this.#give({ data: Buffer.from(data) });
+  }
+
   add(name: Buffer, _ino: Ino, _type: number, offset: number): boolean {
     const size = (24 + name.length + 7) & ~7;
     if (this.#used + size > this.#limit) return false;

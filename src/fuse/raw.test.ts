@@ -92,7 +92,7 @@ class Session implements AsyncDisposable {
 }
 
 const optional = new Set(
-  'fsyncdir access getxattr setxattr listxattr removexattr fallocate lseek copyFileRange getlk setlk flock tmpfile forget destroy'.split(
+  'fsyncdir access getxattr setxattr listxattr removexattr fallocate lseek ioctl copyFileRange getlk setlk flock tmpfile forget destroy'.split(
     ' ',
   ),
 );

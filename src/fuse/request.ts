@@ -8,7 +8,7 @@
  */
 import { errno as errnos, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, readInoLE } from '../lib/int64.ts';
-import { OUT_HEADER, Opcode } from './constants.ts';
+import { IOCTL_OUT, OUT_HEADER, Opcode } from './constants.ts';
 import { INVALIDATE_INODE_BYTES, invalidateInodeMessage } from './notifier.ts';
 import type { DirSink, FuseAttr, FuseEntry, FuseLock, FuseOpened, FuseRequest, FuseStatFs, Reply } from './types.ts';
 import { putAttrOut, putEntry, putIno, putLock, putNegativeEntry, putNumber, putOpened, putStatFs, Words } from './wire.ts';
@@ -266,6 +266,11 @@ export class Request implements FuseRequest, Reply, DirSink {
     this.#sendWords(Words.lock);
   }
 
+  ioctl(data: Buffer): void {
+    // struct fuse_ioctl_out: result, flags, two counts of vectors; all 0.
+    this.dataParts([Buffer.alloc(IOCTL_OUT), data]);
+  }
+
   add(name: Buffer, ino: Ino, type: number, offset: number): boolean {
     return this.#entry(name, undefined, ino, type, offset);
   }
@@ -342,6 +347,7 @@ export function silentRequest(of: Request): { readonly request: FuseRequest; rea
     xattrSize: nothing,
     lseek: nothing,
     lock: nothing,
+    ioctl: nothing,
     directory: nothing,
     sink: { add: () => false, addPlus: () => false },
   };

@@ -63,6 +63,8 @@ export interface FuseStatFs {
 
 /** What the kernel said of the caller. `pid` is 0 where it did not (RELEASE). */
 export interface FuseRequest {
+  /** The kernel has not checked what the caller may do. @default false */
+  readonly checkPermission?: boolean;
   readonly unique: bigint | number;
   readonly uid: number;
   readonly gid: number;
@@ -125,6 +127,8 @@ export interface Reply {
   directory(): void;
   /** GETLK: the lock in the way, or type F_UNLCK. */
   lock(lock: FuseLock): void;
+  /** IOCTL that succeeded, with what it gives back (at most as much as was asked for). */
+  ioctl(data: Buffer): void;
 }
 
 /** SETATTR: only what is to change. */
@@ -193,6 +197,8 @@ export interface FileSystem {
   listxattr?(request: FuseRequest, reply: Reply, ino: Ino, size: number): Answer;
   removexattr?(request: FuseRequest, reply: Reply, ino: Ino, name: string): Answer;
   fallocate?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, length: number, mode: number): Answer;
+  /** `command` as ioctl(2) has it, `input` what is given along; `size`: bytes that may be given back. */
+  ioctl?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, command: number, input: Buffer, size: number): Answer;
   lseek?(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, whence: number): Answer;
   copyFileRange?(
     request: FuseRequest,

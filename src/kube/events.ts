@@ -26,7 +26,7 @@ const ATTEMPTS = 3;
 /** For what is still queued at the end. */
 const CLOSE_MS = 5000;
 /** Limits of the API (validation of core events). */
-const MAX_NOTE_BYTES = 1024;
+export const MAX_NOTE_BYTES = 1024;
 const MAX_NAME = 253;
 
 export interface RecorderOptions {

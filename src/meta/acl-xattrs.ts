@@ -58,7 +58,7 @@ export async function setAcl(volume: Volume, ctx: Context, ino: Ino, name: strin
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (ctx.uid !== 0 && ctx.uid !== attr.uid) throw new FsError('EPERM');
-    if (attr.flags & NodeFlag.Immutable) throw new FsError('EPERM');
+    if (attr.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
     if (attr.type === NodeType.Symlink) throw new FsError('ENOTSUP');
     if (member === 'defaultAcl' && attr.type !== NodeType.Directory && !isEmptyRule(rule)) throw new FsError('EACCES');
     const changed = await withAcl(volume, ctx, attr, member, rule);

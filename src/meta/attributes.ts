@@ -4,10 +4,10 @@ import type { Ino } from '../lib/int64.ts';
 import { modeOfRule, ruleWithMode } from './acl-rule.ts';
 import { aclNames, getAcl, isAclName, setAcl } from './acl-xattrs.ts';
 import type { Owner } from './limits.ts';
-import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
+import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess, requireMovable } from './permissions.ts';
 import { statOf } from './stats.ts';
 import type { Plan } from './transact.ts';
-import { type Attr, type Context, NodeType, type SetAttr, type XattrMode } from './types.ts';
+import { type Attr, type Context, NodeFlag, NodeType, type SetAttr, type XattrMode } from './types.ts';
 import type { Moment, Volume } from './volume.ts';
 
 const SETUID = 0o4000;
@@ -80,6 +80,13 @@ function setMode(ctx: Context, attr: Attr, changed: Mutable, set: SetAttr): void
   changed.mode = mode;
 }
 
+/** As on Linux: an immutable node keeps its attributes, one that is appended to only takes the present for its times. */
+function requireChangeable(attr: Attr, { mode, uid, gid, atime, mtime }: SetAttr): void {
+  const explicit = (time: SetAttr['atime']): boolean => time !== undefined && time !== 'now';
+  if (mode !== undefined || uid !== undefined || gid !== undefined || explicit(atime) || explicit(mtime)) requireMovable(attr);
+  if ((atime !== undefined || mtime !== undefined) && attr.flags & NodeFlag.Immutable) throw new FsError('EPERM');
+}
+
 /** The attributes after a change, the same object where there is none. */
 export function changedAttr(ctx: Context, attr: Attr, set: SetAttr, now: Moment): Attr {
   const changed: Mutable = { ...attr };
@@ -134,6 +141,7 @@ export async function setattr(volume: Volume, ctx: Context, ino: Ino, set: SetAt
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (inTrash(attr)) throw new FsError('EPERM');
+    requireChangeable(attr, set);
     const changed = changedAttr(ctx, attr, set, volume.now());
     const plan = (after: Attr): Plan<Changed> => ({
       writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }],
@@ -189,12 +197,10 @@ export async function setxattr(
   if (value.length > MAX_XATTR_VALUE) throw new FsError('E2BIG');
   if (isAclName(name)) return setAcl(volume, ctx, ino, name, value);
   await volume.change((view) => {
-    const attr = view.node(ino, 'exists');
+    const attr = view.node(ino, 'access');
     if (!attr) throw new FsError('ENOENT');
-    if (ctx.checkPermission) {
-      view.node(ino, 'access');
-      requireAccess(ctx, attr, MAY_WRITE);
-    }
+    requireMovable(attr);
+    requireAccess(ctx, attr, MAY_WRITE);
     if (mode.create) view.require({ kind: 'xattr', ino, name, expect: 'absent' }, () => new FsError('EEXIST'));
     if (mode.replace) view.require({ kind: 'xattr', ino, name, expect: 'present' }, () => new FsError('ENODATA'));
     return { writes: [{ kind: 'putXattr', ino, name, value }], value: undefined };
@@ -203,8 +209,11 @@ export async function setxattr(
 
 export async function removexattr(volume: Volume, ctx: Context, ino: Ino, name: string): Promise<void> {
   if (isAclName(name)) return setAcl(volume, ctx, ino, name);
-  await requireNode(volume, ctx, ino, MAY_WRITE);
   await volume.change((view) => {
+    const attr = view.node(ino, 'access');
+    if (!attr) throw new FsError('ENOENT');
+    requireMovable(attr);
+    requireAccess(ctx, attr, MAY_WRITE);
     view.require({ kind: 'xattr', ino, name, expect: 'present' }, () => new FsError('ENODATA'));
     return { writes: [{ kind: 'removeXattr', ino, name }], value: undefined };
   }, ctx.signal);

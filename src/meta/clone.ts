@@ -15,7 +15,7 @@
 import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash } from '../lib/int64.ts';
 import { Branches } from './branches.ts';
-import { type Copy, planCopies } from './copy.ts';
+import { type Copy, planCopies } from './clone-node.ts';
 import { discard } from './detached.ts';
 import type { Check, DirStat, EntryValue, NamedEntry, Write } from './engine.ts';
 import { getattr, readdir } from './namespace.ts';

@@ -1,161 +1,178 @@
 /**
- * What the copy of one node is made of, for clone.ts: attributes, extended attributes, the target of a link, and lists of slices that
- * each get a reference more. A copy rests on the source's node and on each of its lists: compaction changes these alone.
- * Source: the JuiceFS format, clone.
+ * copy_file_range within a volume: the target refers to the slices of the source, no byte is moved. Source: the JuiceFS format,
+ * CopyFileRange of the official client (the records and the references that it makes; zeros where the source has holes).
+ *
+ * The lists that are copied are part of what the transaction checks: a compaction in between could have given up the last reference
+ * to a slice. So is the source's node, and every write changes that: what is copied is the source at one moment.
+ *
+ * Bounded: one call copies from at most MAX_CHUNKS chunks and makes about MAX_RECORDS records; it answers how far it came.
  */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
-import { isMinimalRule, modeOfRule, ruleWithMode } from './acl-rule.ts';
-import type { Check, EntryValue, Read, Write } from './engine.ts';
-import { inGroup, MAY_EXECUTE, MAY_READ, requireAccess } from './permissions.ts';
-import { decodeSlices } from './records.ts';
-import { type As, type Attr, CHUNK_SIZE, type CloneOptions, type Context, NodeFlag, NodeType } from './types.ts';
+import { afterChange, type Changed, MAX_LENGTH, NOWHERE, withRoom } from './data.ts';
+import type { Write } from './engine.ts';
+import { inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
+import { decodeSlices, encodeSlices, type SliceRecord } from './records.ts';
+import { compactionAfterWrite, viewOf, zeroRecord } from './slices.ts';
+import { charged } from './stats.ts';
+import type { Plan } from './transact.ts';
+import { type Attr, CHUNK_SIZE, type Context, NodeFlag, NodeType, type Piece } from './types.ts';
 import type { Volume } from './volume.ts';
 
-/** Lists of slices read at once. */
-const CHUNKS_PER_READ = 64;
-/** Beyond so many chunks (64 GiB) a file's lists are searched for instead of tried one by one. */
-const CHUNKS_TO_TRY = 1024;
-const SET_ID = 0o6000;
-const NEVER = { length: 0, space: 0, inodes: 0 };
+/** 4 GiB, less what an unaligned offset takes: what the kernel asks for at once at most. */
+const MAX_CHUNKS = 64;
+/** Redis takes some 8000 arguments in one command of a script. */
+const MAX_RECORDS = 4000;
 
-type CopyOptions = Pick<CloneOptions, 'preserve' | 'umask'>;
-
-/** A node to be made: what its commit rests on, and its writes but for its name. */
-export interface Copy {
-  readonly ino: Ino;
-  readonly attr: Attr;
-  readonly checks: readonly Check[];
-  readonly writes: readonly Write[];
+export interface CopyPlan {
+  /** Bytes that these records copy. */
+  readonly copied: number;
+  /** Per chunk of the target, in order of position. */
+  readonly records: ReadonlyMap<number, readonly SliceRecord[]>;
 }
 
-/** Attributes of a copy, where access control lists have no say. */
-export function clonedAttr(
-  ctx: Context,
-  source: Attr,
-  now: { readonly sec: number; readonly nsec: number },
-  { preserve, umask }: CopyOptions,
-): Attr {
-  const directory = source.type === NodeType.Directory;
-  const flags = source.flags & ~(NodeFlag.Immutable | NodeFlag.Append);
-  const same = { ...source, flags, nlink: directory ? 2 : 1 };
-  if (preserve && ctx.uid === 0) return same;
-  const uid = preserve && source.uid === ctx.uid ? source.uid : ctx.uid;
-  const gid = preserve && inGroup(ctx, source.gid) ? source.gid : ctx.gid;
-  const foreign = uid !== source.uid || gid !== source.gid;
-  const kept = foreign && !directory ? source.mode & ~SET_ID : source.mode;
-  if (preserve) return { ...same, uid, gid, mode: kept };
-  const { sec, nsec } = now;
-  return {
-    ...same,
-    uid,
-    gid,
-    mode: source.type === NodeType.Symlink ? source.mode : kept & ~umask,
-    atime: sec,
-    atimensec: nsec,
-    mtime: sec,
-    mtimensec: nsec,
-    ctime: sec,
-    ctimensec: nsec,
-  };
-}
-
-/** The list of access that goes with another mode. */
-async function withAcl(volume: Volume, attr: Attr, source: Attr): Promise<Attr> {
-  if (attr.accessAcl === 0 || ((attr.mode ^ source.mode) & 0o777) === 0) return attr;
-  const rule = ruleWithMode(await volume.acls.rule(attr.accessAcl), attr.mode);
-  const mode = (attr.mode & 0o7000) | modeOfRule(rule);
-  return isMinimalRule(rule) ? { ...attr, accessAcl: 0, mode } : { ...attr, accessAcl: await volume.acls.idOf(rule), mode };
-}
-
-/** Reads nodes with all that belongs to them, and plans their copies; undefined for those that are gone. */
-export async function planCopies(
-  volume: Volume,
-  as: As,
-  sources: readonly EntryValue[],
-  parent: Ino,
-  options: CopyOptions,
-): Promise<readonly (Copy | undefined)[]> {
-  const { engine } = volume;
-  const reads = sources.flatMap(({ ino, type }): readonly Read[] => [
-    { kind: 'node', ino },
-    { kind: 'xattrNames', ino },
-    type === NodeType.Symlink ? { kind: 'symlink', ino } : { kind: 'chunk', ino, index: 0 },
-  ]);
-  const values = await engine.read(reads);
-  return Promise.all(
-    sources.map(async ({ ino }, at) => {
-      const [attr, names, data] = values.slice(3 * at, 3 * at + 3) as [Attr | undefined, readonly string[], Buffer | undefined];
-      return attr && planCopy(volume, as, { ino, attr, names, data }, parent, options);
-    }),
-  );
-}
-
-interface Known {
-  readonly ino: Ino;
-  readonly attr: Attr;
-  /** Of its extended attributes. */
-  readonly names: readonly string[];
-  /** Of a symbolic link its target, of a file its first list of slices. */
-  readonly data: Buffer | undefined;
-}
-
-async function planCopy(volume: Volume, as: As, known: Known, parent: Ino, options: CopyOptions): Promise<Copy> {
-  const { ino: source, attr: before, names, data } = known;
-  const plain = await as(async (ctx) => {
-    requireAccess(ctx, before, before.type === NodeType.Directory ? MAY_READ | MAY_EXECUTE : MAY_READ);
-    return clonedAttr(ctx, before, volume.now(), options);
-  });
-  const attr = { ...(await withAcl(volume, plain, before)), parent };
-  const ino = await volume.newInode();
-  const writes: Write[] = [{ kind: 'putNode', ino, attr }];
-  const checks: Check[] = [];
-  const values =
-    names.length > 0 ? await volume.engine.read(names.map((name) => ({ kind: 'xattr', ino: source, name }) as const)) : [];
-  for (const [at, name] of names.entries()) {
-    const value = values[at];
-    if (value) writes.push({ kind: 'putXattr', ino, name, value });
+/** The pieces of a chunk's view that lie between two positions, and holes where it has nothing. */
+function* window(view: readonly Piece[], from: number, to: number): Generator<Piece> {
+  let at = from;
+  for (const piece of view) {
+    const begin = Math.max(piece.pos, at);
+    const end = Math.min(piece.pos + piece.len, to);
+    if (begin >= end) continue;
+    yield { ...piece, pos: begin, off: piece.id === 0 ? 0 : piece.off + begin - piece.pos, len: end - begin };
+    at = end;
   }
-  if (attr.type === NodeType.Directory) writes.push({ kind: 'putDirStat', ino, value: NEVER });
-  else checks.push({ kind: 'node', ino: source, expect: before, scope: 'all' });
-  if (attr.type === NodeType.Symlink) {
-    if (!data) throw new FsError('ENOENT');
-    writes.push({ kind: 'putSymlink', ino, target: data });
-  }
-  if (attr.type === NodeType.File) {
-    const references = new Map<number, { readonly size: number; delta: number }>();
-    for await (const [index, records] of lists(volume.engine, source, before.length, data ?? Buffer.alloc(0))) {
-      checks.push({ kind: 'chunkPrefix', ino: source, index, records, whole: true });
-      writes.push({ kind: 'appendSlices', ino, index, records, onlyExisting: false });
-      for (const { id, size } of decodeSlices(records)) {
-        if (id === 0) continue;
-        const seen = references.get(id);
-        if (seen) seen.delta++;
-        else references.set(id, { size, delta: 1 });
-      }
+  if (at < to) yield { pos: at, id: 0, size: 0, off: 0, len: to - at };
+}
+
+/**
+ * Which records show `[from, from + length)` of the source at `to` of the target. `views` are the source's chunks from the first one
+ * of the range on; what they do not cover is not copied. A view with many pieces may end the copy at the end of its chunk.
+ */
+export function planCopy(views: readonly (readonly Piece[])[], from: number, to: number, length: number): CopyPlan {
+  const records = new Map<number, SliceRecord[]>();
+  const firstIndex = Math.floor(from / CHUNK_SIZE);
+  const add = (offset: number, piece: Piece): void => {
+    for (let done = 0; done < piece.len;) {
+      const index = Math.floor((offset + done) / CHUNK_SIZE);
+      const pos = (offset + done) % CHUNK_SIZE;
+      const len = Math.min(piece.len - done, CHUNK_SIZE - pos);
+      const list = records.get(index) ?? [];
+      const { id, size, off } = piece;
+      list.push(id === 0 ? zeroRecord(pos, len) : { pos, id, size, off: off + done, len });
+      records.set(index, list);
+      done += len;
     }
-    for (const [id, { size, delta }] of references) writes.push({ kind: 'addSliceRef', id, size, delta });
+  };
+  let copied = 0;
+  let count = 0;
+  for (const [at, view] of views.entries()) {
+    const base = (firstIndex + at) * CHUNK_SIZE;
+    const begin = Math.max(from, base);
+    const end = Math.min(from + length, base + CHUNK_SIZE);
+    if (begin >= end || (at > 0 && count + view.length > MAX_RECORDS)) break;
+    for (const piece of window(view, begin - base, end - base)) {
+      add(to + (base + piece.pos - from), piece);
+      count++;
+    }
+    copied = end - from;
   }
-  return { ino, attr, checks, writes };
+  return { copied, records };
 }
 
-/** The lists of slices of a file that are not empty; the first one is at hand. */
-async function* lists(
-  engine: Volume['engine'],
-  source: Ino,
-  length: number,
-  first: Buffer,
-): AsyncIterable<readonly [number, Buffer]> {
-  if (first.length > 0) yield [0, first];
-  const count = Math.ceil(length / CHUNK_SIZE);
-  const read = async (indexes: readonly number[]): Promise<(readonly [number, Buffer])[]> => {
-    const lists = await engine.read(indexes.map((index) => ({ kind: 'chunk', ino: source, index }) as const));
-    return indexes.map((index, at) => [index, lists[at] ?? Buffer.alloc(0)] as const).filter(([, list]) => list.length > 0);
-  };
-  if (count <= CHUNKS_TO_TRY) {
-    for (let from = 1; from < count; from += CHUNKS_PER_READ)
-      yield* await read(Array.from({ length: Math.min(CHUNKS_PER_READ, count - from) }, (_, at) => from + at));
-    return;
+function requireSource(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+  if (!attr) throw new FsError('ENOENT');
+  if (attr.type !== NodeType.File) throw new FsError('EINVAL');
+  requireAccess(ctx, attr, MAY_READ);
+}
+
+function requireTarget(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+  if (!attr) throw new FsError('ENOENT');
+  if (attr.type !== NodeType.File) throw new FsError('EINVAL');
+  if (attr.flags & (NodeFlag.Immutable | NodeFlag.Append) || inTrash(attr)) throw new FsError('EPERM');
+  requireAccess(ctx, attr, MAY_WRITE);
+}
+
+/** The writes that put a plan into effect on a target of `length` bytes: beyond its end there are zeros already. */
+function writesOf(ino: Ino, { records }: CopyPlan, length: number): Write[] {
+  const writes: Write[] = [];
+  const references = new Map<string, { readonly id: number; readonly size: number; delta: number }>();
+  for (const [index, all] of records) {
+    const list = all.filter(({ id, pos }) => id !== 0 || index * CHUNK_SIZE + pos < length);
+    if (list.length === 0) continue;
+    const onlyExisting = list.every(({ id }) => id === 0);
+    writes.push({ kind: 'appendSlices', ino, index, records: encodeSlices(list), onlyExisting });
+    for (const { id, size } of list) {
+      if (id === 0) continue;
+      const key = `${id}_${size}`;
+      const reference = references.get(key) ?? { id, size, delta: 0 };
+      reference.delta++;
+      references.set(key, reference);
+    }
   }
-  for await (const index of engine.scanChunks(source)) if (index > 0 && index < count) yield* await read([index]);
+  for (const reference of references.values()) writes.push({ kind: 'addSliceRef', ...reference });
+  return writes;
+}
+
+interface Copied extends Changed {
+  readonly copied: number;
+}
+
+function checkRanges(from: Ino, offset: number, to: Ino, toOffset: number, length: number): void {
+  if (![offset, toOffset, length].every((number) => Number.isInteger(number) && number >= 0)) throw new FsError('EINVAL');
+  if (offset + length > MAX_LENGTH || toOffset + length > MAX_LENGTH) throw new FsError('EFBIG');
+  const distance = Math.abs(offset - toOffset);
+  if (from === to && distance < length) throw new FsError('EINVAL', 'a range cannot be copied onto itself');
+}
+
+/**
+ * Copies up to `length` bytes; answers how many (0 at the source's end, and fewer than asked for where that is more than is done at
+ * once), and the target's attributes.
+ */
+export async function copyFileRange(
+  volume: Volume,
+  ctx: Context,
+  from: Ino,
+  offset: number,
+  to: Ino,
+  toOffset: number,
+  length: number,
+): Promise<{ readonly copied: number; readonly attr: Attr }> {
+  checkRanges(from, offset, to, toOffset, length);
+  const first = Math.floor(offset / CHUNK_SIZE);
+  const { value, writes, results } = await volume.change<Copied>(async (view) => {
+    const source = view.node(from, 'all');
+    requireSource(ctx, source);
+    const before = view.node(to, 'all');
+    requireTarget(ctx, before);
+    const end = Math.min(offset + length, source.length, (first + MAX_CHUNKS) * CHUNK_SIZE);
+    if (end <= offset) return { writes: [], value: { before, after: before, places: NOWHERE, copied: 0 } };
+    const count = Math.ceil(end / CHUNK_SIZE) - first;
+    const reads = Array.from({ length: count }, (_, at) => ({ kind: 'chunk', ino: from, index: first + at }) as const);
+    const lists = await volume.engine.read(reads, ctx.signal);
+    const plan = planCopy(
+      lists.map((list) => viewOf(decodeSlices(list))),
+      offset,
+      toOffset,
+      end - offset,
+    );
+    for (const [at, records] of lists.entries())
+      view.require({ kind: 'chunkPrefix', ino: from, index: first + at, records, whole: true });
+    const newLength = Math.max(before.length, toOffset + plan.copied);
+    const space = charged(newLength) - charged(before.length);
+    const { sec, nsec } = volume.now();
+    const after: Attr = { ...before, length: newLength, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
+    return withRoom(volume, to, before, space, (places): Plan<Copied> => ({
+      writes: [...writesOf(to, plan, before.length), { kind: 'putNode', ino: to, attr: after }, ...volume.stats.writes(space, 0)],
+      value: { before, after, places, copied: plan.copied },
+    }));
+  }, ctx.signal);
+  const { before, after, copied } = value;
+  if (copied === 0) return { copied, attr: after };
+  volume.files.changed(to, before, after);
+  volume.files.invalidateAll(to);
+  for (const [at, write] of writes.entries())
+    if (write.kind === 'appendSlices' && compactionAfterWrite(results[at] ?? 0) !== 'none')
+      volume.callbacks.compactChunk?.(to, write.index);
+  await afterChange(volume, to, value);
+  return { copied, attr: after };
 }

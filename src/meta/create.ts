@@ -1,4 +1,4 @@
-/** Making nodes and names: mknod, mkdir, symlink, link. Source: the JuiceFS format, effects of each operation. */
+/** Making nodes and names: mknod, mkdir, symlink, link; files without a name (O_TMPFILE), and naming them. Source: the JuiceFS format, effects of each operation. */
 import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash } from '../lib/int64.ts';
 import { inheritedRule, isMinimalRule, modeOfRule } from './acl-rule.ts';
@@ -32,7 +32,8 @@ async function inherit(volume: Volume, attr: Attr, defaultAcl: number, wanted: n
   return { ...attr, accessAcl: await volume.acls.idOf(child), mode: special | modeOfRule(child) };
 }
 
-function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
+/** The attributes of a new node in the directory `above`. */
+export function newAttr(ctx: Context, parent: Ino, above: Attr, node: NewNode, { sec, nsec }: Moment): Attr {
   const directory = node.type === NodeType.Directory;
   let mode = node.type === NodeType.Symlink ? 0o777 : node.mode & 0o7777 & ~node.umask;
   let { gid } = ctx;
@@ -86,7 +87,7 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
       const writes: Write[] = [
         { kind: 'putNode', ino, attr },
         { kind: 'putEntry', parent, name, value: { type: node.type, ino } },
-        { kind: 'touchNode', ino: parent, ...now, nlink: directory ? 1 : 0 },
+        ...volume.touch(parent, above, now, directory ? 1 : 0),
         ...volume.stats.writes(space, 1),
       ];
       if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
@@ -103,7 +104,38 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
   return value;
 }
 
-/** Gives a node that is not a directory another name; answers its attributes. */
+/**
+ * Makes a file without a name, which this session keeps while it is open (as one whose last name went), and counts it as open. `link`
+ * may give it a name. The official client has no such files; to it this is a file that somebody removed and has open still.
+ */
+export async function makeUnnamed(volume: Volume, ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry> {
+  if (isTrash(parent)) throw new FsError('EPERM');
+  const { limits, sid } = volume;
+  if (sid === 0 && !volume.readOnly) throw new FsError('ENOTSUP', 'a file without a name needs a session that keeps it');
+  const space = charged(0);
+  const ino = await volume.newInode();
+  const { value } = await volume.change<Entry>((view) => {
+    const above = view.node(parent, 'access');
+    requireAdd(ctx, above);
+    const node: NewNode = { type: NodeType.File, mode, umask, rdev: 0 };
+    const plain = { ...newAttr(ctx, parent, above, node, volume.now()), nlink: 0 };
+    const planOf = (attr: Attr): Plan<Entry> => ({
+      writes: [{ kind: 'putNode', ino, attr }, { kind: 'addSustained', sid, ino }, ...volume.stats.writes(space, 1)],
+      value: { ino, attr },
+    });
+    const room = limits.require({ space, inodes: 1, owner: plain });
+    if (above.defaultAcl === 0) return room?.then(() => planOf(plain)) ?? planOf(plain);
+    return Promise.all([inherit(volume, plain, above.defaultAcl, mode), room]).then(([attr]) => planOf(attr));
+  }, ctx.signal);
+  volume.stats.charge(space, 1);
+  limits.charge({ space, inodes: 1, owner: value.attr });
+  volume.files.open(ino);
+  volume.files.removed(ino);
+  volume.files.note(ino, value.attr);
+  return value;
+}
+
+/** Gives a node that is not a directory another name, or one that is only open here its first; answers its attributes. */
 export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr> {
   if (isTrash(parent) || isTrashName(parent, name)) throw new FsError('EPERM');
   requireNewName(name);
@@ -113,7 +145,8 @@ export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, 
     const above = view.node(parent, 'access');
     requireAdd(ctx, above);
     const attr = view.node(ino, 'all');
-    if (!attr || attr.nlink === 0) throw new FsError('ENOENT');
+    const unnamed = attr?.nlink === 0;
+    if (!attr || (unnamed && !volume.files.isOpen(ino))) throw new FsError('ENOENT');
     if (attr.type === NodeType.Directory) throw new FsError('EPERM');
     requireMovable(attr);
     if (view.entry(parent, name, 'absent')) throw new FsError('EEXIST');
@@ -123,21 +156,25 @@ export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, 
       nlink: attr.nlink + 1,
       ctime: now.sec,
       ctimensec: now.nsec,
-      parent: 0 as Ino,
+      parent: unnamed ? parent : (0 as Ino),
     };
     const writes: Write[] = [
       { kind: 'putNode', ino, attr: linked },
       { kind: 'putEntry', parent, name, value: { type: attr.type, ino } },
-      { kind: 'touchNode', ino: parent, ...now, nlink: 0 },
+      ...volume.touch(parent, above, now),
     ];
-    if (attr.parent !== 0) writes.push({ kind: 'addParent', ino, parent: attr.parent, delta: 1 });
-    writes.push({ kind: 'addParent', ino, parent, delta: 1 });
+    if (unnamed) writes.push({ kind: 'removeSustained', sid: volume.sid, ino });
+    else {
+      if (attr.parent !== 0) writes.push({ kind: 'addParent', ino, parent: attr.parent, delta: 1 });
+      writes.push({ kind: 'addParent', ino, parent, delta: 1 });
+    }
     const plan = { writes, value: linked };
     // As JuiceFS: the owner must have room for a file more, though it counts only once for him.
     const owned = limits.require({ space: 0, inodes: 1, volume: false, owner: attr });
     const placed = limits.require({ space: statOf(attr).space, inodes: 1, volume: false, places });
     return owned || placed ? Promise.all([owned, placed]).then(() => plan) : plan;
   }, ctx.signal);
+  volume.files.named(ino);
   const stat = statOf(value);
   volume.stats.add(parent, stat);
   limits.charge({ space: stat.space, inodes: 1, places });

@@ -10,15 +10,25 @@ import type { Account } from './accounts.ts';
 import { dropReference } from './deletion.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_WRITE, requireAccess } from './permissions.ts';
-import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD } from './records.ts';
+import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD, type SliceRecord } from './records.ts';
 import { compactionAfterWrite, planListCompaction, READ_COMPACTION, viewOf, zeroRange, zeroRecord } from './slices.ts';
 import { charged } from './stats.ts';
 import type { Plan } from './transact.ts';
-import { type Attr, CHUNK_SIZE, type CompactionPlan, type Context, NodeFlag, NodeType, type Piece, type Room } from './types.ts';
+import {
+  type Attr,
+  CHUNK_SIZE,
+  type CompactionPlan,
+  type Context,
+  NodeFlag,
+  NodeType,
+  type Piece,
+  type Room,
+  type SlicePart,
+} from './types.ts';
 import type { Volume } from './volume.ts';
 
 /** What a number holds exactly, 8 PiB. (JuiceFS allows 2^57 bytes.) */
-const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
+export const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
 const CHUNKS_TO_TRY = 10_000;
 
@@ -28,7 +38,8 @@ const COLLAPSE_RANGE = 8;
 const ZERO_RANGE = 0x10;
 const INSERT_RANGE = 0x20;
 
-interface Changed {
+/** A change of a file's data. */
+export interface Changed {
   readonly before: Attr;
   readonly after: Attr;
   /** Quotas of directories that the file counts for. */
@@ -53,28 +64,28 @@ async function zeroWrites(volume: Volume, ino: Ino, from: number, to: number): P
   return writes;
 }
 
-/** What every change of a file's data asks of it first. */
-function requireFile(ctx: Context, attr: Attr | undefined): asserts attr is Attr {
+/** What every change of a file's data asks of it first; `grows`: nothing of what is there changes. */
+function requireFile(ctx: Context, attr: Attr | undefined, grows = false): asserts attr is Attr {
   if (!attr) throw new FsError('ENOENT');
-  if (attr.type !== NodeType.File || attr.flags & (NodeFlag.Immutable | NodeFlag.Append) || inTrash(attr))
-    throw new FsError('EPERM');
+  const forbidden = NodeFlag.Immutable | (grows ? 0 : NodeFlag.Append);
+  if (attr.type !== NodeType.File || attr.flags & forbidden || inTrash(attr)) throw new FsError('EPERM');
   requireAccess(ctx, attr, MAY_WRITE);
 }
 
-const NOWHERE: readonly Account[] = [];
+export const NOWHERE: readonly Account[] = [];
 
 /** Plans a change of a file's charge by `space`, where there is room for it or that was set aside before. */
-function withRoom(
+export function withRoom<T extends Changed>(
   volume: Volume,
   ino: Ino,
   attr: Attr,
   space: number,
-  plan: (places: readonly Account[]) => Plan<Changed> | Promise<Plan<Changed>>,
+  plan: (places: readonly Account[]) => Plan<T> | Promise<Plan<T>>,
   setAside = false,
-): Plan<Changed> | Promise<Plan<Changed>> {
+): Plan<T> | Promise<Plan<T>> {
   if (space === 0) return plan(NOWHERE);
   const { limits } = volume;
-  const decide = (places: readonly Account[]): Plan<Changed> | Promise<Plan<Changed>> => {
+  const decide = (places: readonly Account[]): Plan<T> | Promise<Plan<T>> => {
     const late = setAside ? undefined : limits.require({ space, inodes: 0, owner: attr, places });
     return late ? late.then(() => plan(places)) : plan(places);
   };
@@ -82,7 +93,8 @@ function withRoom(
   return places instanceof Promise ? places.then(decide) : decide(places);
 }
 
-async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
+/** What follows a committed change: usage. */
+export async function afterChange(volume: Volume, ino: Ino, { before, after, places }: Changed, room?: Room): Promise<void> {
   const space = charged(after.length) - charged(before.length);
   if (space !== 0) {
     room?.settle(space);
@@ -138,7 +150,7 @@ export async function fallocate(
   checkFallocate(mode, offset, length);
   const { value } = await volume.change<Changed>(async (view) => {
     const before = view.node(ino, 'all');
-    requireFile(ctx, before);
+    requireFile(ctx, before, (mode & ~KEEP_SIZE) === 0);
     const end = offset + length;
     const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
     const space = charged(newLength) - charged(before.length);
@@ -157,20 +169,47 @@ export async function fallocate(
   return value.after;
 }
 
-export async function writeSlice(
+/** The records of a slice's parts, by chunk. Throws FsError EINVAL, EFBIG. */
+function recordsByChunk(
+  slice: { readonly id: number; readonly size: number },
+  parts: readonly SlicePart[],
+): { readonly end: number; readonly byChunk: ReadonlyMap<number, SliceRecord[]> } {
+  const byChunk = new Map<number, SliceRecord[]>();
+  let end = 0;
+  for (const { index, pos, off, len } of parts) {
+    if (pos < 0 || off < 0 || len <= 0 || off + len > slice.size || pos + len > CHUNK_SIZE) throw new FsError('EINVAL');
+    end = Math.max(end, index * CHUNK_SIZE + pos + len);
+    const record = { pos, id: slice.id, size: slice.size, off, len };
+    const records = byChunk.get(index);
+    if (records) records.push(record);
+    else byChunk.set(index, [record]);
+  }
+  if (byChunk.size === 0) throw new FsError('EINVAL');
+  if (end > MAX_LENGTH) throw new FsError('EFBIG');
+  return { end, byChunk };
+}
+
+export async function writeParts(
   volume: Volume,
   ctx: Context,
   ino: Ino,
-  index: number,
-  pos: number,
   slice: { readonly id: number; readonly size: number },
+  parts: readonly SlicePart[],
   mtimeNs: bigint,
   room?: Room,
 ): Promise<Attr> {
-  if (pos < 0 || slice.size <= 0 || pos + slice.size > CHUNK_SIZE) throw new FsError('EINVAL');
-  const end = index * CHUNK_SIZE + pos + slice.size;
-  if (end > MAX_LENGTH) throw new FsError('EFBIG');
-  const records = encodeSlices([{ pos, id: slice.id, size: slice.size, off: 0, len: slice.size }]);
+  const { end, byChunk } = recordsByChunk(slice, parts);
+  const appends = [...byChunk].map(([index, records], at): Write => ({
+    kind: 'appendSlices',
+    ino,
+    index,
+    records: encodeSlices(records),
+    onlyExisting: false,
+    ...(at === 0 ? { newSlice: slice } : {}),
+  }));
+  // Each record is a reference.
+  const references: readonly Write[] =
+    parts.length > 1 ? [{ kind: 'addSliceRef', id: slice.id, size: slice.size, delta: parts.length - 1 }] : [];
   const mtime = Number(mtimeNs / 1_000_000_000n);
   const mtimensec = Number(mtimeNs % 1_000_000_000n);
   const { value, results } = await volume.change<Changed>((view) => {
@@ -182,18 +221,19 @@ export async function writeSlice(
     const now = volume.now();
     const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
     const plan = (places: readonly Account[]): Plan<Changed> => ({
-      writes: [
-        { kind: 'appendSlices', ino, index, records, onlyExisting: false, newSlice: slice },
-        { kind: 'putNode', ino, attr: after },
-        ...volume.stats.writes(space, 0),
-      ],
+      writes: [...appends, ...references, { kind: 'putNode', ino, attr: after }, ...volume.stats.writes(space, 0)],
       value: { before, after, places },
     });
     return withRoom(volume, ino, before, space, plan, room !== undefined);
   }, ctx.signal);
-  volume.files.changed(ino, value.before, value.after, index);
-  const listed = results[0] ?? 0;
-  if (listed > 0 && compactionAfterWrite(listed) !== 'none') volume.callbacks.compactChunk?.(ino, index);
+  volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
+  for (const [at, [index, { length }]] of [...byChunk].entries()) {
+    const listed = results[at] ?? 0;
+    const when = listed > 0 ? compactionAfterWrite(listed, length) : 'none';
+    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
+    // The writer waits for its turn: lists would grow faster than they are merged.
+    if (when === 'now') await compacted;
+  }
   await afterChange(volume, ino, value, room);
   return value.after;
 }
@@ -212,7 +252,7 @@ export async function readChunk(volume: Volume, ino: Ino, index: number): Promis
   const pieces = viewOf(decodeSlices(records));
   volume.files.keep(ino, index, version, pieces);
   if (records.length >= READ_COMPACTION * SLICE_RECORD || pieces.length >= READ_COMPACTION)
-    volume.callbacks.compactChunk?.(ino, index);
+    void volume.callbacks.compactChunk?.(ino, index);
   return pieces;
 }
 
@@ -224,7 +264,7 @@ export async function readChunks(
   return lists.map((records, at) => {
     if (records.length === 0) return undefined;
     const chunk = chunks[at];
-    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
+    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) void volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
     return viewOf(decodeSlices(records));
   });
 }

@@ -238,6 +238,12 @@ export interface MetaEngine {
     before: number,
     limit: number,
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** Everything that `delfiles` holds, in batches; `time` is when it was marked, Unix seconds. */
+  allDelfiles(): AsyncIterable<readonly { readonly ino: Ino; readonly length: number; readonly time: number }[]>;
+  /** All slices that compaction replaced and that are kept, in batches. */
+  allDelayed(): AsyncIterable<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]>;
+  /** All slices without a reference left, in batches. */
+  allUnreferenced(): AsyncIterable<readonly { readonly id: number; readonly size: number }[]>;
   /** All quotas of a kind, in batches. */
   scanQuotas(of: QuotaKey['kind']): AsyncIterable<readonly QuotaRecord[]>;
   /** The files without a name that any session keeps. */
@@ -279,7 +285,7 @@ export interface MetaEngine {
     url: string,
     options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
   ): Promise<() => Promise<void>>;
-  /** Deletes everything of the volume. Only `destroy` and tests. */
+  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy` and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }

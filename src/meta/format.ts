@@ -274,6 +274,11 @@ function compareVersions(a: Version, b: Version): number {
   return a.preRelease < b.preRelease ? -1 : 1;
 }
 
+/** The storage class that blocks are written with; empty for the bucket's own. Volumes made before 1.4 have no tiers. */
+export function storageClassOf({ tiers, storageClass }: Format): string {
+  return tiers?.find(({ id }) => id === 0)?.storageClass || storageClass;
+}
+
 /** Throws UserError where this client must not use the volume: it is too old or too new for it, or cannot tell. */
 export function checkVersion(format: Format, client: string = CLIENT_VERSION): void {
   if (format.metaVersion > MAX_META_VERSION)

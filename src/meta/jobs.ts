@@ -16,6 +16,8 @@ import type { Volume } from './volume.ts';
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+/** How long one job may take, ms: the rest is for the next hour. */
+const LONGEST = 50 * 60_000;
 /** Of an hour: the next client may begin a little early. */
 const GUARD = 0.9 * HOUR;
 /** What a scan takes into memory at once, and how often a job scans before it leaves the rest to the next hour. */
@@ -63,18 +65,30 @@ export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<
 }
 
 /** Hours of the trash that are older than the trash's days (and two hours). */
-export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
-  const before = (volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR) * 1000;
+export function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
+  return cleanTrashBefore(volume, volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR, signal);
+}
+
+/** Hours of the trash that begin before a moment, Unix seconds, with all they hold; `removed` is told of each name. */
+export async function cleanTrashBefore(
+  volume: Volume,
+  seconds: number,
+  signal: AbortSignal,
+  removed: () => void = () => {},
+): Promise<void> {
+  const before = seconds * 1000;
   for await (const batch of volume.engine.scanEntries(TRASH_INO, 1000)) {
     for (const { name, ino, type } of batch) {
       const hour = hourOf(name.toString());
       if (hour === undefined || hour >= before || type !== NodeType.Directory) continue;
-      await empty(volume, SYSTEM, ino, signal);
       try {
+        await empty(volume, SYSTEM, ino, signal, removed);
         await rmdir(volume, SYSTEM, TRASH_INO, name, false);
       } catch (error) {
-        // Something could not be removed, or another client was quicker.
-        if (!(error instanceof FsError && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT'))) throw error;
+        if (!(error instanceof FsError) || error.code === 'EIO') throw error;
+        // Another client was quicker; or something stays, which must not keep what lies in other hours.
+        if (error.code === 'ENOTEMPTY' || error.code === 'ENOENT') continue;
+        volume.logger.warn('something in the trash cannot be removed', { hour: name.toString(), error: error.message });
       }
     }
   }
@@ -84,35 +98,50 @@ export async function cleanTrash(volume: Volume, signal: AbortSignal): Promise<v
 export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = volume.seconds() - volume.format.trashDays * DAY;
   const scan = () => volume.engine.scanDelayed(before, PER_ROUND);
-  return rounds(scan, signal, async ({ id, time, slices }) => {
-    const list = decodeDelayed(slices);
-    const result = await volume.engine.commit({
-      checks: [{ kind: 'delayed', id, time }],
-      writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
-    });
-    if (!result.ok) return;
-    await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
+  return rounds(scan, signal, (found) => dropDelayed(volume, found));
+}
+
+/** Lets go of the slices that one compaction replaced. */
+export async function dropDelayed(
+  volume: Volume,
+  { id, time, slices }: { readonly id: number; readonly time: number; readonly slices: Buffer },
+): Promise<void> {
+  const list = decodeDelayed(slices);
+  const result = await volume.engine.commit({
+    checks: [{ kind: 'delayed', id, time }],
+    writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
   });
+  if (!result.ok) return;
+  await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
 }
 
 type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
 
-const jobs: readonly { readonly guard: string; readonly work: readonly Job[] }[] = [
-  { guard: 'lastCleanupFiles', work: [cleanFiles] },
-  { guard: 'nextCleanupSlices', work: [cleanSlices] },
-  { guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed, cleanDetached] },
+/** Kinds of cleaning that a client can leave to others. `sessions` is that after clients that died, with each heartbeat (sessions.ts). */
+export const jobNames = ['sessions', 'files', 'slices', 'trash'] as const;
+export type JobName = (typeof jobNames)[number];
+
+const jobs: readonly { readonly name: JobName; readonly guard: string; readonly work: readonly Job[] }[] = [
+  { name: 'files', guard: 'lastCleanupFiles', work: [cleanFiles] },
+  { name: 'slices', guard: 'nextCleanupSlices', work: [cleanSlices] },
+  { name: 'trash', guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed, cleanDetached] },
 ];
 
-/** Does those hourly jobs that are due and that no other client does. */
-export async function hourly(volume: Volume, signal: AbortSignal): Promise<void> {
-  for (const { guard, work } of jobs) {
+/** Does those hourly jobs, of the named ones, that are due and that no other client does. */
+export async function hourly(volume: Volume, signal: AbortSignal, names: readonly JobName[] = jobNames): Promise<void> {
+  for (const { name, guard, work } of jobs) {
+    if (!names.includes(name)) continue;
     if (signal.aborted || !(await claim(volume, guard, GUARD))) continue;
     for (const job of work) {
+      const late = new AbortController();
+      const cancel = volume.clock.timer(LONGEST, () => late.abort());
       try {
-        await job(volume, signal);
+        await job(volume, AbortSignal.any([signal, late.signal]));
       } catch (error) {
         if (signal.aborted) return;
         volume.logger.warn('a cleaning job stopped early; it goes on in an hour', { job: job.name, error });
+      } finally {
+        cancel();
       }
     }
   }

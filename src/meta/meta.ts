@@ -1,8 +1,6 @@
 /**
  * The metadata of one volume: the operations of `Meta`, each in the file of its concept, and the background work of a
  * session. Written once, over any engine.
- *
- * Left to later: access times (as with `noatime`).
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError, UserError } from '../lib/errors.ts';
@@ -10,14 +8,16 @@ import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { UnknownRule } from './acls.ts';
+import type { AtimeMode } from './atime.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
 import { clone } from './clone.ts';
-import { link, makeNode } from './create.ts';
-import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeSlice } from './data.ts';
+import { copyFileRange } from './copy.ts';
+import { link, makeNode, makeUnnamed } from './create.ts';
+import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { liesBelow, locksOf, pathsOf } from './inspect.ts';
-import { hourly } from './jobs.ts';
+import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
@@ -25,6 +25,7 @@ import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { removeTree } from './remove-tree.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
+import { seek } from './seek.ts';
 import { Session } from './sessions.ts';
 import { allSlices, statfs } from './summary.ts';
 import { summarize, summarizeTree } from './tree-summary.ts';
@@ -47,6 +48,7 @@ import {
   type Room,
   type SessionInfo,
   type SetAttr,
+  type SlicePart,
   type StatFs,
   type TreeSummary,
   type TreeUsage,
@@ -58,10 +60,22 @@ export interface MetaOptions {
   /** No session, no change, no background work. @default false */
   readonly readOnly?: boolean;
   readonly callbacks?: MetaCallbacks;
+  /** When reading changes access times (atime.ts). @default noatime */
+  readonly atimeMode?: AtimeMode;
+  /** How long what is known of a file that was open before is good enough to open it again, ms. @default 0 */
+  readonly openCacheMs?: number;
+  /** Closed files of which something is remembered. @default 10000 */
+  readonly openCacheLimit?: number;
+  /** A directory's times stay where they would change by less, ms. @default 0 */
+  readonly skipDirMtimeMs?: number;
+  /** Directories of up to 100 000 names are listed in the order of names. @default false */
+  readonly sortDir?: boolean;
+  /** `statfs` tells what was seen last, at most a heartbeat ago, in place of asking. @default false */
+  readonly fastStatfs?: boolean;
   /** Time between heartbeats, ms. Others clean up after five missed ones. @default 12000 */
   readonly heartbeat?: number;
-  /** Whether this client takes part in the hourly cleaning. @default true */
-  readonly backgroundJobs?: boolean;
+  /** Whether this client takes part in cleaning for all, or in which of the jobs. @default true */
+  readonly backgroundJobs?: boolean | readonly JobName[];
   /** How long `close` waits for a database that does not answer, ms. @default 10000 */
   readonly closeGrace?: number;
   /** @default systemClock */
@@ -80,6 +94,12 @@ const JOBS_PAUSE = 600_000;
 const FIRST_JOBS = 30_000;
 /** How long an end waits for the data of files that were removed just before, ms. */
 const DELETION_GRACE = 3000;
+
+/** The jobs that a client takes part in. */
+function jobsOf({ backgroundJobs = true }: MetaOptions): readonly JobName[] {
+  if (typeof backgroundJobs !== 'boolean') return backgroundJobs;
+  return backgroundJobs ? jobNames : [];
+}
 
 export class VolumeMeta implements Meta {
   readonly #volume: Volume;
@@ -100,6 +120,7 @@ export class VolumeMeta implements Meta {
     this.#options = options;
     this.#beat = options.heartbeat ?? 12_000;
     this.#volume = new Volume(engine, format, {
+      ...options,
       clock: options.clock ?? systemClock,
       random: options.random ?? systemRandom,
       logger: options.logger ?? nullLogger,
@@ -123,13 +144,14 @@ export class VolumeMeta implements Meta {
     const sid = await this.#session.start(mountPoint, resume, generation);
     await Promise.all([volume.stats.used(), volume.limits.load(), ...(resume === undefined ? [] : [volume.locks.resume()])]);
     if (volume.format.enableAcl) await volume.acls.start();
-    this.#every('heartbeat', this.#beat, () => this.#session.beat());
+    const jobs = jobsOf(this.#options);
+    this.#every('heartbeat', this.#beat, () => this.#session.beat(jobs.includes('sessions')));
     if (volume.readOnly) return sid;
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
-    if (this.#options.backgroundJobs ?? true)
-      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal), FIRST_JOBS);
+    if (jobs.some((job) => job !== 'sessions'))
+      this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal, jobs), FIRST_JOBS);
     return sid;
   }
 
@@ -172,6 +194,7 @@ export class VolumeMeta implements Meta {
     await Promise.all(this.#rhythms.map((rhythm) => rhythm.stop()));
     if (this.#volume.readOnly) return;
     if (!keepSession) await this.#session.end();
+    await this.#volume.atimes.settled();
     await this.#volume.deletions.stop(DELETION_GRACE);
     await this.#volume.stats.flush();
     await this.#volume.limits.accounts.flush();
@@ -230,6 +253,21 @@ export class VolumeMeta implements Meta {
     return this.#as(ctx, (as) => fallocate(this.#volume, as, ino, mode, offset, length));
   }
 
+  copyFileRange(
+    ctx: Context,
+    from: Ino,
+    offset: number,
+    to: Ino,
+    toOffset: number,
+    length: number,
+  ): ReturnType<Meta['copyFileRange']> {
+    return this.#as(ctx, (as) => copyFileRange(this.#volume, as, from, offset, to, toOffset, length));
+  }
+
+  seek(ctx: Context, ino: Ino, offset: number, want: 'data' | 'hole'): Promise<number> {
+    return seek(this.#volume, ctx, ino, offset, want);
+  }
+
   mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry> {
     if (type === NodeType.Directory || type === NodeType.Symlink) throw new FsError('EINVAL');
     return this.#as(ctx, (as) => makeNode(this.#volume, as, parent, name, { type, mode, umask, rdev }));
@@ -268,6 +306,10 @@ export class VolumeMeta implements Meta {
     }
   }
 
+  tmpfile(ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry> {
+    return this.#as(ctx, (as) => makeUnnamed(this.#volume, as, parent, mode, umask));
+  }
+
   async symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry> {
     if (target.length === 0) throw new FsError('ENOENT');
     if (target.length > MAX_SYMLINK) throw new FsError('ENAMETOOLONG');
@@ -278,6 +320,7 @@ export class VolumeMeta implements Meta {
   }
 
   readlink(ctx: Context, ino: Ino): Promise<Buffer> {
+    this.#volume.atimes.touch(ino);
     return readlink(this.#volume, ctx, ino);
   }
 
@@ -359,6 +402,7 @@ export class VolumeMeta implements Meta {
   }
 
   readChunk(ino: Ino, index: number): Promise<readonly Piece[]> {
+    this.#volume.atimes.touch(ino);
     return readChunk(this.#volume, ino, index);
   }
 
@@ -383,7 +427,19 @@ export class VolumeMeta implements Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr> {
-    return writeSlice(this.#volume, ctx, ino, index, pos, slice, mtimeNs, room);
+    const part = { index, pos, off: 0, len: slice.size };
+    return writeParts(this.#volume, ctx, ino, slice, [part], mtimeNs, room);
+  }
+
+  writeParts(
+    ctx: Context,
+    ino: Ino,
+    slice: { readonly id: number; readonly size: number },
+    parts: readonly SlicePart[],
+    mtimeNs: bigint,
+    room?: Room,
+  ): Promise<Attr> {
+    return writeParts(this.#volume, ctx, ino, slice, parts, mtimeNs, room);
   }
 
   room(ino: Ino): Room {

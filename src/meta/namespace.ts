@@ -125,7 +125,12 @@ export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr:
     if (directory.value.type !== NodeType.Directory) throw new FsError('ENOTDIR');
     requireAccess(ctx, directory.value, MAY_READ | (withAttr ? MAY_EXECUTE : 0));
     if (first.status === 'rejected') throw first.reason;
+    volume.atimes.touch(ino);
     const listed = new Listed();
+    if (volume.options.sortDir) {
+      yield* sorted(volume, ino, withAttr, first.value, batches, listed);
+      return;
+    }
     for (let next = first.value; !next.done; next = await batches.next()) {
       ctx.signal?.throwIfAborted();
       const fresh = listed.fresh(next.value);
@@ -134,6 +139,28 @@ export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr:
     }
   } finally {
     await batches.return?.();
+  }
+}
+
+/** The rest of a listing in the order of names, of a directory of up to LIST_MEMORY names; what comes after is as it comes. */
+async function* sorted(
+  volume: Volume,
+  ino: Ino,
+  withAttr: boolean,
+  first: IteratorResult<readonly NamedEntry[]>,
+  batches: AsyncIterator<readonly NamedEntry[]>,
+  listed: Listed,
+): AsyncIterable<readonly DirEntry[]> {
+  const names: NamedEntry[] = [];
+  let next = first;
+  for (; !next.done && names.length < LIST_MEMORY; next = await batches.next()) names.push(...listed.fresh(next.value));
+  names.sort((a, b) => a.name.compare(b.name));
+  const told = async (batch: readonly NamedEntry[]): Promise<readonly DirEntry[]> =>
+    withAttr ? await withAttrs(volume, ino, batch) : batch;
+  for (let at = 0; at < names.length; at += LIST_BATCH) yield await told(names.slice(at, at + LIST_BATCH));
+  for (; !next.done; next = await batches.next()) {
+    const fresh = listed.fresh(next.value);
+    if (fresh.length > 0) yield await told(fresh);
   }
 }
 
@@ -149,10 +176,12 @@ function requireOpen(volume: Volume, ctx: Context, attr: Attr, flags: number): v
 }
 
 export async function open(volume: Volume, ctx: Context, ino: Ino, flags: number): Promise<Attr> {
+  const recent = volume.files.isRecent(ino) ? volume.guesses.node(ino) : undefined;
   volume.files.open(ino);
   try {
-    const attr = await getattr(volume, ctx, ino);
+    const attr = recent ?? (await getattr(volume, ctx, ino));
     requireOpen(volume, ctx, attr, flags);
+    volume.atimes.touch(ino);
     return attr;
   } catch (error) {
     await release(volume, ino);

@@ -8,6 +8,7 @@
  *
  * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
  */
+import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Attr, Piece } from './types.ts';
 
@@ -24,6 +25,8 @@ interface OpenFile {
   chunks: Map<number, readonly Piece[]> | undefined;
   /** Counts what made views invalid, so that a view read before is not kept. */
   version: number;
+  /** When its attributes were last seen in the engine, or changed from here; monotonic ms. */
+  seen: number;
   /** Its last name is gone, and its data goes with the last close. */
   removed: boolean;
 }
@@ -31,7 +34,17 @@ interface OpenFile {
 export class OpenFiles {
   readonly #open = new Map<Ino, OpenFile>();
   readonly #closed = new Map<Ino, OpenFile>();
+  readonly #clock: Pick<Clock, 'monotonic'>;
+  readonly #lifetime: number;
+  readonly #maxClosed: number;
   #pieces = 0;
+
+  /** Attributes are recent for `lifetime` ms; `maxClosed` files that were closed are remembered. */
+  constructor(clock: Pick<Clock, 'monotonic'> = systemClock, lifetime = 0, maxClosed = MAX_CLOSED) {
+    this.#clock = clock;
+    this.#lifetime = lifetime;
+    this.#maxClosed = maxClosed;
+  }
 
   /** Counts an open. Call before asking for the attributes, so that an unlink meanwhile keeps the file. */
   open(ino: Ino): void {
@@ -42,7 +55,17 @@ export class OpenFiles {
     }
     const closed = this.#closed.get(ino);
     this.#closed.delete(ino);
-    const fresh = { mtime: 0, mtimensec: 0, ctime: 0, ctimensec: 0, length: 0, chunks: undefined, version: 0, removed: false };
+    const fresh = {
+      mtime: 0,
+      mtimensec: 0,
+      ctime: 0,
+      ctimensec: 0,
+      length: 0,
+      chunks: undefined,
+      version: 0,
+      seen: -Infinity,
+      removed: false,
+    };
     this.#open.set(ino, closed ? { ...closed, opens: 1, removed: false } : { ...fresh, opens: 1 });
   }
 
@@ -55,11 +78,18 @@ export class OpenFiles {
       this.#drop(file);
       return true;
     }
-    if (file.chunks) {
+    if (file.chunks || this.#lifetime > 0) {
       this.#closed.set(ino, file);
-      if (this.#closed.size > MAX_CLOSED) this.#forgetOldest();
+      if (this.#closed.size > this.#maxClosed) this.#forgetOldest();
     }
     return false;
+  }
+
+  /** True where the file was opened before and what was seen of it is recent. */
+  isRecent(ino: Ino): boolean {
+    if (this.#lifetime === 0) return false;
+    const file = this.#open.get(ino) ?? this.#closed.get(ino);
+    return file !== undefined && !file.removed && this.#clock.monotonic() - file.seen < this.#lifetime;
   }
 
   isOpen(ino: Ino): boolean {
@@ -73,21 +103,28 @@ export class OpenFiles {
     return file !== undefined;
   }
 
+  /** It has a name again. */
+  named(ino: Ino): void {
+    const file = this.#open.get(ino);
+    if (file) file.removed = false;
+  }
+
   /** Attributes as they are in the engine: drops the views that were read under others. */
   note(ino: Ino, attr: Attr): void {
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
     if (!isAsOf(file, attr)) this.#drop(file);
     stamp(file, attr);
+    if (this.#lifetime > 0) file.seen = this.#clock.monotonic();
   }
 
   /**
-   * Attributes before and after a change of our own, which touched the data of this chunk, or of none. What was read under
+   * Attributes before and after a change of our own, which touched the data of these chunks. What was read under
    * the attributes before still holds under those after; if others changed the file as well, nothing does.
    */
-  changed(ino: Ino, before: Attr, after: Attr, index?: number): void {
+  changed(ino: Ino, before: Attr, after: Attr, ...chunks: readonly number[]): void {
     this.note(ino, before);
-    if (index !== undefined) this.invalidate(ino, index);
+    for (const index of chunks) this.invalidate(ino, index);
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (file) stamp(file, after);
   }

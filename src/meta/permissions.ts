@@ -44,10 +44,10 @@ function requireDirectory(attr: Attr | undefined): asserts attr is Attr {
   if (attr.type !== NodeType.Directory) throw new FsError('ENOTDIR');
 }
 
-/** The directory may get a name. */
-export function requireAdd(ctx: Context, parent: Attr | undefined): asserts parent is Attr {
+/** The directory may get a name; one that sits in the trash only to be restored (`restore`). */
+export function requireAdd(ctx: Context, parent: Attr | undefined, restore = false): asserts parent is Attr {
   requireDirectory(parent);
-  if (inTrash(parent)) throw new FsError('ENOENT');
+  if (inTrash(parent) && !restore) throw new FsError('ENOENT');
   requireAccess(ctx, parent, MAY_WRITE | MAY_EXECUTE);
   if (parent.flags & NodeFlag.Immutable) throw new FsError('EPERM');
 }
@@ -59,7 +59,7 @@ export function requireRemove(ctx: Context, parent: Attr | undefined): asserts p
   if (parent.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
 }
 
-/** The node may lose, change or get a name. */
+/** The node may lose, change or get a name, and its attributes may be set. */
 export function requireMovable(attr: Attr): void {
   if (attr.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
 }

@@ -148,12 +148,12 @@ async function remove(
     let removal: Removal | undefined;
     if (attr) {
       requireSticky(ctx, above, attr);
-      if (!directory) requireMovable(attr);
+      requireMovable(attr);
       const trash = toTrash ? await volume.trash.for(view, parent) : NO_TRASH;
       removal = planRemoval(volume, view, { parent, name, entry }, attr, trash, now);
       writes.push(...removal.writes);
     } else if (directory) view.requireEmpty(entry.ino);
-    if (!isTrash(parent)) writes.push({ kind: 'touchNode', ino: parent, ...now, nlink: directory ? -1 : 0 });
+    if (!isTrash(parent)) writes.push(...volume.touch(parent, above, now, directory ? -1 : 0));
     return { writes, value: removal };
   }, ctx.signal);
   if (value) await afterRemoval(volume, parent, value);
@@ -190,19 +190,32 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
   volume.deletions.enqueue(ino, value.length);
 }
 
-/** Removes everything in a directory, for ever; for the contents of the trash. `signal` ends it between two names. */
-export async function empty(volume: Volume, ctx: Context, directory: Ino, signal?: AbortSignal): Promise<void> {
+/**
+ * Removes everything in a directory, for ever; for the contents of the trash. `signal` ends it between two names, `removed` is told of
+ * each that is gone. What cannot be removed (an immutable file) stays, and fails it when all others are gone.
+ */
+export async function empty(
+  volume: Volume,
+  ctx: Context,
+  directory: Ino,
+  signal?: AbortSignal,
+  removed: () => void = () => {},
+): Promise<void> {
+  let failure: FsError | undefined;
   for await (const batch of volume.engine.scanEntries(directory, 1000)) {
     for (const { name, ino, type } of batch) {
       signal?.throwIfAborted();
       try {
         if (type === NodeType.Directory) {
-          if (ino !== TRASH_INO) await empty(volume, ctx, ino, signal);
+          if (ino !== TRASH_INO) await empty(volume, ctx, ino, signal, removed);
           await rmdir(volume, ctx, directory, name, false);
         } else await unlink(volume, ctx, directory, name, false);
+        removed();
       } catch (error) {
-        if (!(error instanceof FsError && error.code === 'ENOENT')) throw error;
+        if (!(error instanceof FsError) || error.code === 'EIO') throw error;
+        if (error.code !== 'ENOENT') failure ??= error;
       }
     }
   }
+  if (failure) throw failure;
 }

@@ -1,5 +1,6 @@
 /**
- * rename, with the flags of renameat2: NOREPLACE, EXCHANGE; WHITEOUT is refused.
+ * rename, with the flags of renameat2: NOREPLACE, EXCHANGE, WHITEOUT (a character device 0:0 takes the old name; the official client
+ * refuses it).
  *
  * A directory never becomes its own descendant, whatever other clients do meanwhile: the way from its new place up to the
  * root is part of what the transaction checks. (The official client only looks at two levels and leaves the rest to the
@@ -10,11 +11,12 @@ import { FsError } from '../lib/errors.ts';
 import { type Ino, isTrash, ROOT_INO } from '../lib/int64.ts';
 import type { Account } from './accounts.ts';
 import type { EntryValue, Write } from './engine.ts';
+import { newAttr, type NewNode } from './create.ts';
 import { isTrashName, requireNewName } from './names.ts';
 import { requireAdd, requireMovable, requireRemove, requireSticky, requireStickyMove } from './permissions.ts';
 import { afterRemoval, planRemoval, type Removal } from './remove.ts';
 import type { QuotaUsage } from './quota.ts';
-import { minus, statOf } from './stats.ts';
+import { charged, minus, statOf } from './stats.ts';
 import type { View } from './transact.ts';
 import { type Attr, type Context, type Entry, NodeType, RenameFlag } from './types.ts';
 import { treeUsage } from './usage.ts';
@@ -22,6 +24,9 @@ import type { Moment, Volume } from './volume.ts';
 
 /** Deeper trees than this cannot be renamed into (a path of that depth cannot be named by an application either). */
 const MAX_DEPTH = 4096;
+
+/** What takes the old name of what was moved. */
+const WHITEOUT: NewNode = { type: NodeType.CharDevice, mode: 0, umask: 0, rdev: 0 };
 
 interface Place {
   readonly parent: Ino;
@@ -69,10 +74,17 @@ function requireReplaceable(entry: EntryValue, target: EntryValue): void {
   throw new FsError(directory ? 'ENOTDIR' : 'EISDIR');
 }
 
-function touch(from: Ino, fromLinks: number, to: Ino, toLinks: number, now: Moment): Write[] {
-  if (from === to) return [{ kind: 'touchNode', ino: to, ...now, nlink: fromLinks + toLinks }];
-  const writes: Write[] = [{ kind: 'touchNode', ino: to, ...now, nlink: toLinks }];
-  if (!isTrash(from)) writes.push({ kind: 'touchNode', ino: from, ...now, nlink: fromLinks });
+/** A directory of a rename: its links change by so many. */
+interface Touched {
+  readonly ino: Ino;
+  readonly attr: Attr;
+  readonly links: number;
+}
+
+function touch(volume: Volume, from: Touched, to: Touched, now: Moment): Write[] {
+  if (from.ino === to.ino) return volume.touch(to.ino, to.attr, now, from.links + to.links);
+  const writes = volume.touch(to.ino, to.attr, now, to.links);
+  if (!isTrash(from.ino)) writes.push(...volume.touch(from.ino, from.attr, now, from.links));
   return writes;
 }
 
@@ -140,21 +152,25 @@ function checkArguments(ctx: Context, from: Place, to: Place, flags: number): vo
   if (isTrashName(from.parent, from.name) || isTrashName(to.parent, to.name)) throw new FsError('EPERM');
   if (isTrash(to.parent) || (isTrash(from.parent) && ctx.uid !== 0)) throw new FsError('EPERM');
   requireNewName(to.name);
-  if (flags & RenameFlag.Whiteout) throw new FsError('ENOTSUP', 'whiteouts are not stored');
-  if (flags !== 0 && flags !== RenameFlag.NoReplace && flags !== RenameFlag.Exchange) throw new FsError('EINVAL');
+  const known = RenameFlag.NoReplace | RenameFlag.Exchange | RenameFlag.Whiteout;
+  if (flags & ~known || (flags & RenameFlag.Exchange && flags !== RenameFlag.Exchange)) throw new FsError('EINVAL');
 }
 
+/** `restore`: the new place may be a directory that sits in the trash itself. */
 export async function rename(
   volume: Volume,
   ctx: Context,
   from: Place,
   to: Place,
   flags: number,
+  restore = false,
 ): Promise<{ moved: Entry; replaced?: Entry }> {
   checkArguments(ctx, from, to, flags);
   const exchange = flags === RenameFlag.Exchange;
   const across = from.parent !== to.parent;
   const quotas = await quotasBetween(volume, from.parent, to.parent);
+  const whiteout =
+    flags & RenameFlag.Whiteout ? { ino: await volume.newInode(), places: await volume.limits.above(from.parent) } : undefined;
   const { value } = await volume.change<Renamed>(async (view) => {
     const entry = view.entry(from.parent, from.name);
     if (!entry) throw new FsError('ENOENT');
@@ -164,12 +180,13 @@ export async function rename(
     const source = view.node(from.parent, 'access');
     const destination = view.node(to.parent, 'access');
     requireRemove(ctx, source);
-    requireAdd(ctx, destination);
+    requireAdd(ctx, destination, restore);
     const attr = view.node(ino, 'all');
     if (!attr) throw new FsError('ENOENT');
     if (!target && exchange) throw new FsError('ENOENT');
-    if (target && flags === RenameFlag.NoReplace) throw new FsError('EEXIST');
+    if (target && flags & RenameFlag.NoReplace) throw new FsError('EEXIST');
     if (target?.ino === ino) return { writes: [], value: { moved: { ino, attr }, same: true } };
+    if (target) requireRemove(ctx, destination);
     if (target && !exchange) requireReplaceable(entry, target);
     if (directory && across) requireOutside(view, ino, to.parent, from.parent);
     requireMovable(attr);
@@ -177,6 +194,8 @@ export async function rename(
     requireSticky(ctx, source, attr);
 
     const now = volume.now();
+    const left = whiteout && newAttr(ctx, from.parent, source, WHITEOUT, now);
+    if (left) await volume.limits.require({ space: charged(0), inodes: 1, owner: left, places: whiteout.places });
     if (quotas)
       await requireQuotas(
         volume,
@@ -206,7 +225,13 @@ export async function rename(
       writes.push({ kind: 'putEntry', ...from, value: target }, ...other.writes);
       result.exchanged = { ino: target.ino, attr: other.attr };
     } else {
-      writes.push({ kind: 'removeEntry', ...from });
+      if (left)
+        writes.push(
+          { kind: 'putNode', ino: whiteout.ino, attr: left },
+          { kind: 'putEntry', ...from, value: { type: left.type, ino: whiteout.ino } },
+          ...volume.stats.writes(charged(0), 1),
+        );
+      else writes.push({ kind: 'removeEntry', ...from });
       if (target && targetAttr) {
         const trash = await volume.trash.for(view, to.parent);
         result.removal = planRemoval(volume, view, { ...to, entry: target }, targetAttr, trash, now);
@@ -217,12 +242,23 @@ export async function rename(
     writes.push(
       { kind: 'putEntry', ...to, value: entry },
       ...moved.writes,
-      ...touch(from.parent, fromLinks, to.parent, toLinks, now),
+      ...touch(
+        volume,
+        { ino: from.parent, attr: source, links: fromLinks },
+        { ino: to.parent, attr: destination, links: toLinks },
+        now,
+      ),
     );
     return { writes, value: result };
   }, ctx.signal);
 
   if (value.same) return { moved: value.moved };
+  if (whiteout) {
+    const usage = { space: charged(0), inodes: 1 };
+    volume.stats.charge(usage.space, 1);
+    volume.limits.charge({ ...usage, owner: ctx, places: whiteout.places });
+    volume.stats.add(from.parent, { length: 0, ...usage });
+  }
   const { moved, exchanged, removal } = value;
   if (across) {
     volume.stats.add(from.parent, minus(statOf(moved.attr)));

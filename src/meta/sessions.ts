@@ -112,14 +112,14 @@ export class Session {
     this.#renewed = now;
   }
 
-  /** One heartbeat: renew, reload, clean up after others. */
-  async beat(): Promise<void> {
+  /** One heartbeat: renew, reload, and with `cleans` clean up after others. */
+  async beat(cleans = true): Promise<void> {
     const volume = this.#volume;
     if (volume.sid > 0) await this.#renew(volume.sid);
     if (volume.sid > 0 && this.#thoughtDead) await volume.locks.verify();
     this.#thoughtDead = false;
     if (!(await this.reload())) return;
-    if (volume.sid > 0) await this.cleanStale();
+    if (volume.sid > 0 && cleans) await this.cleanStale();
   }
 
   /** Reads format, counters and quotas anew. False where this is not our volume any more. */

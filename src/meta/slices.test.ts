@@ -167,11 +167,11 @@ test('large records at the front stay, until they would be copied for little', (
   assert.deepEqual([small?.skipped, small?.size], [0, 7 * mib], 'less than a fifth of the result is not kept');
 });
 
-test('nothing is planned for one record, and no more than a thousand are taken at once', () => {
+test('nothing is planned for one record, and no more than five thousand are taken at once', () => {
   assert.equal(planListCompaction([]), undefined);
   assert.equal(planListCompaction([{ pos: 0, id: 1, size: 4, off: 0, len: 4 }]), undefined);
-  const many = Array.from({ length: 1500 }, (_, index) => ({ pos: index, id: index + 1, size: 1, off: 0, len: 1 }));
-  assert.deepEqual([planListCompaction(many)?.count, planListCompaction(many)?.size], [1000, 1000]);
+  const many = Array.from({ length: 5500 }, (_, index) => ({ pos: index, id: index + 1, size: 1, off: 0, len: 1 }));
+  assert.deepEqual([planListCompaction(many)?.count, planListCompaction(many)?.size], [5000, 5000]);
 });
 
 test('a list of nothing but zeros becomes one byte of zero', () => {
@@ -185,14 +185,13 @@ test('a list of nothing but zeros becomes one byte of zero', () => {
 });
 
 test('a long list is compacted in good time after a write', () => {
-  assert.deepEqual([1, 98, 99, 199, 350, 351, 2499, 2500].map(compactionAfterWrite), [
-    'none',
-    'none',
-    'soon',
-    'soon',
-    'none',
-    'soon',
-    'soon',
-    'now',
-  ]);
+  assert.deepEqual(
+    [1, 98, 99, 199, 350, 351, 2499, 2500].map((length) => compactionAfterWrite(length)),
+    ['none', 'none', 'soon', 'soon', 'none', 'soon', 'soon', 'now'],
+  );
+  assert.deepEqual(
+    [351, 1499, 1500, 2500].map((length) => compactionAfterWrite(length, 64)),
+    ['none', 'none', 'soon', 'now'],
+    'many at once',
+  );
 });

@@ -104,15 +104,20 @@ export function zeroRange(from: number, to: number): ZeroPlan {
 }
 
 /** No round of compaction takes more records than this. */
-export const MAX_COMPACTED = 1000;
+export const MAX_COMPACTED = 5000;
 /** A list or a view this long is worth compacting when it is read. */
 export const READ_COMPACTION = 5;
 /** Records of at least this length may stay as they are at the front of a list. */
 const KEEP_LENGTH = 1024 * 1024;
 
-/** After a write that made the list this long: whether to compact it when there is time, or before the writer goes on. */
-export function compactionAfterWrite(listLength: number): 'none' | 'soon' | 'now' {
+/**
+ * After a write that made the list this long, by so many records: whether to compact it when there is time, or before the writer
+ * goes on. Where a slice brings many records, lists may become longer first: what a compaction writes is the whole chunk, and it
+ * should be worth as many of them.
+ */
+export function compactionAfterWrite(listLength: number, added = 1): 'none' | 'soon' | 'now' {
   if (listLength >= 2500) return 'now';
+  if (added > 1) return listLength >= 1500 ? 'soon' : 'none';
   return listLength > 350 || listLength % 100 === 99 ? 'soon' : 'none';
 }
 
@@ -158,7 +163,7 @@ function mayStay(records: readonly SliceRecord[], { size, pieces }: Merged): boo
   return record.id !== 0 && same(piece, record) && !newer.some((other) => other.size === record.size && same(other, record));
 }
 
-/** What a compaction of this list would do; undefined where it would not make it shorter. At most the first 1000 records. */
+/** What a compaction of this list would do; undefined where it would not make it shorter. At most the first 5000 records. */
 export function planListCompaction(list: readonly SliceRecord[]): ListCompaction | undefined {
   const records = list.slice(0, MAX_COMPACTED);
   let skipped = 0;

@@ -89,6 +89,11 @@ export class Stats {
     return undefined;
   }
 
+  /** The counters as last read, with what this client has changed since. */
+  get known(): { readonly space: number; readonly inodes: number } {
+    return { space: Math.max(0, this.#usedSpace), inodes: Math.max(0, this.#usedInodes) };
+  }
+
   /** Reads the counters, as of now with what is not written yet; never negative. */
   async used(): Promise<{ readonly space: number; readonly inodes: number }> {
     const [space, inodes] = await this.#engine.read([

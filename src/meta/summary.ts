@@ -44,7 +44,7 @@ export function narrowed(volume: StatFs, accounts: readonly Pick<Account, 'limit
 
 export async function statfs(volume: Volume, ino: Ino): Promise<StatFs> {
   const { capacity, inodes } = volume.format;
-  const whole = fullness(await volume.stats.used(), capacity, inodes);
+  const whole = fullness(volume.options.fastStatfs ? volume.stats.known : await volume.stats.used(), capacity, inodes);
   return narrowed(whole, await volume.limits.above(ino));
 }
 

@@ -30,8 +30,8 @@ export interface View {
   entry(parent: Ino, name: Buffer, unknown?: 'read' | 'absent'): EntryValue | undefined;
   /** Throws ENOTEMPTY where the directory holds something. */
   requireEmpty(ino: Ino): void;
-  /** Rests on something else. `failed` is thrown where the check does not hold. */
-  require(check: Check, failed: () => FsError): void;
+  /** Rests on something else. `failed` is thrown where the check does not hold; without it the decision is made again. */
+  require(check: Check, failed?: () => FsError): void;
 }
 
 export interface Plan<T> {
@@ -75,7 +75,7 @@ class Attempt implements View {
   /** Of this attempt only. */
   usedNodes: SeenNode[] = [];
   usedEntries: SeenEntry[] = [];
-  others: { readonly check: Check; readonly failed: () => FsError }[] = [];
+  others: { readonly check: Check; readonly failed: (() => FsError) | undefined }[] = [];
   /** What is to be read before the next attempt. */
   unknownNode: Ino | undefined;
   unknownEntry: { readonly parent: Ino; readonly name: Buffer } | undefined;
@@ -132,7 +132,7 @@ class Attempt implements View {
     this.require({ kind: 'emptyDirectory', ino }, () => new FsError('ENOTEMPTY'));
   }
 
-  require(check: Check, failed: () => FsError): void {
+  require(check: Check, failed?: () => FsError): void {
     this.others.push({ check, failed });
   }
 
@@ -262,8 +262,10 @@ export class Transactor {
     const first = usedNodes.length + usedEntries.length;
     // While nodes and entries have changed as well, the other checks may have asked for the wrong thing.
     if (failed.some((index) => index < first)) return;
-    const other = others[(failed[0] ?? first) - first];
-    if (other) throw other.failed();
+    for (const index of failed) {
+      const other = others[index - first];
+      if (other?.failed) throw other.failed();
+    }
   }
 
   async #readUnknown(attempt: Attempt): Promise<void> {

@@ -205,8 +205,8 @@ export interface NodeLocks {
 export interface MetaCallbacks {
   /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
   deleteSlice?(id: number, size: number): Promise<void>;
-  /** This chunk has many slices: compact it when there is time. */
-  compactChunk?(ino: Ino, index: number): void;
+  /** This chunk has many slices: compact it when there is time. Resolves when that is over, however it ended. */
+  compactChunk?(ino: Ino, index: number): Promise<void>;
   /** The volume's format changed (seen at a heartbeat). */
   formatChanged?(): void;
   /** The volume is gone or was formatted anew under us; the mount must end (exit code 11). */
@@ -239,12 +239,30 @@ export interface Meta {
   setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr>;
   truncate(ctx: Context, ino: Ino, length: number): Promise<Attr>;
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr>;
+  /**
+   * Shows a range of a file at an offset of another one, or of the same one where the ranges do not overlap (EINVAL). Answers how many
+   * bytes were copied, perhaps fewer than asked for, 0 at the source's end; and the target's attributes. Of both files nothing may
+   * wait to be committed.
+   */
+  copyFileRange(
+    ctx: Context,
+    from: Ino,
+    offset: number,
+    to: Ino,
+    toOffset: number,
+    length: number,
+  ): Promise<{ readonly copied: number; readonly attr: Attr }>;
+  /** Where data, or a hole, begins at or behind `offset`, bytes; the end of the file is a hole. ENXIO where there is none. */
+  seek(ctx: Context, ino: Ino, offset: number, want: 'data' | 'hole'): Promise<number>;
   mknod(ctx: Context, parent: Ino, name: Buffer, type: NodeType, mode: number, umask: number, rdev: number): Promise<Entry>;
   mkdir(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number): Promise<Entry>;
   /** Creates and opens. With `exclusive` an existing name is EEXIST, else an existing file is opened. */
   create(ctx: Context, parent: Ino, name: Buffer, mode: number, umask: number, exclusive: boolean): Promise<Entry>;
+  /** Creates and opens a file that has no name and goes with its last close, unless `link` gives it one (O_TMPFILE). */
+  tmpfile(ctx: Context, parent: Ino, mode: number, umask: number): Promise<Entry>;
   symlink(ctx: Context, parent: Ino, name: Buffer, target: Buffer): Promise<Entry>;
   readlink(ctx: Context, ino: Ino): Promise<Buffer>;
+  /** Also of a file without a name that is open here; the kernel allows that for those of `tmpfile` alone. */
   link(ctx: Context, ino: Ino, parent: Ino, name: Buffer): Promise<Attr>;
   unlink(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
   rmdir(ctx: Context, parent: Ino, name: Buffer): Promise<void>;
@@ -327,6 +345,18 @@ export interface Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr>;
+  /**
+   * The same of a slice that holds several parts of the file, which may lie in different chunks and must not overlap; all are
+   * seen at once.
+   */
+  writeParts(
+    ctx: Context,
+    ino: Ino,
+    slice: { readonly id: number; readonly size: number },
+    parts: readonly SlicePart[],
+    mtimeNs: bigint,
+    room?: Room,
+  ): Promise<Attr>;
   /** What a compaction of the chunk would do, or undefined where nothing is to be gained. */
   planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
   /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
@@ -370,6 +400,14 @@ export interface Room {
   settle(space: number): void;
   /** Nothing waits to be committed any more: gives back what is left. */
   end(): void;
+}
+
+/** A part of a slice, `len` bytes from `off` on, seen at `pos` of a chunk. */
+export interface SlicePart {
+  readonly index: number;
+  readonly pos: number;
+  readonly off: number;
+  readonly len: number;
 }
 
 export interface CompactionPlan {

@@ -7,7 +7,8 @@
  * Without a user it is the one who runs the client. Options of both: table_prefix, max_open_conns, max_idle_time (seconds).
  * PostgreSQL: search_path (one schema), sslmode (disable, allow, prefer, require, verify-ca, verify-full; prefer where none
  * is given), sslrootcert, sslcert, sslkey, host (folder of a unix socket), connect_timeout (seconds).
- * MySQL: tls (false, true, skip-verify, preferred), timeout.
+ * MySQL: tls (false, true, skip-verify, preferred), timeout. Of ours, as the official client's drivers have no option for them: tls=verify-ca,
+ * tls-ca-cert-file, tls-cert-file, tls-key-file (named as those of Redis).
  *
  * Source: the JuiceFS format, §19; options of the drivers it uses (pgx, go-sql-driver/mysql).
  */
@@ -66,6 +67,7 @@ const mysqlTls: Readonly<Record<string, Pick<ServerTls, 'mode' | 'verify'>>> = {
   false: { mode: 'off', verify: 'nothing' },
   preferred: { mode: 'preferred', verify: 'nothing' },
   'skip-verify': { mode: 'required', verify: 'nothing' },
+  'verify-ca': { mode: 'required', verify: 'authority' },
   true: { mode: 'required', verify: 'name' },
 };
 
@@ -103,12 +105,21 @@ function count(query: Query, name: string, otherwise: number, url: string): numb
   return Number(text);
 }
 
+const postgresFiles = ['sslrootcert', 'sslcert', 'sslkey'] as const;
+const mysqlFiles = ['tls-ca-cert-file', 'tls-cert-file', 'tls-key-file'] as const;
+
 function tlsOf(kind: ServerUrl['kind'], query: Query, url: string): ServerTls {
-  if (kind === 'mysql') return choose(mysqlTls, 'tls', query.take('tls') ?? 'false', url);
-  const files = { caFile: query.take('sslrootcert'), certFile: query.take('sslcert'), keyFile: query.take('sslkey') };
+  const names = kind === 'postgres' ? postgresFiles : mysqlFiles;
+  const [caFile, certFile, keyFile] = names.map((name) => query.take(name));
+  const files = { caFile, certFile, keyFile };
   if ((files.certFile === undefined) !== (files.keyFile === undefined))
-    throw invalid(url, 'sslcert and sslkey go together, one of them is missing.');
-  const mode = choose(sslModes, 'sslmode', query.take('sslmode') ?? 'prefer', url);
+    throw invalid(url, `${names[1]} and ${names[2]} go together, one of them is missing.`);
+  const mode =
+    kind === 'postgres'
+      ? choose(sslModes, 'sslmode', query.take('sslmode') ?? 'prefer', url)
+      : choose(mysqlTls, 'tls', query.take('tls') ?? (caFile || certFile ? 'true' : 'false'), url);
+  if (kind === 'mysql' && mode.mode !== 'required' && (caFile || certFile))
+    throw invalid(url, `${names[0]} and ${names[1]} need tls=true, verify-ca or skip-verify.`);
   return {
     ...mode,
     // As libpq: an authority that is named is asked.
@@ -194,7 +205,7 @@ export function parseServer(kind: ServerUrl['kind'], rest: string, url: string, 
   query.end(
     kind === 'postgres'
       ? 'sslmode, sslrootcert, sslcert, sslkey, search_path, host, connect_timeout, table_prefix, max_open_conns, max_idle_time'
-      : 'tls, timeout, table_prefix, max_open_conns, max_idle_time',
+      : 'tls, tls-ca-cert-file, tls-cert-file, tls-key-file, timeout, table_prefix, max_open_conns, max_idle_time',
   );
   return result;
 }

@@ -211,6 +211,9 @@ test('what cannot be used is refused in a sentence, without the password', () =>
   refuse('postgres://u:hunter2@h/d?sslmode=maybe', /sslmode should be one of disable, /);
   refuse('postgres://u:hunter2@h/d?search_path=a,b', /one schema only/);
   refuse('postgres://u:hunter2@h/d?sslcert=/c', /go together/);
+  refuse('mysql://u:hunter2@(h)/d?tls=true&tls-cert-file=/c', /go together/);
+  refuse('mysql://u:hunter2@(h)/d?tls=preferred&tls-ca-cert-file=/c', /need tls=true/);
+  refuse('mysql://u:hunter2@(h)/d?tls=custom', /tls should be one of false, /);
   refuse('mysql://u:hunter2@pipe(h)/d', /network should be tcp or unix/);
   refuse('mysql://u:hunter2@(h)/d?sslmode=disable', /unknown option "sslmode"/);
 });

@@ -5,8 +5,9 @@ import { type Ino, ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { Acls } from './acls.ts';
+import { AccessTimes, type AtimeMode } from './atime.ts';
 import { Deletions } from './deletion.ts';
-import type { MetaEngine } from './engine.ts';
+import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
 import { Guesses } from './guesses.ts';
 import { Ids } from './ids.ts';
@@ -27,6 +28,13 @@ export interface VolumeOptions {
   readonly logger: Logger;
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
+  /** See MetaOptions. */
+  readonly atimeMode?: AtimeMode;
+  readonly openCacheMs?: number;
+  readonly openCacheLimit?: number;
+  readonly skipDirMtimeMs?: number;
+  readonly sortDir?: boolean;
+  readonly fastStatfs?: boolean;
 }
 
 /** A moment, as nodes store it. */
@@ -43,7 +51,10 @@ export class Volume {
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
   readonly guesses = new Guesses();
-  readonly files = new OpenFiles();
+  readonly files: OpenFiles;
+  readonly atimes: AccessTimes;
+  /** What the mount asked for. */
+  readonly options: VolumeOptions;
   readonly stats: Stats;
   readonly limits: Limits;
   readonly trash: Trash;
@@ -66,6 +77,9 @@ export class Volume {
     this.logger = options.logger;
     this.readOnly = options.readOnly;
     this.callbacks = options.callbacks;
+    this.options = options;
+    this.files = new OpenFiles(options.clock, options.openCacheMs, options.openCacheLimit);
+    this.atimes = new AccessTimes(this, options.atimeMode ?? 'noatime');
     this.#format = format;
     this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random);
     // Inode 1 is the root.
@@ -110,6 +124,19 @@ export class Volume {
 
   newSlice(): number | Promise<number> {
     return this.#slices.take();
+  }
+
+  /**
+   * A directory's times become these, and it has so many links more. Nothing is to be written where only times would change, and by
+   * less than the mount wants to see (`above` is what is known of the directory).
+   */
+  touch(directory: Ino, above: Attr | undefined, { sec, nsec }: Moment, nlink = 0): Write[] {
+    const skip = this.options.skipDirMtimeMs ?? 0;
+    if (nlink === 0 && skip > 0 && above) {
+      const age = (sec - above.mtime) * 1000 + (nsec - above.mtimensec) / 1e6;
+      if (Math.abs(age) < skip) return [];
+    }
+    return [{ kind: 'touchNode', ino: directory, sec, nsec, nlink }];
   }
 
   /** Carries out a change; EROFS on a read-only mount. */

@@ -31,7 +31,7 @@ export class AnswerBody {
    */
   constructor(to: BodyTarget, status: number, announced: number) {
     this.#to = to;
-    this.#good = status === 200 || status === 206;
+    this.#good = status === 200 || status === 206 || status === 207;
     if (this.#good && to.range && status === 200) {
       this.#skip = to.range.offset;
       this.#wanted = to.range.length ?? Infinity;

@@ -11,7 +11,7 @@ import { ObjectError } from './store.ts';
 
 export interface ExchangeRequest {
   readonly origin: string;
-  readonly method: 'GET' | 'PUT' | 'HEAD' | 'DELETE';
+  readonly method: 'GET' | 'PUT' | 'HEAD' | 'DELETE' | 'POST' | 'PROPFIND' | 'MKCOL' | 'MOVE';
   /** With the query. */
   readonly path: string;
   readonly headers: Record<string, string>;

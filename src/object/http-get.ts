@@ -13,6 +13,7 @@ import type { Clock } from '../lib/clock.ts';
 import { AnswerBody } from './answer-body.ts';
 import { type AnswerHead, Chunks, parseHead } from './http-answer.ts';
 import { describe, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
+import { lookupHost } from './loopback.ts';
 import { ObjectError } from './store.ts';
 
 export interface GetterOptions {
@@ -98,11 +99,13 @@ export class Getter {
     const host = hostname.replace(/^\[|\]$/g, '');
     const connection: Connection = new Connection(
       (onread) => {
-        if (protocol !== 'https:') return connectTcp({ host, port: Number(port || 80), noDelay: true, keepAlive: true, onread });
+        if (protocol !== 'https:')
+          return connectTcp({ host, port: Number(port || 80), noDelay: true, keepAlive: true, lookup: lookupHost, onread });
         // `onread` is taken by tls.connect (see its documentation); only its type does not say so.
         const options: ConnectionOptions & { readonly onread: OnRead } = {
           host,
           port: Number(port || 443),
+          lookup: lookupHost,
           ...(isIP(host) ? {} : { servername: host }),
           ALPNProtocols: ['http/1.1'],
           ...(this.#session ? { session: this.#session } : {}),

@@ -1,23 +1,29 @@
 /** From a volume's format to its object store, decorators applied: raw → sharded → prefix → retry → encryption, as JuiceFS orders them. */
 import type { Clock } from '../lib/clock.ts';
+import { AzureObjectStore } from './azure.ts';
+import { parseContainer } from './azure-account.ts';
 import { encrypted } from './encrypt.ts';
 import type { Envelope } from './envelope.ts';
 import { FileObjectStore } from './file.ts';
 import { withPrefix } from './prefix.ts';
 import { type RetryOptions, withRetry } from './retry.ts';
+import { isNamed, namedAddress, namedKeys, namedStorages } from './s3-names.ts';
 import { parseBucketUrl } from './s3-url.ts';
 import { S3ObjectStore } from './s3.ts';
 import { sharded } from './shard.ts';
 import { ObjectError, type ObjectStore } from './store.ts';
+import { WebdavObjectStore } from './webdav.ts';
 
 export interface ObjectStoreOptions {
-  /** `file`, `s3` or `minio`; JuiceFS's name of the driver. */
+  /** One of `storageNames`; JuiceFS's name of the driver. */
   readonly storage: string;
   /** The bucket as JuiceFS spells it; with `%d` where there are shards. */
   readonly bucket: string;
   readonly accessKey?: string | undefined;
   readonly secretKey?: string | undefined;
   readonly sessionToken?: string | undefined;
+  /** Of the objects that are written; the store's own names. @default the bucket's */
+  readonly storageClass?: string | undefined;
   /** The volume's name; its objects are under `<name>/`. Empty for the bucket itself. */
   readonly name: string;
   /** Buckets that the keys are spread over. @default 0, no sharding */
@@ -32,23 +38,41 @@ export interface ObjectStoreOptions {
   readonly clock?: Clock;
 }
 
+/** Names of all storages that can be opened. */
+export const storageNames: readonly string[] = ['file', 's3', 'minio', ...namedStorages, 'wasb', 'webdav'];
+
 function openBucket(options: ObjectStoreOptions, bucket: string): ObjectStore {
   const environment = options.environment ?? process.env;
-  const { storage, clock, timeoutMs } = options;
+  const { storage, clock, timeoutMs, accessKey, secretKey, sessionToken } = options;
+  const timing = { ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(clock ? { clock } : {}) };
   if (storage === 'file') return new FileObjectStore(bucket);
-  if (storage !== 's3' && storage !== 'minio')
+  if (storage === 'wasb')
+    return new AzureObjectStore({
+      address: parseContainer(bucket, { accountName: accessKey, accountKey: secretKey, sas: sessionToken }, environment),
+      storageClass: options.storageClass,
+      ...timing,
+    });
+  if (storage === 'webdav') return new WebdavObjectStore({ url: bucket, user: accessKey, password: secretKey, ...timing });
+  const named = isNamed(storage);
+  if (!named && storage !== 's3' && storage !== 'minio')
     throw new ObjectError(
       'Invalid',
-      `storage ${JSON.stringify(storage)} is not supported; the supported ones are file, s3 and minio`,
+      `storage ${JSON.stringify(storage)} is not supported; the supported ones are ${storageNames.join(', ')}`,
     );
   const minio = storage === 'minio';
+  const own =
+    named && !accessKey
+      ? namedKeys(storage, environment)
+      : {
+          accessKey: accessKey || (minio ? environment['MINIO_ACCESS_KEY'] : undefined),
+          secretKey: secretKey || (minio ? environment['MINIO_SECRET_KEY'] : undefined),
+          sessionToken,
+        };
   return new S3ObjectStore({
-    address: parseBucketUrl(bucket, storage, environment),
-    accessKey: options.accessKey || (minio ? environment['MINIO_ACCESS_KEY'] : undefined),
-    secretKey: options.secretKey || (minio ? environment['MINIO_SECRET_KEY'] : undefined),
-    sessionToken: options.sessionToken,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-    ...(clock ? { clock } : {}),
+    address: named ? namedAddress(storage, bucket, environment) : parseBucketUrl(bucket, storage, environment),
+    ...own,
+    storageClass: options.storageClass,
+    ...timing,
   });
 }
 

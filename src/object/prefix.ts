@@ -18,6 +18,8 @@ export function withPrefix(store: ObjectStore, prefix: string): ObjectStore {
       const options = { ...(after === undefined ? {} : { after: prefix + after }), ...(signal ? { signal } : {}) };
       for await (const info of store.list(prefix + under, options)) yield bare(info);
     },
+    ...(store.partLimits ? { partLimits: store.partLimits } : {}),
+    ...(store.upload ? { upload: (key: string, signal?: AbortSignal) => store.upload!(prefix + key, signal) } : {}),
     close: () => store.close(),
   };
 }

@@ -6,7 +6,7 @@
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { ObjectError, type ObjectInfo, type ObjectStore, type Upload } from './store.ts';
 
 export interface RetryOptions {
   /** Attempts after the first one; JuiceFS's --io-retries. @default 10 */
@@ -85,6 +85,19 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
         }
       }
     },
+    ...(store.partLimits ? { partLimits: store.partLimits } : {}),
+    ...(store.upload
+      ? {
+          async upload(key: string, begin?: AbortSignal): Promise<Upload> {
+            const upload = await attempt(() => store.upload!(key, begin), begin);
+            return {
+              part: (number, body, signal) => attempt(() => upload.part(number, body, signal), signal, body.length),
+              complete: (signal) => attempt(() => upload.complete(signal), signal),
+              abort: () => upload.abort(),
+            };
+          },
+        }
+      : {}),
     close: () => store.close(),
   };
 }

@@ -1,4 +1,4 @@
-/** What an HTTP status and an S3 error code mean to us. Source: Amazon S3 API Reference, "Error responses". */
+/** What an HTTP status and an error code of S3 or Azure mean to us. Source: Amazon S3 API Reference, "Error responses". */
 import { elementText } from './s3-xml.ts';
 import { ObjectError, type ObjectErrorCode } from './store.ts';
 
@@ -21,8 +21,17 @@ const byCode: Readonly<Record<string, Meaning>> = {
   RequestLimitExceeded: { code: 'Throttled' },
   RequestTimeout: { code: 'Timeout' },
   OperationAborted: { code: 'Unavailable' },
+  // The next attempt is signed with the store's time.
+  RequestTimeTooSkewed: { code: 'Unavailable' },
   XMinioStorageFull: { code: 'NoSpace' },
   QuotaExceeded: { code: 'NoSpace' },
+  // Azure's: "Blob service error codes".
+  BlobNotFound: { code: 'NotFound' },
+  ContainerNotFound: { code: 'NoSuchBucket' },
+  ContainerBeingDeleted: { code: 'Unavailable' },
+  ServerBusy: { code: 'Throttled' },
+  OperationTimedOut: { code: 'Timeout' },
+  AuthenticationFailed: { code: 'AccessDenied', keysRefused: true },
 };
 
 function byStatus(status: number): Meaning {
@@ -43,6 +52,18 @@ export function retryAfter(header: string | string[] | undefined, now: number): 
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
+/** The region that a refusal says the bucket is in: the request was signed for another, or went to another's address. */
+export function regionOf(answer: {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}): string | undefined {
+  if (![301, 307, 400, 403].includes(answer.status)) return undefined;
+  const told = answer.headers['x-amz-bucket-region'];
+  if (typeof told === 'string' && told !== '') return told;
+  return elementText(answer.body.toString('utf8'), 'Region') || undefined;
+}
+
 /** The error for an answer that is not a success. `what` begins the sentence: "could not read chunks/… from s3://b". */
 export function s3Error(
   what: string,
@@ -54,15 +75,18 @@ export function s3Error(
   now: number,
 ): ObjectError {
   const text = answer.body.toString('utf8');
-  const code = elementText(text, 'Code');
+  const told = answer.headers['x-ms-error-code'];
+  const code = elementText(text, 'Code') ?? (typeof told === 'string' ? told : undefined);
   const message = elementText(text, 'Message')?.slice(0, 200);
   const meaning = (code === undefined ? undefined : byCode[code]) ?? byStatus(answer.status);
-  const region = answer.headers['x-amz-bucket-region'];
+  const region = regionOf(answer);
   const said = [String(answer.status), code, message && `(${message})`].filter(Boolean).join(' ');
   const elsewhere =
-    typeof region === 'string' && (answer.status === 301 || answer.status === 307 || code === 'AuthorizationHeaderMalformed')
+    region !== undefined && (answer.status !== 403 || code === 'AuthorizationHeaderMalformed')
       ? `; the bucket is in region ${region}`
-      : '';
+      : code === 'RequestTimeTooSkewed'
+        ? `; the clocks of this machine (${new Date(now).toISOString()}) and of the store (${String(answer.headers['date'] ?? 'not told')}) differ`
+        : '';
   const wait = retryAfter(answer.headers['retry-after'], now);
   return new ObjectError(meaning.code, `${what}: ${said}${elsewhere}`, {
     status: answer.status,

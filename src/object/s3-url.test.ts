@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseBucketUrl } from './s3-url.ts';
+import { inRegion, parseBucketUrl } from './s3-url.ts';
 import { ObjectError } from './store.ts';
 
 const forms: readonly (readonly [string, 's3' | 'minio', Record<string, string>, string])[] = [
@@ -50,4 +50,18 @@ test('what is no bucket is refused with the accepted forms, and without secrets'
 test('disable-checksum in the URL turns checksums off', () => {
   assert.equal(parseBucketUrl('http://h:1/bucket?disable-checksum=true', 's3', {}).checksum, false);
   assert.equal(parseBucketUrl('http://h:1/bucket', 's3', {}).checksum, true);
+});
+
+test('a bucket that is in another region is asked there: at that address on AWS, at the same one elsewhere', () => {
+  for (const [bucket, origin] of [
+    ['https://bkt.s3.amazonaws.com', 'https://bkt.s3.eu-west-3.amazonaws.com'],
+    ['https://bkt.s3.us-east-1.amazonaws.com', 'https://bkt.s3.eu-west-3.amazonaws.com'],
+    ['https://bkt.s3-us-west-2.amazonaws.com', 'https://bkt.s3.eu-west-3.amazonaws.com'],
+    ['https://s3.us-west-2.amazonaws.com/bkt.with.dots', 'https://s3.eu-west-3.amazonaws.com'],
+    ['https://bkt.s3.dualstack.us-west-2.amazonaws.com', 'https://bkt.s3.dualstack.eu-west-3.amazonaws.com'],
+    ['http://127.0.0.1:9000/bkt', 'http://127.0.0.1:9000'],
+  ] as const) {
+    const moved = inRegion(parseBucketUrl(bucket, 's3', {}), 'eu-west-3');
+    assert.deepEqual([moved.origin, moved.host, moved.region], [origin, new URL(origin).host, 'eu-west-3'], bucket);
+  }
 });

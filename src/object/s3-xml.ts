@@ -6,7 +6,8 @@ import { ObjectError, type ObjectInfo } from './store.ts';
 
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 
-function unescape(text: string): string {
+/** Text of an element, its entities resolved. */
+export function unescapeXml(text: string): string {
   return text.replaceAll(
     /&(?:#x([0-9a-fA-F]{1,6})|#(\d{1,7})|(\w+));/g,
     (whole, hex?: string, decimal?: string, name?: string) => {
@@ -20,7 +21,7 @@ function unescape(text: string): string {
 /** The text of the first element of this name, or undefined. */
 export function elementText(xml: string, name: string): string | undefined {
   const match = new RegExp(`<${name}(?:\\s[^>]*)?>([^<]*)</${name}>`).exec(xml);
-  return match?.[1] === undefined ? undefined : unescape(match[1]);
+  return match?.[1] === undefined ? undefined : unescapeXml(match[1]);
 }
 
 export interface ListPage {

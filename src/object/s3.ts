@@ -1,29 +1,31 @@
 /**
- * Objects in an S3 bucket: our own signatures on every path, reads of objects over our own sockets, everything else over
- * undici, the AWS SDK only for its chain of credentials.
+ * Objects in an S3 bucket: our own signatures on every path, the AWS SDK only for its chain of credentials.
  *
  * As JuiceFS's driver (pkg/object/s3.go): payload unsigned, `Content-Type: application/octet-stream`, the CRC-32C of the
  * body in decimal as user metadata `crc32c`, verified when an object is read whole; ListObjectsV2 with URL encoding.
- * Nothing is retried here: see retry.ts. Open connections are bounded; requests over the bound wait in a queue,
- * which its callers bound (the chunk layer's limits on uploads and downloads).
+ * Nothing is retried here: see retry.ts. But the next attempt is made better: with other credentials after expired ones, in the region
+ * that the store says the bucket is in, and with the store's time where ours was refused. Requests beyond the bound on connections are bounded by the callers: the chunk
+ * layer's limits on uploads and downloads.
  */
-import type { Pool } from 'undici';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
-import { Getter } from './http-get.ts';
-import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
-import { s3Error } from './s3-error.ts';
-import type { BucketAddress } from './s3-url.ts';
+import { HttpClient } from './http-client.ts';
+import type { ExchangeAnswer, ExchangeRequest } from './http-exchange.ts';
+import { regionOf, s3Error } from './s3-error.ts';
+import { S3_PARTS, startUpload } from './s3-upload.ts';
+import { type BucketAddress, inRegion } from './s3-url.ts';
 import { parseListPage } from './s3-xml.ts';
 import { encodeKey, encodeQuery, Signer } from './sigv4.ts';
-import { CHECKSUM_PIECE, type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { CHECKSUM_PIECE, type GetOptions, ObjectError, type ObjectInfo, type ObjectStore, type Upload } from './store.ts';
 
 export interface S3Options {
   readonly address: BucketAddress;
   readonly accessKey?: string | undefined;
   readonly secretKey?: string | undefined;
   readonly sessionToken?: string | undefined;
+  /** Of the objects that are written. @default the bucket's */
+  readonly storageClass?: string | undefined;
   /** One request, from dispatch to the last byte, milliseconds. @default 60000 */
   readonly timeoutMs?: number;
   /** @default 10000 */
@@ -38,10 +40,6 @@ export interface S3Options {
 /** An object read without a buffer given is at most this long; blocks are at most 16 MiB and a little. */
 const MAX_OBJECT = 64 * 1024 * 1024;
 const MAX_LIST_PAGE = 16 * 1024 * 1024;
-const CONNECTIONS = 128;
-const CONNECT_TIMEOUT_MS = 10_000;
-/** Below the idle limits of common stores and balancers (20 s and more): a reused connection is a live one. */
-const KEEP_ALIVE_MS = 15_000;
 const CHECKSUM = 'x-amz-meta-crc32c';
 
 interface Request {
@@ -60,13 +58,15 @@ interface Request {
 
 export class S3ObjectStore implements ObjectStore {
   readonly description: string;
-  readonly #address: BucketAddress;
-  /** Loaded with the first request: a volume in a directory does without. */
-  #pool: Promise<Pool> | undefined;
-  /** Reads of objects. */
-  #getter: Getter | undefined;
+  readonly partLimits = S3_PARTS;
+  #address: BucketAddress;
+  #http: HttpClient;
   readonly #options: S3Options;
-  readonly #signer: Signer;
+  #signer: Signer;
+  /** What the store's clock is ahead of ours, milliseconds; 0 until it refused ours. */
+  #skewMs = 0;
+  /** Of addresses that were left: what is under way there ends there. */
+  readonly #left: HttpClient[] = [];
   readonly #credentials: CredentialSource;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
@@ -81,6 +81,16 @@ export class S3ObjectStore implements ObjectStore {
     this.#signer = new Signer(options.address.region);
     this.#credentials = credentialSource(options, options.address.region);
     this.#options = options;
+    this.#http = this.#connectTo(options.address.origin);
+  }
+
+  #connectTo(origin: string): HttpClient {
+    const { connections, connectTimeoutMs } = this.#options;
+    return new HttpClient(origin, {
+      ...(connections === undefined ? {} : { connections }),
+      ...(connectTimeoutMs === undefined ? {} : { connectTimeoutMs }),
+      clock: this.#clock,
+    });
   }
 
   async create(signal?: AbortSignal): Promise<void> {
@@ -102,10 +112,28 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
-    const headers: Record<string, string> = { 'content-type': 'application/octet-stream' };
+    const headers = this.#objectHeaders();
     if (this.#address.checksum)
       headers[CHECKSUM] = String(crc32cOfPieces(body, CHECKSUM_PIECE, crc32cPieces(body, CHECKSUM_PIECE)));
     await this.#request('PUT', { what: 'write', key, body, headers, signal });
+  }
+
+  upload(key: string, signal?: AbortSignal): Promise<Upload> {
+    return startUpload(
+      (method, request) => this.#request(method, request),
+      key,
+      this.#objectHeaders(),
+      async (headSignal) => (await this.head(key, headSignal)) !== undefined,
+      signal,
+    );
+  }
+
+  #objectHeaders(): Record<string, string> {
+    const { storageClass } = this.#options;
+    return {
+      'content-type': 'application/octet-stream',
+      ...(storageClass ? { 'x-amz-storage-class': storageClass } : {}),
+    };
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
@@ -184,39 +212,28 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    this.#getter?.close();
-    const pool = await this.#pool;
-    await pool?.destroy();
+    await Promise.all([this.#http, ...this.#left.splice(0)].map((client) => client.close()));
   }
 
-  async #connect(): Promise<Pool> {
-    const { default: Pool } = await import('undici/lib/dispatcher/pool.js');
-    return new Pool(this.#address.origin, {
-      connections: this.#options.connections ?? CONNECTIONS,
-      pipelining: 1,
-      allowH2: false,
-      connect: { timeout: this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS },
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      keepAliveMaxTimeout: 60_000,
-    });
-  }
-
-  #get(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    this.#getter ??= new Getter({
-      origin: request.origin,
-      connections: this.#options.connections ?? CONNECTIONS,
-      connectTimeoutMs: this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-      keepAliveMs: KEEP_ALIVE_MS,
-      clock: this.#clock,
-    });
-    return this.#getter.get(request);
-  }
-
-  async #exchange(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    this.#pool ??= this.#connect();
-    return exchange(await this.#pool, this.#clock, request);
+  /** Makes what it can of a refusal for the next attempt. True where that may be another answer. */
+  #learn(answer: ExchangeAnswer, error: ObjectError): boolean {
+    if (error.keysRefused && error.retryable) this.#credentials.expired();
+    const region = regionOf(answer);
+    if (region !== undefined && region !== this.#address.region && (answer.status !== 403 || !error.keysRefused)) {
+      const { origin } = this.#address;
+      this.#address = inRegion(this.#address, region);
+      this.#signer = new Signer(region);
+      if (this.#address.origin !== origin) {
+        this.#left.push(this.#http);
+        this.#http = this.#connectTo(this.#address.origin);
+      }
+      return true;
+    }
+    if (error.message.includes('RequestTimeTooSkewed')) {
+      const theirs = Date.parse(String(answer.headers['date']));
+      if (!Number.isNaN(theirs)) this.#skewMs = theirs - this.#clock.now();
+    }
+    return false;
   }
 
   async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
@@ -227,7 +244,7 @@ export class S3ObjectStore implements ObjectStore {
     const credentials = pending instanceof Promise ? await pending : pending;
     const { range: rangeHeader, ...toSign } = request.headers ?? {};
     const headers = credentials
-      ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now())
+      ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now() + this.#skewMs)
       : toSign;
     if (rangeHeader !== undefined) headers['range'] = rangeHeader;
     const toSend: ExchangeRequest = {
@@ -242,14 +259,14 @@ export class S3ObjectStore implements ObjectStore {
       timeoutMs: this.#timeoutMs,
       signal: request.signal,
     };
-    const answer = await (method === 'GET' && request.key !== '' ? this.#get(toSend) : this.#exchange(toSend));
+    const answer = await (method === 'GET' && request.key !== '' ? this.#http.read(toSend) : this.#http.send(toSend));
     if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
     const error = s3Error(
       `could not ${request.what} ${request.key || this.#address.bucket} (${this.description})`,
       answer,
       this.#clock.now(),
     );
-    if (error.code === 'AccessDenied' && error.retryable) this.#credentials.expired();
-    throw error;
+    if (!this.#learn(answer, error)) throw error;
+    throw new ObjectError('Unavailable', error.message, { cause: error, status: answer.status });
   }
 }

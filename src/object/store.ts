@@ -32,6 +32,23 @@ export interface GetOptions {
 /** Bytes that one of the sums of `onSums` covers. */
 export const CHECKSUM_PIECE = 32 * 1024;
 
+/** An object that is written in parts, for what is too long for one request. Nothing of it is seen before `complete`. */
+export interface Upload {
+  /** Writes a part; numbers count from 0. Parts may come in any order and side by side, and again after a failure. */
+  part(number: number, body: Buffer, signal?: AbortSignal): Promise<void>;
+  /** Makes the object of the parts, in the order of their numbers. */
+  complete(signal?: AbortSignal): Promise<void>;
+  /** Drops the parts. Never fails: what cannot be dropped now is the store's to expire. */
+  abort(): Promise<void>;
+}
+
+export interface PartLimits {
+  /** Bytes of a part that is not the last, at least and at most. */
+  readonly minBytes: number;
+  readonly maxBytes: number;
+  readonly maxCount: number;
+}
+
 export interface ObjectStore {
   /** Where this is, for people: `s3://bucket at https://host`, `file:///var/jfs/`. Never a secret. */
   readonly description: string;
@@ -48,6 +65,9 @@ export interface ObjectStore {
   delete(key: string, signal?: AbortSignal): Promise<void>;
   /** Objects whose key starts with `prefix`, in key order, streamed. */
   list(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
+  /** What parts are like, where objects can be written in parts: then there is `upload`. */
+  readonly partLimits?: PartLimits;
+  upload?(key: string, signal?: AbortSignal): Promise<Upload>;
   close(): Promise<void>;
 }
 

@@ -2,6 +2,7 @@
  * `juicepod operator`: the process that keeps JuiceVolumes and JuiceCachePolicies true. Two replicas or more, one of them at
  * work (a Lease); the others keep their caches warm.
  */
+import { JuiceCachePolicies, JuiceVolumes } from '../api/kinds.ts';
 import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import type { JuiceCachePolicy } from '../api/cachepolicy.ts';
@@ -19,13 +20,13 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import { createLogger } from '../lib/winston.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { cachePolicyReconciler, JuiceCachePolicies } from './cachepolicy/reconcile.ts';
+import { cachePolicyReconciler } from './cachepolicy/reconcile.ts';
 import { rolloutReconciler } from './rollout/reconcile.ts';
 import { type Backends, realBackends } from './volume/backends.ts';
 import { addSweep } from './sweep/reconcile.ts';
 import { policyKeys, volumeIndexes, YES } from './volume/indexes.ts';
 import { volumeMetrics } from './volume/metrics.ts';
-import { JuiceVolumes, volumeReconciler } from './volume/reconcile.ts';
+import { volumeReconciler } from './volume/reconcile.ts';
 import type { SecretObject } from './volume/secrets.ts';
 
 export interface OperatorOptions {

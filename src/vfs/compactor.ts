@@ -14,7 +14,7 @@ export class Compactor {
   readonly #meta: Meta;
   readonly #chunks: ChunkStore;
   readonly #log: Logger;
-  readonly #queue = new Map<string, { readonly ino: Ino; readonly index: number }>();
+  readonly #queue = new Map<string, { readonly ino: Ino; readonly index: number; readonly over: PromiseWithResolvers<void> }>();
   readonly #running = new Map<string, Promise<void>>();
   #closed = false;
 
@@ -24,23 +24,28 @@ export class Compactor {
     this.#log = log;
   }
 
-  /** Puts a chunk into the queue; returns at once. */
-  add(ino: Ino, index: number): void {
+  /** Puts a chunk into the queue, unless that is full; the promise resolves when the chunk's turn is over, however it ended. */
+  add(ino: Ino, index: number): Promise<void> {
     const key = `${formatIno(ino)}_${index}`;
-    if (this.#closed || this.#queue.size >= MAX_QUEUE || this.#queue.has(key) || this.#running.has(key)) return;
-    this.#queue.set(key, { ino, index });
+    const known = this.#running.get(key) ?? this.#queue.get(key)?.over.promise;
+    if (known) return known;
+    if (this.#closed || this.#queue.size >= MAX_QUEUE) return Promise.resolve();
+    const over = Promise.withResolvers<void>();
+    this.#queue.set(key, { ino, index, over });
     this.#pump();
+    return over.promise;
   }
 
   /** Lets the runs under way end and starts no more. */
   async close(): Promise<void> {
     this.#closed = true;
+    for (const { over } of this.#queue.values()) over.resolve();
     this.#queue.clear();
     await Promise.allSettled(this.#running.values());
   }
 
   #pump(): void {
-    for (const [key, { ino, index }] of this.#queue) {
+    for (const [key, { ino, index, over }] of this.#queue) {
       if (this.#running.size >= PARALLEL) return;
       this.#queue.delete(key);
       const run = compactChunk(this.#meta, this.#chunks, ino, index)
@@ -50,6 +55,7 @@ export class Compactor {
         )
         .finally(() => {
           this.#running.delete(key);
+          over.resolve();
           this.#pump();
         });
       this.#running.set(key, run);
@@ -57,8 +63,11 @@ export class Compactor {
   }
 }
 
+/** What compaction needs of the metadata. */
+export type Compactable = Pick<Meta, 'planCompaction' | 'newSliceId' | 'commitCompaction'>;
+
 /** Compacts one chunk once. False where nothing was to be gained or another client changed the chunk meanwhile. */
-export async function compactChunk(meta: Meta, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
+export async function compactChunk(meta: Compactable, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
   const plan = await meta.planCompaction(ino, index);
   if (!plan) return false;
   const slice = { id: await meta.newSliceId(), size: plan.size };

@@ -13,6 +13,7 @@ import { direntType } from './attributes.ts';
 import { DirectoryListing, dots } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
 import { context, type Nodes } from './nodes.ts';
+import type { VfsOptions } from './options.ts';
 
 /** Bytes that an entry takes in the kernel's buffer at least: header and a name of up to 8 bytes, with attributes or without. */
 const SMALLEST = 32;
@@ -26,19 +27,26 @@ export class DirectoryOperations {
   readonly #nodes: Nodes;
   readonly #handles: Handles;
   readonly #clock: Clock;
-  readonly #hideInternal: boolean;
+  readonly #options: Pick<VfsOptions, 'hideInternal' | 'readdirCache'>;
 
-  /** `hideInternal` leaves the virtual files out of listings. */
-  constructor(meta: Meta, nodes: Nodes, handles: Handles, clock: Clock, hideInternal: boolean) {
+  constructor(
+    meta: Meta,
+    nodes: Nodes,
+    handles: Handles,
+    clock: Clock,
+    options: Pick<VfsOptions, 'hideInternal' | 'readdirCache'>,
+  ) {
     this.#meta = meta;
     this.#nodes = nodes;
     this.#handles = handles;
     this.#clock = clock;
-    this.#hideInternal = hideInternal;
+    this.#options = options;
   }
 
   opendir(_request: FuseRequest, reply: Reply, ino: Ino): void {
-    reply.opened({ handle: this.#handles.add(directoryHandle(ino)) });
+    // The kernel takes a listing for good as long as the directory's times are those it was made under: only with both flags.
+    const kept = this.#options.readdirCache ? { cacheDir: true, keepCache: true } : {};
+    reply.opened({ handle: this.#handles.add(directoryHandle(ino)), ...kept });
   }
 
   readdir(
@@ -102,7 +110,7 @@ export class DirectoryOperations {
   async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {
     const attr = ino === ROOT_INO ? undefined : await this.#meta.getattr(SYSTEM, this.#nodes.inside(ino));
     const first = dots(ino, attr ? this.#nodes.outside(attr.parent) : ROOT_INO);
-    return ino === ROOT_INO && !this.#hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
+    return ino === ROOT_INO && !this.#options.hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
   }
 
   /** False where the kernel's buffer is full. `first` is the number of the first entry. `plus`: with the attributes there are, asked for at `moment`. */

@@ -86,6 +86,12 @@ export class NameOperations {
     this.#nodes.replyAttr(reply, ino, attr ?? (await this.#meta.getattr(SYSTEM, node)), moment);
   }
 
+  /** access(2), where the kernel does not check permissions. */
+  async access(request: FuseRequest, reply: Reply, ino: Ino, mask: number): Promise<void> {
+    if (!this.#nodes.virtual.get(ino)) await this.#meta.access(context(request), this.#nodes.inside(ino), mask);
+    reply.ok();
+  }
+
   async readlink(request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
     reply.data(await this.#meta.readlink(context(request), this.#nodes.inside(ino)));
   }
@@ -111,14 +117,18 @@ export class NameOperations {
     const type = typeOfMode(mode);
     if (type === undefined || type === NodeType.Directory || type === NodeType.Symlink) throw new FsError('EINVAL');
     const node = nodes.inside(parent);
-    this.#created(reply, node, await this.#meta.mknod(context(request), node, name, type, mode & 0o7777, umask, rdev));
+    this.#created(
+      reply,
+      node,
+      await this.#meta.mknod(context(request), node, name, type, mode & 0o7777, nodes.umask(umask), rdev),
+    );
   }
 
   async mkdir(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer, mode: number, umask: number): Promise<void> {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
     const node = nodes.inside(parent);
-    this.#created(reply, node, await this.#meta.mkdir(context(request), node, name, mode & 0o7777, umask));
+    this.#created(reply, node, await this.#meta.mkdir(context(request), node, name, mode & 0o7777, nodes.umask(umask)));
   }
 
   async unlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {

@@ -18,6 +18,8 @@ export interface NodeOptions {
   readonly dirEntryTimeout: number;
   readonly negativeTimeout: number;
   readonly readOnly?: boolean;
+  /** In place of what programs have. */
+  readonly umask?: number;
 }
 
 export class Nodes {
@@ -106,6 +108,11 @@ export class Nodes {
     reply.attr(toFuseAttr(ino, current, this.files.get(node)?.writer?.local), this.options.attrTimeout);
   }
 
+  /** The umask of a request that makes something. */
+  umask(asked: number): number {
+    return this.options.umask ?? asked;
+  }
+
   /** Throws where the node must not be changed: EROFS, EPERM of a virtual file. */
   requireWritable(ino: Ino): void {
     if (this.options.readOnly) throw new FsError('EROFS', 'the volume is mounted read-only');
@@ -120,5 +127,6 @@ export class Nodes {
 }
 
 export function context(request: FuseRequest): Context {
-  return { uid: request.uid, gid: request.gid, pid: request.pid };
+  const { uid, gid, pid } = request;
+  return request.checkPermission ? { uid, gid, pid, checkPermission: true } : { uid, gid, pid };
 }

@@ -106,6 +106,10 @@ const operations: Readonly<
   removexattr: { name: 'removexattr', print: list },
   fallocate: { name: 'fallocate', print: ([ino, , offset, length, mode]) => list([ino, mode, offset, length]) },
   lseek: { name: 'lseek', print: list },
+  ioctl: {
+    name: 'ioctl',
+    print: ([ino, , command, input, size]) => `${text(ino)},0x${hex(command)},${(input as Buffer).length},${Number(size)}`,
+  },
   copyFileRange: { name: 'copy_file_range', print: list },
   tmpfile: { name: 'create', print: ([parent, , mode]) => `${text(parent)},,${modeText(mode)}` },
   getlk: { name: 'getlk', print: ([ino, handle, owner]) => `${list([ino, handle])},${owner16(owner)}` },
@@ -228,6 +232,7 @@ function recording(
       ),
     xattrSize: (bytes) => on(`: (${bytes})`, () => reply.xattrSize(bytes)),
     lseek: (offset) => on(`: (${offset})`, () => reply.lseek(offset)),
+    ioctl: (output) => on(`: (${output.length})`, () => reply.ioctl(output)),
     directory: () => on(`: (${listed})`, () => reply.directory()),
   };
 }

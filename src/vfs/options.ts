@@ -26,8 +26,15 @@ export interface VfsOptions extends NodeOptions {
   readonly root?: Ino;
   /** Bytes that one handle may read ahead. */
   readonly maxReadahead: number;
+  /** The kernel keeps listings while a directory's times stay as they are. @default false */
+  readonly readdirCache?: boolean;
+  /** File capabilities, and labels of SELinux, are extended attributes like others. @default false: as if never set */
+  readonly capabilities?: boolean;
+  readonly selinux?: boolean;
   /** @default false: GETXATTR and its like answer ENOSYS, and the kernel does not ask again */
   readonly xattr?: boolean;
+  /** chattr and lsattr. @default false: they are told that there are no such flags */
+  readonly ioctl?: boolean;
   /** The volume has access control lists. @default false */
   readonly acl?: boolean;
   /** Leaves the virtual files out of listings (they can still be opened). @default false */

@@ -22,8 +22,10 @@ import { interruptible } from './interruptible.ts';
 import { LockOperations } from './locks.ts';
 import { JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
+import { FlagOperations } from './node-flags.ts';
 import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
+import { RangeOperations } from './ranges.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
@@ -51,6 +53,7 @@ export class Vfs implements FileSystem {
   readonly lookup: FileSystem['lookup'];
   readonly getattr: FileSystem['getattr'];
   readonly setattr: FileSystem['setattr'];
+  readonly access: Required<FileSystem>['access'];
   readonly readlink: FileSystem['readlink'];
   readonly symlink: FileSystem['symlink'];
   readonly mknod: FileSystem['mknod'];
@@ -64,6 +67,9 @@ export class Vfs implements FileSystem {
   readonly readdir: FileSystem['readdir'];
   readonly releasedir: FileSystem['releasedir'];
   readonly fsyncdir: Required<FileSystem>['fsyncdir'];
+  readonly fallocate: Required<FileSystem>['fallocate'];
+  readonly copyFileRange: Required<FileSystem>['copyFileRange'];
+  readonly lseek: Required<FileSystem>['lseek'];
   // Without them the kernel keeps the locks of a mount by itself
   readonly getlk?: Required<FileSystem>['getlk'];
   readonly setlk?: Required<FileSystem>['setlk'];
@@ -72,6 +78,7 @@ export class Vfs implements FileSystem {
   readonly setxattr?: Required<FileSystem>['setxattr'];
   readonly listxattr?: Required<FileSystem>['listxattr'];
   readonly removexattr?: Required<FileSystem>['removexattr'];
+  readonly ioctl?: Required<FileSystem>['ioctl'];
 
   constructor(options: VfsOptions) {
     this.#options = options;
@@ -114,6 +121,7 @@ export class Vfs implements FileSystem {
     this.lookup = names.lookup.bind(names);
     this.getattr = names.getattr.bind(names);
     this.setattr = names.setattr.bind(names);
+    this.access = names.access.bind(names);
     this.readlink = names.readlink.bind(names);
     this.symlink = names.symlink.bind(names);
     this.mknod = names.mknod.bind(names);
@@ -123,17 +131,15 @@ export class Vfs implements FileSystem {
     this.rename = names.rename.bind(names);
     this.link = names.link.bind(names);
     this.statfs = names.statfs.bind(names);
-    const directories = new DirectoryOperations(
-      options.meta,
-      this.#nodes,
-      this.#handles,
-      this.#clock,
-      options.hideInternal ?? false,
-    );
+    const directories = new DirectoryOperations(options.meta, this.#nodes, this.#handles, this.#clock, options);
     this.opendir = directories.opendir.bind(directories);
     this.readdir = directories.readdir.bind(directories);
     this.releasedir = directories.releasedir.bind(directories);
     this.fsyncdir = directories.fsyncdir.bind(directories);
+    const ranges = new RangeOperations(options.meta, this.#nodes, this.#handles, this.#clock);
+    this.fallocate = ranges.fallocate.bind(ranges);
+    this.copyFileRange = ranges.copyFileRange.bind(ranges);
+    this.lseek = ranges.lseek.bind(ranges);
     if (!options.readOnly) {
       const locks = new LockOperations(options.meta, this.#handles, this.#nodes, this.#clock);
       this.#locks = locks;
@@ -141,8 +147,12 @@ export class Vfs implements FileSystem {
       this.setlk = locks.setlk.bind(locks);
       this.flock = locks.flock.bind(locks);
     }
+    if (options.ioctl) {
+      const flags = new FlagOperations(options.meta, this.#nodes);
+      this.ioctl = flags.ioctl.bind(flags);
+    }
     if (options.xattr) {
-      const xattrs = new XattrOperations(options.meta, this.#nodes);
+      const xattrs = new XattrOperations(options.meta, this.#nodes, options);
       this.getxattr = xattrs.getxattr.bind(xattrs);
       this.setxattr = xattrs.setxattr.bind(xattrs);
       this.listxattr = xattrs.listxattr.bind(xattrs);
@@ -226,7 +236,7 @@ export class Vfs implements FileSystem {
     const ctx = context(request);
     const node = this.#nodes.inside(parent);
     const { moment } = this.#nodes;
-    const entry = await this.#meta.create(ctx, node, name, mode & 0o7777, umask, (flags & O_EXCL) !== 0);
+    const entry = await this.#meta.create(ctx, node, name, mode & 0o7777, this.#nodes.umask(umask), (flags & O_EXCL) !== 0);
     // The name may have appeared since the kernel looked: then this is an open, and truncating is left to us.
     const file = this.#files.opened(entry.ino, entry.attr, moment);
     this.#files.changes.node(node);
@@ -242,6 +252,14 @@ export class Vfs implements FileSystem {
     const handle = fileHandle(entry.ino, flags);
     handle.failuresSeen = file.writer?.failures ?? 0;
     reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(handle) });
+  }
+
+  async tmpfile(request: FuseRequest, reply: Reply, parent: Ino, flags: number, mode: number, umask: number): Promise<void> {
+    this.#nodes.requireWritable(parent);
+    const { moment } = this.#nodes;
+    const entry = await this.#meta.tmpfile(context(request), this.#nodes.inside(parent), mode & 0o7777, this.#nodes.umask(umask));
+    this.#files.opened(entry.ino, entry.attr, moment);
+    reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(fileHandle(entry.ino, flags)) });
   }
 
   read(request: FuseRequest, reply: Reply, ino: Ino, handle: number, offset: number, size: number): void | Promise<void> {
@@ -308,23 +326,6 @@ export class Vfs implements FileSystem {
     const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
     else if (open?.kind === 'file') this.#files.released(ino);
-    reply.ok();
-  }
-
-  async fallocate(
-    request: FuseRequest,
-    reply: Reply,
-    ino: Ino,
-    _handle: number,
-    offset: number,
-    length: number,
-    mode: number,
-  ): Promise<void> {
-    this.#nodes.requireWritable(ino);
-    const writer = this.#files.get(ino)?.writer;
-    if (writer?.dirty) await this.#flushed(request, writer);
-    const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
-    this.#files.changed(ino, attr);
     reply.ok();
   }
 

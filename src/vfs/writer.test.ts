@@ -33,6 +33,7 @@ function setUp(journal?: Journal) {
           return slice.bytes.length;
         },
         uploaded: 0,
+        peek: () => slice.bytes,
         write(data, offset) {
           slice.bytes = Buffer.concat([slice.bytes.subarray(0, offset), data, slice.bytes.subarray(offset + data.length)]);
         },
@@ -62,6 +63,15 @@ function setUp(journal?: Journal) {
       if (commitError) throw commitError;
       const bytes = slices.find((each) => each.id === slice.id)?.bytes ?? Buffer.alloc(0);
       commits.push({ at: index * CHUNK_SIZE + position, text: bytes.toString() });
+      return {} as Attr;
+    },
+    async writeParts(_context, _ino, slice, parts, _mtime, asked) {
+      assert.ok(asked, 'a commit never asks for room again');
+      await Promise.resolve();
+      const bytes = slices.find((each) => each.id === slice.id)?.bytes ?? Buffer.alloc(0);
+      assert.equal(slice.size, bytes.length);
+      for (const { index, pos, off, len } of parts)
+        commits.push({ at: index * CHUNK_SIZE + pos, text: bytes.subarray(off, off + len).toString() });
       return {} as Attr;
     },
   } as Partial<Meta> as Meta;
@@ -104,6 +114,77 @@ test('appended data goes into one slice, and what overlaps a newer slice goes in
     { at: 100, text: 'far' },
     { at: 99, text: 'xx' },
   ]);
+});
+
+test('writes that are scattered in a file go into the store as one', async () => {
+  const { writer, commits, slices, storeAll, aborted } = setUp();
+  assert.equal(writer.admit(3 * CHUNK_SIZE, 3 * CHUNK_SIZE), undefined);
+  for (let at = 20; at > 0; at--) put(writer, at * 1000, `<${at}>`);
+  put(writer, CHUNK_SIZE - 2, 'abcd');
+  put(writer, 5000, '(5)');
+  put(writer, 7001, '.');
+  put(writer, 2 * CHUNK_SIZE, 'a stream');
+  put(writer, 2 * CHUNK_SIZE + 8, ', which goes on');
+  const flushed = writer.flush();
+  storeAll();
+  await flushed;
+  const expected = Array.from({ length: 20 }, (_, index): Commit => {
+    const at = index + 1;
+    return { at: at * 1000, text: at === 5 ? '(5)' : at === 7 ? '<.>' : `<${at}>` };
+  });
+  assert.deepEqual(commits, [
+    ...expected,
+    { at: CHUNK_SIZE - 2, text: 'ab' },
+    { at: CHUNK_SIZE, text: 'cd' },
+    { at: 2 * CHUNK_SIZE, text: 'a stream, which goes on' },
+  ]);
+  assert.equal(slices.length - aborted(), 1);
+});
+
+test('what is written beyond the end of the file, or overlaps something in between, is committed in its own turn', async () => {
+  const { writer, commits, storeAll } = setUp();
+  assert.equal(writer.admit(100, 100), undefined);
+  put(writer, 10, 'a');
+  put(writer, 30, 'b');
+  put(writer, 200, 'beyond');
+  put(writer, 195, 'across');
+  put(writer, 50, 'c');
+  put(writer, 29, 'xxx');
+  put(writer, 70, 'd');
+  put(writer, 90, 'e');
+  const flushed = writer.flush();
+  storeAll();
+  await flushed;
+  assert.deepEqual(commits, [
+    { at: 10, text: 'a' },
+    { at: 29, text: 'xxx' },
+    { at: 50, text: 'c' },
+    { at: 70, text: 'd' },
+    { at: 90, text: 'e' },
+    { at: 200, text: 'beyond' },
+    { at: 195, text: 'across' },
+  ]);
+});
+
+test('a small slice does not go before a large one that it overlaps', async () => {
+  const { writer, commits, storeAll } = setUp();
+  assert.equal(writer.admit(1e6, 1e6), undefined);
+  put(writer, 10, 'a');
+  put(writer, 500_000, 'L'.repeat(70_000));
+  put(writer, 499_999, 'xyz');
+  put(writer, 600_000, 'b');
+  const flushed = writer.flush();
+  storeAll();
+  await flushed;
+  assert.deepEqual(
+    commits.map(({ at, text }) => [at, text.slice(0, 3)]),
+    [
+      [10, 'a'],
+      [600_000, 'b'],
+      [500_000, 'LLL'],
+      [499_999, 'xyz'],
+    ],
+  );
 });
 
 test('slices are committed in the order they were made, whichever is stored first', async () => {

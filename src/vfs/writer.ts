@@ -7,6 +7,10 @@
  * the slices were made, one after the other, so neither a newer write is hidden by an older one nor does the file's length ever
  * show a gap. Rules of appending: JuiceFS format, data path of the writer.
  *
+ * Scattered writes would make an object each. Where several small slices lie open, the oldest becomes a *pack* (pack.ts): it
+ * takes over the others and what is scattered after them. A write may join an earlier slice so only where no slice between the
+ * two overlaps it, and within what the file's length is already.
+ *
  * Room in the volume's limits and in quotas is asked for before a write is taken (`admit`), so that no commit is refused for it.
  *
  * An error (upload given up, a database that is full) is kept and told to each handle that was open when it happened: once to its next
@@ -20,9 +24,15 @@ import type { Logger } from '../lib/log.ts';
 import { type Attr, CHUNK_SIZE, type Meta, type Room, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
 import type { Journal, Segment } from './journal.ts';
+import { Pack } from './pack.ts';
 
 /** Slices of one chunk that stay open for appending; older ones are frozen. */
 const OPEN_SLICES = 3;
+/** So many open slices of a file that are small enough become one before another is made, and how small that is, bytes. */
+const SMALL_SLICES = 2;
+const SMALL_SLICE = 64 * 1024;
+/** Ranges of one pack: with 4 KiB each it is one block of the usual size. Each is a record in the metadata. */
+const MAX_RANGES = 1024;
 /** Slices of one file that wait for upload or commit; a write beyond waits. */
 const MAX_PENDING = 1000;
 /** A slice is frozen when it is so old, or so long without a write, milliseconds. */
@@ -34,6 +44,8 @@ interface PendingSlice {
   /** Where it begins in the chunk. */
   readonly start: number;
   readonly data: SliceWriter;
+  /** Where its bytes belong in the file, where that is not one piece from `start` on. */
+  pack: Pack | undefined;
   readonly created: number;
   /** Where its bytes lie in the journal, and where the first of them begin. */
   readonly segments: Segment[];
@@ -59,6 +71,21 @@ export interface WriterDependencies {
   failed(): void;
 }
 
+const beginOf = (slice: PendingSlice): number => slice.chunk * CHUNK_SIZE + slice.start;
+
+function covers(slice: PendingSlice, begin: number, end: number): boolean {
+  if (slice.pack) return slice.pack.overlaps(begin, end);
+  const start = beginOf(slice);
+  return start < end && begin < start + slice.data.length;
+}
+
+/** Whether a write at `position` of a chunk goes on where the slice ends, or back to what is not uploaded of it. */
+const continues = ({ chunk, start, data }: PendingSlice, of: number, position: number): boolean =>
+  chunk === of && position >= start + data.uploaded && position <= start + data.length;
+
+/** Whether it may become part of a pack. */
+const isSmall = ({ frozen, pack, data }: PendingSlice): boolean => !frozen && !pack && data.length <= SMALL_SLICE;
+
 export class FileWriter {
   readonly #ino: Ino;
   readonly #with: WriterDependencies;
@@ -68,6 +95,8 @@ export class FileWriter {
   #committing: Promise<void> | undefined;
   #space: { readonly promise: Promise<void>; resolve(): void } | undefined;
   #length = 0;
+  /** The file's length in the database, as far as it is known. */
+  #committed = 0;
   #mtimeNs = 0n;
   /** Number of failures so far, and the last one's errno: a handle compares its own count. */
   #failures = 0;
@@ -98,10 +127,7 @@ export class FileWriter {
 
   /** True where a read of this range must wait for a flush. */
   overlaps(offset: number, length: number): boolean {
-    return this.#pending.some((slice) => {
-      const begin = slice.chunk * CHUNK_SIZE + slice.start;
-      return begin < offset + length && offset < begin + slice.data.length;
-    });
+    return this.#pending.some((slice) => covers(slice, offset, offset + length));
   }
 
   /** Resolves when the file may take another write; undefined where it may at once. */
@@ -116,6 +142,7 @@ export class FileWriter {
    * what is accepted is not refused later. Undefined where that is done at once; rejects with ENOSPC or EDQUOT.
    */
   admit(end: number, committed: number): Promise<void> | undefined {
+    this.#committed = committed;
     return this.#room.extend(end, committed);
   }
 
@@ -146,10 +173,10 @@ export class FileWriter {
       const position = at - chunk * CHUNK_SIZE;
       const part = Math.min(data.length - done, CHUNK_SIZE - position);
       const slice = this.#sliceFor(chunk, position, part);
-      slice.data.write(part === data.length ? data : data.subarray(done, done + part), position - slice.start);
+      slice.data.write(part === data.length ? data : data.subarray(done, done + part), this.#placeOf(slice, at, part));
       slice.mtimeNs = timeNs;
       slice.lastWrite = this.#with.clock.monotonic();
-      if (segment && slice.segments.at(-1) !== segment) {
+      if (segment && !slice.segments.includes(segment)) {
         if (slice.segments.length === 0) {
           slice.firstSegment = segment.index;
           slice.firstPosition = this.#with.journal?.position ?? 0;
@@ -157,7 +184,7 @@ export class FileWriter {
         slice.segments.push(segment);
         this.#with.journal?.hold(segment);
       }
-      if (slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
+      if (slice.pack ? slice.pack.size >= MAX_RANGES : slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
       else slice.data.flushFull();
       done += part;
     }
@@ -166,36 +193,113 @@ export class FileWriter {
 
   /** Commits everything written until now. Errors are kept for the handles, not thrown. */
   async flush(): Promise<void> {
+    // A frozen slice stays what it is.
+    this.freezeAll();
     const last = this.#pending.at(-1);
     if (!last) return;
-    this.freezeAll();
     while (this.#pending.includes(last)) await this.#committing;
   }
 
   /** Freezes everything: its memory is wanted. */
   freezeAll(): void {
+    this.#gather();
     for (const slice of this.#pending) this.#freeze(slice);
   }
 
   /** Freezes what is old or idle; called every so often while the file is dirty. */
   tick(now: number): void {
-    for (const slice of this.#pending) {
-      if (!slice.frozen && (now - slice.created > MAX_AGE_MS || now - slice.lastWrite > MAX_IDLE_MS)) this.#freeze(slice);
+    const isDue = (slice: PendingSlice): boolean =>
+      !slice.frozen && (now - slice.created > MAX_AGE_MS || now - slice.lastWrite > MAX_IDLE_MS);
+    if (this.#pending.some(isDue)) this.#gather();
+    for (const slice of this.#pending) if (isDue(slice)) this.#freeze(slice);
+  }
+
+  /** Where bytes for `at` of the file go in a slice that takes them. */
+  #placeOf({ chunk, start, data, pack }: PendingSlice, at: number, length: number): number {
+    if (!pack) return at - chunk * CHUNK_SIZE - start;
+    const known = pack.whereIs(at, at + length);
+    // What is on its way to the store stays as it is.
+    if (known !== undefined && known >= data.uploaded) return known;
+    const end = data.length;
+    pack.put(at, at + length, end);
+    return end;
+  }
+
+  /** Makes one slice of the small ones that lie open, as far as nothing between them forbids it. */
+  #gather(): void {
+    const candidates = this.#pending.filter((slice) => (isSmall(slice) && this.#mayMove(slice)) || (slice.pack && !slice.frozen));
+    const [into, ...others] = candidates;
+    if (!into || others.length === 0) return;
+    into.pack ??= Pack.of(beginOf(into), into.data.length);
+    for (const slice of others) if (!slice.pack) this.#absorb(into, slice);
+  }
+
+  /** Within the file: beyond its length the order of commits is what others see it grow by. */
+  #mayMove(slice: PendingSlice): boolean {
+    return beginOf(slice) + slice.data.length <= this.#committed;
+  }
+
+  #absorb(into: PendingSlice, slice: PendingSlice): void {
+    const { pack } = into;
+    const bytes = slice.data.peek();
+    const begin = beginOf(slice);
+    if (!pack || !bytes || pack.size >= MAX_RANGES || into.data.length + bytes.length > CHUNK_SIZE) return;
+    const at = this.#pending.indexOf(slice);
+    for (let index = this.#pending.indexOf(into) + 1; index < at; index++) {
+      const between = this.#pending[index];
+      if (between && covers(between, begin, begin + bytes.length)) return;
     }
+    into.data.write(bytes, this.#placeOf(into, begin, bytes.length));
+    into.mtimeNs = slice.mtimeNs > into.mtimeNs ? slice.mtimeNs : into.mtimeNs;
+    into.lastWrite = Math.max(into.lastWrite, slice.lastWrite);
+    for (const segment of slice.segments)
+      if (into.segments.includes(segment)) this.#with.journal?.release(segment);
+      else into.segments.push(segment);
+    slice.data.abort();
+    this.#pending.splice(at, 1);
   }
 
   #sliceFor(chunk: number, position: number, length: number): PendingSlice {
+    const found = this.#openSlice(chunk, position, length);
+    if (found) return found;
+    if (this.#pending.filter(isSmall).length >= SMALL_SLICES) {
+      this.#gather();
+      const pack = this.#openSlice(chunk, position, length);
+      if (pack) return pack;
+    }
     let open = 0;
     for (let index = this.#pending.length - 1; index >= 0; index--) {
       const slice = this.#pending[index];
-      if (!slice || slice.chunk !== chunk) continue;
-      const end = slice.start + slice.data.length;
-      if (!slice.frozen && position >= slice.start + slice.data.uploaded && position <= end) return slice;
-      // An older slice must not take what a newer one overlaps: it is committed first and would be hidden.
-      if (slice.start < position + length && position < end) break;
-      if (!slice.frozen && ++open >= OPEN_SLICES) this.#freeze(slice);
-      if (slice.frozen) break;
+      if (slice?.chunk === chunk && !slice.frozen && !slice.pack && ++open >= OPEN_SLICES) this.#freeze(slice);
     }
+    return this.#newSlice(chunk, position);
+  }
+
+  /**
+   * The slice that takes a write; undefined where a new one must be made. An older slice must not take what a newer one overlaps: it
+   * is committed first and would be hidden.
+   */
+  #openSlice(chunk: number, position: number, length: number): PendingSlice | undefined {
+    const begin = chunk * CHUNK_SIZE + position;
+    const end = begin + length;
+    let pack: PendingSlice | undefined;
+    for (let index = this.#pending.length - 1; index >= 0; index--) {
+      const slice = this.#pending[index];
+      if (!slice) continue;
+      if (!slice.frozen && slice.pack && this.#fits(slice, slice.pack, begin, end)) pack ??= slice;
+      if (!slice.frozen && !slice.pack && continues(slice, chunk, position)) return slice;
+      if (covers(slice, begin, end)) break;
+    }
+    return pack;
+  }
+
+  /** Whether a pack takes a write: a scattered one. What goes on where another write ended becomes a slice of its own. */
+  #fits({ data }: PendingSlice, pack: Pack, begin: number, end: number): boolean {
+    if (end - begin > SMALL_SLICE || end > this.#committed || data.length + end - begin > CHUNK_SIZE) return false;
+    return !pack.continues(begin, data.length);
+  }
+
+  #newSlice(chunk: number, position: number): PendingSlice {
     const { meta, chunks, clock } = this.#with;
     const now = clock.monotonic();
     const data = chunks.newSlice();
@@ -203,6 +307,7 @@ export class FileWriter {
       chunk,
       start: position,
       data,
+      pack: undefined,
       created: now,
       segments: [],
       firstSegment: 0,
@@ -237,15 +342,8 @@ export class FileWriter {
       try {
         await slice.durable;
         stored = true;
-        const attr = await this.#with.meta.writeSlice(
-          SYSTEM,
-          this.#ino,
-          slice.chunk,
-          slice.start,
-          { id: slice.id, size: slice.data.length },
-          slice.mtimeNs,
-          this.#room,
-        );
+        const attr = await this.#commit(slice);
+        this.#committed = attr.length;
         this.#with.committed(this.#ino, attr);
       } catch (error) {
         // A commit that ends with EIO may have been made: then the metadata names these blocks. `gc` finds them otherwise.
@@ -267,6 +365,14 @@ export class FileWriter {
       }
     }
     this.#committing = undefined;
+  }
+
+  #commit({ id, chunk, start, data, pack, mtimeNs }: PendingSlice): Promise<Attr> {
+    const { meta } = this.#with;
+    const slice = { id, size: data.length };
+    return pack
+      ? meta.writeParts(SYSTEM, this.#ino, slice, pack.parts(), mtimeNs, this.#room)
+      : meta.writeSlice(SYSTEM, this.#ino, chunk, start, slice, mtimeNs, this.#room);
   }
 
   /** Tells the journal that a slice is no longer to be written again. */

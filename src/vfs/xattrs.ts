@@ -1,6 +1,6 @@
 /**
  * Extended attributes. Access control lists are among them where the volume has those; the kernel asks for them so when it checks
- * permissions. Capabilities and labels of security modules are not kept: they answer as if never set.
+ * permissions. Capabilities and labels of security modules answer as if never set where the mount was not asked to keep them.
  */
 import type { FuseRequest, Reply } from '../fuse/types.ts';
 import { errno, FsError } from '../lib/errors.ts';
@@ -8,6 +8,7 @@ import type { Ino } from '../lib/int64.ts';
 import { ACL_ACCESS, isAclName } from '../meta/acl-xattrs.ts';
 import type { Meta, XattrMode } from '../meta/types.ts';
 import { context, type Nodes } from './nodes.ts';
+import type { VfsOptions } from './options.ts';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
@@ -16,14 +17,16 @@ const MAX_XATTR = 65_536;
 export class XattrOperations {
   readonly #meta: Meta;
   readonly #nodes: Nodes;
+  readonly #kept: Kept;
 
-  constructor(meta: Meta, nodes: Nodes) {
+  constructor(meta: Meta, nodes: Nodes, kept: Kept) {
     this.#meta = meta;
     this.#nodes = nodes;
+    this.#kept = kept;
   }
 
   async getxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, size: number): Promise<void> {
-    if (this.#nodes.virtual.get(ino) || !storedXattr(name)) throw new FsError('ENODATA');
+    if (this.#nodes.virtual.get(ino) || !storedXattr(name, this.#kept)) throw new FsError('ENODATA');
     const node = this.#nodes.inside(ino);
     if (name === ACL_ACCESS && this.#nodes.hasNoAcl(this.#meta.lastSeen(node))) throw new FsError('ENODATA');
     answerXattr(reply, await this.#meta.getxattr(context(request), node, name), size);
@@ -37,7 +40,7 @@ export class XattrOperations {
 
   async setxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, value: Buffer, flags: number): Promise<void> {
     this.#nodes.requireWritable(ino);
-    checkXattr(name);
+    checkXattr(name, this.#kept);
     if (value.length > MAX_XATTR) throw new FsError('E2BIG');
     const mode: XattrMode = { create: (flags & XATTR_CREATE) !== 0, replace: (flags & XATTR_REPLACE) !== 0 };
     const node = this.#nodes.inside(ino);
@@ -48,7 +51,7 @@ export class XattrOperations {
 
   async removexattr(request: FuseRequest, reply: Reply, ino: Ino, name: string): Promise<void> {
     this.#nodes.requireWritable(ino);
-    checkXattr(name);
+    checkXattr(name, this.#kept);
     const node = this.#nodes.inside(ino);
     await this.#meta.removexattr(context(request), node, name);
     this.#changed(node, name);
@@ -61,12 +64,16 @@ export class XattrOperations {
   }
 }
 
-function storedXattr(name: string): boolean {
-  return (!name.startsWith('system.') || isAclName(name)) && name !== 'security.capability' && name !== 'security.selinux';
+type Kept = Pick<VfsOptions, 'capabilities' | 'selinux'>;
+
+function storedXattr(name: string, kept: Kept): boolean {
+  if (name === 'security.capability') return kept.capabilities ?? false;
+  if (name === 'security.selinux') return kept.selinux ?? false;
+  return !name.startsWith('system.') || isAclName(name);
 }
 
-function checkXattr(name: string): void {
-  if (!storedXattr(name)) throw new FsError('ENOTSUP');
+function checkXattr(name: string, kept: Kept): void {
+  if (!storedXattr(name, kept)) throw new FsError('ENOTSUP');
   if (name.length === 0) throw new FsError('EINVAL');
   if (Buffer.byteLength(name) > 255) throw new FsError('ERANGE');
 }

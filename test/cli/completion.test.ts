@@ -64,10 +64,10 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
     if (!commands) return;
     assert.deepEqual(commands, ['migrate', 'mount']);
     assert.deepEqual(complete(shell, context, 'cluster', ''), ['analyze', 'pods', 'status', 'volumes']);
-    assert.deepEqual(complete(shell, context, 'mount', '--read'), ['--read-only']);
+    assert.deepEqual(complete(shell, context, 'mount', '--read-'), ['--read-only']);
     assert.deepEqual(complete(shell, context, 'cluster', 'pods', '--all'), ['--all-namespaces']);
     // An option of one command is not one of another.
-    assert.deepEqual(complete(shell, context, 'status', '--read'), []);
+    assert.deepEqual(complete(shell, context, 'status', '--read-'), []);
   });
 
   test(`${shell} completes what an option takes: choices, files, or nothing`, (context) => {

@@ -180,7 +180,7 @@ test('what cannot be brought over is told with the reason, and the rest is done 
     ['file system cloud', 'file system old'],
   );
   assert.match(golden.obstacles.join('\n'), /Enterprise or Cloud Service/);
-  assert.match(golden.obstacles.join('\n'), /its names are in mysql \(mysql:\/\/user:\*\*\*\*@/);
+  assert.match(golden.obstacles.join('\n'), /its names are in tikv \(tikv:\/\/user:\*\*\*\*@/);
 });
 
 test('without --secrets nothing secret is printed, and the API server refuses what was not filled in', () => {
@@ -204,6 +204,53 @@ test('a Secret without a bucket leaves a place to be filled in, which no API ser
   const migration = plan([secret, { apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: 'p' }, spec: { csi } }]);
   assert.throws(() => parseJuiceVolume(named(migration, 'JuiceVolume', 'vol')), /bucket/);
   assert.match(migration.todos.join('\n'), /juicefs status META-URL/);
+});
+
+/** The volume of a file system with this metadata URL. */
+function migrated(metaurl: string, more: Json = {}): Migration {
+  const secret = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 's', namespace: 'n' },
+    stringData: { name: 'vol', metaurl, storage: 's3', bucket: 'https://bytes.s3.eu-central-1.amazonaws.com', ...more },
+  };
+  const csi = { driver: 'csi.juicefs.com', nodePublishSecretRef: { name: 's', namespace: 'n' } };
+  return plan([secret, { apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name: 'p' }, spec: { csi } }]);
+}
+
+test('names in PostgreSQL and MySQL come over with server, tables, TLS and credentials', () => {
+  const postgres = migrated(
+    'postgres://me:p%40ss@db:6432/meta?sslmode=verify-full&sslrootcert=/ca.pem&search_path=volumes&table_prefix=a&max_open_conns=4',
+    { 'format-options': 'enable-acl,trash-days=2' },
+  );
+  const { spec } = parseJuiceVolume(named(postgres, 'JuiceVolume', 'vol'));
+  const { postgres: server } = spec.metadata;
+  assert.deepEqual(
+    [server?.host, server?.port, server?.database, server?.schema, server?.tablePrefix, server?.maxConnections],
+    ['db', 6432, 'meta', 'volumes', 'a', 4],
+  );
+  assert.deepEqual([server?.tls.mode, server?.authSecretRef.name], ['VerifyFull', 'vol-postgres']);
+  assert.deepEqual([spec.format.enableACL, spec.format.trashRetention], [true, '48h']);
+  assert.deepEqual(named(postgres, 'Secret', 'vol-postgres')['stringData'], { username: 'me', password: 'p@ss' });
+  assert.match(postgres.todos.join('\n'), /authority's certificate \(\/ca\.pem\).*spec\.metadata\.postgres\.tls\.caSecretRef/);
+
+  const mysql = migrated('mysql://me:x@y@(db:3307)/meta?tls=skip-verify');
+  const other = parseJuiceVolume(named(mysql, 'JuiceVolume', 'vol')).spec.metadata.mysql;
+  assert.deepEqual([other?.host, other?.port, other?.database, other?.tls.mode], ['db', 3307, 'meta', 'Require']);
+  assert.deepEqual(named(mysql, 'Secret', 'vol-mysql')['stringData'], { username: 'me', password: 'x@y' });
+  assert.deepEqual(mysql.obstacles, []);
+
+  const without = migrated('postgres://me@db/meta');
+  assert.deepEqual(named(without, 'Secret', 'vol-postgres')['stringData'], { username: 'me', password: 'FILL-IN' });
+  assert.match(without.todos.join('\n'), /has no password: put it into Secret vol-postgres/);
+  for (const [url, why] of [
+    ['mysql://me:hunter2@unix(/run/mysqld.sock)/meta', /unix socket/],
+    ['postgres://me:hunter2@a,b/meta', /several hosts/],
+  ] as const) {
+    const told = migrated(url).obstacles.join();
+    assert.match(told, why);
+    assert.doesNotMatch(told, /hunter2/);
+  }
 });
 
 test('every mount option is mapped, dropped as meaningless, or named', () => {

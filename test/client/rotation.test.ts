@@ -1,9 +1,7 @@
 /** Credentials that change under a client whose application writes: Redis users and S3 keys, taken away for good afterwards. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { open, writeFile } from 'node:fs/promises';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -12,63 +10,7 @@ import { cannotMount } from '../mounted.ts';
 import { juicefs } from '../tools.ts';
 import { startWorld } from './credentials-world.ts';
 import { startPodProcesses } from './pod.ts';
-
-/** Appends lines with a sync of each, and writes a file of several blocks now and then, until it is told to end. */
-function startWriter(folder: string) {
-  const sums = new Map<string, string>();
-  const errors: unknown[] = [];
-  const ending = new AbortController();
-  let lines = 0;
-  const work = async (): Promise<void> => {
-    mkdirSync(folder);
-    const file = await open(join(folder, 'lines'), 'a');
-    for (let round = 0; !ending.signal.aborted; round++) {
-      try {
-        await file.write(`${round}\n`);
-        await file.sync();
-        lines = round + 1;
-        if (round % 10 === 0) {
-          const data = randomBytes(5 << 20);
-          sums.set(`data-${round}`, createHash('sha256').update(data).digest('hex'));
-          await writeFile(join(folder, `data-${round}`), data);
-        }
-      } catch (error) {
-        errors.push(error);
-        break;
-      }
-    }
-    await file.close();
-  };
-  const done = work();
-  return {
-    errors,
-    get lines() {
-      return lines;
-    },
-    async goesOn(): Promise<void> {
-      const before = lines;
-      await until('the writer goes on', () => errors.length > 0 || lines > before + 25);
-      assert.deepEqual(errors, []);
-    },
-    /** Ends it, and checks every byte as `elsewhere`, another mount, shows it. */
-    async end(elsewhere: () => Promise<string>): Promise<void> {
-      ending.abort();
-      await done;
-      assert.deepEqual(errors, []);
-      const seen = await elsewhere();
-      assert.equal(readFileSync(join(seen, 'lines'), 'utf8'), Array.from({ length: lines }, (_, line) => `${line}\n`).join(''));
-      for (const [name, sum] of sums)
-        assert.equal(
-          createHash('sha256')
-            .update(readFileSync(join(seen, name)))
-            .digest('hex'),
-          sum,
-          name,
-        );
-      assert.deepEqual(readdirSync(seen).toSorted(), ['lines', ...sums.keys()].toSorted());
-    },
-  };
-}
+import { startRotationWriter } from './rotation-writer.ts';
 
 test(
   'users and keys are replaced under a writer, and the old ones taken away, without an error',
@@ -77,7 +19,7 @@ test(
     await using world = await startWorld();
     await using pod = await startPodProcesses(await world.credentials('one'));
     const [target = ''] = pod.targets;
-    const writer = startWriter(join(target, 'work'));
+    const writer = startRotationWriter(join(target, 'work'));
     await writer.goesOn();
     assert.equal(pod.config().Credentials.Generation, 'one');
 
@@ -125,7 +67,7 @@ test('where the old ones are taken away before the new ones have come, the write
   await using world = await startWorld();
   await using pod = await startPodProcesses(await world.credentials('one'));
   const [target = ''] = pod.targets;
-  const writer = startWriter(join(target, 'work'));
+  const writer = startRotationWriter(join(target, 'work'));
   await writer.goesOn();
   const next = await world.credentials('two');
   await world.revoke('one');
@@ -149,7 +91,7 @@ test('keys that are changed in the settings of the volume are taken into use', {
   const { storage: _none, ...withoutKeys } = config;
   await using pod = await startPodProcesses(withoutKeys);
   const [target = ''] = pod.targets;
-  const writer = startWriter(join(target, 'work'));
+  const writer = startRotationWriter(join(target, 'work'));
   await writer.goesOn();
   await world.s3.createKey('other', 'other-secret');
   await succeeds([

@@ -68,7 +68,14 @@ describe('tables of a new volume', { skip }, () => {
          WHERE table_schema = 'juicefs'`,
       ]) {
         const [rows] = await client.query(query);
-        const { ours, theirs } = sides(rows as Record<string, unknown>[]);
+        // Names of extended attributes are told apart to the letter in ours, in theirs by the collation of the database.
+        const { ours, theirs } = sides(
+          (rows as Record<string, unknown>[]).map((row) =>
+            String(row['table_name']).endsWith('_xattr') && row['column_name'] === 'name' && 'collation_name' in row
+              ? { ...row, collation_name: '' }
+              : row,
+          ),
+        );
         assert.deepEqual(ours, theirs);
         assert.ok(ours.length > 20);
       }

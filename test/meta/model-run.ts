@@ -28,6 +28,8 @@ export class Run {
   readonly #model: ReferenceFs;
   /** Slices that were written, by id. */
   readonly #written = new Map<number, number>();
+  /** Files where a compaction of nothing but zeros left a byte of data, or that were copied from such. */
+  readonly #blurred = new Set<number>();
 
   constructor(volume: TestVolume, model: ReferenceFs) {
     this.#volume = volume;
@@ -95,6 +97,7 @@ export class Run {
     switch (step.op) {
       case 'mkdir':
       case 'create':
+      case 'tmpfile':
       case 'mknod':
       case 'symlink': {
         const dir = this.#directory(step.dir);
@@ -107,6 +110,10 @@ export class Run {
           return this.#expect(foreseen, meta.mkdir(ctx, parent, bytes, step.mode, 0o022), (made) => {
             model.add(dir, text, made.ino, NodeType.Directory, (step.mode & ~0o022) | (setgid ? 0o2000 : 0));
           });
+        if (step.op === 'tmpfile')
+          return this.#expect(undefined, meta.tmpfile(ctx, parent, step.mode, 0), (made) =>
+            model.addUnnamed(dir, made.ino, step.mode),
+          );
         if (step.op === 'symlink')
           return this.#expect(foreseen, meta.symlink(ctx, parent, bytes, name('to/\xe9')), (made) => {
             model.add(dir, text, made.ino, NodeType.Symlink, 0o777, { target: 'to/\xe9' });
@@ -131,7 +138,7 @@ export class Run {
       }
       case 'link': {
         const [node, dir, text] = [this.#node(step.node), this.#directory(step.dir), NAMES[step.name]!];
-        const foreseen = model.node(node).nlink === 0 ? 'ENOENT' : model.canLink(node, dir, text);
+        const foreseen = model.canLink(node, dir, text);
         return this.#expect(foreseen, meta.link(ctx, ino(node), ino(dir), name(text)), () => model.link(node, dir, text));
       }
       case 'rename': {
@@ -191,6 +198,20 @@ export class Run {
           },
         );
       }
+      case 'copy': {
+        const [source, target] = [this.#node(step.node), this.#node(step.toNode)];
+        const { from, to, count } = step;
+        const overlap = source === target && Math.abs(from - to) < count;
+        const foreseen = overlap || !model.isFile(source) || !model.isFile(target) ? 'EINVAL' : undefined;
+        return this.#expect(
+          foreseen,
+          meta.copyFileRange(ctx, ino(source), from * CELL, ino(target), to * CELL, count * CELL),
+          ({ copied }) => {
+            assert.equal(copied, model.copy(source, from, target, to, count) * CELL);
+            if (this.#blurred.has(source)) this.#blurred.add(target);
+          },
+        );
+      }
       case 'compact':
         return this.#compact(this.#file(step.node), step.chunk);
       case 'open': {
@@ -238,6 +259,7 @@ export class Run {
     const id = await this.#meta.newSliceId();
     assert.ok(await this.#meta.commitCompaction(plan, { id, size: plan.size }));
     this.#written.set(id, plan.size);
+    if (plan.size % CELL !== 0) this.#blurred.add(node);
     // What is zeros is now zeros of a slice; the model calls it as the volume does.
     if (plan.size % CELL === 0 && plan.pos % CELL === 0)
       this.#model.compacted(node, chunk * CELLS_PER_CHUNK + plan.pos / CELL, plan.size / CELL, id);
@@ -254,6 +276,19 @@ export class Run {
         }
       }
     return cells;
+  }
+
+  /** Data and holes, as lseek tells them from the first cell that is of the other kind. */
+  async #compareHoles(node: number, cells: readonly string[]): Promise<void> {
+    if (this.#blurred.has(node)) return;
+    for (const from of new Set([0, Math.floor(cells.length / 2)])) {
+      if (from >= cells.length) continue;
+      const data = cells.findIndex((cell, at) => at >= from && cell !== ZERO);
+      const hole = cells.findIndex((cell, at) => at >= from && cell === ZERO);
+      const seek = (want: 'data' | 'hole') => outcome(this.#meta.seek(ROOT_USER, ino(node), from * CELL, want));
+      assert.deepEqual(await seek('data'), data < 0 ? { code: 'ENXIO' } : { code: undefined, value: data * CELL });
+      assert.deepEqual(await seek('hole'), { code: undefined, value: (hole < 0 ? cells.length : hole) * CELL });
+    }
   }
 
   async #compareNode(inode: number, attr: Attr): Promise<void> {
@@ -286,8 +321,10 @@ export class Run {
     assert.deepEqual(seen, wanted, `node ${inode}`);
     if (node.type === NodeType.Symlink)
       assert.equal((await this.#meta.readlink(ROOT_USER, ino(inode))).toString('latin1'), node.target);
-    if (node.type === NodeType.File)
+    if (node.type === NodeType.File) {
       assert.deepEqual(await this.#content(ino(inode), attr.length), node.cells, `content of ${inode}`);
+      await this.#compareHoles(inode, node.cells);
+    }
     const xattrs = new Map<string, string>();
     for (const key of await this.#meta.listxattr(ROOT_USER, ino(inode)))
       xattrs.set(key, (await this.#meta.getxattr(ROOT_USER, ino(inode), key)).toString('latin1'));
@@ -361,6 +398,11 @@ export class Run {
       live.add(slice.id);
     }
     for (const { id } of this.#volume.deleted) assert.ok(!live.has(id), `slice ${id} is in use and was deleted`);
+    if (!this.#model.keepsTrash) {
+      const deleted = new Set(this.#volume.deleted.map(({ id }) => id));
+      for (const id of this.#written.keys())
+        assert.ok(live.has(id) || deleted.has(id), `nothing refers to slice ${id} and it stays`);
+    }
     const seen = new Set([...this.#model.nodes.values()].flatMap((node) => node.cells).filter((cell) => cell !== ZERO));
     for (const cell of seen) assert.ok(live.has(Number(cell.split(':')[0])), `the slice of ${cell} is gone`);
     assert.deepEqual(await engine.scanDelfiles(2 ** 40, 1000), [], 'the data of removed files is deleted');

@@ -8,7 +8,12 @@ const MAX_CELLS = 3 * CELLS_PER_CHUNK;
 
 /** Numbers choose among the nodes and names there are, so that a shortened list of operations still means something. */
 export type Step =
-  | { readonly op: 'mkdir' | 'create' | 'mknod' | 'symlink'; readonly dir: number; readonly name: number; readonly mode: number }
+  | {
+      readonly op: 'mkdir' | 'create' | 'tmpfile' | 'mknod' | 'symlink';
+      readonly dir: number;
+      readonly name: number;
+      readonly mode: number;
+    }
   | { readonly op: 'unlink' | 'rmdir'; readonly dir: number; readonly name: number }
   | { readonly op: 'link'; readonly node: number; readonly dir: number; readonly name: number }
   | {
@@ -35,6 +40,14 @@ export type Step =
       readonly mode: 0 | 1 | 3 | 16 | 17;
     }
   | { readonly op: 'write'; readonly node: number; readonly from: number; readonly count: number }
+  | {
+      readonly op: 'copy';
+      readonly node: number;
+      readonly from: number;
+      readonly toNode: number;
+      readonly to: number;
+      readonly count: number;
+    }
   | { readonly op: 'compact'; readonly node: number; readonly chunk: number }
   | { readonly op: 'open' | 'release'; readonly node: number }
   | {
@@ -62,6 +75,7 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
         'mkdir' as const,
         'create' as const,
         'create' as const,
+        'tmpfile' as const,
         'mknod' as const,
         'symlink' as const,
       ),
@@ -111,6 +125,17 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
       node: pick,
       from: fc.nat(MAX_CELLS - 1),
       count: fc.integer({ min: 1, max: CELLS_PER_CHUNK }),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: object({
+      op: fc.constant('copy' as const),
+      node: pick,
+      from: fc.nat(MAX_CELLS),
+      toNode: pick,
+      to: fc.nat(MAX_CELLS),
+      count: fc.integer({ min: 1, max: MAX_CELLS }),
     }),
   },
   { weight: 1, arbitrary: object({ op: fc.constant('compact' as const), node: pick, chunk: fc.nat(2) }) },

@@ -116,6 +116,11 @@ export class ReferenceFs {
     this.#touch(parent, type === NodeType.Directory ? 1 : 0);
   }
 
+  /** A file that is open and has no name. */
+  addUnnamed(parent: number, ino: number, mode: number): void {
+    this.nodes.set(ino, { ...this.#make(NodeType.File, mode, parent, {}), nlink: 0, opens: 1 });
+  }
+
   canLink(ino: number, parent: number, name: string): ErrnoName | undefined {
     if (this.node(ino).type === NodeType.Directory) return 'EPERM';
     return this.canAdd(parent, name);
@@ -123,6 +128,7 @@ export class ReferenceFs {
 
   link(ino: number, parent: number, name: string): void {
     const node = this.node(ino);
+    if (node.nlink === 0) node.parent = parent;
     node.nlink++;
     node.ctime = this.now;
     this.node(parent).entries.set(name, ino);
@@ -278,6 +284,17 @@ export class ReferenceFs {
     for (let cell = 0; cell < count; cell++) node.cells[from + cell] = `${slice}:${cell}`;
     node.mtime = mtime;
     node.ctime = this.now;
+  }
+
+  /** Copies cells, as many as the source has; answers how many. */
+  copy(source: number, from: number, target: number, to: number, count: number): number {
+    const cells = this.node(source).cells.slice(from, from + count);
+    if (cells.length === 0) return 0;
+    const node = this.node(target);
+    this.#resize(node, Math.max(node.cells.length, to + cells.length));
+    for (const [at, cell] of cells.entries()) node.cells[to + at] = cell;
+    this.#touch(target);
+    return cells.length;
   }
 
   /** A slice took the place of others; what is seen has not changed, only how it is called. */

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { after, before, test } from 'node:test';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { withRetry } from '../../src/object/retry.ts';
 import { parseBucketUrl } from '../../src/object/s3-url.ts';
 import { S3ObjectStore } from '../../src/object/s3.ts';
@@ -142,6 +143,83 @@ for (const [what, trouble, code, retryable] of cases)
     }
     await store.close();
   });
+
+test('a clock that is refused is set by the answer: the next attempt is signed with the time of the store', async () => {
+  const hours = 5 * 3_600_000;
+  const slow: Clock = { ...systemClock, now: () => systemClock.now() - hours };
+  const store = new S3ObjectStore({
+    address: parseBucketUrl(`${origin}/faults`, 's3', {}),
+    accessKey: upstream.accessKey,
+    secretKey: upstream.secretKey,
+    clock: slow,
+  });
+  troubles = [];
+  await assert.rejects(store.put('late', body), (error) => {
+    assert.ok(error instanceof ObjectError);
+    assert.equal(error.retryable, true, error.message);
+    assert.match(error.message, /RequestTimeTooSkewed.*the clocks of this machine .* differ/);
+    return true;
+  });
+  await store.put('late', body);
+  assert.ok(body.equals(await store.get('late')));
+  await store.close();
+});
+
+test('a bucket in another region is found there: the request is signed anew', async () => {
+  const elsewhere = await startS3('127.0.0.1', ['--region', 'eu-west-3']);
+  try {
+    elsewhere.createBucket('far');
+    const store = new S3ObjectStore({
+      address: parseBucketUrl(`${elsewhere.endpoint}/far`, 's3', {}),
+      accessKey: elsewhere.accessKey,
+      secretKey: elsewhere.secretKey,
+    });
+    await assert.rejects(store.put('x', body), (error) => {
+      assert.ok(error instanceof ObjectError);
+      assert.equal(error.retryable, true, error.message);
+      assert.match(error.message, /the bucket is in region eu-west-3/);
+      return true;
+    });
+    await store.put('x', body);
+    assert.ok(body.equals(await store.get('x')));
+    await store.close();
+  } finally {
+    await elsewhere.stop();
+  }
+});
+
+test('a redirect to another region is followed by the next attempt, once; one to the same region is an error', async () => {
+  for (const code of [301, 307]) {
+    const store = open();
+    const patient = withRetry(store, { baseMs: 1, maxMs: 5 });
+    const moved = status(code, 'PermanentRedirect', { 'x-amz-bucket-region': 'ap-south-2' });
+    troubles = [moved];
+    // Signed for another region now, which this server refuses, and says which is its own.
+    await patient.put('moved', body);
+    troubles = [status(code, 'PermanentRedirect', { 'x-amz-bucket-region': 'us-east-1' })];
+    await assert.rejects(patient.get('moved'), { code: 'Invalid', retryable: false });
+    assert.ok(body.equals(await patient.get('moved')));
+    await store.close();
+  }
+});
+
+test('the upload of an object in parts gets over every passing trouble, and is completed once', async () => {
+  const store = open();
+  const patient = withRetry(store, { baseMs: 1, maxMs: 5 });
+  const big = Buffer.alloc(5 * 1024 * 1024, 'part');
+  for (const trouble of [reset, cut, status(500), status(503, 'SlowDown'), status(409, 'OperationAborted')]) {
+    // Each request of it fails once. The last one is the worst: the parts are put together, and nobody is told.
+    troubles = [trouble, undefined, trouble, undefined, trouble, undefined, cut];
+    const upload = await patient.upload!('in-parts');
+    await upload.part(0, big);
+    await upload.part(1, body);
+    await upload.complete();
+    troubles = [];
+    assert.ok(Buffer.concat([big, body]).equals(await store.get('in-parts')));
+    await store.delete('in-parts');
+  }
+  await store.close();
+});
 
 test('Retry-After is told, in seconds and as a date', async () => {
   const store = open();

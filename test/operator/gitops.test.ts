@@ -1,4 +1,5 @@
 /** What Git tools make of our objects in every state that they can be in: kstatus (Flux), and the health rule for Argo CD in docs/gitops. */
+import { JuiceCachePolicies } from '../../src/api/kinds.ts';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -6,7 +7,6 @@ import { join, resolve } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { ROOT_INO } from '../../src/lib/int64.ts';
 import { openMeta } from '../../src/meta/open.ts';
-import { JuiceCachePolicies } from '../../src/operator/cachepolicy/reconcile.ts';
 import { freePort } from '../servers.ts';
 import { ensureDebian, ToolMissing } from '../tools.ts';
 import { createHarness, type Harness } from './harness.ts';

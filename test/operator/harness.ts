@@ -2,7 +2,7 @@
  * A cluster in memory with the operator's reconcilers on it, driven by hand: `reconcile` runs one until it has nothing left to
  * do at once. Stores show what the API server has, without delay, so that every test is deterministic.
  */
-import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
+import { JuiceCachePolicies, JuiceVolumes, parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
 import type { JuiceCachePolicy } from '../../src/api/cachepolicy.ts';
 import type { JuiceVolume, VolumeStatus } from '../../src/api/volume.ts';
 import { createClient } from '../../src/kube/client.ts';
@@ -21,10 +21,10 @@ import type {
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { type Random, systemRandom } from '../../src/lib/random.ts';
-import { cachePolicyReconciler, JuiceCachePolicies } from '../../src/operator/cachepolicy/reconcile.ts';
+import { cachePolicyReconciler } from '../../src/operator/cachepolicy/reconcile.ts';
 import { type Backends, realBackends } from '../../src/operator/volume/backends.ts';
 import { volumeIndexes } from '../../src/operator/volume/indexes.ts';
-import { JuiceVolumes, volumeReconciler } from '../../src/operator/volume/reconcile.ts';
+import { volumeReconciler } from '../../src/operator/volume/reconcile.ts';
 import type { SecretObject } from '../../src/operator/volume/secrets.ts';
 
 /** Shows the objects of a server as they are now. */

@@ -1,9 +1,8 @@
 /** An operator that is killed at each of its writes (killing.ts), over an API server in memory; test/cluster does it over a real one. */
+import { JuiceCachePolicies, JuiceVolumes } from '../../src/api/kinds.ts';
 import { after, before, describe, test } from 'node:test';
 import { FakeApiServer } from '../../src/kube/testing/fake-apiserver.ts';
 import { FakeFrontend } from '../../src/kube/testing/fake-transport.ts';
-import { JuiceCachePolicies } from '../../src/operator/cachepolicy/reconcile.ts';
-import { JuiceVolumes } from '../../src/operator/volume/reconcile.ts';
 import { Ground, killAtEachWrite, works } from './killing.ts';
 
 let ground: Ground;

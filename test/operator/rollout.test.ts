@@ -1,13 +1,13 @@
 /** Roll-outs of the client's image and options on a cluster in memory, with a kubelet that restarts what is changed. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { annotations, CLIENT_CONTAINER } from '../../src/api/group.ts';
+import { annotations, sidecars } from '../../src/api/group.ts';
 import { CLIENT } from '../../src/admission/names.ts';
 import { formatPlan, parsePlan, type Plan } from '../../src/api/plan.ts';
 import { planChange } from '../../src/api/plan-change.ts';
 import { injectFile } from '../../src/admission/inject.ts';
 import type { JuiceCachePolicy } from '../../src/api/cachepolicy.ts';
-import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
+import { JuiceVolumes, parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
 import type { JuiceVolume } from '../../src/api/volume.ts';
 import { createClient } from '../../src/kube/client.ts';
 import { ApiError } from '../../src/kube/errors.ts';
@@ -20,7 +20,6 @@ import { nullLogger } from '../../src/lib/log.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import type { PodObject } from '../../src/operator/rollout/pod.ts';
 import { rolloutReconciler } from '../../src/operator/rollout/reconcile.ts';
-import { JuiceVolumes } from '../../src/operator/volume/reconcile.ts';
 
 const [OLD, NEW] = ['ghcr.io/x/juicepod:1', 'ghcr.io/x/juicepod:2'];
 
@@ -97,7 +96,7 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
       const status = {
         phase: 'Running',
         initContainerStatuses: [
-          { name: CLIENT_CONTAINER, ready: true, started: true, restartCount: 0, image: spec.initContainers?.[1]?.image },
+          { name: sidecars.client, ready: true, started: true, restartCount: 0, image: spec.initContainers?.[1]?.image },
         ],
       };
       server.patch(Pods, { namespace: 'data', name }, [{ op: 'add', path: '/status', value: status }], {
@@ -128,14 +127,14 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
         spec: {
           initContainers: [
             { name: 'juicepod-holder', image: OLD },
-            { name: CLIENT_CONTAINER, image: OLD },
+            { name: sidecars.client, image: OLD },
           ],
           containers: [{ name: 'app', image: 'app' }],
         },
       });
       const status = {
         phase: 'Running',
-        initContainerStatuses: [{ name: CLIENT_CONTAINER, ready: true, started: true, restartCount: 0, image: OLD }],
+        initContainerStatuses: [{ name: sidecars.client, ready: true, started: true, restartCount: 0, image: OLD }],
       };
       server.patch(Pods, { namespace, name }, [{ op: 'add', path: '/status', value: status }], {
         fieldManager: 'kubelet',
@@ -156,7 +155,7 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
         if (!before || (before.image === image && change !== 'restart')) continue;
         const bad = broken.includes(image);
         const status = {
-          name: CLIENT_CONTAINER,
+          name: sidecars.client,
           image: bad ? before.image : image,
           ready: !bad,
           started: !bad,
@@ -185,7 +184,7 @@ function createWorld(options: { readonly standardImage?: string; readonly allowe
 
 const podByPod = { image: NEW, rollout: { strategy: 'PodByPod' } };
 
-test('the name of the client’s container is the one that the webhook gives', () => assert.equal(CLIENT_CONTAINER, CLIENT));
+test('the name of the client’s container is the one that the webhook gives', () => assert.equal(sidecars.client, CLIENT));
 
 test('a new image goes from pod to pod, and the status says how far it is', async () => {
   const world = createWorld();

@@ -14,6 +14,10 @@ const s3 = (more: Spec): Spec => ({ storage: { s3: { bucket: 'abc', ...more } } 
 const access = (allowedNamespaces: Spec): Spec => ({ access: { allowedNamespaces } });
 const encrypted = (more: Spec): Spec => ({ encryption: { algorithm: 'AES256GCM', ...more } });
 const directories = (...list: readonly Spec[]): Spec => ({ quota: { directories: list } });
+const server = { host: 'database', database: 'meta', authSecretRef: { name: 'auth' } };
+const postgres = (more: Spec): Spec => ({ metadata: { postgres: { ...server, ...more } } });
+const mysql = (more: Spec): Spec => ({ metadata: { mysql: { ...server, ...more } } });
+const certificate = { name: 'client', certKey: 'c.pem', privateKeyKey: 'k.pem' };
 const key = { name: 'k', key: 'rsa.pem' };
 const words = { name: 'p', key: 'words' };
 
@@ -47,6 +51,35 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
       reclaimPolicy: 'Delete',
       suspend: true,
     },
+  ],
+  ['the shortest form over PostgreSQL', 'JuiceVolume', postgres({})],
+  ['the shortest form over MySQL', 'JuiceVolume', mysql({})],
+  [
+    'a PostgreSQL with everything, and access control lists',
+    'JuiceVolume',
+    {
+      ...postgres({
+        host: 'fd00::1',
+        port: 6432,
+        schema: 'volumes',
+        tablePrefix: 'a_1',
+        maxConnections: 4,
+        authSecretRef: { name: 'postgres', usernameKey: 'user', passwordKey: 'word' },
+        tls: { mode: 'VerifyFull', caSecretRef: { name: 'ca', key: 'bundle.pem' }, clientCertSecretRef: certificate },
+      }),
+      format: { enableACL: true },
+    },
+  ],
+  [
+    'a MySQL with everything',
+    'JuiceVolume',
+    mysql({
+      port: 3307,
+      tablePrefix: 'b',
+      maxConnections: 1000,
+      authSecretRef: { name: 'mysql', usernameKey: 'user', passwordKey: 'word' },
+      tls: { mode: 'VerifyCA', caSecretRef: { name: 'ca', key: 'bundle.pem' }, clientCertSecretRef: certificate },
+    }),
   ],
   ['SQLite', 'JuiceVolume', { metadata: { sqlite: { path: '/var/lib/meta.db' } } }],
   [
@@ -130,8 +163,33 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
 
 /** What is refused when it is created, for the reason that the rule gives. */
 export const refused: readonly (readonly [what: string, kind: SampleKind, spec: Spec, message: RegExp])[] = [
-  ['two databases', 'JuiceVolume', { metadata: { redis: address, sqlite: { path: '/x.db' } } }, /exactly one of redis, sqlite/],
-  ['no database', 'JuiceVolume', { metadata: {} }, /exactly one of redis, sqlite/],
+  [
+    'two databases',
+    'JuiceVolume',
+    { metadata: { redis: address, sqlite: { path: '/x.db' } } },
+    /exactly one of redis, postgres, mysql, sqlite/,
+  ],
+  ['no database', 'JuiceVolume', { metadata: {} }, /exactly one of redis, postgres, mysql, sqlite/],
+  ...(
+    [
+      ['PostgreSQL', postgres],
+      ['MySQL', mysql],
+    ] as const
+  ).flatMap(([product, over]) => [
+    [
+      `an authority that nobody asks, over ${product}`,
+      'JuiceVolume',
+      over({ tls: { caSecretRef: { name: 'ca' } } }),
+      /caSecretRef needs mode: VerifyCA/,
+    ] as const,
+    [
+      `a client certificate without TLS, over ${product}`,
+      'JuiceVolume',
+      over({ tls: { mode: 'Prefer', clientCertSecretRef: certificate } }),
+      /clientCertSecretRef needs mode: Require/,
+    ] as const,
+    [`no user, over ${product}`, 'JuiceVolume', over({ authSecretRef: undefined }), /authSecretRef: Required/] as const,
+  ]),
   ['two stores', 'JuiceVolume', { storage: { s3: { bucket: 'abc' }, ...file.storage } }, /exactly one of s3, file/],
   ['no store', 'JuiceVolume', { storage: {} }, /exactly one of s3, file/],
   [
@@ -194,6 +252,27 @@ export const changes: readonly (readonly [what: string, kind: SampleKind, before
     /database: .*immutable/,
   ],
   ['another kind of database', 'JuiceVolume', {}, sqlite('/x.db'), /redis can neither be added nor removed/],
+  ['PostgreSQL instead of SQLite', 'JuiceVolume', sqlite('/x.db'), postgres({}), /postgres can neither be added nor removed/],
+  ['MySQL instead of SQLite', 'JuiceVolume', sqlite('/x.db'), mysql({}), /mysql can neither be added nor removed/],
+  ...(
+    [
+      ['PostgreSQL', postgres],
+      ['MySQL', mysql],
+    ] as const
+  ).flatMap(([product, over]) => [
+    [`another database of ${product}`, 'JuiceVolume', over({}), over({ database: 'other' }), /database: .*immutable/] as const,
+    [
+      `another prefix in ${product}`,
+      'JuiceVolume',
+      over({ tablePrefix: 'a' }),
+      over({ tablePrefix: 'b' }),
+      /tablePrefix: .*immutable/,
+    ] as const,
+    [`a prefix in ${product}`, 'JuiceVolume', over({}), over({ tablePrefix: 'b' }), /tablePrefix can neither be added/] as const,
+  ]),
+  ['another schema', 'JuiceVolume', postgres({ schema: 'a' }), postgres({ schema: 'b' }), /schema: .*immutable/],
+  ['no schema any more', 'JuiceVolume', postgres({ schema: 'a' }), postgres({}), /schema can neither be added/],
+  ['no access control lists any more', 'JuiceVolume', { format: { enableACL: true } }, {}, /cannot be switched off again/],
   ['another SQLite file', 'JuiceVolume', sqlite('/x.db'), sqlite('/y.db'), /sqlite\.path: .*immutable/],
   ['another kind of store', 'JuiceVolume', {}, s3({}), /s3 can neither be added nor removed/],
   ['another bucket', 'JuiceVolume', s3({}), s3({ bucket: 'other' }), /bucket: .*immutable/],

@@ -1,4 +1,5 @@
 /** A JuiceVolume as it becomes ready: formatted, adopted or refused, over real databases and stores. */
+import { JuiceCachePolicies, JuiceVolumes } from '../../src/api/kinds.ts';
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +8,6 @@ import type { Redis } from 'ioredis';
 import { withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
 import { freePort, startRedis } from '../servers.ts';
-import { JuiceVolumes } from '../../src/operator/volume/reconcile.ts';
 import { createHarness } from './harness.ts';
 import { mountConfig, place, redis, settingOf } from './place.ts';
 
@@ -347,7 +347,6 @@ test('a cache policy is accepted, counted, and refused when its sizes do not fit
   await harness.createPolicy('fast', {});
   await harness.createVolume({ ...spec, cachePolicyRef: { name: 'fast' } });
   await harness.reconcilePolicy('fast');
-  const { JuiceCachePolicies } = await import('../../src/operator/cachepolicy/reconcile.ts');
   const status = (name: string) =>
     (
       harness.server.peek(JuiceCachePolicies, { namespace: 'data', name }) as {

@@ -217,8 +217,8 @@ export class TestVolume implements AsyncDisposable {
         deleteSlice: async (id, size) => {
           if (!life.dead) await chunks.remove({ id, size });
         },
-        compactChunk: (ino, index) => {
-          if (!life.dead) background.compactor?.add(ino, index);
+        compactChunk: async (ino, index) => {
+          if (!life.dead) await background.compactor?.add(ino, index);
         },
       },
     });

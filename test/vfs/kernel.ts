@@ -93,6 +93,18 @@ export class TestKernel {
     return { ino: required(answer.entry).attr.ino, handle: required(answer.opened).handle };
   }
 
+  /** open(2) with O_TMPFILE. */
+  async tmpfile(parent: Ino): Promise<{ readonly ino: Ino; readonly handle: number; readonly attr: FuseAttr }> {
+    const answer = await this.#send((request, reply) => this.fileSystem.tmpfile?.(request, reply, parent, 0o2, 0o100600, 0o022));
+    const { attr } = required(answer.entry);
+    return { ino: attr.ino, attr, handle: required(answer.opened).handle };
+  }
+
+  async ioctl(ino: Ino, command: number, input: Buffer, size: number): Promise<Buffer> {
+    const answer = await this.#send((request, reply) => this.fileSystem.ioctl?.(request, reply, ino, 0, command, input, size));
+    return required(answer.data);
+  }
+
   mkdir(parent: Ino, name: string): Promise<FuseEntry> {
     return this.#entry((request, reply) => this.fileSystem.mkdir(request, reply, parent, Buffer.from(name), 0o755, 0o022));
   }
@@ -193,6 +205,25 @@ export class TestKernel {
 
   async fallocate(ino: Ino, handle: number, offset: number, length: number, mode: number): Promise<void> {
     await this.#send((request, reply) => this.fileSystem.fallocate?.(request, reply, ino, handle, offset, length, mode));
+  }
+
+  async copyFileRange(
+    from: { readonly ino: Ino; readonly handle: number; readonly offset: number },
+    to: { readonly ino: Ino; readonly handle: number; readonly offset: number },
+    length: number,
+  ): Promise<number> {
+    const answer = await this.#send((request, reply) =>
+      this.fileSystem.copyFileRange?.(request, reply, from.ino, from.handle, from.offset, to.ino, to.handle, to.offset, length),
+    );
+    return required(answer.written);
+  }
+
+  /** Where the first data, or hole, is from `offset` on. */
+  async seek(ino: Ino, handle: number, offset: number, want: 'data' | 'hole'): Promise<number> {
+    const whence = want === 'data' ? 3 : 4;
+    return required(
+      (await this.#send((request, reply) => this.fileSystem.lseek?.(request, reply, ino, handle, offset, whence))).size,
+    );
   }
 
   async opendir(ino: Ino): Promise<number> {
@@ -302,6 +333,7 @@ export class TestKernel {
       lseek: (size) => give({ size }),
       directory: () => give({}),
       lock: (lock) => give({ lock }),
+      ioctl: (output) => give({ data: output }),
     };
     const thrown = (error: unknown): void => fail(errnoName(toErrno(error)), error);
     try {

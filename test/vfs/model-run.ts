@@ -22,9 +22,13 @@ const kinds = [
   'write',
   'write',
   'append',
+  'scatter',
+  'scatter',
   'read',
   'truncate',
   'fallocate',
+  'copy',
+  'copy',
   'flush',
   'fsync',
   'open',
@@ -119,6 +123,8 @@ export class Run {
     switch (step.kind) {
       case 'write':
         return this.#write(file, step.client, offset, content(size, step.seed));
+      case 'scatter':
+        return this.#scatter(file, step.client, step.seed, size);
       case 'append': {
         const end = file.bytes.length;
         const room = REGIONS.some((start) => end >= start && end + size <= start + REGION);
@@ -135,6 +141,8 @@ export class Run {
       }
       case 'fallocate':
         return this.#fallocate(file, step, offset, step.seed % 5 === 0 ? 70 * 1024 * 1024 : size);
+      case 'copy':
+        return this.#copy(file, step, offset, size);
       case 'flush':
       case 'fsync': {
         const { handle } = await this.#handle(file, step.client);
@@ -283,6 +291,22 @@ export class Run {
     this.#changed(file, client);
   }
 
+  /** Small writes here and there within the file, some over others, with a larger one among them. */
+  async #scatter(file: ModelFile, client: number, seed: number, size: number): Promise<void> {
+    const { handle } = await this.#turn(file, client);
+    for (let index = 0, state = seed | 1; index < 4 + (seed % 30); index++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      const at = ((state >>> 3) % (REGION / 64)) * 64;
+      const offset = (REGIONS[(state >>> 8) % 5] ?? 0) + at;
+      const length = (state >>> 5) % 11 === 0 ? size : 1 + ((state >>> 4) % 3000);
+      if (offset >= file.bytes.length) continue;
+      const data = content(Math.min(length, file.bytes.length - offset, REGION - at), state);
+      assert.equal(await this.#kernel(client).write(file.ino, handle, offset, data), data.length);
+      file.bytes.write(offset, data);
+    }
+    this.#changed(file, client);
+  }
+
   async #fallocate(file: ModelFile, { client, seed }: Step, offset: number, length: number): Promise<void> {
     const { handle } = await this.#turn(file, client);
     const mode = [0, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE][seed % 5] ?? 0;
@@ -290,6 +314,37 @@ export class Run {
     if (mode & ~KEEP_SIZE) file.bytes.zero(offset, offset + length);
     if (!(mode & KEEP_SIZE)) file.bytes.length = Math.max(file.bytes.length, offset + length);
     this.#changed(file, client);
+  }
+
+  /** Copies a range into this file, from it or from another one. */
+  async #copy(file: ModelFile, { client, seed }: Step, offset: number, size: number): Promise<void> {
+    const files = [...new Set(this.#names.values())];
+    const source = files[seed % files.length] ?? file;
+    const from = (REGIONS[seed % REGIONS.length] ?? 0) + (seed % (REGION - size + 1));
+    const into = { ...(await this.#turn(file, client)), ino: file.ino, offset };
+    const out = { ...(await this.#turn(source, client)), ino: source.ino, offset: from };
+    const copy = this.#kernel(client).copyFileRange(out, into, size);
+    if (source === file && Math.abs(from - offset) < size) return assert.rejects(copy, refused('EINVAL'));
+    const data = source.bytes.read(from, size);
+    assert.equal(await copy, data.length);
+    if (data.length === 0) return;
+    file.bytes.write(offset, data);
+    this.#changed(file, client);
+  }
+
+  /** Where lseek says that data begins, only zeros lie before; where it says that a hole does, there are zeros. */
+  async #checkHoles(file: ModelFile, client: number, handle: number, offset: number): Promise<void> {
+    const { length } = file.bytes;
+    if (offset >= length) return;
+    const seek = (want: 'data' | 'hole') => this.#kernel(client).seek(file.ino, handle, offset, want);
+    const data = await seek('data').catch((error: unknown) => (refused('ENXIO')(error) ? length : 0));
+    const zeros = file.bytes.read(offset, Math.min(data - offset, REGION));
+    assert.ok(
+      zeros.every((byte) => byte === 0),
+      `data before ${data}, seen from ${offset}`,
+    );
+    const hole = await seek('hole');
+    assert.ok(hole <= length && file.bytes.read(hole, 1).every((byte) => byte === 0), `no hole at ${hole}`);
   }
 
   #same(found: Buffer, file: ModelFile, offset: number, size: number): void {
@@ -303,6 +358,7 @@ export class Run {
   async #check(file: ModelFile, client: number, offset: number, size: number): Promise<void> {
     const { handle } = await this.#handle(file, client);
     this.#same(await this.#kernel(client).read(file.ino, handle, offset, size), file, offset, size);
+    if (size !== REGION) await this.#checkHoles(file, client, handle, offset);
   }
 
   async #checkAll(file: ModelFile, client: number): Promise<void> {
@@ -416,7 +472,8 @@ export class Run {
       volume.storePlan = (operation) => (operation === 'put' ? { kind: 'status', status: 403 } : undefined);
     else {
       this.#litter = true;
-      volume.metaPlan = (method) => (method === 'writeSlice' ? { error, applied: kind === 'metaForgets' } : undefined);
+      volume.metaPlan = (method) =>
+        method === 'writeSlice' || method === 'writeParts' ? { error, applied: kind === 'metaForgets' } : undefined;
     }
     await kernel.write(file.ino, handle, offset, data);
     await assert.rejects(kernel.fsync(file.ino, handle), refused('EIO'));

@@ -119,3 +119,22 @@ test('the number of a handle that was not noted may be used again, and its late 
   await second.kernel.release(attr.ino, virtual.handle);
   await second.kernel.write(ino, handle, 0, 'still open');
 });
+
+test('a file without a name outlives its client, can still be named, and goes with its last close', async () => {
+  await using volume = await TestVolume.make();
+  const mount = volume.mount();
+  const first = await mount.start();
+  const [a, b] = [await first.kernel.tmpfile(root), await first.kernel.tmpfile(root)];
+  assert.equal(a.attr.nlink, 0);
+  await first.kernel.write(a.ino, a.handle, 0, 'kept');
+  await first.kernel.fsync(a.ino, a.handle);
+  first.crash();
+  const second = await mount.start();
+  assert.equal((await second.kernel.read(a.ino, a.handle, 0, 10)).toString(), 'kept');
+  assert.equal((await second.kernel.link(a.ino, root, 'name')).attr.nlink, 1);
+  await second.kernel.release(a.ino, a.handle);
+  await second.kernel.release(b.ino, b.handle);
+  await second.vfs.flushAll();
+  assert.equal((await second.kernel.lookup(root, 'name')).attr.ino, a.ino);
+  await assert.rejects(second.kernel.getattr(b.ino), refused('ENOENT'));
+});

@@ -3,7 +3,8 @@
  * namespace's label, the webhook's flag, then the signs of each platform in order, at last `generic`.
  */
 import { PLATFORM_KEY } from '../names.ts';
-import { type Json, type Pod, textOf } from '../pod.ts';
+import { type Json, textOf } from '../../lib/json.ts';
+import { type Pod } from '../pod.ts';
 import { alibabaEci } from './alibaba.ts';
 import { azureVirtualNodes, azureVirtualNodesAddon } from './azure.ts';
 import { eksFargate } from './eks-fargate.ts';

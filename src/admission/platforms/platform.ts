@@ -4,7 +4,8 @@
  *
  * A sign says that a pod may run there, not that it must: what holds on the stricter of two places holds on both.
  */
-import { type Json, listOf, mapOf, type Pod, textOf } from '../pod.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
+import { type Pod } from '../pod.ts';
 
 export const GIB = 2 ** 30;
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Json, viewPod } from '../pod.ts';
+import { type Json } from '../../lib/json.ts';
+import { viewPod } from '../pod.ts';
 import { findPlatform, platformNames, platforms } from './index.ts';
 
 function found(pod: Json, labels: Json = {}, fallback?: string): string {

@@ -2,29 +2,29 @@
  * `juicepod analyze POD`: why a pod does not get its volume. Also for a pod that could not be created: from a file, or the
  * template of a workload (`deployment/NAME`). Ends with 1 where something stands in the way.
  */
-import { readFileSync } from 'node:fs';
 import { parseAllDocuments } from 'yaml';
-import { type Json, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, mapOf, textOf } from '../../lib/json.ts';
+import { podTemplates } from '../../admission/templates.ts';
 import { CronJobs, DaemonSets, Deployments, Jobs, Pods, ReplicaSets, StatefulSets } from '../../kube/resources.ts';
 import type { KubeClient, Resource } from '../../kube/types.ts';
-import { messageOf, UserError } from '../../lib/errors.ts';
+import { UserError } from '../../lib/errors.ts';
+import { readText } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { type ConnectionOptions, withCluster } from './connection.ts';
 import { type Check, checks, type Finding } from './findings.ts';
 import { podChecks } from './sidecars.ts';
 import { type Target, takeSnapshot } from './snapshot.ts';
 
-/** Kinds that make pods: what they are called, and where the pod lies in them. */
-const workloads: readonly { readonly names: readonly string[]; readonly resource: Resource; readonly path: readonly string[] }[] =
-  [
-    { names: ['pod', 'pods', 'po'], resource: Pods, path: [] },
-    { names: ['deployment', 'deployments', 'deploy'], resource: Deployments, path: ['spec', 'template'] },
-    { names: ['statefulset', 'statefulsets', 'sts'], resource: StatefulSets, path: ['spec', 'template'] },
-    { names: ['replicaset', 'replicasets', 'rs'], resource: ReplicaSets, path: ['spec', 'template'] },
-    { names: ['daemonset', 'daemonsets', 'ds'], resource: DaemonSets, path: ['spec', 'template'] },
-    { names: ['job', 'jobs'], resource: Jobs, path: ['spec', 'template'] },
-    { names: ['cronjob', 'cronjobs', 'cj'], resource: CronJobs, path: ['spec', 'jobTemplate', 'spec', 'template'] },
-  ];
+/** Kinds that make pods, and what they are called. */
+const workloads: readonly { readonly names: readonly string[]; readonly resource: Resource }[] = [
+  { names: ['pod', 'pods', 'po'], resource: Pods },
+  { names: ['deployment', 'deployments', 'deploy'], resource: Deployments },
+  { names: ['statefulset', 'statefulsets', 'sts'], resource: StatefulSets },
+  { names: ['replicaset', 'replicasets', 'rs'], resource: ReplicaSets },
+  { names: ['daemonset', 'daemonsets', 'ds'], resource: DaemonSets },
+  { names: ['job', 'jobs'], resource: Jobs },
+  { names: ['cronjob', 'cronjobs', 'cj'], resource: CronJobs },
+];
 
 const inside = (object: Json, path: readonly string[]): Json => path.reduce<Json>((at, key) => mapOf(at[key]), object);
 
@@ -38,20 +38,14 @@ function targetOf(object: Json, namespace: string, exists: boolean): Target | un
     kind,
     name: textOf(metadata['name']) ?? textOf(metadata['generateName']) ?? 'pod',
     namespace: textOf(metadata['namespace']) ?? namespace,
-    pod: inside(object, workload.path),
+    pod: inside(object, podTemplates[kind] ?? []),
     exists: exists && kind === 'Pod',
   };
 }
 
 /** The first pod or workload of a YAML file. Throws UserError. */
 export function targetOfFile(path: string, namespace: string): Target {
-  let text: string;
-  try {
-    text = readFileSync(path === '-' ? 0 : path, 'utf8');
-  } catch (error) {
-    throw new UserError('FileUnreadable', `${path}: ${messageOf(error)}`);
-  }
-  const documents = parseAllDocuments(text);
+  const documents = parseAllDocuments(readText(path, '--filename'));
   for (const document of Array.isArray(documents) ? documents : []) {
     if (document.errors[0]) throw new UserError('FileUnreadable', `${path}: ${document.errors[0].message}`);
     const target = targetOf(mapOf(document.toJS()), namespace, false);

@@ -3,7 +3,7 @@
  * found and what to do. What could not be read is said too, so that silence means that all is well.
  */
 import { planPod } from '../../admission/plan.ts';
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import { type LabelSelector, matchesSelector } from '../../admission/selector.ts';
 import { type Cluster, defaultSettings } from '../../admission/settings.ts';
 import { readBundle } from '../../admission/x509.ts';

@@ -1,5 +1,7 @@
 /** `juicepod cluster status`, `volumes` and `pods`: what there is, and how it is. Reads only. */
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { CLIENT, SYNC } from '../../admission/names.ts';
+import { JuiceVolumes } from '../../api/kinds.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import { annotations } from '../../api/group.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { findCondition } from '../../kube/conditions.ts';
@@ -8,7 +10,7 @@ import type { KubeClient } from '../../kube/types.ts';
 import { UserError } from '../../lib/errors.ts';
 import { type Output, print } from '../report.ts';
 import { type ConnectionOptions, withCluster } from './connection.ts';
-import { found, volumesResource } from './snapshot.ts';
+import { found } from './snapshot.ts';
 
 export interface VolumeRow {
   readonly namespace: string;
@@ -34,7 +36,7 @@ export interface PodRow {
 
 async function volumeRows(client: KubeClient, namespace: string | undefined, signal: AbortSignal): Promise<VolumeRow[]> {
   const rows: VolumeRow[] = [];
-  for await (const { items } of client.resource(volumesResource).pages({ namespace, signal }))
+  for await (const { items } of client.resource(JuiceVolumes).pages({ namespace, signal }))
     for (const item of items) {
       const { metadata, status } = item as unknown as JuiceVolume;
       const ready = findCondition(status?.conditions, 'Ready');
@@ -65,7 +67,7 @@ export function podRow(pod: Json): PodRow | undefined {
   const status = mapOf(pod['status']);
   const sidecars = listOf(status['initContainerStatuses'])
     .map((each) => mapOf(each))
-    .filter((each) => /^juicepod-(client|sync)$/.test(textOf(each['name']) ?? ''));
+    .filter((each) => [CLIENT, SYNC].some((name) => each['name'] === name));
   const phase = textOf(status['phase']) ?? 'Pending';
   const isUp = sidecars.length > 0 && sidecars.every((each) => each['started'] === true && each['ready'] !== false);
   return {
@@ -148,7 +150,7 @@ export async function podsCommand(volume: string | undefined, raw: Readonly<Reco
       ? volume.slice(0, volume.indexOf('/'))
       : (namespace ?? options.namespace ?? client.namespace);
     const name = volume.slice(volume.indexOf('/') + 1);
-    const object = await client.resource(volumesResource).find({ namespace: home, name }, signal);
+    const object = await client.resource(JuiceVolumes).find({ namespace: home, name }, signal);
     if (!object)
       throw new UserError('VolumeNotFound', `there is no JuiceVolume ${name} in namespace ${home}`, {
         hint: 'juicepod cluster volumes -A lists them; write namespace/name for one of another namespace.',

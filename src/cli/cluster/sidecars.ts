@@ -2,11 +2,11 @@
  * Findings about a pod that is in the cluster: whether it has what the webhook adds, whether another webhook took something away,
  * and what its containers and events say. Pure.
  */
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
-import { annotations, CLIENT_CONTAINER } from '../../api/group.ts';
+import { isOurContainer } from '../../admission/names.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
+import { annotations, sidecars } from '../../api/group.ts';
 import type { Check, Finding } from './findings.ts';
 
-const OURS = /^juicepod-(holder|client|sync)$/;
 /** `juicepod mount` ends so where the volume is gone or changed. */
 const EXIT_GONE = 11;
 const EXIT_KILLED = 137;
@@ -18,7 +18,7 @@ const added: Check = ({ target }) => {
   const { pod, namespace, name } = target;
   if (mapOf(mapOf(pod['metadata'])['annotations'])[annotations.volumes] === undefined) return [];
   const init = listOf(mapOf(pod['spec'])['initContainers']).map((container) => mapOf(container));
-  const sidecars = init.filter((container) => OURS.test(nameOf(container)));
+  const sidecars = init.filter((container) => isOurContainer(nameOf(container)));
   if (sidecars.length === 0)
     return [
       {
@@ -75,7 +75,7 @@ function probed(events: Parameters<Check>[0]['events']): { readonly waits?: stri
   for (const event of events.state === 'found' ? events.value : []) {
     const message = textOf(event['message']) ?? '';
     waits = /^Startup probe failed: (.* waits for its volume: [^]*)$/.exec(message)?.[1]?.trim() ?? waits;
-    hung ||= message.includes(CLIENT_CONTAINER) && message.includes('failed liveness probe');
+    hung ||= message.includes(sidecars.client) && message.includes('failed liveness probe');
   }
   return { hung, ...(waits === undefined ? {} : { waits }) };
 }
@@ -91,7 +91,7 @@ function ended(container: string, state: Json, restarts: number, hung: boolean):
       message: `${message} (11: the volume is gone, or is another one now)`,
       todo: 'see the volume’s conditions (kubectl describe jv); a pod does not go on with another volume: delete it',
     };
-  if (hung && container === CLIENT_CONTAINER && code === EXIT_KILLED && textOf(state['reason']) !== 'OOMKilled')
+  if (hung && container === sidecars.client && code === EXIT_KILLED && textOf(state['reason']) !== 'OOMKilled')
     return {
       severity: 'warning',
       reason: 'ClientHung',
@@ -119,7 +119,7 @@ const state: Check = ({ target, events: told }) => {
   const { waits, hung } = probed(told);
   const statuses = listOf(mapOf(target.pod['status'])['initContainerStatuses']).map((each) => mapOf(each));
   return statuses
-    .filter((status) => OURS.test(nameOf(status)))
+    .filter((status) => isOurContainer(nameOf(status)))
     .flatMap((status) => {
       const container = nameOf(status);
       const now = mapOf(status['state']);
@@ -131,7 +131,7 @@ const state: Check = ({ target, events: told }) => {
         Object.keys(terminated).length > 0 ? ended(container, terminated, restarts, hung) : undefined,
       ].filter((each) => each !== undefined);
       const isStarting = Object.keys(mapOf(now['running'])).length > 0 && status['started'] === false;
-      if (isStarting && waits !== undefined && container === CLIENT_CONTAINER)
+      if (isStarting && waits !== undefined && container === sidecars.client)
         return [
           {
             severity: 'error' as const,

@@ -3,11 +3,11 @@
  * not be read by this user, says so. Nothing is changed; the one request that looks like a change is a dry run.
  */
 import { parseVolumes, type VolumeRequest } from '../../admission/annotation.ts';
-import { CLIENT, HOLDER } from '../../admission/names.ts';
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { isOurContainer } from '../../admission/names.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
-import { annotations, GROUP, VERSION } from '../../api/group.ts';
-import { cachePolicyKind, volumeKind } from '../../api/kinds.ts';
+import { annotations, GROUP } from '../../api/group.ts';
+import { JuiceCachePolicies, JuiceVolumes } from '../../api/kinds.ts';
 import { mountSecretName } from '../../api/names.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { ApiError, isNotFound } from '../../kube/errors.ts';
@@ -75,15 +75,6 @@ export interface Snapshot {
   readonly trial: Trial;
 }
 
-export const volumesResource: Resource = {
-  group: GROUP,
-  version: VERSION,
-  plural: volumeKind.plural,
-  kind: volumeKind.kind,
-  namespaced: true,
-};
-const policiesResource: Resource = { ...volumesResource, plural: cachePolicyKind.plural, kind: cachePolicyKind.kind };
-
 /** Turns what a read throws into what is known. Aborts go on. */
 export async function found<T>(read: () => Promise<T | undefined>): Promise<Found<T>> {
   try {
@@ -102,11 +93,10 @@ const asJson = (object: KubeObject | undefined): Json | undefined => object as u
 function trialPod({ pod, name, namespace }: Target): Json {
   const metadata = mapOf(pod['metadata']);
   const spec = mapOf(pod['spec']);
-  const ours = new Set([HOLDER, CLIENT, 'juicepod-sync']);
   const small = (list: unknown): Json[] =>
     listOf(list)
       .map((container) => textOf(mapOf(container)['name']) ?? '')
-      .filter((container) => container !== '' && !ours.has(container))
+      .filter((container) => container !== '' && !isOurContainer(container))
       .map((container) => ({ name: container, image: 'busybox' }));
   const kept = Object.fromEntries(
     Object.entries(mapOf(metadata['annotations'])).filter(([key]) => key.startsWith(`${GROUP}/`) && key !== annotations.plan),
@@ -163,7 +153,7 @@ export async function takeSnapshot(client: KubeClient, target: Target, system: s
   const readPolicy = async (namespace: string, name: string): Promise<void> => {
     const key = `${namespace}/${name}`;
     if (policies.has(key)) return;
-    const read = (): Promise<KubeObject | undefined> => client.resource(policiesResource).find({ namespace, name }, signal);
+    const read = (): Promise<KubeObject | undefined> => client.resource(JuiceCachePolicies).find({ namespace, name }, signal);
     policies.set(key, await found(async () => (await read()) as unknown as JuiceCachePolicy | undefined));
   };
   for (const request of requests) {
@@ -171,11 +161,11 @@ export async function takeSnapshot(client: KubeClient, target: Target, system: s
     const key = `${home}/${request.name}`;
     if (volumes.has(key)) continue;
     const read = (): Promise<KubeObject | undefined> =>
-      client.resource(volumesResource).find({ namespace: home, name: request.name }, signal);
+      client.resource(JuiceVolumes).find({ namespace: home, name: request.name }, signal);
     const volume: Found<JuiceVolume> = await found(async () => (await read()) as unknown as JuiceVolume | undefined);
     volumes.set(key, volume);
     if (!volumeNames.has(home)) {
-      const names = await found(async () => await client.resource(volumesResource).list({ namespace: home, limit: 100, signal }));
+      const names = await found(async () => await client.resource(JuiceVolumes).list({ namespace: home, limit: 100, signal }));
       volumeNames.set(home, names.state === 'found' ? names.value.items.map(({ metadata }) => metadata.name) : []);
     }
     if (request.cachePolicy !== undefined) await readPolicy(target.namespace, request.cachePolicy);

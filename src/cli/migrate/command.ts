@@ -1,7 +1,6 @@
 /** `juicepod migrate`: reads, plans, prints. Nothing is changed, in the cluster or in a volume. */
-import { readFileSync } from 'node:fs';
 import { parseAllDocuments, stringify } from 'yaml';
-import { type Json, mapOf } from '../../admission/pod.ts';
+import { type Json, mapOf } from '../../lib/json.ts';
 import {
   CronJobs,
   DaemonSets,
@@ -15,8 +14,9 @@ import {
   StorageClasses,
 } from '../../kube/resources.ts';
 import type { KubeClient, Resource } from '../../kube/types.ts';
-import { messageOf, UserError } from '../../lib/errors.ts';
+import { UserError } from '../../lib/errors.ts';
 import { withCluster } from '../cluster/connection.ts';
+import { readText } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { type Migration, planMigration } from './plan.ts';
 import { secretOfClass, secretOfVolume, type Sources, sortSources } from './sources.ts';
@@ -27,12 +27,7 @@ const MAX_FILE = 64 * 1024 * 1024;
 function readFiles(names: readonly string[]): Sources {
   const objects: Json[] = [];
   for (const name of names) {
-    let text: string;
-    try {
-      text = readFileSync(name === '-' ? 0 : name, 'utf8');
-    } catch (error) {
-      throw new UserError('FileUnreadable', `${name}: ${messageOf(error)}`);
-    }
+    const text = readText(name, '--filename');
     if (text.length > MAX_FILE) throw new UserError('FileUnreadable', `${name} is longer than 64 MiB`);
     const documents = parseAllDocuments(text);
     for (const document of Array.isArray(documents) ? documents : []) {

@@ -1,6 +1,6 @@
 /** A Secret of JuiceFS's CSI driver as JuiceVolume and Secrets: one file system. Pure. */
 import { parse } from 'yaml';
-import { type Json, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, mapOf, textOf } from '../../lib/json.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
 import { messageOf } from '../../lib/errors.ts';
@@ -8,6 +8,7 @@ import { parseSize } from '../../lib/units.ts';
 import { parseMetaUrl, redactUrl } from '../../meta/url.ts';
 import { parseBucketUrl } from '../../object/s3-url.ts';
 import { limitOf } from './limits.ts';
+import { sqlMetadataOf } from './metadata-sql.ts';
 import { textsOf } from './sources.ts';
 
 /** Stands where a person has to put something; no name, address or key may look like it, so it is refused until then. */
@@ -27,7 +28,8 @@ export interface FileSystem {
 }
 
 const compressions: Readonly<Record<string, string>> = { none: 'None', lz4: 'LZ4', zstd: 'Zstd' };
-const ENGINES = /^(mysql|postgres|tikv|etcd|badger|fdb|sqlite3|unix):/;
+const ENGINES = /^(tikv|etcd|badger|fdb|sqlite3|unix):/;
+const SERVERS = /^(mysql|postgres):/;
 
 function metadataOf(
   url: string,
@@ -44,8 +46,16 @@ function metadataOf(
     return {
       keys: {},
       todos: [],
-      obstacle: `its names are in ${engine} (${shown}), which Juicepod does not speak; juicefs dump and load can move them to Redis`,
+      obstacle: `its names are in ${engine} (${shown}), which pods do not reach, or which Juicepod does not speak; juicefs dump and load can move them to Redis, PostgreSQL or MySQL`,
     };
+  if (SERVERS.test(url)) {
+    try {
+      const parsed = parseMetaUrl(url);
+      if (parsed.kind === 'postgres' || parsed.kind === 'mysql') return sqlMetadataOf(parsed, secret, FILL_IN, shown);
+    } catch (error) {
+      return { keys: {}, todos: [], obstacle: messageOf(error) };
+    }
+  }
   if (
     url
       .slice(url.indexOf('://') + 3)
@@ -155,7 +165,7 @@ function formatOf(text: string): {
   readonly algorithm: string | undefined;
   readonly todos: string[];
 } {
-  const format: Record<string, string> = {};
+  const format: Record<string, string | boolean> = {};
   const quota: Record<string, string | number> = {};
   let algorithm: string | undefined;
   const todos: string[] = [];
@@ -169,6 +179,7 @@ function formatOf(text: string): {
     else if (option === 'block-size' && /^\d+M$/i.test(value)) format['blockSize'] = `${Number.parseInt(value)}Mi`;
     else if (option === 'compress' && compressions[value]) format['compression'] = compressions[value];
     else if (option === 'trash-days' && /^\d+$/.test(value)) format['trashRetention'] = `${Number(value) * 24}h`;
+    else if (option === 'enable-acl' && ['', 'true'].includes(value)) format['enableACL'] = true;
     else if (option === 'capacity' && capacityText(value) !== undefined) quota['capacity'] = capacityText(value) ?? '';
     else if (option === 'inodes' && /^[1-9]\d*$/.test(value)) quota['inodes'] = Number(value);
     else if (['capacity', 'inodes'].includes(option) && Number(value) === 0) continue;
@@ -218,7 +229,8 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
   if (!new RegExp(VOLUME_NAME_PATTERN).test(name))
     return { ...nothing, todos: [], obstacle: `Secret ${at} has no usable \`name\` (found ${JSON.stringify(name)})` };
   if (!texts['metaurl']) return { ...nothing, todos: [], obstacle: `Secret ${at} has no \`metaurl\`` };
-  const metadata = metadataOf(texts['metaurl'], `${name}-redis`);
+  const credentials = `${name}-${SERVERS.exec(texts['metaurl'])?.[1] ?? 'redis'}`;
+  const metadata = metadataOf(texts['metaurl'], credentials);
   const storage = storageOf(texts, `${name}-s3`);
   const format = formatOf(texts['format-options'] ?? '');
   const todos = [...metadata.todos, ...storage.todos, ...format.todos];
@@ -252,7 +264,7 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
     name,
     spec,
     secrets: {
-      ...(Object.keys(metadata.keys).length > 0 ? { [`${name}-redis`]: metadata.keys } : {}),
+      ...(Object.keys(metadata.keys).length > 0 ? { [credentials]: metadata.keys } : {}),
       ...(Object.keys(storage.keys).length > 0 ? { [`${name}-s3`]: storage.keys } : {}),
       ...(isEncrypted ? { [words]: { passphrase: passphrase ?? FILL_IN } } : {}),
     },

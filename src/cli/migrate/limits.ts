@@ -2,7 +2,7 @@
  * What a claim of the driver may hold, as a limit of its directory in the JuiceVolume: the driver sets a quota for the directory of each
  * dynamic volume (CreateVolume and NodePublishVolume of juicefs-csi-driver). And what it gives to a mount pod, as resources of the client. Pure.
  */
-import { type Json, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, mapOf, textOf } from '../../lib/json.ts';
 import { parseQuantity } from '../../api/units.ts';
 import { quotaSpec } from '../../api/volume-quota.ts';
 

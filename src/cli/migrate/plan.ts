@@ -2,7 +2,7 @@
  * From objects of JuiceFS's CSI driver to what stands for them here. One JuiceVolume for each file system, however many Secrets, classes
  * and claims name it; the data is not touched: both drivers may have the volume mounted at once, so pods move one by one. Pure.
  */
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { boundedName } from '../../api/names.ts';
 import { type FileSystem, fileSystemOf, secretManifest, volumeManifest } from './filesystem.ts';

@@ -2,7 +2,8 @@
  * Objects of JuiceFS's CSI driver, as they are read: StorageClasses, PersistentVolumes, claims, Secrets, and whatever makes pods.
  * Source of names and meanings: juicefs-csi-driver, docs/en/guide/pv.md and pkg/driver (Secret keys, volumeAttributes).
  */
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { podTemplates } from '../../admission/templates.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 
 export const DRIVER = 'csi.juicefs.com';
 
@@ -14,16 +15,6 @@ export interface Sources {
   readonly secrets: readonly Json[];
   readonly workloads: readonly Json[];
 }
-
-export const WORKLOAD_PATHS: Readonly<Record<string, readonly string[]>> = {
-  Pod: [],
-  Deployment: ['spec', 'template'],
-  StatefulSet: ['spec', 'template'],
-  DaemonSet: ['spec', 'template'],
-  ReplicaSet: ['spec', 'template'],
-  Job: ['spec', 'template'],
-  CronJob: ['spec', 'jobTemplate', 'spec', 'template'],
-};
 
 export const metadataOf = (object: Json): Json => mapOf(object['metadata']);
 export const nameOf = (object: Json): string => textOf(metadataOf(object)['name']) ?? '';
@@ -44,7 +35,7 @@ export function sortSources(objects: readonly Json[]): Sources {
     volumes: of('PersistentVolume').filter((object) => mapOf(mapOf(object['spec'])['csi'])['driver'] === DRIVER),
     claims: of('PersistentVolumeClaim'),
     secrets: of('Secret'),
-    workloads: all.filter((object) => (textOf(object['kind']) ?? '') in WORKLOAD_PATHS && !isOwned(object)),
+    workloads: all.filter((object) => (textOf(object['kind']) ?? '') in podTemplates && !isOwned(object)),
   };
 }
 

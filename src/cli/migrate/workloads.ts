@@ -1,7 +1,8 @@
 /** Pods and workloads that use claims: the annotation that stands for them, and the patch that takes the claims out. Pure. */
-import { type Json, listOf, mapOf, textOf } from '../../admission/pod.ts';
+import { podTemplates } from '../../admission/templates.ts';
+import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import { annotations } from '../../api/group.ts';
-import { idOf, metadataOf, nameOf, namespaceOf, WORKLOAD_PATHS } from './sources.ts';
+import { idOf, metadataOf, nameOf, namespaceOf } from './sources.ts';
 
 /** What stands for a claim. */
 export interface ClaimTarget {
@@ -66,7 +67,7 @@ export function migrateWorkload(
   claims: ReadonlyMap<string, ClaimTarget>,
 ): { readonly patch: WorkloadPatch; readonly todos: readonly string[] } | undefined {
   const kind = textOf(workload['kind']) ?? '';
-  const path = WORKLOAD_PATHS[kind] ?? [];
+  const path = podTemplates[kind] ?? [];
   const template = path.reduce<Json>((at, key) => mapOf(at[key]), workload);
   const spec = mapOf(template['spec']);
   const namespace = namespaceOf(workload);

@@ -5,20 +5,26 @@
  * Values in a text: numbers in decimal, bytes as X'…', and strings as the driver escapes them; so nothing of a value is ever
  * taken for a part of the statement. The session's SQL mode is set here and has no NO_BACKSLASH_ESCAPES, on which that rests.
  */
+import { connect, isIP, type Socket } from 'node:net';
 import { userInfo } from 'node:os';
 import { type Connection, createConnection, escape, type FieldPacket, type QueryError } from 'mysql2';
 import type { Clock } from '../../lib/clock.ts';
-import { messageOf } from '../../lib/errors.ts';
+import { messageOf, UserError } from '../../lib/errors.ts';
 import { APART } from '../sql/dialect.ts';
 import type { Row, SqlValue } from '../sql/rows.ts';
 import { ANSWER_TIMEOUT, type Answer, LOCK_TIMEOUT, type Session, type Statement } from '../sql/session.ts';
-import type { ServerUrl } from '../url-server.ts';
+import { tlsMembers } from '../sql/tls.ts';
+import { describeServerUrl, type ServerUrl } from '../url-server.ts';
 
 /** What every connection is set to: as the tables' types want it, and the isolation that transaction.ts rests on. */
-const SETTINGS = [
+const SETTINGS: readonly Statement[] = [
   'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
-  `SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = ${LOCK_TIMEOUT / 1000}`,
-].join(APART);
+  `SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = ${LOCK_TIMEOUT / 1000}, SESSION default_storage_engine = InnoDB`,
+  'SELECT @@max_allowed_packet',
+].map((text) => ({ text, values: [] }));
+
+/** Bytes that the server must take in one packet: a value of 64 KiB is twice that in a statement, and several go together. */
+const SMALLEST_PACKET = 1 << 20;
 
 function literal(value: SqlValue | readonly SqlValue[] | undefined): string {
   if (value === undefined) throw new TypeError('a statement was not given all of its values');
@@ -94,15 +100,37 @@ class MysqlSession implements Session {
   }
 }
 
+/**
+ * A socket that says whom it leads to. The driver leaves the name in the certificate to Node where the host is an address, and
+ * Node, which is not told that address, would take a certificate for `localhost`.
+ */
+function socketTo(host: string, port: number): Socket {
+  const socket = connect({ host, port, keepAlive: true, noDelay: true });
+  if (isIP(host) !== 0) Object.assign(socket, { _host: host });
+  return socket;
+}
+
+/** Sets a connection up. Throws UserError where the server is set up so that it cannot be used. */
+async function settle(session: Session, url: ServerUrl): Promise<void> {
+  const answers = await session.run(SETTINGS);
+  const packet = Number(answers.at(-1)?.rows[0]?.[0]);
+  if (packet < SMALLEST_PACKET)
+    throw new UserError(
+      'MetaSettings',
+      `MySQL at ${describeServerUrl(url)} takes packets of ${packet} bytes (max_allowed_packet); ${SMALLEST_PACKET} are needed at least`,
+      { hint: 'Set max_allowed_packet = 64M on the server.' },
+    );
+}
+
 function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<Session> {
   const connection = createConnection({
-    ...(url.socket === undefined ? { host: url.host, port: url.port } : { socketPath: url.socket }),
+    ...(url.socket === undefined
+      ? { host: url.host, port: url.port, stream: () => socketTo(url.host, url.port) }
+      : { socketPath: url.socket }),
     user: url.username ?? userInfo().username,
     ...(url.password === undefined ? {} : { password: url.password }),
     database: url.database,
-    ...(encrypted
-      ? { ssl: { rejectUnauthorized: url.tls.verify !== 'nothing', verifyIdentity: url.tls.verify === 'name' } }
-      : {}),
+    ...(encrypted ? { ssl: { ...tlsMembers(url.tls), verifyIdentity: url.tls.verify === 'name' } } : {}),
     connectTimeout: url.connectTimeout,
     charset: 'utf8mb4',
     multipleStatements: true,
@@ -120,7 +148,7 @@ function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<
         reject(error);
         return;
       }
-      session.run([{ text: SETTINGS, values: [] }]).then(
+      settle(session, url).then(
         () => resolve(session),
         (problem: unknown) => {
           session.end();

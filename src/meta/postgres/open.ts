@@ -2,7 +2,7 @@
  * Opens the PostgreSQL engine from a metadata URL. PostgreSQL 10 or newer (CI: 15). The database must be there; tables are made
  * by `format`, and one of our own is added (`jfs_juicepod_commit`, schema.ts).
  */
-import { systemClock } from '../../lib/clock.ts';
+import type { Clock } from '../../lib/clock.ts';
 import { postgresDialect } from '../sql/dialect.ts';
 import type { ServerEngine } from '../sql/engine.ts';
 import { openServer, type ServerOptions } from '../sql/open.ts';
@@ -27,8 +27,15 @@ const faults: Readonly<Record<string, Fault>> = {
   '53300': 'lost',
   '25006': 'lost',
   '25P03': 'lost',
+  // A statement that took too long, or that somebody cancelled.
+  '57014': 'conflict',
+  '53000': 'full',
   '53100': 'full',
   '53200': 'full',
+  '53400': 'full',
+  '22012': 'guarded',
+  '22021': 'text',
+  '22P05': 'text',
   '22003': 'range',
   '22001': 'range',
   '42P01': 'missing',
@@ -39,16 +46,42 @@ const faults: Readonly<Record<string, Fault>> = {
   '42501': 'refused',
 };
 
-function faultOf(error: unknown): Fault {
+/** What to do, by SQLSTATE. */
+const advice: Readonly<Record<string, string>> = {
+  '53300': 'raise max_connections of the server, or lower max_open_conns of the clients’ metadata URLs',
+  '25006': 'this server only reads: the metadata URL must lead to the primary',
+  '57014': 'the server is too slow, or somebody cancelled the statement',
+  '53100': 'make room on the disk of the server',
+  '53200': 'the server needs more memory',
+  '22021': 'make the database with ENCODING UTF8',
+  '22P05': 'make the database with ENCODING UTF8',
+  '42501': 'grant the user SELECT, INSERT, UPDATE and DELETE on the tables and USAGE on their sequences, or make it their owner',
+  '3F000': 'make the schema that search_path names',
+};
+
+const codeOf = (error: unknown): string | undefined => {
   const code = (error as { readonly code?: unknown } | undefined)?.code;
-  if (typeof code === 'string' && Object.hasOwn(faults, code)) return faults[code] ?? 'other';
-  if (typeof code === 'string' && /^08...$/.test(code)) return 'lost';
+  return typeof code === 'string' ? code : undefined;
+};
+
+function faultOf(error: unknown): Fault {
+  const code = codeOf(error);
+  if (code !== undefined && Object.hasOwn(faults, code)) return faults[code] ?? 'other';
+  if (code !== undefined && /^08...$/.test(code)) return 'lost';
   return isConnectionLost(error) ? 'lost' : 'other';
 }
 
-/** Connects. Throws UserError where the server does not answer within `patience`, or refuses us. */
-export async function openPostgres(url: ServerUrl, options: ServerOptions = {}): Promise<ServerEngine> {
-  const driver: Driver = {
+function adviceOf(error: unknown): string | undefined {
+  const code = codeOf(error) ?? '';
+  return Object.hasOwn(advice, code) ? advice[code] : undefined;
+}
+
+/** Everybody who waits for a lock in these tables listens to it. A name ends at 63 bytes. */
+const channelOf = ({ tablePrefix }: ServerUrl): string => `${tablePrefix}juicepod_locks`.slice(-63);
+
+function postgresDriver(url: ServerUrl, clock: Clock): Driver {
+  const channel = channelOf(url);
+  return {
     description: describeServerUrl(url),
     product: 'PostgreSQL',
     dialect: postgresDialect(url.tablePrefix, url.schema),
@@ -56,8 +89,23 @@ export async function openPostgres(url: ServerUrl, options: ServerOptions = {}):
     columns: `SELECT table_name::text, column_name::text FROM information_schema.columns
       WHERE table_schema = COALESCE(?1::text, current_schema()) AND left(table_name, length(?2::text)) = ?2`,
     columnsOf: [url.schema ?? null, url.tablePrefix],
-    connect: () => connectPostgres(url, options.clock ?? systemClock),
+    connect: () => connectPostgres(url, clock),
     faultOf,
+    adviceOf,
+    announce: (subject) => ({ text: 'SELECT pg_notify(?1, ?2)', values: [channel, subject] }),
+    async listen(heard, ended) {
+      const session = await connectPostgres(url, clock);
+      try {
+        return await session.listen(channel, heard, ended);
+      } catch (error) {
+        session.end();
+        throw error;
+      }
+    },
   };
-  return openServer(driver, url, options);
+}
+
+/** Connects. Throws UserError where the server does not answer within `patience`, or refuses us. */
+export function openPostgres(url: ServerUrl, options: ServerOptions = {}): Promise<ServerEngine> {
+  return openServer(postgresDriver, url, options);
 }

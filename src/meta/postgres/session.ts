@@ -2,27 +2,35 @@
  * Connections to PostgreSQL (`pg`, in its pipeline mode: statements are sent without waiting for the answers of earlier
  * ones). Statements are prepared once per connection, by a name that stands for their text.
  */
-import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { Client, type ClientConfig } from 'pg';
 import type { Clock } from '../../lib/clock.ts';
-import { messageOf, UserError } from '../../lib/errors.ts';
-import { ANSWER_TIMEOUT, type Answer, isNetworkError, LOCK_TIMEOUT, type Session, type Statement } from '../sql/session.ts';
+import { messageOf } from '../../lib/errors.ts';
+import {
+  ANSWER_TIMEOUT,
+  type Answer,
+  isNetworkError,
+  type Listening,
+  LOCK_TIMEOUT,
+  type Session,
+  type Statement,
+} from '../sql/session.ts';
+import { tlsMembers } from '../sql/tls.ts';
+import { Batch, type BatchAnswers, type Named } from './batch.ts';
 import type { ServerUrl } from '../url-server.ts';
 
 /** Numbers of PostgreSQL's types. */
 const OID = { bytea: 17, int8: 20, int2: 21, int4: 23 } as const;
 
 /** Columns as the rest reads them: whole numbers as numbers, bytes as Buffers, text as text. */
-const types = {
-  getTypeParser(oid: number): (value: string) => unknown {
-    if (oid === OID.int8 || oid === OID.int4 || oid === OID.int2) return Number;
-    // `\x` and hexadecimal digits.
-    if (oid === OID.bytea) return (value) => Buffer.from(value.slice(2), 'hex');
-    return (value) => value;
-  },
-};
+function parserOf(oid: number): (value: string) => unknown {
+  if (oid === OID.int8 || oid === OID.int4 || oid === OID.int2) return Number;
+  // `\x` and hexadecimal digits.
+  if (oid === OID.bytea) return (value) => Buffer.from(value.slice(2), 'hex');
+  return (value) => value;
+}
+const types = { getTypeParser: parserOf };
 
 /** What every connection is set to. A client that stands still must not hold locks for ever. */
 const SETTINGS = [
@@ -46,22 +54,12 @@ function preparedOf(text: string): { readonly name: string; readonly text: strin
   return known;
 }
 
-function readPem(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new UserError('TlsFile', `The file ${path} that the metadata URL names cannot be read: ${messageOf(cause)}`, { cause });
-  }
+function tlsOf({ tls }: ServerUrl): NonNullable<ClientConfig['ssl']> {
+  return { ...tlsMembers(tls), ...(tls.verify === 'authority' ? { checkServerIdentity: () => undefined } : {}) };
 }
 
-function tlsOf({ tls }: ServerUrl): NonNullable<ClientConfig['ssl']> {
-  return {
-    rejectUnauthorized: tls.verify !== 'nothing',
-    ...(tls.verify === 'authority' ? { checkServerIdentity: () => undefined } : {}),
-    ...(tls.caFile ? { ca: readPem(tls.caFile) } : {}),
-    ...(tls.certFile && tls.keyFile ? { cert: readPem(tls.certFile), key: readPem(tls.keyFile) } : {}),
-  };
-}
+/** What has no values is not worth a name. */
+const namedOf = ({ text, values }: Statement): Named => (values.length === 0 ? { name: '', text } : preparedOf(text));
 
 /** The socket below, for which `pg` has no name. */
 function streamOf(client: Client): Duplex {
@@ -78,6 +76,26 @@ class PostgresSession implements Session {
     this.#clock = clock;
     client.on('error', () => (this.#broken = true));
     client.on('end', () => (this.#broken = true));
+  }
+
+  /** Calls `heard` with what is announced on a channel, until it ends; then calls `ended`, once. */
+  async listen(channel: string, heard: (payload: string) => void, ended: () => void): Promise<Listening> {
+    const client = this.#client;
+    client.on('notification', (notice) => {
+      if (notice.channel === channel) heard(notice.payload ?? '');
+    });
+    await this.run([{ text: `LISTEN "${channel.replaceAll('"', '""')}"`, values: [] }]);
+    let over = false;
+    client.once('end', () => {
+      if (!over) ended();
+      over = true;
+    });
+    return {
+      end: () => {
+        over = true;
+        this.end();
+      },
+    };
   }
 
   get broken(): boolean {
@@ -110,6 +128,20 @@ class PostgresSession implements Session {
     }
   }
 
+  async runUntilError(statements: readonly Statement[]): Promise<BatchAnswers> {
+    const giveUp = this.#clock.timer(ANSWER_TIMEOUT + 5000, () => this.end());
+    const stream = streamOf(this.#client);
+    stream.cork();
+    try {
+      return await new Promise((settle) => {
+        this.#client.query(new Batch(statements, namedOf, parserOf, settle));
+        stream.uncork();
+      });
+    } finally {
+      giveUp();
+    }
+  }
+
   end(): void {
     this.#broken = true;
     // Not in order: what is under way is not waited for.
@@ -117,7 +149,7 @@ class PostgresSession implements Session {
   }
 }
 
-async function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<Session> {
+async function connectOnce(url: ServerUrl, clock: Clock, encrypted: boolean): Promise<PostgresSession> {
   const client = new Client({
     host: url.socket ?? url.host,
     port: url.port,
@@ -145,7 +177,7 @@ const withoutTls = /does not support SSL/;
 const onlyWithTls = /no encryption|SSL off|pg_hba\.conf/;
 
 /** Makes a connection, encrypted or not as the URL has it. */
-export async function connectPostgres(url: ServerUrl, clock: Clock): Promise<Session> {
+export async function connectPostgres(url: ServerUrl, clock: Clock): Promise<PostgresSession> {
   const { mode } = url.tls;
   // Nothing listens in on a unix socket.
   if (url.socket !== undefined || mode === 'off') return connectOnce(url, clock, false);

@@ -9,7 +9,6 @@
  * Exactly once: see commit.lua. The marks of a client are one small hash that Redis forgets an hour after the last use.
  */
 import type { Random } from '../../lib/random.ts';
-import { FsError } from '../../lib/errors.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Logger } from '../../lib/log.ts';
 import { bareDirectory } from '../bare-directory.ts';
@@ -18,14 +17,14 @@ import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
-import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
+import { isVolumeKey, type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import type { LockNotices } from './notices.ts';
-import { scanHash, scanKeys, scanMembers, scanPage } from './scan.ts';
+import { scanHash, scanKeys, scanMembers, scanPage, scanSorted } from './scan.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -34,6 +33,9 @@ const MARK_SECONDS = 3600;
 /** The marks' lifetime is set anew once in so many commits of ours, and with the first. */
 const RENEW_EVERY = 1000;
 const MGET_BATCH = 4096;
+const RESET_BATCH = 1000;
+/** Chunk lists read in one go: one is at most some 60 KB. */
+const CHUNK_BATCH = 100;
 
 export class RedisEngine implements MetaEngine {
   readonly description: string;
@@ -199,10 +201,43 @@ export class RedisEngine implements MetaEngine {
   }
 
   async *scanAllChunks(): AsyncIterable<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }> {
+    let batch: { readonly kind: 'chunk'; readonly ino: Ino; readonly index: number }[] = [];
     for await (const { ino, index } of this.#scanChunkKeys('*')) {
-      const [records] = await this.read([{ kind: 'chunk', ino, index }]);
-      yield { ino, index, records };
+      if (batch.push({ kind: 'chunk', ino, index }) < CHUNK_BATCH) continue;
+      yield* await this.#chunks(batch);
+      batch = [];
     }
+    yield* await this.#chunks(batch);
+  }
+
+  async #chunks(reads: readonly { readonly kind: 'chunk'; readonly ino: Ino; readonly index: number }[]) {
+    const lists = await this.read(reads);
+    return reads.map(({ ino, index }, at) => ({ ino, index, records: lists[at] ?? Buffer.alloc(0) }));
+  }
+
+  async *allDelfiles(): AsyncIterable<readonly { readonly ino: Ino; readonly length: number; readonly time: number }[]> {
+    for await (const members of scanSorted(this.#connection, this.#keys.delfiles, 1000))
+      yield members.flatMap(([member, score]) => {
+        const match = /^(\d+):(\d+)$/.exec(member.toString());
+        return match ? [{ ino: parseIno(match[1] ?? ''), length: Number(match[2]), time: Number(score.toString()) }] : [];
+      });
+  }
+
+  async *allDelayed(): AsyncIterable<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
+    for await (const fields of scanHash(this.#connection, this.#keys.delayed, 100))
+      yield fields.flatMap(([field, slices]) => {
+        const match = /^(\d+)_(\d+)$/.exec(field.toString());
+        return match ? [{ id: Number(match[1]), time: Number(match[2]), slices }] : [];
+      });
+  }
+
+  async *allUnreferenced(): AsyncIterable<readonly { readonly id: number; readonly size: number }[]> {
+    for await (const fields of scanHash(this.#connection, this.#keys.sliceRefs, 1000))
+      yield fields.flatMap(([field, value]) => {
+        const slice = parseSliceField(field.toString());
+        // A negative count means that not even the first reference is left.
+        return slice && slice.id > 0 && Number(value.toString()) < 0 ? [slice] : [];
+      });
   }
 
   async scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]> {
@@ -232,11 +267,8 @@ export class RedisEngine implements MetaEngine {
     limit: number,
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
     const found: { readonly id: number; readonly time: number; readonly slices: Buffer }[] = [];
-    for await (const fields of scanHash(this.#connection, this.#keys.delayed, 1000)) {
-      for (const [field, slices] of fields) {
-        const match = /^(\d+)_(\d+)$/.exec(field.toString());
-        if (match && Number(match[2]) < before) found.push({ id: Number(match[1]), time: Number(match[2]), slices });
-      }
+    for await (const delayed of this.allDelayed()) {
+      found.push(...delayed.filter(({ time }) => time < before));
       if (found.length >= limit) break;
     }
     return found.slice(0, limit);
@@ -244,12 +276,8 @@ export class RedisEngine implements MetaEngine {
 
   async scanUnreferenced(limit: number): Promise<readonly { readonly id: number; readonly size: number }[]> {
     const found: { readonly id: number; readonly size: number }[] = [];
-    for await (const fields of scanHash(this.#connection, this.#keys.sliceRefs, 1000)) {
-      for (const [field, value] of fields) {
-        const slice = parseSliceField(field.toString());
-        // A negative count means that not even the first reference is left.
-        if (slice && slice.id > 0 && Number(value.toString()) < 0) found.push(slice);
-      }
+    for await (const slices of this.allUnreferenced()) {
+      found.push(...slices);
       if (found.length >= limit) break;
     }
     return found.slice(0, limit);
@@ -423,8 +451,19 @@ export class RedisEngine implements MetaEngine {
   }
 
   async reset(): Promise<void> {
-    if (this.#keys.prefix !== '') throw new FsError('ENOTSUP', 'a volume in a shared key space cannot be removed in one go');
-    await this.#connection.call('FLUSHDB');
+    const { prefix, setting } = this.#keys;
+    let batch: string[] = [];
+    const remove = async (): Promise<void> => {
+      if (batch.length > 0) await this.#connection.call('UNLINK', ...batch);
+      batch = [];
+    };
+    // Keys of others in the database stay. `setting` goes last: what is interrupted is still known to be there.
+    for await (const key of scanKeys(this.#connection, `${prefix}*`)) {
+      if (key === setting || !isVolumeKey(key.slice(prefix.length))) continue;
+      if (batch.push(key) >= RESET_BATCH) await remove();
+    }
+    await remove();
+    await this.#connection.call('DEL', setting);
   }
 
   close(): Promise<void> {

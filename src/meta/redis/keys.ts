@@ -107,6 +107,15 @@ export class Keys {
   }
 }
 
+/** Every key of a volume without the prefix, and our own marks of commits. */
+const volumeKey =
+  /^(setting|[idpsx]\d+|c\d+_\d+|k\d+_\d+|lock[fp]\d+|locked\d+|session\d+|allSessions|sessionInfos|sessions|next(inode|chunk|session|Trash|CleanupSlices)|usedSpace|totalInodes|aclMaxId|krbTokenMaxId|lastCleanup\w+|delfiles|delSlices|sliceRef|detachedNodes|dirDataLength|dirUsed(Space|Inodes)|(dir|user|group)Quota(Used(Space|Inodes))?|acl|krbToken|txnLog|txnLastLog|zcommit:.*)$/;
+
+/** True for a key that belongs to a volume; `key` is without the prefix. */
+export function isVolumeKey(key: string): boolean {
+  return volumeKey.test(key);
+}
+
 /** The field of a quota in its hashes. */
 export function quotaField(quota: QuotaKey): string {
   return quota.kind === 'directory' ? formatIno(quota.id) : String(quota.id);

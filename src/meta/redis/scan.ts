@@ -39,6 +39,15 @@ export async function* scanHash(
   for await (const items of pages(connection, 'HSCAN', [key], ['COUNT', batch])) yield pairs(items);
 }
 
+/** Members of a sorted set and their scores. */
+export async function* scanSorted(
+  connection: RedisConnection,
+  key: string,
+  batch: number,
+): AsyncIterable<readonly (readonly [member: Buffer, score: Buffer])[]> {
+  for await (const items of pages(connection, 'ZSCAN', [key], ['COUNT', batch])) yield pairs(items);
+}
+
 /** Names of keys that match a glob pattern. */
 export async function* scanKeys(connection: RedisConnection, pattern: string): AsyncIterable<string> {
   for await (const items of pages(connection, 'SCAN', [], ['MATCH', pattern, 'COUNT', 1000]))

@@ -9,8 +9,9 @@
 /** Between statements that are sent as one. */
 export const APART = ';\n';
 
-/** Types of columns: whole numbers, numbers the database gives out, bytes, and text. */
-export type ColumnType = 'i64' | 'i32' | 'serial64' | 'serial32' | 'bytes' | 'bytes255' | 'bytes4096' | 'text' | 'text255';
+/** Types of columns: whole numbers, numbers the database gives out, bytes, text, and text that is told apart to the letter. */
+export type ColumnType =
+  'i64' | 'i32' | 'serial64' | 'serial32' | 'bytes' | 'bytes255' | 'bytes4096' | 'text' | 'text255' | 'name255';
 
 export interface Dialect {
   readonly kind: 'sqlite' | 'postgres' | 'mysql';
@@ -86,6 +87,7 @@ export function sqliteDialect(prefix: string): Dialect {
       bytes4096: 'BLOB',
       text: 'TEXT',
       text255: 'TEXT',
+      name255: 'TEXT',
     },
     prefix,
     quote,
@@ -116,6 +118,7 @@ export function postgresDialect(prefix: string, schema?: string): Dialect {
       bytes4096: 'BYTEA',
       text: 'TEXT',
       text255: 'VARCHAR(255)',
+      name255: 'VARCHAR(255)',
     },
     prefix,
     quote,
@@ -145,6 +148,8 @@ export function mysqlDialect(prefix: string): Dialect {
       bytes4096: 'VARBINARY(4096)',
       text: 'TEXT',
       text255: 'VARCHAR(255)',
+      // Whatever the database was made with: by the usual collations user.A is user.a.
+      name255: 'VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin',
     },
     prefix,
     quote,

@@ -2,77 +2,82 @@
  * The metadata engine over an SQL server, on JuiceFS's own tables; the official client may work on the same volume at the same
  * time. Which server, and how it is spoken to, is a driver's part (session.ts); listings are those of every SQL database (scans.ts).
  *
- * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts). Whatever is listed is
- * read in batches, each beginning behind the last one's end.
- *
- * Exactly once: each connection counts its transactions in a row of its own, within them. Where it is lost under the
- * statements that commit, another one looks there, and only a transaction that was not committed is begun anew.
+ * Round trips: a read, however many values, is one; a lookup is one; a commit is two (transaction.ts), on PostgreSQL mostly one
+ * (at-once.ts), and either way carried out once (commits.ts). Whatever is listed is read in batches, each beginning behind the
+ * last one's end.
  */
 import type { Clock } from '../../lib/clock.ts';
 import { FsError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
+import type { Logger } from '../../lib/log.ts';
 import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
-import { failureOf } from './checks.ts';
+import { parseMetaUrl } from '../url.ts';
+import type { ServerUrl } from '../url-server.ts';
+import { BEGIN, COMMIT, Committer, rollBack } from './commits.ts';
+import { EVERYBODY, ServerNotices } from './notices.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
+import { proveServer } from './renew.ts';
 import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
 import type { Driver, Session, Statement } from './session.ts';
-import { countersOf, readingOf, type Texts, textsOf, writingOf } from './transaction.ts';
+import { type Texts, textsOf } from './transaction.ts';
 
 /** How long the count of a connection that does nothing is kept, seconds. */
 const COMMITS_KEPT = 86_400;
 
-const BEGIN: Statement = { text: 'BEGIN', values: [] };
-const COMMIT: Statement = { text: 'COMMIT', values: [] };
-const ROLLBACK: Statement = { text: 'ROLLBACK', values: [] };
+/** Files of which it is announced one by one that a session releases them; of more, everybody is told. */
+const MOST_SUBJECTS = 100;
 
 const statement = (text: string, ...values: SqlValue[]): Statement => ({ text, values });
 
 export interface ServerEngineOptions {
   readonly clock: Clock;
   readonly random: Random;
+  readonly logger: Logger;
 }
 
-/** The transaction of a connection that was lost before it answered. */
-interface Lost {
-  readonly session: number;
-  readonly number: number;
-}
-
-/** The outcome of an attempt; with `lost` only if that was carried out. */
-interface Attempted {
-  readonly result: CommitResult;
-  readonly lost?: Lost;
+/** Where the volume is, and how servers of its kind are spoken to. */
+export interface ServerPlace {
+  readonly url: ServerUrl;
+  readonly driverOf: (url: ServerUrl) => Driver;
 }
 
 export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  readonly #place: ServerPlace;
+  readonly #options: ServerEngineOptions;
   readonly #driver: Driver;
   readonly #pool: Pool;
+  readonly #notices: ServerNotices | undefined;
+  readonly watchLocks?: NonNullable<MetaEngine['watchLocks']>;
   readonly #texts: Texts;
   protected readonly sql: Texts['sql'];
-  readonly #clock: Clock;
-  readonly #random: Random;
-  /** The number that stands for a connection in the table of commits. */
-  readonly #names = new WeakMap<Session, number>();
+  readonly #commits: Committer;
 
   /** Over a pool that is open. */
-  constructor(driver: Driver, pool: Pool, options: ServerEngineOptions) {
+  constructor(place: ServerPlace, pool: Pool, options: ServerEngineOptions) {
     super();
+    const driver = place.driverOf(place.url);
+    this.#place = place;
+    this.#options = options;
     this.description = driver.description;
     this.#driver = driver;
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
     this.sql = this.#texts.sql;
-    this.#clock = options.clock;
-    this.#random = options.random;
+    this.#commits = new Committer(driver, pool, this.#texts, options);
+    if (!driver.listen) return;
+    const notices = new ServerNotices(driver.listen, options.clock);
+    this.#notices = notices;
+    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
@@ -89,20 +94,10 @@ export class ServerEngine extends SqlScans implements MetaEngine {
         await session.run([COMMIT]);
         return result;
       } catch (error) {
-        await this.#rollback(session);
+        await rollBack(session);
         throw error;
       }
     });
-  }
-
-  /** The connection is as it was before; where that fails it is closed. */
-  async #rollback(session: Session): Promise<void> {
-    if (session.broken) return;
-    try {
-      await session.run([ROLLBACK]);
-    } catch {
-      session.end();
-    }
   }
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
@@ -119,59 +114,12 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     return row && { value: entryAt(row, 0), attr: numberAt(row, 2) === 1 ? attrAt(row, 3) : undefined };
   }
 
-  async commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
-    for (;;) {
-      const { result, lost } = await this.#pool.repeat((session) => this.#attempt(session, transaction), signal);
-      if (!lost || (await this.#wasCommitted(lost))) return result;
-    }
-  }
-
-  async #attempt(session: Session, transaction: Transaction): Promise<Attempted> {
-    const { writes } = transaction;
-    const reading = readingOf(this.#texts, transaction);
-    try {
-      const counters = countersOf(this.#texts, writes);
-      // What the counters are is known before they are changed, should the answer to that be lost.
-      const proof = writes.length > 0 ? [this.#countCommit(session), ...counters.statements] : [];
-      const first = [BEGIN, ...proof];
-      const answers = await session.run([...first, ...reading.statements]);
-      const { checked, absent } = reading.decide(answers.slice(first.length));
-      const failure = failureOf(checked);
-      if (failure || writes.length === 0) {
-        // The connection's next user waits for it, not this call.
-        void this.#rollback(session);
-        return { result: failure ?? { ok: true, results: [] } };
-      }
-      const number = numberAt(answers[1]?.rows[0] ?? [], 0);
-      const assumed = counters.assume(answers.slice(2, first.length), absent);
-      const writing = writingOf(this.#texts, writes, absent);
-      try {
-        return { result: { ok: true, results: writing.resultsOf(await session.run([...writing.statements, COMMIT])) } };
-      } catch (error) {
-        if (this.#driver.faultOf(error) !== 'lost') throw error;
-        session.end();
-        return { result: { ok: true, results: assumed }, lost: { session: this.#names.get(session) ?? 0, number } };
-      }
-    } catch (error) {
-      await this.#rollback(session);
-      throw error;
-    }
+  commit(transaction: Transaction, signal?: AbortSignal): Promise<CommitResult> {
+    return this.#commits.commit(transaction, signal);
   }
 
   #seconds(): number {
-    return Math.floor(this.#clock.now() / 1000);
-  }
-
-  #countCommit(session: Session): Statement {
-    let name = this.#names.get(session);
-    if (name === undefined) this.#names.set(session, (name = this.#random.bytes(6).readUIntBE(0, 6)));
-    return statement(this.sql.countCommit, name, this.#seconds());
-  }
-
-  /** What became of the transaction with this number of a connection that was lost. */
-  async #wasCommitted({ session, number }: Lost): Promise<boolean> {
-    const [row] = await this.rows(this.sql.wasCommitted, session, this.#seconds(), number);
-    return row?.[0] === 1;
+    return Math.floor(this.#options.clock.now() / 1000);
   }
 
   async nodes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
@@ -280,9 +228,29 @@ export class ServerEngine extends SqlScans implements MetaEngine {
 
   async removeSession(sid: number): Promise<void> {
     const { sql } = this;
+    const { announce } = this.#driver;
+    const files = announce ? await this.lockedFiles(sid) : [];
     await this.#transaction((session) =>
       session.run([sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid))),
     );
+    if (!announce || files.length === 0) return;
+    const subjects = files.length > MOST_SUBJECTS ? [EVERYBODY] : files.map(fileKey);
+    await this.#pool.repeat((session) => session.run(subjects.map(announce))).catch(() => {});
+  }
+
+  async renew(...[url, { writing, environment }]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
+    const driver = await proveServer({
+      driverOf: this.#place.driverOf,
+      inUse: this.#place.url,
+      url: parseMetaUrl(url, environment),
+      sql: this.sql,
+      writing,
+      surroundings: this.#options,
+    });
+    return async () => {
+      this.#pool.adopt(driver);
+      if (driver.listen) this.#notices?.adopt(driver.listen);
+    };
   }
 
   async reset(): Promise<void> {
@@ -295,6 +263,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   }
 
   async close(): Promise<void> {
+    this.#notices?.close();
     this.#pool.close();
   }
 }

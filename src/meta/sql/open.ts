@@ -18,15 +18,22 @@ export interface ServerOptions {
   readonly patience?: number;
   /** Nothing is written, not even missing tables. @default false */
   readonly readOnly?: boolean;
+  /** The server refuses user or password of an engine that was open; see `renew`. */
+  readonly onRefused?: () => void;
 }
 
-/** Connects. Throws UserError where the server does not answer within `patience`, or refuses us. */
-export async function openServer(driver: Driver, url: ServerUrl, options: ServerOptions = {}): Promise<ServerEngine> {
+/** Connects; `driverOf` speaks to the server of a URL. Throws UserError where that does not answer within `patience`, or refuses us. */
+export async function openServer(
+  driverOf: (url: ServerUrl, clock: Clock) => Driver,
+  url: ServerUrl,
+  options: ServerOptions = {},
+): Promise<ServerEngine> {
   const { clock = systemClock, random = systemRandom, logger = nullLogger, patience = 30_000, readOnly = false } = options;
   const { maxConnections, idleTime } = url;
-  const pool = new Pool(driver, { clock, random, logger, patience, maxConnections, idleTime });
+  const onRefused = options.onRefused ? { onRefused: options.onRefused } : {};
+  const pool = new Pool(driverOf(url, clock), { clock, random, logger, patience, maxConnections, idleTime, ...onRefused });
   await pool.open();
-  const engine = new ServerEngine(driver, pool, { clock, random });
+  const engine = new ServerEngine({ url, driverOf: (other) => driverOf(other, clock) }, pool, { clock, random, logger });
   try {
     if (!readOnly) await engine.completeSchema();
     return engine;

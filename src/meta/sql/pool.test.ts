@@ -5,7 +5,7 @@ import { FsError, UserError } from '../../lib/errors.ts';
 import { nullLogger } from '../../lib/log.ts';
 import { systemRandom } from '../../lib/random.ts';
 import { postgresDialect } from './dialect.ts';
-import { Pool } from './pool.ts';
+import { Pool, type PoolOptions } from './pool.ts';
 import type { Driver, Fault, Session } from './session.ts';
 
 class Failure extends Error {
@@ -48,11 +48,13 @@ class FakeServer {
       return session;
     },
     faultOf: (error) => (error instanceof Failure ? error.fault : 'other'),
+    adviceOf: (error) => (error instanceof Failure && error.fault === 'full' ? 'make room' : undefined),
   };
 
-  pool(options: { readonly patience?: number; readonly maxConnections?: number; readonly idleTime?: number } = {}): Pool {
-    const { patience = 5000, maxConnections = 2, idleTime = 1_000_000 } = options;
+  pool(options: Partial<PoolOptions> = {}): Pool {
+    const { patience = 5000, maxConnections = 2, idleTime = 1_000_000, ...rest } = options;
     return new Pool(this.driver, {
+      ...rest,
       clock: systemClock,
       random: systemRandom,
       logger: nullLogger,
@@ -174,4 +176,66 @@ test('connections that nobody needs any more are closed, but one', async () => {
   await pool.repeat(tick);
   assert.equal(server.sessions.filter(({ ended }) => !ended).length, 1);
   pool.close();
+});
+
+test('an error says what to do about it, where that is known', async () => {
+  const pool = new FakeServer().pool();
+  await assert.rejects(
+    pool.repeat(async () => {
+      throw new Failure('full');
+    }),
+    { code: 'ENOSPC', message: /has no room: it is full; make room/ },
+  );
+  pool.close();
+});
+
+test('other credentials are taken by connections that are made from then on, and those that are out are not used again', async () => {
+  const server = new FakeServer();
+  const other = new FakeServer();
+  const pool = server.pool({ maxConnections: 2 });
+  let free: () => void = () => {};
+  await pool.repeat(tick);
+  const holds = pool.repeat(() => new Promise<void>((resolve) => (free = resolve)));
+  await tick();
+  pool.adopt(other.driver);
+  await pool.repeat(tick);
+  free();
+  await holds;
+  await pool.repeat(tick);
+  assert.deepEqual([server.sessions.length, other.sessions.length], [1, 1]);
+  assert.deepEqual([server.sessions[0]?.ended, other.sessions[0]?.ended], [true, false]);
+  pool.close();
+});
+
+test('credentials that were taken once and are refused now are waited for, where somebody can bring others', async () => {
+  const server = new FakeServer();
+  const other = new FakeServer();
+  let told = 0;
+  const pool: Pool = server.pool({
+    maxConnections: 1,
+    patience: 1,
+    onRefused() {
+      if (++told === 2) pool.adopt(other.driver);
+    },
+  });
+  await pool.repeat(async (session) => session.end());
+  server.refusals = Array<Fault>(1000).fill('refused');
+  assert.equal(await pool.repeat(async () => 7), 7);
+  assert.deepEqual([told, other.sessions.length], [2, 1]);
+  // What a statement may not do is no matter of waiting.
+  await assert.rejects(
+    pool.repeat(async () => {
+      throw new Failure('refused');
+    }),
+    { code: 'EIO' },
+  );
+  assert.equal(told, 2);
+  pool.close();
+});
+
+test('credentials that were never taken are refused at once', async () => {
+  const server = new FakeServer();
+  server.refusals = ['refused'];
+  const pool = server.pool({ onRefused: () => assert.fail('there is nothing to wait for') });
+  await assert.rejects(pool.open(), (error) => error instanceof UserError && error.code === 'MetaRefused');
 });

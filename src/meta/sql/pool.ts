@@ -6,6 +6,9 @@
  * away calls wait, up to `patience`, and go on when it is back; nothing of an outage is remembered. A call that met another
  * transaction is repeated at once, then after a pause that is drawn at random and grows, at most CONFLICTS times. So
  * everything given to `repeat` must be safe to repeat.
+ *
+ * Credentials: those in use can be replaced (`adopt`); connections that were made with earlier ones go when they are given back.
+ * Where the server does not take them any more, and somebody can bring others, calls wait for these.
  */
 import type { Clock } from '../../lib/clock.ts';
 import { FsError, messageOf, UserError } from '../../lib/errors.ts';
@@ -22,7 +25,15 @@ export interface PoolOptions {
   readonly maxConnections: number;
   /** ms */
   readonly idleTime: number;
+  /**
+   * Called when the server refuses credentials that it took before. Who gives it can bring other ones (`adopt`): calls wait for
+   * that, at most REFUSED_PATIENCE_MS.
+   */
+  readonly onRefused?: () => void;
 }
+
+/** See REFUSED_PATIENCE_MS of the Redis connection. */
+const REFUSED_PATIENCE_MS = 120_000;
 
 /** How often a call is repeated because of other transactions. */
 const CONFLICTS = 50;
@@ -35,14 +46,21 @@ interface Idle {
 }
 
 export class Pool {
-  readonly #driver: Driver;
+  #driver: Driver;
   readonly #options: PoolOptions;
   /** The last one that was used is taken first, so that those not needed grow old. */
   readonly #idle: Idle[] = [];
   readonly #busy = new Set<Session>();
   readonly #waiting: (() => void)[] = [];
   #connecting = 0;
+  /** There was a connection once. */
+  #opened = false;
+  /** Connections made with credentials that were replaced since. */
+  readonly #outdated = new WeakSet<Session>();
+  /** Refusals of credentials that were taken before. */
+  readonly #refusals = new WeakSet<object>();
   #problem: string | undefined;
+  #refused = false;
   #closed = false;
 
   constructor(driver: Driver, options: PoolOptions) {
@@ -57,7 +75,8 @@ export class Pool {
       await this.#insist(async () => {}, undefined);
     } catch (cause) {
       this.close();
-      const message = messageOf(cause);
+      if (cause instanceof UserError) throw cause;
+      const message = this.#explain(cause);
       switch (this.#driver.faultOf(cause)) {
         case 'refused':
           throw new UserError('MetaRefused', `${product} at ${description} refuses us: ${message}`, {
@@ -74,6 +93,13 @@ export class Pool {
           throw new UserError('MetaUnreachable', `${product} at ${description} cannot be used: ${message}`, { cause });
       }
     }
+  }
+
+  /** Goes on with what connects in another way to the same database, which was proved. */
+  adopt(driver: Driver): void {
+    this.#driver = driver;
+    for (const { session } of this.#idle.splice(0)) session.end();
+    for (const session of this.#busy) this.#outdated.add(session);
   }
 
   /** Does `work` on a connection, again where that is gone or another transaction was in the way. Throws FsError. */
@@ -100,14 +126,15 @@ export class Pool {
         error = thrown;
       }
       const fault = this.#faultOf(error);
-      const left = begun + patience - clock.monotonic();
-      if (this.#closed || left <= 0 || (fault !== 'lost' && fault !== 'conflict')) throw error;
+      const awaited = fault === 'refused' && this.#isAwaited(error);
+      const left = begun + (awaited ? Math.max(patience, REFUSED_PATIENCE_MS) : patience) - clock.monotonic();
+      if (this.#closed || left <= 0 || (fault !== 'lost' && fault !== 'conflict' && !awaited)) throw error;
       if (fault === 'conflict') {
         if (++conflicts > CONFLICTS) throw error;
         await clock.sleep(random.float() * Math.min(conflicts * conflicts, 200), signal);
         continue;
       }
-      this.#note(messageOf(error));
+      this.#note(this.#explain(error));
       await clock.sleep(Math.min(pause, left), signal);
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     }
@@ -117,11 +144,34 @@ export class Pool {
     return error instanceof FsError || error instanceof UserError ? 'other' : this.#driver.faultOf(error);
   }
 
+  /** True for a refusal that other credentials, which somebody may bring, would end. */
+  #isAwaited(error: unknown): boolean {
+    const { onRefused } = this.#options;
+    if (!onRefused || typeof error !== 'object' || error === null || !this.#refusals.has(error)) return false;
+    onRefused();
+    this.#noteRefusal(error);
+    return true;
+  }
+
+  /** That credentials are waited for is told once, whatever was told of an outage before. */
+  #noteRefusal(error: object): void {
+    if (this.#refused) return;
+    this.#refused = true;
+    const server = this.#driver.description;
+    const problem = messageOf(error);
+    this.#problem = problem;
+    this.#options.logger.warn(`${this.#driver.product} refuses credentials that it took before; waiting for others`, {
+      server,
+      problem,
+    });
+  }
+
   /** An outage is told once, and its end. */
   #note(problem: string | undefined): void {
     if (problem === this.#problem) return;
     const { logger } = this.#options;
     const server = this.#driver.description;
+    if (problem === undefined) this.#refused = false;
     if (problem === undefined) logger.info(`${this.#driver.product} answers again`, { server });
     else if (this.#problem === undefined) logger.warn(this.#driver.product, { server, problem });
     this.#problem = problem;
@@ -138,7 +188,8 @@ export class Pool {
       throw error;
     } finally {
       this.#busy.delete(session);
-      if (good && !session.broken && !this.#closed) this.#idle.push({ session, since: this.#options.clock.monotonic() });
+      const reusable = good && !session.broken && !this.#closed && !this.#outdated.has(session);
+      if (reusable) this.#idle.push({ session, since: this.#options.clock.monotonic() });
       else session.end();
       this.#closeOld();
       this.#waiting.shift()?.();
@@ -161,15 +212,19 @@ export class Pool {
 
   async #connect(): Promise<Session> {
     this.#connecting++;
+    const driver = this.#driver;
     try {
-      const session = await this.#driver.connect();
+      const session = await driver.connect();
       if (this.#closed) {
         session.end();
         throw this.#closedError();
       }
+      this.#opened = true;
+      if (driver !== this.#driver) this.#outdated.add(session);
       this.#busy.add(session);
       return session;
     } catch (error) {
+      if (this.#opened && typeof error === 'object' && error !== null) this.#refusals.add(error);
       this.#waiting.shift()?.();
       throw error;
     } finally {
@@ -204,13 +259,19 @@ export class Pool {
     return new FsError('EIO', `the connection to ${this.#driver.description} was closed`);
   }
 
+  /** What the server says, and what to do about it. */
+  #explain(error: unknown): string {
+    const advice = this.#driver.adviceOf(error);
+    return advice === undefined ? messageOf(error) : `${messageOf(error)}; ${advice}`;
+  }
+
   #translate(error: unknown): unknown {
     if (error instanceof FsError || error instanceof UserError) return error;
     if (error instanceof Error && error.name === 'AbortError') return error;
     const { description, product } = this.#driver;
     const cause = { cause: error };
     if (this.#closed) return new FsError('EIO', `the connection to ${description} was closed`, cause);
-    const message = messageOf(error);
+    const message = this.#explain(error);
     if (error instanceof RangeError)
       return new FsError('EIO', `${product} at ${description} holds a value that cannot be: ${message}`, cause);
     switch (this.#driver.faultOf(error)) {
@@ -230,6 +291,8 @@ export class Pool {
         return new FsError('ENOSPC', `${product} at ${description} has no room: ${message}`, cause);
       case 'range':
         return new FsError('EOVERFLOW', `${product} at ${description} cannot hold a value: ${message}`, cause);
+      case 'text':
+        return new FsError('EILSEQ', `${product} at ${description} cannot hold a text: ${message}`, cause);
       default:
         return new FsError('EIO', `${product} at ${description}: ${message}`, cause);
     }

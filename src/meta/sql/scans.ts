@@ -21,6 +21,9 @@ type Scans = Pick<
   | 'scanDelfiles'
   | 'scanDelayed'
   | 'scanDetached'
+  | 'allDelfiles'
+  | 'allDelayed'
+  | 'allUnreferenced'
   | 'scanQuotas'
   | 'scanSustained'
   | 'scanUnreferenced'
@@ -84,6 +87,31 @@ export abstract class SqlScans implements Scans {
   ): Promise<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
     const rows = await this.rows(this.sql.delayed, before, limit);
     return rows.map((row) => ({ id: numberAt(row, 0), time: numberAt(row, 1), slices: bytesAt(row, 2) }));
+  }
+
+  /** Rows in batches, each beginning behind the last one's first column. */
+  async *#batches(text: string, size: number): AsyncGenerator<readonly Row[]> {
+    for (let last = -1; ;) {
+      const rows = await this.rows(text, last, size);
+      if (rows.length > 0) yield rows;
+      if (rows.length < size) return;
+      last = numberAt(rows.at(-1) ?? [], 0);
+    }
+  }
+
+  async *allDelfiles(): AsyncGenerator<readonly { readonly ino: Ino; readonly length: number; readonly time: number }[]> {
+    for await (const rows of this.#batches(this.sql.allDelfiles, INDEX_BATCH))
+      yield rows.map((row) => ({ ino: inoAt(row, 0), length: numberAt(row, 1), time: numberAt(row, 2) }));
+  }
+
+  async *allDelayed(): AsyncGenerator<readonly { readonly id: number; readonly time: number; readonly slices: Buffer }[]> {
+    for await (const rows of this.#batches(this.sql.allDelayed, CHUNK_BATCH))
+      yield rows.map((row) => ({ id: numberAt(row, 0), time: numberAt(row, 1), slices: bytesAt(row, 2) }));
+  }
+
+  async *allUnreferenced(): AsyncGenerator<readonly { readonly id: number; readonly size: number }[]> {
+    for await (const rows of this.#batches(this.sql.allUnreferenced, INDEX_BATCH))
+      yield rows.map((row) => ({ id: numberAt(row, 0), size: numberAt(row, 1) }));
   }
 
   async *scanQuotas(of: QuotaKey['kind']): AsyncGenerator<readonly QuotaRecord[]> {

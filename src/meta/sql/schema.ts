@@ -75,7 +75,7 @@ const tables: readonly Table[] = [
   { name: 'symlink', columns: [key('inode'), { name: 'target', type: 'bytes4096' }] },
   {
     name: 'xattr',
-    columns: [SERIAL, i64('inode'), { name: 'name', type: 'text255' }, bytes('value')],
+    columns: [SERIAL, i64('inode'), { name: 'name', type: 'name255' }, bytes('value')],
     indexes: [unique('name', 'inode', 'name')],
   },
   {

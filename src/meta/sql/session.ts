@@ -25,6 +25,11 @@ export interface Session {
    * then done nothing, and nothing is committed.
    */
   run(statements: readonly Statement[]): Promise<readonly Answer[]>;
+  /**
+   * As `run`, but what is behind a statement that fails is skipped, whatever that is, and what was answered before is told with the
+   * error (undefined where there is none). Never rejects. Absent: the protocol has no way for that.
+   */
+  runUntilError?(statements: readonly Statement[]): Promise<{ readonly answers: readonly Answer[]; readonly error: unknown }>;
   /** The connection is gone. */
   readonly broken: boolean;
   /** Closes it; what is under way fails. */
@@ -32,11 +37,11 @@ export interface Session {
 }
 
 /**
- * What an error means. `lost`: there is no connection, or none that can write; the same may succeed on the next one.
+ * What an error means. `guarded`: a check did not hold (at-once.ts). `lost`: there is no connection, or none that can write; the same may succeed on the next one.
  * `conflict`: another transaction was in the way (a deadlock, a key that both made); it succeeds when repeated. `full`: the
- * server has no room. `range`: a value does not fit its column. `missing`: there is no such table.
+ * server has no room. `range`: a value does not fit its column, `text`: it has letters that the column cannot hold. `missing`: there is no such table.
  */
-export type Fault = 'lost' | 'conflict' | 'refused' | 'full' | 'range' | 'missing' | 'other';
+export type Fault = 'guarded' | 'lost' | 'conflict' | 'refused' | 'full' | 'range' | 'text' | 'missing' | 'other';
 
 export interface Driver {
   /** For people; never a secret. */
@@ -51,6 +56,17 @@ export interface Driver {
   readonly columnsOf: readonly SqlValue[];
   connect(): Promise<Session>;
   faultOf(error: unknown): Fault;
+  /** What to do about an error, as the rest of a sentence; undefined where its own words have to do. */
+  adviceOf(error: unknown): string | undefined;
+  /** Announces a subject to everybody who listens; to be sent outside of a transaction. Absent: the server cannot. */
+  readonly announce?: (subject: string) => Statement;
+  /** Listens on a connection of its own: `heard` gets each subject, `ended` is called once when the connection is gone. */
+  readonly listen?: (heard: (subject: string) => void, ended: () => void) => Promise<Listening>;
+}
+
+export interface Listening {
+  /** Closes the connection; nothing is called any more. */
+  end(): void;
 }
 
 /** How long the server may take to answer what was sent together, ms; the connection is given up then. */
@@ -64,6 +80,8 @@ export function isNetworkError(error: unknown): boolean {
   return (
     typeof syscall === 'string' ||
     (typeof code === 'string' && /^(ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ENOTFOUND|EAI_)/.test(code)) ||
+    // Of TLS: a certificate that is being replaced, on either side.
+    (typeof code === 'string' && /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS|ERR_SSL)/.test(code)) ||
     (error instanceof AggregateError && error.errors.some((each) => isNetworkError(each)))
   );
 }

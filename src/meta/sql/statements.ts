@@ -26,6 +26,20 @@ const nodeColumns = (table: string): string =>
     )
     .join(', ');
 
+/** Columns that may be NULL, which means 0. */
+const laterColumns = ['rdev', 'parent', ...aclAndTier];
+/** What tells who may do what, without what may be NULL. */
+const accessColumns = filledColumns.slice(0, 5);
+
+/** The columns of a node are the parameters from the second on. */
+const guarded = (columns: readonly string[]): string =>
+  columns
+    .map((column, index) => `${laterColumns.includes(column) ? `COALESCE(n.${column}, 0)` : `n.${column}`} = ?${index + 2}`)
+    .join(' AND ');
+
+/** The count of a connection that was given up: no number that one reaches. */
+const SPOILT = '-1000000000000';
+
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
 const limits = ['max_space', 'max_inodes'];
@@ -78,6 +92,14 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     putNode: put('node', ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier], ['inode']),
     touchNode: `UPDATE ${t('node')} SET mtime = ?1, mtimensec = ?2, ctime = ?1, ctimensec = ?2, nlink = nlink + ?3 WHERE inode = ?4`,
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
+
+    // Guards (at-once.ts): a division by nought where a check does not hold.
+    someNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1`,
+    noNode: `SELECT 1 / (1 - COUNT(*)) FROM ${t('node')} n WHERE n.inode = ?1`,
+    sameNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...filledColumns, ...laterColumns])}`,
+    sameAccess: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...accessColumns, ...laterColumns.slice(1)])}`,
+    sameEntry: `SELECT 1 / COUNT(*) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2 AND inode = ?3 AND type = ?4`,
+    noEntry: `SELECT 1 / (1 - COUNT(*)) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
 
     getEntry: `SELECT type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
     lookup: `SELECT e.type, ${ino('e.inode')}, CASE WHEN n.inode IS NULL THEN 0 ELSE 1 END, ${nodeColumns('n')}
@@ -134,9 +156,11 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     ),
     forgetSlice: `DELETE FROM ${t('chunk_ref')} WHERE chunkid = ?1`,
     unreferenced: `SELECT chunkid, size FROM ${t('chunk_ref')} WHERE refs <= 0 LIMIT ?1`,
+    allUnreferenced: `SELECT chunkid, size FROM ${t('chunk_ref')} WHERE refs <= 0 AND chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
     delaySlices: put('delslices', ['chunkid', 'deleted', 'slices'], ['chunkid']),
     getDelayed: `SELECT 1 FROM ${t('delslices')} WHERE chunkid = ?1 AND deleted = ?2`,
     removeDelayed: `DELETE FROM ${t('delslices')} WHERE chunkid = ?1 AND deleted = ?2`,
+    allDelayed: `SELECT chunkid, deleted, ${raw('slices')} FROM ${t('delslices')} WHERE chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
     delayed: `SELECT chunkid, deleted, ${raw('slices')} FROM ${t('delslices')} WHERE deleted < ?1 LIMIT ?2`,
 
     getCounter: `SELECT value FROM ${t('counter')} WHERE name = ?1`,
@@ -180,6 +204,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
 
     addDelfile: put('delfile', ['inode', 'length', 'expire'], ['inode']),
     removeDelfile: `DELETE FROM ${t('delfile')} WHERE inode = ?1`,
+    allDelfiles: `SELECT ${ino('inode')}, length, expire FROM ${t('delfile')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     delfiles: `SELECT ${ino('inode')}, length FROM ${t('delfile')} WHERE expire < ?1 LIMIT ?2`,
 
     addDetached: put('detached_node', ['inode', 'added'], ['inode']),
@@ -228,11 +253,16 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       'juicepod_commit',
       'session = ?1',
     ),
-    /** Answers 1 where a connection has carried out so many transactions, else 0; waits for one that is under way. */
+    sameCommit: `SELECT 1 / COUNT(*) FROM ${t('juicepod_commit')} WHERE session = ?1 AND number = ?2`,
+    /**
+     * Answers 1 where a connection has carried out so many transactions, else 0, and then its count is spoilt for what may still come
+     * of it; waits for one that is under way.
+     */
     wasCommitted: returning(
       put('juicepod_commit', ['session', 'number', 'at'], ['session'], {
-        values: '?1, 0, ?2',
-        set: (_own, given) => `at = ${given('at')}`,
+        values: `?1, ${SPOILT}, ?2`,
+        set: (own, given) =>
+          `number = CASE WHEN ${own('number')} >= ?3 THEN ${own('number')} ELSE ${SPOILT} END, at = ${given('at')}`,
       }),
       'CASE WHEN number >= ?3 THEN 1 ELSE 0 END',
       'juicepod_commit',

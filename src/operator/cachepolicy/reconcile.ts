@@ -2,24 +2,17 @@
  * Keeps the status of a JuiceCachePolicy: whether it can be used, and by how many volumes it is. The schema has checked each
  * field; what is left are sizes that only make sense together.
  */
+import { JuiceCachePolicies } from '../../api/kinds.ts';
 import { fieldManagers } from '../../api/group.ts';
 import type { CachePolicySpec, CachePolicyStatus, JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { parseQuantity } from '../../api/units.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { refFromKey } from '../../kube/resources.ts';
-import type { EventRecorder, KubeClient, Reconcile, Resource, Store } from '../../kube/types.ts';
+import type { EventRecorder, KubeClient, Reconcile, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { summary } from '../volume/decide.ts';
 import type { Verdict } from '../volume/verdict.ts';
 import { nextConditions, sameStatus, transitions } from '../volume/status.ts';
-
-export const JuiceCachePolicies: Resource = {
-  group: 'juicepod.io',
-  version: 'v1alpha1',
-  plural: 'juicecachepolicies',
-  kind: 'JuiceCachePolicy',
-  namespaced: true,
-};
 
 export interface CachePolicyReconcilerOptions {
   readonly client: KubeClient;

@@ -4,7 +4,7 @@
  * stay as they are: a reference that is broken for a moment is no reason to restart anything.
  */
 import { type CachePolicySpec, defaultCachePolicy, type JuiceCachePolicy } from '../../api/cachepolicy.ts';
-import { annotations, CACHE_VOLUME, CLIENT_CONTAINER } from '../../api/group.ts';
+import { annotations, CACHE_VOLUME, sidecars } from '../../api/group.ts';
 import { parsePlan, type Plan } from '../../api/plan.ts';
 import { cacheOf, optionsOf, withOptions } from '../../api/plan-options.ts';
 import { fitOptions, type Room } from '../../api/plan-room.ts';
@@ -60,7 +60,7 @@ function mibOf(quantity: unknown): number | undefined {
 function roomOf({ spec }: PodObject): Room {
   const cache = spec.volumes?.find(({ name }) => name === CACHE_VOLUME)?.emptyDir;
   const diskMiB = mibOf(cache?.sizeLimit);
-  const limit = mibOf(spec.initContainers?.find(({ name }) => name === CLIENT_CONTAINER)?.resources?.limits?.['memory']);
+  const limit = mibOf(spec.initContainers?.find(({ name }) => name === sidecars.client)?.resources?.limits?.['memory']);
   return {
     diskMiB,
     memoryMiB: limit === undefined ? undefined : limit - (cache?.medium === 'Memory' ? (diskMiB ?? 0) : 0),

@@ -3,7 +3,7 @@
  * done to a pod is written in its annotation, with the same patch that does it, so that any operator can go on at any point.
  */
 import { createHash } from 'node:crypto';
-import { annotations, CLIENT_CONTAINER } from '../../api/group.ts';
+import { annotations, sidecars } from '../../api/group.ts';
 import { parsePlan, type Plan } from '../../api/plan.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { JsonPatchOperation, KubeObject } from '../../kube/types.ts';
@@ -131,10 +131,10 @@ function recordOf(text: string | undefined): RolloutRecord | undefined {
 /** Undefined for a pod without a client. `wantedPlan`: undefined leaves its options alone. */
 export function observePod(pod: PodObject, wantedPlan?: string): RolloutPod | undefined {
   const containers = pod.spec.initContainers ?? [];
-  const index = containers.findIndex(({ name }) => name === CLIENT_CONTAINER);
+  const index = containers.findIndex(({ name }) => name === sidecars.client);
   const image = containers[index]?.image;
   if (image === undefined) return undefined;
-  const status = pod.status?.initContainerStatuses?.find(({ name }) => name === CLIENT_CONTAINER);
+  const status = pod.status?.initContainerStatuses?.find(({ name }) => name === sidecars.client);
   const waiting = status?.state?.waiting;
   const { namespace = 'default', name, uid = '', deletionTimestamp } = pod.metadata;
   const plan = pod.metadata.annotations?.[annotations.plan] ?? '';
@@ -167,7 +167,7 @@ export function clientPatch(
   const annotation = (name: string): string => `/metadata/annotations/${name.replace('/', '~1')}`;
   return [
     { op: 'test', path: '/metadata/uid', value: pod.uid },
-    { op: 'test', path: `${container}/name`, value: CLIENT_CONTAINER },
+    { op: 'test', path: `${container}/name`, value: sidecars.client },
     { op: 'test', path: `${container}/image`, value: pod.image },
     { op: 'test', path: annotation(annotations.plan), value: pod.plan },
     ...(image === pod.image ? [] : [{ op: 'replace' as const, path: `${container}/image`, value: image }]),

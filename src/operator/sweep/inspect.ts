@@ -6,17 +6,13 @@
  * init containers that never end, or end and serve nobody. Neither can be mended on a running pod; whoever owns it must know.
  */
 import { annotations, labels, sidecars } from '../../api/group.ts';
-
-type Json = Readonly<Record<string, unknown>>;
+import { type Json, listOf, mapOf } from '../../lib/json.ts';
 
 export interface Finding {
   readonly reason: 'NotInjected' | 'SidecarMissing' | 'SidecarNotRestarted';
   /** For the event: what is wrong, and what to do. */
   readonly message: string;
 }
-
-const mapOf = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
 
 /** True where a pod asks for volumes and did not opt out; its metadata suffices. */
 export function asksForVolumes(metadata: unknown): boolean {
@@ -35,8 +31,7 @@ export function inspectPod(pod: unknown): Finding | undefined {
   const { metadata, spec, status } = mapOf(pod);
   const phase = mapOf(status)['phase'];
   if (!asksForVolumes(metadata) || phase === 'Succeeded' || phase === 'Failed') return undefined;
-  const init = mapOf(spec)['initContainers'];
-  const ours = (Array.isArray(init) ? init : []).map(mapOf);
+  const ours = listOf(mapOf(spec)['initContainers']).map(mapOf);
   const find = (name: string): Json | undefined => ours.find((container) => container['name'] === name);
   const [holder, client, sync] = [sidecars.holder, sidecars.client, sidecars.sync].map(find);
   if (!holder && !client && !sync)

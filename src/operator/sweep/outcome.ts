@@ -6,8 +6,7 @@
  * nobody knows, and that is worth telling, too.
  */
 import { annotations, sidecars, syncReports } from '../../api/group.ts';
-
-type Json = Readonly<Record<string, unknown>>;
+import { type Json, listOf, mapOf } from '../../lib/json.ts';
 
 export interface Outcome {
   readonly reason: (typeof syncReports)[keyof typeof syncReports];
@@ -17,9 +16,7 @@ export interface Outcome {
   readonly at: number | undefined;
 }
 
-const mapOf = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
-const listOf = (value: unknown): readonly Json[] => (Array.isArray(value) ? value : []).map(mapOf);
+const mapsOf = (value: unknown): readonly Json[] => listOf(value).map(mapOf);
 
 const ADVICE: Readonly<Record<Outcome['reason'], string>> = {
   [syncReports.notFlushed]:
@@ -31,7 +28,7 @@ const ADVICE: Readonly<Record<Outcome['reason'], string>> = {
 function writes(metadata: Json): boolean {
   try {
     const plan = mapOf(JSON.parse(String(mapOf(metadata['annotations'])[annotations.plan])));
-    return listOf(plan['mounts']).some((mount) => mount['mode'] === 'sync' && mount['readOnly'] !== true);
+    return mapsOf(plan['mounts']).some((mount) => mount['mode'] === 'sync' && mount['readOnly'] !== true);
   } catch {
     return false;
   }
@@ -39,7 +36,7 @@ function writes(metadata: Json): boolean {
 
 /** Whether any program of the pod has begun: before that nobody can have changed anything. */
 const begun = (status: Json): boolean =>
-  listOf(status['containerStatuses']).some((container) => mapOf(container['state'])['waiting'] === undefined);
+  mapsOf(status['containerStatuses']).some((container) => mapOf(container['state'])['waiting'] === undefined);
 
 function linesOf(terminated: Json): readonly { readonly reason: Outcome['reason']; readonly text: string }[] {
   const message = terminated['message'];
@@ -56,7 +53,7 @@ export function outcomesOf(pod: unknown): readonly Outcome[] {
   const status = mapOf(anyStatus);
   const ending =
     mapOf(metadata)['deletionTimestamp'] !== undefined || status['phase'] === 'Succeeded' || status['phase'] === 'Failed';
-  const sidecar = listOf(status['initContainerStatuses']).find(({ name }) => name === sidecars.sync);
+  const sidecar = mapsOf(status['initContainerStatuses']).find(({ name }) => name === sidecars.sync);
   if (!ending || !sidecar) return [];
   const now = mapOf(mapOf(sidecar['state'])['terminated']);
   // A sidecar that was started again has had another try: what it says counts, if it says anything.

@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { Counter } from 'prom-client';
 import { labels } from '../../api/group.ts';
 import { ApiError } from '../../kube/errors.ts';
-import { cutBytes } from '../../kube/events.ts';
+import { cutBytes, MAX_NOTE_BYTES } from '../../kube/events.ts';
 import { microTime } from '../../kube/leader.ts';
 import { Events, Pods } from '../../kube/resources.ts';
 import type { KubeObject, Manager, Source } from '../../kube/types.ts';
@@ -22,7 +22,6 @@ const CONTROLLER = 'juicepod.io/sync';
 const MAX_PENDING = 1000;
 /** The API server's own --event-ttl. */
 const EVENTS_LIVE_MS = 3_600_000;
-const MAX_NOTE_BYTES = 1024;
 const MAX_NAME = 253;
 
 /** What is kept of a pod. */

@@ -16,6 +16,7 @@ import type { MetaEngine } from '../../meta/engine.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
 import { openEngine } from '../../meta/open.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
+import { serverRisks } from '../../meta/sql/durability.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import { openObjectStore } from '../../object/open.ts';
 import { ObjectError, type ObjectErrorCode, type ObjectStore } from '../../object/store.ts';
@@ -33,8 +34,8 @@ export interface Backends {
   openStore(input: FormatInput, override: StorageOverride): ObjectStore;
   /** Never throws: what cannot be found out is `unknown`. */
   durability(url: string): Promise<Durability>;
-  /** A file with this PEM text, for URLs that name one. */
-  caFile(pem: string): string;
+  /** A file with this PEM text, readable by nobody else, for URLs that name one. */
+  pemFile(pem: string): string;
 }
 
 /** Reads the answer of INFO: persistence and eviction. Exported for tests. */
@@ -54,6 +55,12 @@ export function durabilityOf(info: string): Durability {
   ];
   if (risks.length > 0) return { state: 'risk', message: risks.join('; ') };
   return { state: 'durable', message: 'nothing is evicted, every write is logged' };
+}
+
+function sqlDurability(risks: readonly string[]): Durability {
+  return risks.length > 0
+    ? { state: 'risk', message: risks.join('; ') }
+    : { state: 'durable', message: 'every commit is in the log of the server before it is answered' };
 }
 
 export interface BackendOptions {
@@ -84,7 +91,13 @@ export function realBackends(options: BackendOptions): Backends {
     async durability(url) {
       const parsed = parseMetaUrl(url);
       if (parsed.kind === 'sqlite') return { state: 'durable', message: 'SQLite writes ahead to its log' };
-      if (parsed.kind !== 'redis') return { state: 'durable', message: 'the server writes ahead to its log' };
+      if (parsed.kind !== 'redis') {
+        try {
+          return sqlDurability(await serverRisks(parsed, clock));
+        } catch (error) {
+          return { state: 'unknown', message: `the settings cannot be read: ${messageOf(error)}` };
+        }
+      }
       const connection = new RedisConnection(parsed, { clock, logger, patience });
       try {
         await connection.open();
@@ -99,9 +112,9 @@ export function realBackends(options: BackendOptions): Backends {
         connection.close();
       }
     },
-    caFile(pem) {
-      // Named by content: written once per authority, never changed under a reader.
-      const path = join(tmpdir(), `juicepod-ca-${createHash('sha256').update(pem).digest('hex').slice(0, 24)}.crt`);
+    pemFile(pem) {
+      // Named by content: written once per text, never changed under a reader.
+      const path = join(tmpdir(), `juicepod-${createHash('sha256').update(pem).digest('hex').slice(0, 24)}.pem`);
       if (!existsSync(path)) {
         const temporary = `${path}.${randomUUID()}`;
         writeFileSync(temporary, pem, { mode: 0o600 });

@@ -209,6 +209,8 @@ function changes(format: Format, { input }: Target): Partial<FormatInput> {
     trashDays: input.trashDays,
     ...(input.capacity === undefined ? {} : { capacity: input.capacity }),
     ...(input.inodes === undefined ? {} : { inodes: input.inodes }),
+    // Never switched off: files may have lists.
+    ...(input.enableAcl ? { enableAcl: true } : {}),
     ...(input.storage === 'file' || sameBucket(format, input) ? {} : { bucket: input.bucket }),
     // Without credentials in the spec, those of an adopted volume stay.
     ...(input.accessKey === undefined

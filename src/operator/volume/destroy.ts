@@ -6,6 +6,7 @@
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { RedisConnection } from '../../meta/redis/connection.ts';
+import { isVolumeKey } from '../../meta/redis/keys.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import type { ObjectStore } from '../../object/store.ts';
 import { MARKER } from '../../object/check.ts';
@@ -15,15 +16,6 @@ const DELETERS = 16;
 /** Milliseconds of work in one reconcile; the next one goes on. */
 const SLICE_MS = 30_000;
 const SCAN = 1000;
-
-/** Every key of a volume on Redis (JuiceFS's key space, §4), and our own marks of commits. */
-const volumeKey =
-  /^(setting|[idpsx]\d+|c\d+_\d+|k\d+_\d+|lock[fp]\d+|locked\d+|session\d+|allSessions|sessionInfos|sessions|next(inode|chunk|session|Trash|CleanupSlices)|usedSpace|totalInodes|aclMaxId|krbTokenMaxId|lastCleanup\w+|delfiles|delSlices|sliceRef|detachedNodes|dirDataLength|dirUsed(Space|Inodes)|(dir|user|group)Quota(Used(Space|Inodes))?|acl|krbToken|txnLog|txnLastLog|zcommit:.*)$/;
-
-/** True for a key that belongs to a volume. Exported for tests. */
-export function isVolumeKey(key: string): boolean {
-  return volumeKey.test(key);
-}
 
 /** Deletes all objects but the marker. False where time ran out. */
 export async function deleteObjects(store: ObjectStore, clock: Clock, signal: AbortSignal): Promise<boolean> {
@@ -82,7 +74,7 @@ export async function destroy(
     readonly prove: (what: string) => void;
     readonly logger: Logger;
     readonly signal: AbortSignal;
-    readonly kind: 'redis' | 'sqlite';
+    readonly kind: 'redis' | 'sql';
     /** What is of no use without the data, and would be forgotten with the marker. */
     readonly beforeMarker: () => Promise<void>;
   },

@@ -4,7 +4,7 @@
  * finalizer of the volume removes them. Pure.
  */
 import { annotations, API_VERSION, labels, MANAGED_BY, MOUNT_SECRET_KEY, MOUNT_SECRET_TYPE } from '../../api/group.ts';
-import { formatMountConfig, MOUNT_SECRET_CA, type MountConfig, parseMountConfig } from '../../api/mount.ts';
+import { formatMountConfig, MOUNT_SECRET_FILES, type MountConfig, parseMountConfig, type TlsFiles } from '../../api/mount.ts';
 import { mountSecretName } from '../../api/names.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { Intent } from '../../kube/types.ts';
@@ -19,6 +19,8 @@ type SecretIntent = Intent & {
   };
   readonly data: Readonly<Record<string, string>>;
 };
+
+const tlsKeys = ['ca', 'cert', 'key'] as const satisfies readonly (keyof TlsFiles)[];
 
 const base64 = (text: string): string => Buffer.from(text, 'utf8').toString('base64');
 
@@ -39,12 +41,12 @@ export function configOf(secret: SecretObject | undefined): MountConfig | undefi
 
 /**
  * The generation of what mount Secrets hold: a number that grows with each change. It is no digest of the content: the status
- * shows it, and a digest of a password is a way to guess it. `own`: the Secret of the volume's namespace, the first to change;
+ * shows it, and a digest of a password is a way to guess it. `tls`: PEM texts; `own`: the Secret of the volume's namespace, the first to change;
  * `last`: the generation that the status knows.
  */
 export function generationOf(
   config: MountConfig,
-  ca: string | undefined,
+  tls: TlsFiles,
   own: SecretObject | undefined,
   last: string | undefined,
 ): string {
@@ -53,20 +55,15 @@ export function generationOf(
   if (
     generation !== undefined &&
     decode(own, MOUNT_SECRET_KEY) === formatMountConfig({ ...config, generation }) &&
-    decode(own, MOUNT_SECRET_CA) === ca
+    tlsKeys.every((file) => decode(own, MOUNT_SECRET_FILES[file]) === tls[file])
   )
     return generation;
   const number = (text: string | undefined): number => (/^\d{1,15}$/.test(text ?? '') ? Number(text) : 0);
   return String(Math.max(number(generation), number(last)) + 1);
 }
 
-/** The Secret for one namespace, as it shall be. */
-export function mountSecret(
-  volume: JuiceVolume,
-  podNamespace: string,
-  config: MountConfig,
-  ca: string | undefined,
-): SecretIntent {
+/** The Secret for one namespace, as it shall be. `tls`: PEM texts. */
+export function mountSecret(volume: JuiceVolume, podNamespace: string, config: MountConfig, tls: TlsFiles): SecretIntent {
   const { name, namespace = 'default', uid = '' } = volume.metadata;
   return {
     apiVersion: 'v1',
@@ -87,7 +84,9 @@ export function mountSecret(
     type: MOUNT_SECRET_TYPE,
     data: {
       [MOUNT_SECRET_KEY]: base64(formatMountConfig(config)),
-      ...(ca === undefined ? {} : { [MOUNT_SECRET_CA]: base64(ca) }),
+      ...Object.fromEntries(
+        tlsKeys.flatMap((file) => (tls[file] === undefined ? [] : [[MOUNT_SECRET_FILES[file], base64(tls[file])]])),
+      ),
     },
   };
 }

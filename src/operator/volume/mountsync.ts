@@ -3,7 +3,7 @@
  * finds the generation, then those that are granted the volume. Credentials that were not proved never get into one.
  */
 import { fieldManagers } from '../../api/group.ts';
-import type { MountConfig } from '../../api/mount.ts';
+import type { MountConfig, TlsFiles } from '../../api/mount.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { ApiError, isNotFound } from '../../kube/errors.ts';
 import { refOf } from '../../kube/resources.ts';
@@ -16,7 +16,8 @@ export interface MountSync {
   readonly volume: JuiceVolume;
   /** What clients need; undefined where it is not certain: then what is there stays, where it is still allowed. */
   readonly config: MountConfig | undefined;
-  readonly ca: string | undefined;
+  /** PEM texts. */
+  readonly tls: TlsFiles;
   /** Namespaces that may use the volume. */
   readonly allowed: readonly string[];
   /** Mount Secrets of this volume that there are. */
@@ -45,11 +46,11 @@ export async function removeSecret(
 }
 
 /** The Secrets as they shall be, the own namespace's first. */
-function intents({ volume, allowed, ca }: MountSync, config: MountConfig, own: SecretObject | undefined) {
-  const generation = generationOf(config, ca, own, volume.status?.credentials?.generation);
+function intents({ volume, allowed, tls }: MountSync, config: MountConfig, own: SecretObject | undefined) {
+  const generation = generationOf(config, tls, own, volume.status?.credentials?.generation);
   const home = volume.metadata.namespace ?? 'default';
   const ordered = allowed.toSorted((a, b) => Number(b === home) - Number(a === home));
-  return { generation, wanted: ordered.map((namespace) => mountSecret(volume, namespace, { ...config, generation }, ca)) };
+  return { generation, wanted: ordered.map((namespace) => mountSecret(volume, namespace, { ...config, generation }, tls)) };
 }
 
 export async function syncMountSecrets(sync: MountSync): Promise<MountSyncResult> {

@@ -9,7 +9,7 @@ import { parseBucketUrl } from '../../object/s3-url.ts';
 import { durabilityOf } from './backends.ts';
 import { deepLookIsDue } from './clients.ts';
 import { findConflict } from './conflict.ts';
-import { isVolumeKey } from './destroy.ts';
+import { isVolumeKey } from '../../meta/redis/keys.ts';
 import { allowedNamespaces, matchesSelector } from './namespaces.ts';
 import { metaUrl, targetOf } from './target.ts';
 
@@ -38,7 +38,7 @@ test('any password survives the way through the metadata URL', () => {
 test('TLS goes into the metadata URL with the authority’s file', () => {
   const tls = { enabled: true, caSecretRef: { name: 'ca' }, serverName: 'redis.example' };
   const { spec } = volume({ metadata: { redis: { addresses: ['[fd00::1]:6380'], database: 3, tls } } });
-  const parsed = parseMetaUrl(metaUrl(spec, { ca: 'PEM' }, '/tmp/a b.crt'));
+  const parsed = parseMetaUrl(metaUrl(spec, { ca: 'PEM' }, { ca: '/tmp/a b.crt' }));
   assert.ok(parsed.kind === 'redis');
   assert.deepEqual(parsed.tls, { insecureSkipVerify: false, serverName: 'redis.example', caFile: '/tmp/a b.crt' });
   assert.deepEqual([parsed.host, parsed.port, parsed.database], ['fd00::1', 6380, 3]);

@@ -2,6 +2,7 @@
  * Makes the world agree with one JuiceVolume: observe → decide → apply, until nothing is left to do, then mount Secrets, then
  * status. Level-triggered: it starts from nothing but the object's name, may be stopped anywhere, and does nothing twice.
  */
+import { JuiceVolumes } from '../../api/kinds.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { fieldManagers, VOLUME_FINALIZER } from '../../api/group.ts';
 import type { MountConfig } from '../../api/mount.ts';
@@ -10,15 +11,7 @@ import { timestamp } from '../../kube/conditions.ts';
 import { ApiError, NotLeadingError } from '../../kube/errors.ts';
 import { addFinalizer, hasFinalizer, removeFinalizer } from '../../kube/finalizer.ts';
 import { keyOf, refFromKey, Secrets } from '../../kube/resources.ts';
-import type {
-  EventRecorder,
-  KubeClient,
-  Reconcile,
-  ReconcileContext,
-  ReconcileResult,
-  Resource,
-  Store,
-} from '../../kube/types.ts';
+import type { EventRecorder, KubeClient, Reconcile, ReconcileContext, ReconcileResult, Store } from '../../kube/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
@@ -39,18 +32,10 @@ import { removeSecret, syncMountSecrets } from './mountsync.ts';
 import { allowedNamespaces, type NamespaceInfo } from './namespaces.ts';
 import type { Observation } from './observation.ts';
 import { claims } from './quotas.ts';
-import { resolveSecrets, type SecretObject, type SecretsOutcome } from './secrets.ts';
+import { resolveSecrets, type SecretObject, type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
-
-export const JuiceVolumes: Resource = {
-  group: 'juicepod.io',
-  version: 'v1alpha1',
-  plural: 'juicevolumes',
-  kind: 'JuiceVolume',
-  namespaced: true,
-};
 
 /** Milliseconds until databases and stores are looked at again; ± 20 %. */
 const POLL_MS = 60_000;
@@ -193,7 +178,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         { type: 'Reconciling', status: 'True', reason: 'Deleting', message },
       ] as const;
       volume = await writeStatus(volume, { verdicts, uuid, seen, secretNamespaces: 0 }, signal);
-      const kind = volume.spec.metadata.sqlite ? 'sqlite' : 'redis';
+      const kind = volume.spec.metadata.redis ? 'redis' : 'sql';
       try {
         const beforeMarker = () => removeKeys(volume, outcome, signal);
         if (!(await destroy(world, { clock, logger: log, signal, kind, prove, beforeMarker }))) return { requeueAfterMs: 1 };
@@ -309,7 +294,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const { namespaces, refused, generation } = await syncMountSecrets({
       volume,
       config,
-      ca: outcome?.ok ? outcome.secrets.ca : undefined,
+      tls: outcome?.ok ? tlsTexts(outcome.secrets) : {},
       allowed: allowedNamespaces(volume, options.namespaces.values() as Iterable<NamespaceInfo>),
       found: ownSecrets(volume),
       secrets,

@@ -3,6 +3,7 @@
  * at, and never kept: a rotated credential counts at once, and no cache of secrets can leak.
  */
 import type { Reason } from '../../api/conditions.ts';
+import type { TlsFiles } from '../../api/mount.ts';
 import { keySecretName, passphraseSecretName } from '../../api/names.ts';
 import type { JuiceVolume, VolumeSpec } from '../../api/volume.ts';
 import type { KubeObject } from '../../kube/types.ts';
@@ -16,8 +17,13 @@ export interface SecretObject extends KubeObject {
 export interface ResolvedSecrets {
   readonly redisUsername?: string;
   readonly redisPassword?: string;
-  /** PEM text. */
+  /** Of PostgreSQL or MySQL. */
+  readonly sqlUsername?: string;
+  readonly sqlPassword?: string;
+  /** PEM texts. */
   readonly ca?: string;
+  readonly clientCert?: string;
+  readonly clientKey?: string;
   readonly accessKey?: string;
   readonly secretKey?: string;
   readonly sessionToken?: string;
@@ -45,6 +51,17 @@ function needs(spec: VolumeSpec): readonly Need[] {
   }
   const ca = spec.metadata.redis?.tls.caSecretRef;
   if (ca) want(ca.name, ca.key, 'ca');
+  const sql = spec.metadata.postgres ?? spec.metadata.mysql;
+  if (sql) {
+    const { authSecretRef, tls } = sql;
+    want(authSecretRef.name, authSecretRef.usernameKey, 'sqlUsername');
+    want(authSecretRef.name, authSecretRef.passwordKey, 'sqlPassword', tls.clientCertSecretRef === undefined);
+    if (tls.caSecretRef) want(tls.caSecretRef.name, tls.caSecretRef.key, 'ca');
+    if (tls.clientCertSecretRef) {
+      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.certKey, 'clientCert');
+      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.privateKeyKey, 'clientKey');
+    }
+  }
   const keys = spec.storage.s3?.credentials?.secretRef;
   if (keys) {
     want(keys.name, keys.accessKeyIdKey, 'accessKey');
@@ -56,6 +73,15 @@ function needs(spec: VolumeSpec): readonly Need[] {
   // Only needed to format the volume: whether it is there is then said by EncryptionReady.
   if (keySecretRef) want(keySecretRef.name, keySecretRef.key, 'privateKey', false);
   return list;
+}
+
+/** PEM texts that clients need beside the metadata URL. */
+export function tlsTexts({ ca, clientCert, clientKey }: ResolvedSecrets): TlsFiles {
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(clientCert === undefined ? {} : { cert: clientCert }),
+    ...(clientKey === undefined ? {} : { key: clientKey }),
+  };
 }
 
 /** Names of the Secrets a volume rests on: those of its spec, and those with a key or passphrase that the operator made. */

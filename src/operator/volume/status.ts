@@ -24,6 +24,7 @@ const members = [
   'observedGeneration',
   'volumeName',
   'uuid',
+  'metadata',
   'storage',
   'usage',
   'capacity',
@@ -171,6 +172,7 @@ export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number)
     conditions: nextConditions(volume, input.verdicts, now, input.keep),
     volumeName: volumeNameOf(volume),
     uuid: input.uuid,
+    metadata: input.seen?.target?.metadata ?? old.metadata,
     storage: input.seen?.target?.storage ?? old.storage,
     ...(metadata?.state === 'volume'
       ? fromDatabase(volume, metadata, now)

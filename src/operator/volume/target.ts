@@ -2,13 +2,14 @@
  * What a JuiceVolume asks for, in JuiceFS's words: metadata URL, format, bucket. Pure. Two volumes are told apart by
  * `metadataIdentity` and `storageIdentity`: whoever shares one of them would write into the other's data.
  */
-import type { StorageOverride } from '../../api/mount.ts';
-import { MOUNT_SECRET_CA } from '../../api/mount.ts';
+import { MOUNT_SECRET_FILES, type StorageOverride, type TlsFiles } from '../../api/mount.ts';
 import { parseDuration, parseQuantity } from '../../api/units.ts';
 import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volume.ts';
 import type { EncryptionAlgorithm } from '../../object/envelope.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
+import { describeMetaUrl, parseMetaUrl } from '../../meta/url.ts';
 import type { ResolvedSecrets } from './secrets.ts';
+import { sqlIdentity, sqlUrl } from './sql-target.ts';
 
 const DAY = 86_400_000;
 const DEFAULT_REGION = 'us-east-1';
@@ -27,21 +28,23 @@ export interface Target {
   readonly algorithm: EncryptionAlgorithm | undefined;
   /** How the store is reached beyond what `setting` can say. */
   readonly override: StorageOverride;
+  /** Where the names lie, for people, without secrets: `postgres://host:5432/database`. */
+  readonly metadata: string;
   /** For people, without secrets: `s3://bucket/name at host`, `/path/name`. */
   readonly storage: string;
 }
 
-/** The metadata URL. `caFile`: where the PEM text of the authority lies, for whoever uses the URL. */
-export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, caFile: string = MOUNT_SECRET_CA): string {
+/** The metadata URL. `files`: where the PEM texts lie, for whoever uses the URL. */
+export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, files: TlsFiles = MOUNT_SECRET_FILES): string {
   const { redis, sqlite } = spec.metadata;
   if (sqlite) return `sqlite3://${sqlite.path}`;
-  if (!redis) throw new TypeError('the API server lets no JuiceVolume pass without redis or sqlite');
+  if (!redis) return sqlUrl(spec.metadata, secrets, files);
   const { tls } = redis;
   const user = encodeURIComponent(secrets.redisUsername ?? '');
   const credentials = secrets.redisPassword === undefined ? '' : `${user}:${encodeURIComponent(secrets.redisPassword)}@`;
   const options = [
     ...(tls.serverName === undefined ? [] : [`tls-server-name=${encodeURIComponent(tls.serverName)}`]),
-    ...(secrets.ca === undefined ? [] : [`tls-ca-cert-file=${encodeURIComponent(caFile)}`]),
+    ...(secrets.ca === undefined ? [] : [`tls-ca-cert-file=${encodeURIComponent(files.ca ?? '')}`]),
   ];
   const query = tls.enabled && options.length > 0 ? `?${options.join('&')}` : '';
   return `${tls.enabled ? 'rediss' : 'redis'}://${credentials}${redis.addresses[0] ?? ''}/${redis.database}${query}`;
@@ -102,10 +105,12 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
       blockSize: parseQuantity(spec.format.blockSize) / 1024,
       compression: compressions[spec.format.compression],
       trashDays: parseDuration(spec.format.trashRetention) / DAY,
+      ...(spec.format.enableACL ? { enableAcl: true } : {}),
       ...volumeLimits(volume),
     },
     algorithm: spec.encryption && algorithms[spec.encryption.algorithm],
     override: s3 ? storageOverride(s3) : {},
+    metadata: describeMetaUrl(parseMetaUrl(metaUrl(spec, {}))),
     storage: s3
       ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}`
       : `${path}${name}`,
@@ -115,6 +120,7 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
 /** Names the database, whatever credentials are used for it. */
 export function metadataIdentity(spec: VolumeSpec): string {
   const { redis, sqlite } = spec.metadata;
+  if (!sqlite && !redis) return sqlIdentity(spec.metadata);
   return sqlite ? `sqlite3://${sqlite.path}` : `redis://${(redis?.addresses[0] ?? '').toLowerCase()}/${redis?.database ?? 0}`;
 }
 

@@ -3,6 +3,7 @@
  * seen is plain data for `decide`. Nothing is kept between reconciles: the next one sees what is true then.
  */
 import { isDeepStrictEqual } from 'node:util';
+import type { TlsFiles } from '../../api/mount.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
@@ -32,7 +33,7 @@ import type {
   StorageObservation,
 } from './observation.ts';
 import { Limits } from './limits.ts';
-import type { SecretsOutcome } from './secrets.ts';
+import { type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { metaUrl, type Target, targetOf } from './target.ts';
 
 const TEST_BYTES = 100;
@@ -101,8 +102,8 @@ export class World implements AsyncDisposable {
   get url(): string {
     const { volume, secrets, backends } = this.#options;
     if (!secrets?.ok) throw new TypeError('the Secrets of the volume are not resolved');
-    const { ca } = secrets.secrets;
-    return metaUrl(volume.spec, secrets.secrets, ca === undefined ? undefined : backends.caFile(ca));
+    const files = Object.entries(tlsTexts(secrets.secrets)).map(([file, pem]) => [file, backends.pemFile(pem)]);
+    return metaUrl(volume.spec, secrets.secrets, Object.fromEntries(files) as TlsFiles);
   }
 
   /** The engine, connected; the caller has seen it reached. */

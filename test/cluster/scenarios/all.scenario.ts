@@ -11,6 +11,7 @@ import { encryption } from './encryption.ts';
 import { endings } from './endings.ts';
 import { failover } from './failover.ts';
 import { killing } from './killing.ts';
+import { lists } from './lists.ts';
 import { operator } from './operator.ts';
 import { quotas } from './quotas.ts';
 import { restarts } from './restarts.ts';
@@ -33,7 +34,7 @@ const groups: readonly Group[] = [
   {
     title: 'workloads',
     namespace: 'juicepod-e2e-workloads',
-    scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation],
+    scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation, ...lists],
   },
   { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
 ];

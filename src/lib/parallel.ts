@@ -1,0 +1,31 @@
+/** Work on a stream, several at a time: what is asked for next is taken only when there is room for it. */
+
+/**
+ * Calls `work` for each item, at most `limit` at a time, and resolves when all are done. The first failure ends it: nothing
+ * more is taken, what is under way is waited for, and the failure is thrown.
+ */
+export async function forEachParallel<T>(
+  items: AsyncIterable<T> | Iterable<T>,
+  limit: number,
+  work: (item: T) => Promise<unknown>,
+): Promise<void> {
+  const running = new Set<Promise<void>>();
+  let failure: { readonly error: unknown } | undefined;
+  try {
+    for await (const item of items) {
+      if (failure) break;
+      const done: Promise<void> = Promise.resolve(work(item)).then(
+        () => void running.delete(done),
+        (error: unknown) => {
+          failure ??= { error };
+          running.delete(done);
+        },
+      );
+      running.add(done);
+      if (running.size >= limit) await Promise.race(running);
+    }
+  } finally {
+    await Promise.all(running);
+  }
+  if (failure) throw failure.error;
+}

@@ -1,0 +1,251 @@
+/**
+ * A run: lists both sides, decides (plan.ts), and does what was decided, so many objects at a time.
+ *
+ * Whatever ends it early - a signal, too many failures - leaves objects whole or not there, and the next run goes on from what is there.
+ *
+ * Bounds: 2048 entries of each list ahead of the decisions, `threads` objects under way, 8 MiB a thread for their bytes, and of
+ * directories what walk.ts and removals.ts say.
+ */
+import { UserError } from '../lib/errors.ts';
+import { Budget } from './budget.ts';
+import { copyObject, isSame, type Transfer } from './copy.ts';
+import { Crowd, Places } from './crowd.ts';
+import { type Filters, newTally, type RunOptions, type Tally } from './options.ts';
+import { type Action, type Allowance, plan } from './plan.ts';
+import { ahead } from './ahead.ts';
+import { Removals } from './removals.ts';
+import { type Entry, Gone, type ListOptions, PART_BYTES, type Side } from './side.ts';
+
+const LISTED_AHEAD = 2048;
+
+function isWanted(entry: Entry, { rules, minSize, maxSize, modifiedAfter, modifiedBefore }: Filters): boolean {
+  if (!entry.isDirectory && !entry.isLink) {
+    if (entry.size < minSize || entry.size > maxSize) return false;
+    if (entry.mtimeMs <= modifiedAfter || entry.mtimeMs >= modifiedBefore) return false;
+  }
+  return rules.includes(entry.key);
+}
+
+const nothing: AsyncIterable<Entry> = { async *[Symbol.asyncIterator]() {} };
+
+export class Run {
+  readonly tally: Tally = newTally();
+  readonly #source: Side;
+  readonly #destination: Side;
+  readonly #options: RunOptions;
+  readonly #places: Places;
+  readonly #listing: Places;
+  readonly #allowance: Allowance;
+  readonly #transfer: Transfer;
+  readonly #ending = new AbortController();
+  #fatal: { readonly error: unknown } | undefined;
+
+  constructor(source: Side, destination: Side, options: RunOptions) {
+    this.#source = source;
+    this.#destination = destination;
+    this.#options = options;
+    this.#places = new Places(options.threads);
+    this.#listing = new Places(options.listThreads);
+    this.#allowance = { left: options.limit };
+    const both = Boolean(source.files && destination.files);
+    this.#transfer = {
+      source,
+      destination,
+      budget: new Budget(options.threads * PART_BYTES),
+      ...(options.bandwidth ? { limit: options.bandwidth } : {}),
+      checkNew: options.checkNew || options.checkAll,
+      checkChange: options.checkChange,
+      links: options.links && both,
+      perms: options.perms && both,
+      signal: AbortSignal.any([options.signal, this.#ending.signal]),
+      onBytes: (bytes) => void (this.tally.copiedBytes += bytes),
+      onChecked: (bytes) => {
+        this.tally.checked++;
+        this.tally.checkedBytes += bytes;
+      },
+    };
+  }
+
+  /** Runs to the end. Throws UserError `TooManyFailures`, the signal's reason, or what made a list fail. */
+  async run(): Promise<Tally> {
+    const { listThreads, listDepth, maxFailures, signal } = this.#options;
+    try {
+      await this.#produce('', listThreads > 1 ? listDepth : 0);
+    } catch (error) {
+      this.#fatal ??= { error };
+    }
+    if (this.tally.failed >= maxFailures)
+      throw new UserError('TooManyFailures', `${this.tally.failed} objects failed, which is as many as --max-failure allows`);
+    signal.throwIfAborted();
+    if (this.#fatal) throw this.#fatal.error;
+    return this.tally;
+  }
+
+  async *#filtered(list: AsyncIterable<Entry>): AsyncGenerator<Entry> {
+    for await (const entry of list) {
+      if (isWanted(entry, this.#options.filters)) yield entry;
+      else {
+        this.tally.excluded++;
+        this.tally.excludedBytes += entry.size;
+      }
+    }
+  }
+
+  /** Without the directories, but for the one itself; they are told to `below`. */
+  async *#level(list: AsyncIterable<Entry>, prefix: string, below: (entry: Entry) => Promise<void>): AsyncGenerator<Entry> {
+    for await (const entry of list) {
+      if (!entry.isDirectory || entry.key === prefix) yield entry;
+      else if (this.#options.filters.rules.includes(entry.key)) await below(entry);
+    }
+  }
+
+  /** Everything under a prefix; the first `depth` levels of directories side by side. */
+  async #produce(prefix: string, depth: number): Promise<void> {
+    const [source, destination, { forceUpdate, deleteDst }] = [this.#source, this.#destination, this.#options];
+    const { signal } = this.#transfer;
+    const followLinks = !this.#transfer.links;
+    const options: ListOptions = { start: this.#options.start, end: this.#options.end, followLinks, signal };
+    const crowd = new Crowd(this.#places);
+    const below = new Crowd(new Places(this.#options.listThreads));
+    const spawn = ({ key }: Entry): Promise<void> =>
+      below.add(() =>
+        this.#produce(key, depth - 1).catch((error: unknown) => {
+          this.#fatal ??= { error };
+          this.#ending.abort(error);
+        }),
+      );
+    const spawnExtra = async (entry: Entry): Promise<void> => {
+      const there = deleteDst ? await source.head(entry.key, followLinks, signal) : undefined;
+      if (deleteDst && !there?.isDirectory) await spawn(entry);
+    };
+    const inLevels = depth > 0 && source.level !== undefined && destination.level !== undefined;
+    const from = inLevels ? this.#level(source.level!(prefix, options), prefix, spawn) : source.list(prefix, options);
+    const to = forceUpdate
+      ? nothing
+      : inLevels
+        ? this.#level(destination.level!(prefix, options), prefix, spawnExtra)
+        : destination.list(prefix, options);
+    const settle = (): Promise<void> => crowd.ended();
+    const extras = new Removals(settle, (entry) => this.#remove(destination, entry));
+    const copied = new Removals(settle, (entry) => this.#remove(source, entry));
+    try {
+      await this.#listing.take();
+      try {
+        const lists = [from, to].map((list) => ahead(this.#filtered(list), LISTED_AHEAD));
+        try {
+          for await (const action of plan(lists[0]!, lists[1]!, this.#options, this.#allowance)) {
+            signal.throwIfAborted();
+            await this.#begin(action, crowd, extras, copied);
+          }
+        } finally {
+          await Promise.all(lists.map((list) => list.return(undefined)));
+        }
+      } finally {
+        this.#listing.give();
+      }
+      await below.ended();
+      await extras.end();
+      await copied.end();
+    } finally {
+      await below.ended();
+      await crowd.ended();
+    }
+  }
+
+  /** Starts what was decided, or notes it. */
+  async #begin(action: Action, crowd: Crowd, extras: Removals, copied: Removals): Promise<void> {
+    const { tally } = this;
+    const { entry, kind } = action;
+    await extras.at(entry.key);
+    await copied.at(entry.key);
+    if (kind === 'extra') {
+      tally.extra++;
+      tally.extraBytes += entry.size;
+      return;
+    }
+    tally.found++;
+    if (kind === 'skip') {
+      this.#skip(entry);
+      tally.handled++;
+    } else if (kind === 'removeExtra' && entry.isDirectory) extras.add(entry);
+    else if (kind === 'removeSource' && entry.isDirectory) copied.add(entry);
+    else {
+      if (kind === 'copy' && entry.isDirectory && this.#options.deleteSrcAfter) copied.add(entry);
+      await crowd.add(() => this.#act(action));
+    }
+  }
+
+  #skip({ size }: Entry): void {
+    this.tally.skipped++;
+    this.tally.skippedBytes += size;
+  }
+
+  /** Does what was decided. Never fails: failures are counted and told. */
+  async #act(action: Action): Promise<void> {
+    const { entry } = action;
+    try {
+      await this.#do(action);
+    } catch (error) {
+      if (error instanceof Gone) this.#skip(entry);
+      else if (!this.#transfer.signal.aborted) this.#failed(entry, error);
+    }
+    this.tally.handled++;
+  }
+
+  #failed(entry: Entry, error: unknown): void {
+    this.tally.failed++;
+    this.#options.onFailure(entry.key, error);
+    if (this.tally.failed >= this.#options.maxFailures) this.#ending.abort(error);
+  }
+
+  async #do(action: Action): Promise<void> {
+    const { dry, deleteSrc, deleteSrcAfter } = this.#options;
+    const { entry, kind } = action;
+    switch (kind) {
+      case 'removeExtra':
+        return this.#delete(this.#destination, entry);
+      case 'removeSource':
+        return this.#delete(this.#source, entry);
+      case 'permissions':
+        if (!dry) await this.#destination.files?.setPermissions(entry.key, entry.permissions!);
+        this.tally.copied++;
+        return;
+      case 'compare': {
+        if (dry) {
+          this.tally.checked++;
+          return;
+        }
+        const same = await isSame(this.#transfer, entry, action.there!);
+        if (!same) break;
+        if (deleteSrc && !entry.isDirectory) return this.#delete(this.#source, entry);
+        return this.#skip(entry);
+      }
+      default:
+    }
+    if (dry) {
+      this.tally.copied++;
+      this.tally.copiedBytes += entry.size;
+      return;
+    }
+    await copyObject(this.#transfer, entry);
+    this.tally.copied++;
+    if (deleteSrcAfter && !entry.isDirectory) await this.#delete(this.#source, entry);
+  }
+
+  async #delete(side: Side, { key }: Entry): Promise<void> {
+    if (!this.#options.dry) await side.remove(key, this.#transfer.signal);
+    this.tally.deleted++;
+  }
+
+  /** Removes a directory whose contents are dealt with; one in which something was left stays. */
+  async #remove(side: Side, entry: Entry): Promise<void> {
+    try {
+      // The places themselves stay.
+      const removed = this.#options.dry || (entry.key !== '' && (await side.remove(entry.key, this.#transfer.signal)));
+      if (removed) this.tally.deleted++;
+    } catch (error) {
+      if (!this.#transfer.signal.aborted) this.#failed(entry, error);
+    }
+    this.tally.handled++;
+  }
+}

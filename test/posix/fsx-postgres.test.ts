@@ -1,0 +1,4 @@
+/** See fsx.ts. */
+import { testFsx } from './fsx.ts';
+
+testFsx('postgres', 5000);
