@@ -35,7 +35,7 @@ export interface VirtualHandle {
   readonly write?: (
     data: Buffer,
     offset: number,
-    caller: { readonly uid: number; readonly gid: number; readonly pid: number },
+    caller: { readonly uid: number; readonly gid: number; readonly pid: number; readonly checkPermission?: boolean },
   ) => void;
   readonly close: () => void;
 }

@@ -1,5 +1,7 @@
 /** The control protocol: each command through a channel, with what is wrong in a request or forbidden to its caller. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { systemClock } from '../../src/lib/clock.ts';
 import { errno } from '../../src/lib/errors.ts';
@@ -22,7 +24,7 @@ interface Mount {
   readonly names: string[];
   readonly ask: (
     request: Buffer,
-    caller?: typeof ROOT,
+    caller?: typeof ROOT & { readonly checkPermission?: boolean },
   ) => Promise<Answer & { readonly progress: readonly (readonly [number, number])[] }>;
 }
 
@@ -366,3 +368,30 @@ test('who may not is refused: without root, in a read-only mount, and beyond a m
   assert.equal(dataOf<{ Failed: boolean }>(await frozen.ask(requests.info(1n, true, false, true))).Failed, false);
   await reader.close();
 });
+
+test(
+  'the groups of the caller count, but not for whom he is taken',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async () => {
+    await using volume = await TestVolume.make();
+    const client = await volume.start();
+    const { ask, meta } = mountOf(client);
+    const dir = await folder(client, 'd', 1);
+    await meta.setattr(SYSTEM, dir, { mode: 0o770, gid: 4242 });
+    const child = spawn('setpriv', ['--reuid', '1000', '--regid', '1000', '--groups', '4242', 'sleep', '60'], {
+      stdio: 'ignore',
+    });
+    const pid = child.pid ?? 0;
+    try {
+      while (!/^Groups:\s*4242/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
+        await new Promise((done) => setTimeout(done, 5));
+      const caller = { uid: 1000, gid: 1000, pid };
+      const request = requests.rmr(BigInt(dir), Buffer.from('f0'), false, 1);
+      assert.equal(errnoOf(await ask(request, { ...caller, checkPermission: true })), errno.EACCES);
+      assert.equal(errnoOf(await ask(request, { ...caller, pid: 0 })), errno.EACCES);
+      assert.equal(errnoOf(await ask(request, caller)), 0);
+    } finally {
+      child.kill();
+    }
+  },
+);

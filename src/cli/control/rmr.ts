@@ -37,7 +37,9 @@ export async function rmrCommand(paths: readonly string[], raw: Readonly<Record<
           throw new UserError('Interrupted', `${shown(path)}: interrupted when ${entries} entries were removed`, {
             hint: 'Run it again to remove the rest.',
           });
-        throw error;
+        if (!(error instanceof UserError) || removed.length === 0) throw error;
+        const hint = `Before it, ${removed.map((each) => each.path).join(', ')} ${removed.length === 1 ? 'was' : 'were'} removed.`;
+        throw new UserError(error.code, error.message, { hint, cause: error });
       }
       removed.push({ path: shown(path), entries });
     }

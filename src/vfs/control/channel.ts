@@ -28,6 +28,8 @@ const MAX_UNREAD = 1024 * 1024;
 const KEEP_READ = 64 * 1024;
 const MAX_BACKGROUND = 256;
 const PROGRESS_MS = 300;
+/** How long the end of the mount waits for what is taken back (a clone that was begun); what is left, a job removes. */
+const CLOSE_GRACE_MS = 5000;
 
 const handlers: ReadonlyMap<number, Handler> = new Map([
   [Command.Rmr, removeTree],
@@ -39,10 +41,12 @@ const handlers: ReadonlyMap<number, Handler> = new Map([
   [Command.Compact, compactTree],
 ]);
 
-type Caller = Pick<Context, 'uid' | 'gid' | 'pid'>;
+/** `checkPermission` stands for a caller who is taken for somebody else, and has that one's group alone (squash.ts). */
+type Caller = Pick<Context, 'uid' | 'gid' | 'pid' | 'checkPermission'>;
 
 /** The groups of a process, where it can be seen from here. */
-function groupsOf({ pid, gid }: Caller): readonly number[] {
+function groupsOf({ uid, gid, pid, checkPermission }: Caller): readonly number[] {
+  if (uid === 0 || checkPermission) return [gid];
   try {
     const line = /^Groups:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
     return [gid, ...(line ?? '').split(' ').filter(Boolean).map(Number)];
@@ -77,12 +81,17 @@ export class Control {
     };
   }
 
-  /** Ends everything that runs, and resolves when it has ended. */
+  /** Ends everything that runs, and resolves when it has ended, or after a few seconds. */
   async close(): Promise<void> {
     this.#ending.abort();
     this.#waiting.length = 0;
     const running = [...this.#channels].map((channel) => channel.close());
-    await Promise.all([...running, this.#working]);
+    const waited = new AbortController();
+    await Promise.race([
+      Promise.all([...running, this.#working]),
+      this.host.clock.sleep(CLOSE_GRACE_MS, waited.signal).catch(() => {}),
+    ]);
+    waited.abort();
   }
 
   #inBackground(work: (signal: AbortSignal) => Promise<void>): void {
@@ -180,7 +189,7 @@ class Channel {
     const handler = handlers.get(whole.readUInt32BE(0));
     if (!handler) return errnoItem(errno.EINVAL);
     const { uid, gid, pid } = caller;
-    const ctx = { uid, gid, pid, gids: uid === 0 ? [gid] : groupsOf(caller), checkPermission: true, signal };
+    const ctx = { uid, gid, pid, gids: groupsOf(caller), checkPermission: true, signal };
     const progress = { first: 0, second: 0 };
     const tell = (): void => {
       if (this.#answer.length < MAX_UNREAD) this.#say(progressItem(progress.first, progress.second));
