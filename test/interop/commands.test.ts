@@ -7,8 +7,8 @@ import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileS
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { succeeds } from '../cli/command.ts';
-import { cannotInteroperate, fsck, gc, run } from '../interop/official.ts';
-import { type ClientName, type EngineName, openPair, type Pair } from '../interop/pair.ts';
+import { cannotInteroperate, fsck, gc, run } from './official.ts';
+import { type ClientName, type EngineName, openPair, type Pair } from './pair.ts';
 
 const clients: readonly ClientName[] = ['official', 'ours'];
 /** Which client's command, and on whose mount. */
