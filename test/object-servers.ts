@@ -28,7 +28,21 @@ export async function startMinio(domain?: string): Promise<KeyedServer> {
       ...(domain ? { MINIO_DOMAIN: domain } : {}),
     },
   );
-  return { ...server, endpoint: `http://127.0.0.1:${server.port}`, accessKey, secretKey };
+  const endpoint = `http://127.0.0.1:${server.port}`;
+  // It listens before it serves: then who does not say who he is is refused.
+  const ready = (): Promise<boolean> =>
+    fetch(endpoint).then(
+      ({ status }) => status === 403,
+      () => false,
+    );
+  for (let attempt = 0; !(await ready()); attempt++) {
+    if (attempt < 300) await new Promise((resolve) => setTimeout(resolve, 50));
+    else {
+      await server.stop();
+      throw new Error(`MinIO on port ${server.port} does not become ready`);
+    }
+  }
+  return { ...server, endpoint, accessKey, secretKey };
 }
 
 /** rclone's WebDAV server over a directory, with a user. */

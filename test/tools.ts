@@ -182,6 +182,12 @@ export const pjdfstest = (): Promise<string> => {
 };
 const PJDFSTEST_C = '85a8aea9e685999ef0540392fd80535f873d7ff7';
 
+/** What its configure script would find out on Linux. */
+const PJDFSTEST_FEATURES =
+  'SYS_SYSMACROS_H FACCESSAT FCHMODAT FCHOWNAT FSTATAT LINKAT MKDIRAT MKFIFOAT MKNODAT OPENAT POSIX_FALLOCATE READLINKAT RENAMEAT SYMLINKAT UNLINKAT UTIMENSAT STRUCT_STAT_ST_ATIM STRUCT_STAT_ST_CTIM STRUCT_STAT_ST_MTIM'.split(
+    ' ',
+  );
+
 /**
  * The POSIX test suite's original in C and shell: its program, beside the folder `tests`. Its source is cloned from its repository, or taken from the checkout that
  * PJDFSTEST_SOURCE names.
@@ -202,8 +208,10 @@ export const pjdfstestC = (): Promise<string> =>
         { cause: error },
       );
     }
-    // What its configure script would find out on Linux.
-    writeFileSync(join(bin, 'config.h'), '#define _GNU_SOURCE 1\n#define HAVE_SYS_SYSMACROS_H 1\n');
+    writeFileSync(
+      join(bin, 'config.h'),
+      ['_GNU_SOURCE', ...PJDFSTEST_FEATURES.map((name) => `HAVE_${name}`)].map((name) => `#define ${name} 1\n`).join(''),
+    );
     await run(cc, ['-O1', '-o', join(bin, 'pjdfstest'), join(bin, 'pjdfstest.c')]);
   });
 /** Random reads and writes checked against a model. */

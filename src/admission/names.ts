@@ -46,3 +46,6 @@ export function isOurContainer(name: string): boolean {
 export function isOurVolume(name: string): boolean {
   return name === MOUNT_VOLUME || name.startsWith(syncVolume(''));
 }
+
+/** The client's port of metrics, 15 characters at most. */
+export const METRICS_PORT_NAME = 'juicefs-metrics';

@@ -22,6 +22,8 @@ export interface Settings {
    * client that cannot begin ends itself, and one that follows another waits for its volume with the programs.
    */
   readonly startSeconds: number;
+  /** Port at which clients serve metrics; 0: they do not. Pods on the network of their node never do: two of them would collide. */
+  readonly metricsPort: number;
   /** The platform of all pods that, and whose namespaces, do not say another; else it is told by the pod. */
   readonly platform?: string;
   /** Request the disk that cache, journal and copies may take as ephemeral-storage. */
@@ -40,6 +42,7 @@ export const defaultSettings: Settings = {
   holderResources: { requests: { cpu: '10m', memory: '64Mi' } },
   minGraceSeconds: 60,
   startSeconds: 600,
+  metricsPort: 9567,
   requestDisk: true,
   checkPodSecurity: true,
   localVolumes: false,

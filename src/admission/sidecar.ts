@@ -16,6 +16,7 @@ import {
   CLIENT,
   HEARTBEAT,
   HOLDER,
+  METRICS_PORT_NAME,
   MOUNT_ROOT,
   MOUNT_VOLUME,
   PLAN_FILE,
@@ -45,6 +46,8 @@ export interface SidecarInput {
   readonly holderResources: Json;
   /** The group of the client's traffic; @default that of root */
   readonly group?: number;
+  /** The pod has its node's network. */
+  readonly hostNetwork?: boolean;
 }
 
 // The pod's own securityContext (runAsNonRoot, runAsUser) must not apply to who opens /dev/fuse and mounts.
@@ -121,14 +124,25 @@ const liveness: Json = {
 };
 
 /** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
-export function clientContainer({ settings, image, plan, secrets, clientResources, group }: SidecarInput): Json {
+export function clientContainer(input: SidecarInput): Json {
+  const { settings, image, plan, secrets, clientResources, group, hostNetwork = false } = input;
+  const metricsPort = hostNetwork ? 0 : settings.metricsPort;
   const reads = plan.mounts.map(({ target }) => `read -r line 2> /dev/null < ${target}/.stats`);
   return {
     name: CLIENT,
     image,
     imagePullPolicy: settings.imagePullPolicy,
     restartPolicy: 'Always',
-    args: ['mount', '--plan', `${PLAN_ROOT}/${PLAN_FILE}`, '--socket', SOCKET],
+    args: [
+      'mount',
+      '--plan',
+      `${PLAN_ROOT}/${PLAN_FILE}`,
+      '--socket',
+      SOCKET,
+      ...(metricsPort > 0 ? ['--metrics', `:${metricsPort}`] : []),
+    ],
+    // By this name Prometheus finds it.
+    ...(metricsPort > 0 ? { ports: [{ name: METRICS_PORT_NAME, containerPort: metricsPort, protocol: 'TCP' }] } : {}),
     resources: clientResources,
     securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
     startupProbe: probe([`test ! -s ${PROBLEM}`, ...reads], settings.startSeconds, `cat ${PROBLEM} 2> /dev/null`),

@@ -130,6 +130,7 @@ export function buildSidecars(input: SidecarsInput): Sidecars | Violation {
     clientResources: of(CLIENT),
     holderResources: of(HOLDER),
     ...(group === undefined ? {} : { group }),
+    hostNetwork: pod.spec['hostNetwork'] === true,
   };
   const sync = { settings, image, plan, secrets, resources: of(SYNC), identity: syncIdentity(pod, input.syncTargets) };
   const sidecars = [

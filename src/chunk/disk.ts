@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { exponential, Histogram } from '../lib/metrics.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { writeBlock } from './block-file.ts';
 import { CacheFile, type ChecksumLevel, CorruptCacheFile } from './cache-file.ts';
@@ -54,6 +55,9 @@ const FAILURE_WINDOW_MS = 60_000;
 /** After "no space" nothing is written for this long. */
 const FULL_PAUSE_MS = 1000;
 
+/** Of the time that blocks take to and from the cache directory, seconds. */
+export const cacheSeconds = (): Histogram => new Histogram(exponential(0.00001, 2, 20));
+
 export class DiskCache {
   readonly #root: string;
   readonly #geometry: BlockGeometry;
@@ -88,6 +92,9 @@ export class DiskCache {
   #failures: number[] = [];
   #lastStatfs = -Infinity;
   readonly counters = { writes: 0, writeBytes: 0, drops: 0, evicts: 0, errors: 0, corrupt: 0 };
+  /** How long blocks took to be read from the disk (or from the page cache of the kernel), and to be written; seconds. */
+  readonly readSeconds = cacheSeconds();
+  readonly writeSeconds = cacheSeconds();
 
   constructor(options: DiskCacheOptions) {
     this.#root = join(options.folder, options.uuid);
@@ -161,7 +168,9 @@ export class DiskCache {
         if (!file) return false;
         this.#keepOpen(number, file);
       }
+      const begin = this.#clock.monotonic();
       if (file.length !== length || !file.readSync(offset, target)) return false;
+      this.readSeconds.observe((this.#clock.monotonic() - begin) / 1000);
       this.#index.touch(number);
       return true;
     } catch (error) {
@@ -175,6 +184,7 @@ export class DiskCache {
     const size = this.#size(number);
     if (size !== undefined ? size !== length : this.#scanned || this.#removed.has(number))
       return this.#readPending(number, length, offset, target);
+    const begin = this.#clock.monotonic();
     try {
       let file = this.#open.get(number);
       if (!file) {
@@ -187,6 +197,7 @@ export class DiskCache {
         if (this.#size(number) === undefined) this.#add(number, length, true);
       }
       await file.read(offset, target);
+      this.readSeconds.observe((this.#clock.monotonic() - begin) / 1000);
       this.#index.touch(number);
       return true;
     } catch (error) {
@@ -302,7 +313,9 @@ export class DiskCache {
       return;
     }
     const path = this.#path(number, block.length);
+    const begin = this.#clock.monotonic();
     await writeBlock(path, block, { level: this.#level, mode: this.#mode });
+    this.writeSeconds.observe((this.#clock.monotonic() - begin) / 1000);
     // Removed while it was written: the slice is gone, so is its block.
     if (this.#pending.get(number) !== block) return void (await unlink(path).catch(() => undefined));
     this.#add(number, block.length, true);

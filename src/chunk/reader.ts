@@ -45,7 +45,7 @@ export class SliceReader {
   readonly #ranges = new Map<string, Promise<Block>>();
   #readAheadBytes = 0;
   #behind = 0;
-  readonly counters = { hits: 0, hitBytes: 0, misses: 0, missBytes: 0, gets: 0, getBytes: 0, getErrors: 0 };
+  readonly counters = { hits: 0, hitBytes: 0, misses: 0, missBytes: 0 };
 
   constructor(parts: ReaderParts) {
     this.#parts = parts;
@@ -161,7 +161,7 @@ export class SliceReader {
     const onSums = (sums: Uint32Array): void => void (sum = crc32cOfPieces(target, CHECKSUM_PIECE, sums));
     try {
       await this.#whole(async () => {
-        const body = await this.#counted(() => objects.get(key, { into: target, onSums, ...(signal ? { signal } : {}) }));
+        const body = await objects.get(key, { into: target, onSums, ...(signal ? { signal } : {}) });
         if (body.length !== target.length) throw short(key, body.length, target.length);
       });
     } catch (error) {
@@ -306,7 +306,7 @@ export class SliceReader {
     const started = downloads.run(() =>
       this.#whole(async () => {
         const into = Buffer.allocUnsafe(length);
-        const body = await this.#counted(() => objects.get(key, { offset: within, length, into }));
+        const body = await objects.get(key, { offset: within, length, into });
         if (body.length !== length) throw short(key, body.length, length);
         return new Block(into, length);
       }),
@@ -392,7 +392,7 @@ export class SliceReader {
       const block = pool.acquire(length);
       try {
         const onSums = (sums: Uint32Array): void => void (block.sums = sums);
-        const body = await this.#counted(() => objects.get(key, { into: block.data, onSums }));
+        const body = await objects.get(key, { into: block.data, onSums });
         if (body.length !== length) throw short(key, body.length, length);
         return block;
       } catch (error) {
@@ -403,7 +403,7 @@ export class SliceReader {
     const stored = pool.acquire(codec.lead + codec.bound(length));
     try {
       const into = stored.data.subarray(codec.lead);
-      const body = await this.#counted(() => objects.get(key, { into }));
+      const body = await objects.get(key, { into });
       const plain = await codec.decompress(stored.buffer.subarray(0, codec.lead + body.length), length);
       return new Block(plain, length);
     } catch (error) {
@@ -427,18 +427,6 @@ export class SliceReader {
         if (!damaged || attempt >= this.#parts.corruptRetries) throw error;
         await this.#parts.clock.sleep(CORRUPT_PAUSE_MS * 2 ** attempt);
       }
-    }
-  }
-
-  async #counted(get: () => Promise<Buffer>): Promise<Buffer> {
-    this.counters.gets++;
-    try {
-      const body = await get();
-      this.counters.getBytes += body.length;
-      return body;
-    } catch (error) {
-      this.counters.getErrors++;
-      throw error;
     }
   }
 

@@ -8,11 +8,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../lib/clock.ts';
 import { nullLogger } from '../lib/log.ts';
+import type { Family } from '../lib/metrics.ts';
 import type { ObjectStore } from '../object/store.ts';
 import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
-import { DiskCache } from './disk.ts';
+import { cacheSeconds, DiskCache } from './disk.ts';
 import { toFsError } from './errors.ts';
+import { chunkFamilies } from './families.ts';
 import { blockKey, BlockGeometry } from './key.ts';
 import { Limiter } from './limiter.ts';
 import { MemoryCache } from './memory.ts';
@@ -48,7 +50,6 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   readonly #background = new Set<Promise<void>>();
   #usedBufferBytes = 0;
   #dirtyBytes = 0;
-  readonly #counters = { puts: 0, putBytes: 0, putErrors: 0, deletes: 0, deleteErrors: 0 };
 
   constructor(options: ChunkStoreOptions) {
     const { clock = systemClock, logger = nullLogger, random, disk } = options;
@@ -171,11 +172,9 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       const key = blockKey(slice.id, index, length, this.#hashPrefix);
       return this.#deletes.run(async () => {
         if (staged && !(await staged)) return;
-        this.#counters.deletes++;
         try {
           await this.#objects.delete(key);
         } catch (error) {
-          this.#counters.deleteErrors++;
           throw toFsError(error);
         }
       });
@@ -222,14 +221,16 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       store_cache_size_bytes: this.#memory.bytes,
       dirty_bytes: this.#dirtyBytes,
       object_request_uploading: this.#uploads.running,
-      object_request_errors: reads.getErrors + this.#counters.putErrors + this.#counters.deleteErrors,
-      object_request_count_GET: reads.gets,
-      object_request_count_PUT: this.#counters.puts,
-      object_request_count_DELETE: this.#counters.deletes,
-      object_request_data_bytes_GET: reads.getBytes,
-      object_request_data_bytes_PUT: this.#counters.putBytes,
       ...this.#staging?.stats(),
     };
+  }
+
+  families(): readonly Family[] {
+    const cache = {
+      reads: this.#disk?.readSeconds ?? cacheSeconds(),
+      writes: this.#disk?.writeSeconds ?? cacheSeconds(),
+    };
+    return chunkFamilies(this.stats(), cache);
   }
 
   async drain(signal: AbortSignal): Promise<StagedAmount> {
@@ -265,14 +266,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   async #put(id: number, index: number, block: Block, signal?: AbortSignal): Promise<void> {
     const stored = this.#codec ? await this.#codec.compress(block.data) : block.data;
     signal?.throwIfAborted();
-    this.#counters.puts++;
-    try {
-      await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored, signal);
-    } catch (error) {
-      if (!signal?.aborted) this.#counters.putErrors++;
-      throw error;
-    }
-    this.#counters.putBytes += stored.length;
+    await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored, signal);
   }
 
   #stageTo(disk: DiskCache, settings: DiskCacheSettings, writeback: WritebackSettings): Staging {

@@ -3,6 +3,8 @@
  * volume's block size; a block is one object. Who writes where in a file is not known here.
  */
 
+import type { Family } from '../lib/metrics.ts';
+
 /** A slice as metadata names it. `size` is the length of the uploaded slice; all its blocks exist. */
 export interface SliceId {
   readonly id: number;
@@ -80,8 +82,10 @@ export interface ChunkStore {
   readonly dirtyBytes: number;
   /** Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. */
   throttle(signal?: AbortSignal): Promise<void> | undefined;
-  /** Figures for `.stats` and /metrics: name without prefix → value. */
+  /** Figures by JuiceFS's names, without prefix. */
   stats(): Readonly<Record<string, number>>;
+  /** The same, and more, for `.stats` and /metrics: the values of now. */
+  families(): readonly Family[];
   /**
    * Uploads what is staged (write-back), without delay, and stages nothing more. Resolves when nothing is left or the signal
    * aborts, with what is left staged. At once without write-back.

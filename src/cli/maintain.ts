@@ -55,8 +55,8 @@ export async function withVolume<T>(url: string, options: OpenOptions, work: (op
     const format = plainFormat(await formatOf(engine, url));
     checkVersion(format);
     if (writing) requireNoChangeLog(format);
-    const { name, storage, bucket, accessKey, secretKey, sessionToken, shards } = format;
-    const stored = openObjectStore({ name, storage, bucket, accessKey, secretKey, sessionToken, shards });
+    const { name, storage, bucket, accessKey, secretKey, sessionToken, shards, storageClass } = format;
+    const stored = openObjectStore({ name, storage, bucket, accessKey, secretKey, sessionToken, shards, storageClass });
     const objects = readsBlocks ? encrypted(stored, envelopeOf(format, process.env[PASSPHRASE_VARIABLE])) : stored;
     const blockSize = format.blockSize * 1024;
     const { compression, hashPrefix, uuid } = format;

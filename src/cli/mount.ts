@@ -16,6 +16,7 @@ import { type JobName, jobNames } from '../meta/jobs.ts';
 import { openEngine } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { bytesOfMbps } from '../object/limit.ts';
+import { metricsOf } from './metrics-options.ts';
 import { semanticsOf } from './mount-semantics.ts';
 import { numberOf, wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
@@ -49,14 +50,20 @@ interface MountCommand extends StorageOptions {
   readonly maxMetadataOps: string;
   readonly ioRetries: string;
   readonly heartbeat: string;
+  readonly metrics?: string;
+  readonly customLabels?: string;
   readonly bgjob: boolean;
   readonly skipJobs?: string;
+  readonly backupMeta: string;
+  readonly backupSkipTrash?: boolean;
   readonly output: Output;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 /** How long `-d` waits for the mount to answer, milliseconds. */
 const BACKGROUND_MS = 60_000;
+/** As for the official client. */
+const SHORTEST_BACKUP_MS = 300_000;
 const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
 
 export async function mountCommand(
@@ -135,6 +142,8 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
       backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      ...backupOf(options),
+      ...(await metricsOf(options.metrics, options.customLabels)),
     };
   } finally {
     await engine.close();
@@ -149,6 +158,15 @@ function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
   if (unknown !== undefined)
     throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
   return jobNames.filter((job) => !names.includes(job));
+}
+
+/** Nothing where no backup is wanted. */
+function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
+  const intervalMs = parseDuration(backupMeta, '--backup-meta');
+  if (intervalMs === 0) return {};
+  if (intervalMs < SHORTEST_BACKUP_MS)
+    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
+  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
 }
 
 /**

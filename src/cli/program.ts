@@ -5,8 +5,10 @@ import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
 import { addControl } from './program-control.ts';
+import { addBenchmarks, addObservation } from './program-met.ts';
 import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
+import { addDump } from './program-dump.ts';
 import { addQuota } from './program-quota.ts';
 import { addStores } from './program-stores.ts';
 import { fail } from './report.ts';
@@ -98,8 +100,12 @@ export function program(quiet = false): Command {
     .option('--max-metadata-ops <count>', 'operations on names and attributes in a second; 0 is no limit', '0')
     .option('--io-retries <count>', 'attempts of a request to the object store after the first one', '10')
     .option('--heartbeat <time>', 'how often the session is renewed', '12s')
+    .option('--metrics <address>', 'where /metrics is served; none: nowhere (default: 127.0.0.1:9567, or another port)')
+    .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
     .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
+    .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
+    .option('--backup-skip-trash', 'leave the trash out of such a backup')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))
@@ -121,6 +127,8 @@ export function program(quiet = false): Command {
     .command('status')
     .summary('show a volume: settings, usage, sessions')
     .argument('<META-URL>')
+    .option('-s, --session <sid>', 'show what one session holds: removed files that are open, locks')
+    .option('-m, --more', 'also count what is in the trash and what waits to be deleted; takes a while in a large volume')
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
 
@@ -151,6 +159,7 @@ export function program(quiet = false): Command {
   addQuota(juicepod);
   addStores(juicepod);
   addMaintenance(juicepod);
+  addDump(juicepod);
 
   juicepod
     .command('rotate-passphrase')
@@ -169,6 +178,9 @@ export function program(quiet = false): Command {
   juicepod.commandsGroup('Files of a mounted volume:');
   addControl(juicepod);
 
+  juicepod.commandsGroup('Observing and measuring:');
+  addObservation(juicepod);
+  addBenchmarks(juicepod);
   juicepod.commandsGroup('Clusters and their pods:');
   addCluster(juicepod);
   juicepod.commandsGroup('More:');
@@ -231,6 +243,7 @@ export function program(quiet = false): Command {
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
     .option('--start-timeout <time>', 'how long a client may take until every mount of its pod answers (default: 10m)')
+    .option('--client-metrics-port <port>', 'port at which clients serve /metrics in their pods; 0: they do not', '9567')
     .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
     .option('--tls-cert <file>', 'the same, with files of other names: certificate')
     .option('--tls-key <file>', 'key of the certificate')

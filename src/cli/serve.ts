@@ -13,11 +13,14 @@ import { Heartbeat } from '../client/heartbeat.ts';
 import { clientLimits } from '../client/limits.ts';
 import { plainLogger } from '../client/hold.ts';
 import { serveAll, type ServeOptions, type ServeResult } from '../client/mount.ts';
+import type { MetricsAddress, MetricsServer } from '../client/metrics-server.ts';
 import { watchPlan } from '../client/options.ts';
 import { readPlan } from '../client/plan.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import type { Labels } from '../lib/metrics.ts';
+import { metricsAddress } from './metrics-options.ts';
 import { explain } from './report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
@@ -28,13 +31,18 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
     const { values } = parseArgs({
       args: [...argv],
       allowPositionals: true,
-      options: { socket: { type: 'string' }, plan: { type: 'string' }, heartbeat: { type: 'string' } },
+      options: {
+        socket: { type: 'string' },
+        plan: { type: 'string' },
+        heartbeat: { type: 'string' },
+        metrics: { type: 'string' },
+      },
     });
-    const { socket, plan, heartbeat } = values;
+    const { socket, plan, heartbeat, metrics } = values;
     if (socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing: the socket of the holder that keeps the mounts');
     process.exit(
-      await (plan === undefined ? serveAlone(socket, heartbeat, ending.signal) : servePod(plan, socket, ending.signal)),
+      await (plan === undefined ? serveAlone(socket, heartbeat, ending.signal) : servePod(plan, socket, metrics, ending.signal)),
     );
   } catch (error) {
     process.stderr.write(explain(error));
@@ -43,7 +51,7 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
 }
 
 /** The client of a pod. Its probes find what they ask for beside the socket. */
-async function servePod(path: string, socket: string, signal: AbortSignal): Promise<ServeResult> {
+async function servePod(path: string, socket: string, metricsAt: string | undefined, signal: AbortSignal): Promise<ServeResult> {
   const problemFile = join(dirname(socket), PROBLEM_FILE);
   // That of the client before, if any.
   rmSync(problemFile, { force: true });
@@ -62,6 +70,7 @@ async function servePod(path: string, socket: string, signal: AbortSignal): Prom
     logger: log,
   });
   using link = new HolderLink(socket, log);
+  using metrics = metricsAt === undefined ? undefined : await serveMetrics(metricsAddress(metricsAt), undefined, log);
   const problems = new Map<string, string>();
   const onProblem = (target: string, problem: string | undefined): void => {
     if (problem === undefined) problems.delete(target);
@@ -70,7 +79,8 @@ async function servePod(path: string, socket: string, signal: AbortSignal): Prom
     else writeFileSync(problemFile, `${[...problems.values()].join('\n')}\n`);
   };
   try {
-    return await serveAll(mounts, { link, kept: true, log, onProblem, handOver: handOver.signal }, signal);
+    const options = { link, kept: true, log, onProblem, handOver: handOver.signal, ...(metrics ? { metrics } : {}) };
+    return await serveAll(mounts, options, signal);
   } finally {
     await watched.close();
   }
@@ -81,7 +91,15 @@ async function serveAlone(socket: string, heartbeat: string | undefined, signal:
   const log = plainLogger();
   using _beats = heartbeat === undefined ? undefined : startHeartbeat(heartbeat, log);
   using link = new HolderLink(socket, log);
-  return await serveAll([alone(readSettings(), socket)], { link, kept: false, log }, signal);
+  const settings = readSettings();
+  using metrics = settings.metrics ? await serveMetrics(settings.metrics, settings.customLabels, log) : undefined;
+  return await serveAll([alone(settings, socket)], { link, kept: false, log, ...(metrics ? { metrics } : {}) }, signal);
+}
+
+/** Loaded only where it is wanted. */
+async function serveMetrics(address: MetricsAddress, customLabels: Labels | undefined, logger: Logger): Promise<MetricsServer> {
+  const { MetricsServer } = await import('../client/metrics-server.ts');
+  return new MetricsServer({ address, logger, ...(customLabels ? { customLabels } : {}) });
 }
 
 /** Without one the mounts are served all the same. */
@@ -104,7 +122,8 @@ function levelled(log: Logger, level: () => Plan['logLevel']): Logger {
 }
 
 function alone(settings: MountSettings, socket: string): ServeOptions {
-  const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...options } = settings;
+  const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
+  const { metrics: _metrics, customLabels: _labels, ...options } = rest;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
   if (cache) sweepJournals(cache.folder);
   const journalFolder = join(cache?.folder ?? dirname(socket), `journal-${process.ppid}`);

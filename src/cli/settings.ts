@@ -1,4 +1,6 @@
 /** What a mount on this machine is to be, from the command that checked it to the processes that serve it: JSON in a variable. */
+import type { MetricsAddress } from '../client/metrics-server.ts';
+import type { Labels } from '../lib/metrics.ts';
 import type { LimitRates } from '../client/limits.ts';
 import type { VolumeOptions } from '../client/volume.ts';
 import type { StorageOptions } from './volume.ts';
@@ -27,7 +29,8 @@ type Passed =
   | 'ioRetries'
   | 'writeback'
   | 'heartbeatMs'
-  | 'backgroundJobs';
+  | 'backgroundJobs'
+  | 'backup';
 
 export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   /** Name and UUID of the volume that was found. */
@@ -37,6 +40,10 @@ export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   readonly target: string;
   readonly allowOther: boolean;
   readonly storage: StorageOptions;
+  /** Absent: metrics are not served. */
+  readonly metrics?: MetricsAddress;
+  /** Of all samples. */
+  readonly customLabels?: Labels;
   readonly cache: { readonly folder: string; readonly bytes: number; readonly freeRatio: number } | undefined;
 }
 

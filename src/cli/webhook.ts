@@ -19,6 +19,7 @@ interface WebhookCommand {
   readonly podSecurityCheck: boolean;
   readonly storageRequests: boolean;
   readonly startTimeout?: string;
+  readonly clientMetricsPort: string;
   readonly port: string;
   readonly certDir?: string;
   readonly tlsCert?: string;
@@ -67,6 +68,7 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
         ...(options.platform ? { platform: platformOf(options.platform) } : {}),
         checkPodSecurity: options.podSecurityCheck,
         requestDisk: options.storageRequests,
+        metricsPort: portOf(options.clientMetricsPort, '--client-metrics-port'),
         ...(options.startTimeout === undefined ? {} : { startSeconds: startSecondsOf(options.startTimeout) }),
         ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
       },

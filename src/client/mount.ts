@@ -15,6 +15,7 @@ import type { Logger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { type FuseSession, type HolderLink, openSession } from './handover.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
+import type { MetricsServer } from './metrics-server.ts';
 import { proveAccess } from './proof.ts';
 import { type OpenVolume, openVolume, type VolumeOptions } from './volume.ts';
 
@@ -37,7 +38,7 @@ export interface HandOver {
 /** Why a mount stops being served: for good, as far as is known, or for the next client. */
 type Stop = 'end' | 'leave' | 'drained';
 
-type WantedVolume = Omit<VolumeOptions, 'handles' | 'resume' | 'mountPoint'>;
+type WantedVolume = Omit<VolumeOptions, 'handles' | 'resume' | 'mountPoint' | 'metricsAddress'>;
 
 export interface ServeOptions {
   readonly volume: WantedVolume;
@@ -51,6 +52,8 @@ export interface ServeAllOptions {
   /** The holder keeps the sessions when this client ends. */
   readonly kept: boolean;
   readonly log: Logger;
+  /** Where the figures of the mounts are served. */
+  readonly metrics?: MetricsServer;
   /** Every mount answers. */
   readonly onReady?: () => void;
   /** Why a kept session waits for its volume; undefined when it does no more. */
@@ -147,6 +150,7 @@ async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: 
       handles: session.journal,
       ...(earlier?.sid === undefined ? {} : { resume: earlier.sid }),
       logger: log,
+      ...(options.metrics ? { metricsAddress: () => options.metrics?.address } : {}),
     };
     const open = async (): Promise<OpenVolume> => {
       const again = { ...(wanted.reread?.() ?? wanted.volume), ...own };
@@ -166,7 +170,9 @@ async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: 
     session.close();
     throw error;
   }
-  return run(session, volume, target, kept, log);
+  const forget = options.metrics?.add({ volume: volume.name, mountPoint: target, families: volume.families });
+  const serving = run(session, volume, target, kept, log);
+  return { ...serving, ended: serving.ended.finally(forget) };
 }
 
 interface Patience {

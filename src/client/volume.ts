@@ -12,7 +12,9 @@ import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
+import { Backups } from '../meta/dump/backup.ts';
 import { envelopeOf } from '../meta/encryption.ts';
 import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
@@ -21,9 +23,11 @@ import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
 import { SESSION_VERSION } from '../meta/sessions.ts';
+import { Timings } from '../meta/timings.ts';
 import { redactUrl } from '../meta/url.ts';
 import { encrypted } from '../object/encrypt.ts';
 import { openSingleAttempts } from '../object/open.ts';
+import { measured, RequestFigures } from '../object/measured.ts';
 import { withRetry } from '../object/retry.ts';
 import type { ObjectStore } from '../object/store.ts';
 import { SwitchableStore } from '../object/switch.ts';
@@ -38,6 +42,7 @@ import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
 import { initOf, type Semantics } from './semantics.ts';
 import { Renewal, type StorageChange } from './renewal.ts';
+import { mountFamilies } from './volume-figures.ts';
 
 const MIB = 1024 * 1024;
 /** Time between two warnings of a store that fails, milliseconds. */
@@ -86,6 +91,8 @@ export interface VolumeOptions {
   readonly heartbeatMs: number;
   /** Whether the client takes part in cleaning for all, or in which of the jobs. */
   readonly backgroundJobs: boolean | readonly JobName[];
+  /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
+  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */
@@ -93,6 +100,8 @@ export interface VolumeOptions {
   /** The session of the client that this one follows; its journal is in `journalFolder`. */
   readonly resume?: number;
   readonly logger?: Logger;
+  /** Where the client's metrics are served, `host:port`, for those who look into `.config`. */
+  readonly metricsAddress?: () => string | undefined;
 }
 
 export interface OpenVolume {
@@ -113,6 +122,8 @@ export interface OpenVolume {
   readonly lost: Promise<string>;
   /** Files and directories that programs have open now. */
   openHandles(): number;
+  /** Figures of the mount: the values of now, names without prefix. */
+  readonly families: () => readonly Family[];
   /** How often written data could not be stored so far. */
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
@@ -126,7 +137,7 @@ export interface OpenVolume {
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal } = {};
+  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -147,7 +158,10 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
     );
-    chunks = openChunks(format, options, limits, store, logger);
+    const requests = new RequestFigures(storageClassOf(format));
+    const timings = new Timings();
+    const objects = overStore(format, options, limits, measured(store, requests), logger);
+    chunks = openChunks(format, options, objects, logger);
     background.chunks = chunks;
     meta = new VolumeMeta(engine, format, {
       ...options.semantics,
@@ -155,6 +169,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       heartbeat: options.heartbeatMs,
       backgroundJobs: options.backgroundJobs,
       logger,
+      timings,
       callbacks: {
         deleteSlice: async (id, size) => background.chunks?.remove({ id, size }),
         compactChunk: (ino, index) => background.compactor?.add(ino, index) ?? Promise.resolve(),
@@ -181,8 +196,22 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
       random: systemRandom,
       logger,
     });
-    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, logger);
+    if (options.backup && options.backgroundJobs && !options.readOnly) {
+      const { intervalMs: interval, skipTrash } = options.backup;
+      background.backups = new Backups({
+        engine,
+        store: objects,
+        interval,
+        skipTrash,
+        clock: systemClock,
+        random: systemRandom,
+        logger,
+      });
+    }
+    const measuring = { requests, timings };
+    return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, measuring, logger);
   } catch (error) {
+    await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
     // A session to follow is the next try's, with all that its programs have open.
@@ -198,7 +227,8 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal },
+  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
+  { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
   const { journalFolder, resume, semantics = {} } = options;
@@ -210,12 +240,21 @@ async function serveVolume(
   await chunks.ready;
   const stats = new OperationStats();
   const accessLog = new AccessLog(systemClock);
-  const started = performance.now();
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
+  const families = (): readonly Family[] =>
+    mountFamilies({
+      parts: [stats, timings, chunks, requests],
+      fullness: meta.known(),
+      subPath: options.subPath,
+      openHandles: vfs.openHandles,
+      compacted: compactor.sizes,
+      switches: renewal?.report.Switches ?? 0,
+      refused: Boolean(renewal?.report.Problem),
+    });
   const vfs: Vfs = new Vfs({
     forgetName: (parent, name) => forgetName?.(parent, name),
     meta: limits.overMeta(meta),
@@ -224,15 +263,7 @@ async function serveVolume(
     root,
     volume: format.name,
     hashPrefix: format.hashPrefix,
-    stats: () => ({
-      ...stats.figures(),
-      ...chunks.stats(),
-      ...processFigures(),
-      credentials_switches: renewal?.report.Switches ?? 0,
-      credentials_refused: renewal?.report.Problem ? 1 : 0,
-      fuse_open_handlers: vfs.openHandles,
-      uptime: (performance.now() - started) / 1000,
-    }),
+    stats: () => statsLines('juicefs_', families()),
     config: () => ({ ...configOf(format, limits, options, sid), Credentials: renewal?.report }),
     attrTimeout: options.attrTimeout,
     entryTimeout: options.entryTimeout,
@@ -268,6 +299,7 @@ async function serveVolume(
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
+    families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
@@ -276,6 +308,7 @@ async function serveVolume(
       await vfs.endCommands();
       await vfs.flushAll();
       vfs.close();
+      await background.backups?.close();
       await compactor.close();
       await renewal?.close();
       await meta.close({ keepSession: keep });
@@ -312,21 +345,25 @@ export function openStore(format: Format, change: StorageChange | undefined): Ob
   });
 }
 
-function openChunks(
+/** The store with patience, the volume's encryption and its limits. */
+function overStore(
   format: Format,
   options: VolumeOptions,
   limits: VolumeLimits,
   store: ObjectStore,
   logger: Logger,
-): ChunkStore {
-  const { cache } = options;
+): ObjectStore {
   const patient = withRetry(store, {
     ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
     onRetry: retryWarnings(logger, limits),
   });
-  const objects = encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases));
+  return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
+}
+
+function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
+  const { cache } = options;
   return openChunkStore({
-    objects: limits.overStore(objects),
+    objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
@@ -365,12 +402,6 @@ function openJournal(folder: string, logger: Logger): Journal | undefined {
     });
     return undefined;
   }
-}
-
-function processFigures(): Record<string, number> {
-  const { rss } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
-  return { memory: rss, cpu_usage: (user + system) / 1e6, process_resident_memory_bytes: rss };
 }
 
 /** What `.config` shows; durations in nanoseconds, no secrets. */
@@ -418,6 +449,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     EntryTimeout: ns(options.entryTimeout),
     ReaddirCache: semantics.readdirCache ?? false,
     HideInternal: options.hideInternal,
+    Port: { PrometheusAgent: options.metricsAddress?.() ?? '' },
     ...(squash ? { [squash.everybody ? 'AllSquash' : 'RootSquash']: { Uid: squash.account.uid, Gid: squash.account.gid } } : {}),
     UMask: semantics.umask ?? 0xffff,
     Security: { EnableCap: semantics.capabilities ?? false, EnableSELinux: semantics.selinux ?? false },

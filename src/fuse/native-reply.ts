@@ -25,6 +25,8 @@ export class ValueReply implements Reply, DirSink {
   readonly #listing: { name: string; offset: number }[] = [];
   #used = 0;
   #answered = false;
+  code = 0;
+  bytes = 0;
 
   constructor(limit: number, settle: (outcome: Outcome) => void) {
     this.#limit = limit;
@@ -42,6 +44,8 @@ export class ValueReply implements Reply, DirSink {
   #give(outcome: Omit<Outcome, 'errno'>, errno = 0): void {
     if (this.#answered) return;
     this.#answered = true;
+    this.code = errno;
+    this.bytes = outcome.data?.length ?? outcome.number ?? 0;
     this.#settle({ errno, ...outcome });
   }
 

@@ -70,6 +70,8 @@ export class Request implements FuseRequest, Reply, DirSink {
   held: Buffer | undefined;
   /** See `FuseRequest.park`. */
   parked = false;
+  code = 0;
+  bytes = 0;
   #listing: Uint32Array | undefined;
   #listingBytes: Buffer | undefined;
   #used = 0;
@@ -149,6 +151,7 @@ export class Request implements FuseRequest, Reply, DirSink {
   error(errno: number): void {
     if (!this.#begin()) return;
     const session = this.#session;
+    this.code = errno;
     this.#header(session.outWords, OUT_HEADER, errno > 0 && errno < 512 ? errno : errnos.EIO);
     session.send(session.out, OUT_HEADER);
     session.settled(this);
@@ -179,6 +182,7 @@ export class Request implements FuseRequest, Reply, DirSink {
   negative(entryTimeout: number): void {
     if (entryTimeout <= 0) return this.error(errnos.ENOENT);
     if (!this.#begin()) return;
+    this.code = errnos.ENOENT;
     putNegativeEntry(this.#session.outWords, BODY, entryTimeout);
     this.#sendWords(Words.entry);
   }
@@ -208,6 +212,7 @@ export class Request implements FuseRequest, Reply, DirSink {
   data(data: Buffer): void {
     if (data.length > COPY_UP_TO) return this.dataParts([data]);
     if (!this.#fits(data.length) || !this.#begin()) return;
+    this.bytes = data.length;
     const session = this.#session;
     data.copy(session.out, OUT_HEADER);
     this.#header(session.outWords, OUT_HEADER + data.length, 0);
@@ -219,6 +224,7 @@ export class Request implements FuseRequest, Reply, DirSink {
     let length = 0;
     for (const part of parts) length += part.length;
     if (!this.#fits(length) || !this.#begin()) return;
+    this.bytes = length;
     const session = this.#session;
     this.#header(session.outWords, OUT_HEADER + length, 0);
     session.sendParts([session.out.subarray(0, OUT_HEADER), ...parts]);
@@ -239,6 +245,7 @@ export class Request implements FuseRequest, Reply, DirSink {
 
   written(bytes: number): void {
     if (!this.#begin()) return;
+    this.bytes = bytes;
     this.#session.outWords[BODY] = bytes;
     this.#session.outWords[BODY + 1] = 0;
     this.#sendWords(2);
@@ -333,6 +340,8 @@ export function silentRequest(of: Request): { readonly request: FuseRequest; rea
   const nothing = (): void => {};
   const reply: Reply = {
     answered: false,
+    code: 0,
+    bytes: 0,
     error: nothing,
     ok: nothing,
     entry: nothing,

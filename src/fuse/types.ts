@@ -103,6 +103,9 @@ export interface FuseLock {
 export interface Reply {
   /** True once an answer was given. */
   readonly answered: boolean;
+  /** Of the answer: its errno (0 for success; ENOENT also where it was `negative`), and the bytes of data read or written. */
+  readonly code: number;
+  readonly bytes: number;
   /** Negative answer: a positive errno number. */
   error(errno: number): void;
   /** Success without data. `forgetAttributes`: as in FuseOpened, of the request's node. @default false */

@@ -10,10 +10,6 @@
  * and compactions at a time. Interrupted at any point it can be run again.
  * Source: gc of the official client 1.4.1, whose figures have the same names and meaning.
  */
-import { createReadStream, createWriteStream, mkdtempSync, rmSync, type WriteStream } from 'node:fs';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { BlockGeometry } from '../chunk/key.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import { type Ino, formatIno } from '../lib/int64.ts';
@@ -27,6 +23,7 @@ import type { ObjectInfo, ObjectStore } from '../object/store.ts';
 import { type Compactable, compactChunk } from '../vfs/compactor.ts';
 import { blockOf, BLOCKS, useOf } from './blocks.ts';
 import { Census, SliceUse } from './census.ts';
+import { KeyFile } from './key-file.ts';
 import { type SliceFigures, tellPending, tellReplaced, tellUsed } from './slices.ts';
 
 const DAY = 86_400;
@@ -345,42 +342,5 @@ class Collection {
     } finally {
       census.close();
     }
-  }
-}
-
-/** Keys of objects, in a file: there may be many. None is made before the first key. */
-class KeyFile {
-  readonly #temporary: string;
-  #folder: string | undefined;
-  #stream: WriteStream | undefined;
-  count = 0;
-
-  constructor(temporary: string) {
-    this.#temporary = temporary;
-  }
-
-  async add(key: string): Promise<void> {
-    this.count++;
-    this.#folder ??= mkdtempSync(join(this.#temporary, 'juicepod-leaked-'));
-    this.#stream ??= createWriteStream(join(this.#folder, 'keys'));
-    // A key of a block holds no line feed.
-    if (!this.#stream.write(`${key}\n`)) await once(this.#stream, 'drain');
-  }
-
-  async *keys(): AsyncIterable<string> {
-    if (!this.#folder) return;
-    await this.#end();
-    yield* createInterface({ input: createReadStream(join(this.#folder, 'keys')), crlfDelay: Infinity });
-  }
-
-  async #end(): Promise<void> {
-    const stream = this.#stream;
-    this.#stream = undefined;
-    if (stream) await new Promise<void>((done, fail) => stream.once('error', fail).end(done));
-  }
-
-  async close(): Promise<void> {
-    await this.#end().catch(() => {});
-    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
   }
 }

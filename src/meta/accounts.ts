@@ -83,6 +83,17 @@ export class Accounts {
     return account;
   }
 
+  /** The quotas with what is used of them, charges that are not written yet included. */
+  records(): QuotaRecord[] {
+    return Object.values(this.#kinds).flatMap((accounts) =>
+      Array.from(accounts.values(), ({ quota, limits, used, space, inodes }) => ({
+        quota,
+        limits,
+        used: { space: Math.max(0, used.space + space), inodes: Math.max(0, used.inodes + inodes) },
+      })),
+    );
+  }
+
   /** The directory is gone. */
   forget(ino: Ino): void {
     this.#kinds.directory.delete(ino);

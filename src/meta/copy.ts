@@ -12,7 +12,7 @@ import type { Ino } from '../lib/int64.ts';
 import { afterChange, type Changed, MAX_LENGTH, NOWHERE, withRoom } from './data.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
-import { decodeSlices, encodeSlices, type SliceRecord } from './records.ts';
+import { decodeSlices, encodeSlices, SLICE_RECORD, type SliceRecord } from './records.ts';
 import { compactionAfterWrite, viewOf, zeroRecord } from './slices.ts';
 import { charged } from './stats.ts';
 import type { Plan } from './transact.ts';
@@ -170,9 +170,13 @@ export async function copyFileRange(
   if (copied === 0) return { copied, attr: after };
   volume.files.changed(to, before, after);
   volume.files.invalidateAll(to);
-  for (const [at, write] of writes.entries())
-    if (write.kind === 'appendSlices' && compactionAfterWrite(results[at] ?? 0) !== 'none')
-      volume.callbacks.compactChunk?.(to, write.index);
+  for (const [at, write] of writes.entries()) {
+    if (write.kind !== 'appendSlices') continue;
+    const when = compactionAfterWrite(results[at] ?? 0, write.records.length / SLICE_RECORD);
+    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(to, write.index);
+    // Who makes lists longer than they are merged waits for his turn, as a writer does.
+    if (when === 'now') await compacted;
+  }
   await afterChange(volume, to, value);
   return { copied, attr: after };
 }

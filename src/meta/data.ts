@@ -241,6 +241,15 @@ export async function writeParts(
 export async function readChunk(volume: Volume, ino: Ino, index: number): Promise<readonly Piece[]> {
   const known = volume.files.chunk(ino, index);
   if (known) return known;
+  const begin = volume.clock.monotonic();
+  try {
+    return await readUnknown(volume, ino, index);
+  } finally {
+    volume.timings?.done('Read', begin, volume.clock.monotonic());
+  }
+}
+
+async function readUnknown(volume: Volume, ino: Ino, index: number): Promise<readonly Piece[]> {
   const version = volume.files.version(ino);
   const [records] = await volume.engine.read([{ kind: 'chunk', ino, index }]);
   if (records.length === 0) {

@@ -12,6 +12,7 @@
  * Errors: FsError (ENOSPC where the database is full, EIO where it does not answer in time); UserError while opening.
  */
 import type { Ino } from '../lib/int64.ts';
+import type { Bulk } from './bulk.ts';
 import type { QuotaKey, QuotaLimits, QuotaRecord, QuotaUsage } from './quota.ts';
 import type { Attr, LockedFile, LockKind, NodeType } from './types.ts';
 
@@ -285,7 +286,9 @@ export interface MetaEngine {
     url: string,
     options: { readonly writing: boolean; readonly environment: Readonly<Record<string, string | undefined>> },
   ): Promise<() => Promise<void>>;
-  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy` and tests. */
+  /** All records at once, for dump and load. */
+  readonly bulk?: Bulk;
+  /** Deletes everything of the volume, `setting` last where it takes several steps. Only `destroy`, an interrupted load, and tests. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }

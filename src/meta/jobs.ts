@@ -24,14 +24,23 @@ const GUARD = 0.9 * HOUR;
 const PER_ROUND = 10_000;
 const ROUNDS = 60;
 
+/** A job cannot have been begun so far in the future, seconds: some client's clock is, or was, ahead. */
+const AHEAD = 60;
+
 /** True where nobody has begun this job within `seconds`; it is ours then. */
 export async function claim(volume: Volume, counter: string, seconds: number): Promise<boolean> {
   const now = volume.seconds();
-  const result = await volume.engine.commit({
-    checks: [{ kind: 'counterAtMost', name: counter, value: Math.floor(now - seconds) }],
-    writes: [{ kind: 'setCounter', name: counter, value: now }],
-  });
-  return result.ok;
+  const begin = async (atMost: number): Promise<boolean> => {
+    const result = await volume.engine.commit({
+      checks: [{ kind: 'counterAtMost', name: counter, value: atMost }],
+      writes: [{ kind: 'setCounter', name: counter, value: now }],
+    });
+    return result.ok;
+  };
+  if (await begin(Math.floor(now - seconds))) return true;
+  // Else nobody would clean until that time has come.
+  const [begun] = await volume.engine.read([{ kind: 'counter', name: counter }]);
+  return begun > now + AHEAD && (await begin(begun));
 }
 
 /** Works on what `scan` finds, round after round, until it finds less than a full round. */

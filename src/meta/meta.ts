@@ -21,13 +21,15 @@ import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
+import type { QuotaRecord } from './quota.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
 import { removeTree } from './remove-tree.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
 import { seek } from './seek.ts';
 import { Session } from './sessions.ts';
-import { allSlices, statfs } from './summary.ts';
+import { allSlices, fullness, statfs } from './summary.ts';
+import { type Timings, timeOperations } from './timings.ts';
 import { summarize, summarizeTree } from './tree-summary.ts';
 import {
   type Attr,
@@ -84,6 +86,8 @@ export interface MetaOptions {
   readonly random?: Random;
   /** @default nullLogger */
   readonly logger?: Logger;
+  /** Where operations are counted. */
+  readonly timings?: Timings;
 }
 
 const FLUSH_PAUSE = 1000;
@@ -126,7 +130,9 @@ export class VolumeMeta implements Meta {
       logger: options.logger ?? nullLogger,
       readOnly,
       callbacks: options.callbacks ?? {},
+      timings: options.timings,
     });
+    if (options.timings) timeOperations(this, options.timings, this.#volume.clock);
     this.#session = new Session(this.#volume, this.#beat);
     this.#volume.reload = () => this.#session.reload();
   }
@@ -488,6 +494,16 @@ export class VolumeMeta implements Meta {
 
   sessions(): Promise<readonly SessionInfo[]> {
     return this.#session.list();
+  }
+
+  /** How full volume and quotas are, as this client knows it without asking: a heartbeat old at most. */
+  known(): { readonly volume: StatFs & { readonly usedBytes: number }; readonly quotas: readonly QuotaRecord[] } {
+    const { format, stats, limits } = this.#volume;
+    const used = stats.known;
+    return {
+      volume: { ...fullness(used, format.capacity, format.inodes), usedBytes: used.space },
+      quotas: limits.accounts.records(),
+    };
   }
 
   async usage(): Promise<{ readonly bytes: number; readonly inodes: number }> {

@@ -2,6 +2,9 @@
  * The session of this client: registered while it is mounted, renewed by heartbeats, cleaned up by others when it stops
  * renewing. A heartbeat also reloads the format, and so finds out that the volume was changed, or is gone.
  *
+ * Clocks of clients may differ. A session is not taken for dead because the time it wrote is over by our clock alone: it must also stay
+ * as it is for two heartbeats. And the time that we write never goes back, whatever our clock does.
+ *
  * Source: the JuiceFS format, session life cycle and stale session cleanup.
  */
 import { hostname, networkInterfaces } from 'node:os';
@@ -16,6 +19,9 @@ import type { Volume } from './volume.ts';
 /** Heartbeats that may be missed before others clean up. */
 const MISSED_BEATS = 5;
 const STALE_PER_ROUND = 1000;
+/** Heartbeats that a session which seems to be over is watched for, and how often it is looked at: we may have been held up ourselves. */
+const WATCHED_BEATS = 2;
+const WATCHED_TIMES = 3;
 
 /** The version that others see: which JuiceFS we behave as, and what we are. */
 export const SESSION_VERSION = `${CLIENT_VERSION}+juicepod-${packageJson.version}`;
@@ -65,6 +71,13 @@ export function parseSession(sid: number, expire: number, text: string | undefin
   };
 }
 
+/** A session that seems to be over: what it wrote last, since when it is seen so (monotonic ms), and how often it was. */
+interface Suspect {
+  readonly expire: number;
+  readonly since: number;
+  seen: number;
+}
+
 export class Session {
   readonly #volume: Volume;
   readonly #beat: number;
@@ -72,6 +85,10 @@ export class Session {
   #mountPoint = '';
   #began = 0;
   #renewed = Infinity;
+  /** The latest time that was written, Unix seconds, and when (monotonic ms). */
+  #wall: { readonly seconds: number; readonly at: number } | undefined;
+  #suspects = new Map<number, Suspect>();
+  #toldOfClocks = false;
   /** Others may have cleaned up after this session, for it was not renewed in time. */
   #thoughtDead = false;
 
@@ -106,10 +123,22 @@ export class Session {
   async #renew(sid: number, replace = false): Promise<void> {
     const { clock, engine } = this.#volume;
     const lifetime = Math.ceil((this.#beat * MISSED_BEATS) / 1000);
-    await engine.putSession(sid, this.#volume.seconds() + lifetime, this.#info, replace);
+    await engine.putSession(sid, this.#seconds() + lifetime, this.#info, replace);
     const now = clock.monotonic();
     if (now - this.#renewed > lifetime * 1000) this.#thoughtDead = true;
     this.#renewed = now;
+  }
+
+  /** The time, which never goes back. */
+  #seconds(): number {
+    const at = this.#volume.clock.monotonic();
+    const now = this.#volume.seconds();
+    const wall = this.#wall;
+    const passed = wall ? Math.floor((at - wall.at) / 1000) : 0;
+    // Where our clock went back, time goes on by whole seconds of the monotonic one.
+    if (!wall || now > wall.seconds + passed) this.#wall = { seconds: now, at };
+    else if (passed > 0) this.#wall = { seconds: wall.seconds + passed, at: wall.at + passed * 1000 };
+    return this.#wall?.seconds ?? now;
   }
 
   /** One heartbeat: renew, reload, and with `cleans` clean up after others. */
@@ -160,18 +189,48 @@ export class Session {
   /** Cleans up after sessions that are over, if no other client does so now. */
   async cleanStale(): Promise<void> {
     const volume = this.#volume;
-    if (!(await claim(volume, 'lastCleanupSessions', (this.#beat * 0.9) / 1000))) return;
-    const now = volume.seconds();
-    const sessions = await volume.engine.sessions();
-    const stale = sessions.filter((session) => session.expire < now && session.sid !== volume.sid);
-    for (const { sid } of stale.slice(0, STALE_PER_ROUND)) {
+    if (this.#suspects.size === 0 && !(await claim(volume, 'lastCleanupSessions', (this.#beat * 0.9) / 1000))) return;
+    for (const sid of await this.#stale()) {
       try {
         await this.#clean(sid);
+        this.#suspects.delete(sid);
         volume.logger.info('cleaned up after a session that ended without doing so', { sid });
       } catch (error) {
         volume.logger.warn('a session that ended could not be cleaned up; it is tried again', { sid, error: messageOf(error) });
       }
     }
+  }
+
+  /** Sessions that are over by our clock and were not renewed while they were watched. */
+  async #stale(): Promise<readonly number[]> {
+    const volume = this.#volume;
+    const before = this.#suspects;
+    const sessions = await volume.engine.sessions();
+    const now = volume.clock.monotonic();
+    // Times are written in seconds: a renewal shows when the next one has begun, for which there is time.
+    const watched = Math.max(this.#beat * WATCHED_BEATS, this.#beat + 2000);
+    this.#suspects = new Map();
+    const stale: number[] = [];
+    for (const { sid, expire } of sessions) {
+      const known = before.get(sid);
+      if (known && known.expire !== expire) this.#tellOfClocks(sid, known.expire);
+      if (expire >= volume.seconds() || sid === volume.sid || this.#suspects.size === STALE_PER_ROUND) continue;
+      const suspect = known?.expire === expire ? known : { expire, since: now, seen: 0 };
+      suspect.seen++;
+      this.#suspects.set(sid, suspect);
+      if (suspect.seen >= WATCHED_TIMES && now - suspect.since >= watched) stale.push(sid);
+    }
+    return stale;
+  }
+
+  #tellOfClocks(sid: number, expire: number): void {
+    if (this.#toldOfClocks) return;
+    this.#toldOfClocks = true;
+    const { logger } = this.#volume;
+    logger.warn('a session that is over by the clock of this machine was renewed: clocks differ, or its client was held up', {
+      sid,
+      seconds: this.#volume.seconds() - expire,
+    });
   }
 
   async #clean(sid: number): Promise<void> {

@@ -17,6 +17,7 @@ import type { Ino } from '../lib/int64.ts';
 import type { Random } from '../lib/random.ts';
 import type { Check, EntryValue, MetaEngine, NodeScope, Write } from './engine.ts';
 import { entryKey, type Guesses } from './guesses.ts';
+import type { Timings } from './timings.ts';
 import type { Attr } from './types.ts';
 
 const ATTEMPTS = 100;
@@ -211,16 +212,27 @@ export class Transactor {
   readonly #guesses: Guesses;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #timings: Timings | undefined;
 
-  constructor(engine: MetaEngine, guesses: Guesses, clock: Clock, random: Random) {
+  constructor(engine: MetaEngine, guesses: Guesses, clock: Clock, random: Random, timings?: Timings) {
     this.#engine = engine;
     this.#guesses = guesses;
     this.#clock = clock;
     this.#random = random;
+    this.#timings = timings;
   }
 
   /** Decides and commits; see the head of this file. Throws what the decision throws, and the engine's FsErrors. */
   async run<T>(decide: Decide<T>, signal?: AbortSignal): Promise<Committed<T>> {
+    const begin = this.#clock.monotonic();
+    try {
+      return await this.#run(decide, signal);
+    } finally {
+      this.#timings?.transactions.observe((this.#clock.monotonic() - begin) / 1000);
+    }
+  }
+
+  async #run<T>(decide: Decide<T>, signal: AbortSignal | undefined): Promise<Committed<T>> {
     const attempt = new Attempt(this.#guesses);
     for (let count = 0; count < ATTEMPTS; count++) {
       if (count > EAGER_ATTEMPTS) await this.#clock.sleep(this.#random.float() * Math.min(count * count, 200), signal);
@@ -247,6 +259,7 @@ export class Transactor {
         remember(this.#guesses, plan.writes);
         return { value: plan.value, writes: plan.writes, results: result.results };
       }
+      if (this.#timings) this.#timings.restarts++;
       this.#learn(attempt, result.failed, result.current);
     }
     throw new FsError('EIO', `gave up after ${ATTEMPTS} attempts, each of which met a change by others`, { retryable: true });

@@ -17,6 +17,7 @@ import { OpenFiles } from './open-files.ts';
 import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
 import { Trash } from './trash.ts';
+import type { Timings } from './timings.ts';
 import type { Attr, MetaCallbacks } from './types.ts';
 
 const INODE_BATCH = 1024;
@@ -28,6 +29,8 @@ export interface VolumeOptions {
   readonly logger: Logger;
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
+  /** Where it is counted what is done, and how long it takes. */
+  readonly timings?: Timings | undefined;
   /** See MetaOptions. */
   readonly atimeMode?: AtimeMode;
   readonly openCacheMs?: number;
@@ -50,6 +53,7 @@ export class Volume {
   readonly logger: Logger;
   readonly readOnly: boolean;
   readonly callbacks: MetaCallbacks;
+  readonly timings: Timings | undefined;
   readonly guesses = new Guesses();
   readonly files: OpenFiles;
   readonly atimes: AccessTimes;
@@ -77,11 +81,12 @@ export class Volume {
     this.logger = options.logger;
     this.readOnly = options.readOnly;
     this.callbacks = options.callbacks;
+    this.timings = options.timings;
     this.options = options;
     this.files = new OpenFiles(options.clock, options.openCacheMs, options.openCacheLimit);
     this.atimes = new AccessTimes(this, options.atimeMode ?? 'noatime');
     this.#format = format;
-    this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random);
+    this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random, options.timings);
     // Inode 1 is the root.
     this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2);
     this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1);

@@ -60,6 +60,17 @@ export class MemoryObjectStore implements ObjectStore {
     }
   }
 
+  async *level(prefix: string, options: { readonly after?: string; readonly signal?: AbortSignal } = {}) {
+    let last = '';
+    for await (const info of this.list(prefix, options)) {
+      const cut = info.key.indexOf('/', prefix.length) + 1;
+      const key = cut === 0 ? info.key : info.key.slice(0, cut);
+      if (key === last || key <= (options.after ?? '')) continue;
+      last = key;
+      yield cut === 0 ? info : { key, size: 0, modified: 0 };
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.resolve();
   }

@@ -23,6 +23,11 @@ export interface RetryOptions {
   readonly onRetry?: (error: ObjectError, attempt: number, bytes: number) => void;
 }
 
+interface From {
+  readonly after?: string;
+  readonly signal?: AbortSignal;
+}
+
 export function withRetry(store: ObjectStore, options: RetryOptions = {}): ObjectStore {
   const {
     retries = 10,
@@ -60,6 +65,29 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
     }
   };
 
+  /** Goes on behind the last key that was seen. */
+  async function* listed(
+    list: (from: From) => AsyncIterable<ObjectInfo>,
+    { after, signal }: From = {},
+  ): AsyncGenerator<ObjectInfo> {
+    let last = after;
+    let begun = clock.monotonic();
+    for (let tried = 0; ; tried++) {
+      try {
+        const from = { ...(last === undefined ? {} : { after: last }), ...(signal ? { signal } : {}) };
+        for await (const info of list(from)) {
+          last = info.key;
+          tried = 0;
+          yield info;
+          begun = clock.monotonic();
+        }
+        return;
+      } catch (error) {
+        await pause(error, tried, begun, signal);
+      }
+    }
+  }
+
   return {
     description: store.description,
     create: (signal) => attempt(() => store.create(signal), signal),
@@ -67,24 +95,8 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
     get: (key, get = {}) => attempt(() => store.get(key, get), get.signal),
     head: (key, signal) => attempt(() => store.head(key, signal), signal),
     delete: (key, signal) => attempt(() => store.delete(key, signal), signal),
-    async *list(prefix, { after, signal } = {}): AsyncGenerator<ObjectInfo> {
-      let last = after;
-      let begun = clock.monotonic();
-      for (let tried = 0; ; tried++) {
-        try {
-          const from = { ...(last === undefined ? {} : { after: last }), ...(signal ? { signal } : {}) };
-          for await (const info of store.list(prefix, from)) {
-            last = info.key;
-            tried = 0;
-            yield info;
-            begun = clock.monotonic();
-          }
-          return;
-        } catch (error) {
-          await pause(error, tried, begun, signal);
-        }
-      }
-    },
+    list: (prefix, from) => listed((options) => store.list(prefix, options), from),
+    ...(store.level ? { level: (prefix: string, from?: From) => listed((options) => store.level!(prefix, options), from) } : {}),
     ...(store.partLimits ? { partLimits: store.partLimits } : {}),
     ...(store.upload
       ? {

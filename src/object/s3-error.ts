@@ -38,7 +38,8 @@ function byStatus(status: number): Meaning {
   if (status === 404) return { code: 'NotFound' };
   if (status === 401 || status === 403) return { code: 'AccessDenied' };
   if (status === 408) return { code: 'Timeout' };
-  if (status === 409) return { code: 'Unavailable' };
+  // 423: another writer of the same folder, on a WebDAV server.
+  if (status === 409 || status === 423) return { code: 'Unavailable' };
   if (status === 429) return { code: 'Throttled' };
   if (status === 507) return { code: 'NoSpace' };
   if (status >= 500 && status !== 501) return { code: 'Unavailable' };

@@ -25,6 +25,7 @@ export function elementText(xml: string, name: string): string | undefined {
 }
 
 export interface ListPage {
+  /** In key order; what stands for several keys has the size 0 and no time. */
   readonly objects: readonly ObjectInfo[];
   /** How to ask for the next page; undefined on the last one. */
   readonly next: string | undefined;
@@ -36,25 +37,34 @@ export function parseListPage(xml: string): ListPage {
     new ObjectError('Unavailable', `the store's answer to a list request cannot be understood: ${why}`);
   if (!/<ListBucketResult[\s>]/.test(xml) || !xml.includes('</ListBucketResult>')) throw invalid('it is not a ListBucketResult');
   const encoded = elementText(xml, 'EncodingType') === 'url';
+  // AWS writes a space as `+` in this encoding, and a plus as %2B.
+  const decoded = (key: string): string => {
+    if (!encoded) return key;
+    try {
+      return decodeURIComponent(key.replaceAll('+', ' '));
+    } catch (error) {
+      throw new ObjectError('Unavailable', `the store listed a key that is not URL-encoded: ${JSON.stringify(key)}`, {
+        cause: error,
+      });
+    }
+  };
   const objects: ObjectInfo[] = [];
   for (const [, content = ''] of xml.matchAll(/<Contents>([\s\S]*?)<\/Contents>/g)) {
     const key = elementText(content, 'Key');
     const size = Number(elementText(content, 'Size') ?? Number.NaN);
     const modified = Date.parse(elementText(content, 'LastModified') ?? '');
     if (key === undefined || !Number.isSafeInteger(size)) throw invalid('an entry has no key or no size');
-    // AWS writes a space as `+` in this encoding, and a plus as %2B.
-    let name = key;
-    if (encoded) {
-      try {
-        name = decodeURIComponent(key.replaceAll('+', ' '));
-      } catch (error) {
-        throw new ObjectError('Unavailable', `the store listed a key that is not URL-encoded: ${JSON.stringify(key)}`, {
-          cause: error,
-        });
-      }
-    }
-    objects.push({ key: name, size, modified: Number.isNaN(modified) ? 0 : modified });
+    objects.push({ key: decoded(key), size, modified: Number.isNaN(modified) ? 0 : modified });
   }
+  let prefixes = false;
+  for (const [, content = ''] of xml.matchAll(/<CommonPrefixes>([\s\S]*?)<\/CommonPrefixes>/g)) {
+    const key = elementText(content, 'Prefix');
+    if (key === undefined) throw invalid('a common prefix is empty');
+    objects.push({ key: decoded(key), size: 0, modified: 0 });
+    prefixes = true;
+  }
+  // A page is of both, in the order of their keys; within it they stand apart.
+  if (prefixes) objects.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
   const truncated = elementText(xml, 'IsTruncated') === 'true';
   const next = elementText(xml, 'NextContinuationToken');
   if (truncated && !next) throw invalid('it is said to go on, but not how');

@@ -185,10 +185,19 @@ export class S3ObjectStore implements ObjectStore {
     }
   }
 
-  async *list(
+  list(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo> {
+    return this.#list(prefix, {}, options);
+  }
+
+  level(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo> {
+    return this.#list(prefix, { delimiter: '/' }, options);
+  }
+
+  async *#list(
     prefix: string,
+    more: Readonly<Record<string, string>>,
     options: { readonly after?: string; readonly signal?: AbortSignal } = {},
-  ): AsyncIterable<ObjectInfo> {
+  ): AsyncGenerator<ObjectInfo> {
     let token: string | undefined;
     do {
       const query: Record<string, string> = {
@@ -196,6 +205,7 @@ export class S3ObjectStore implements ObjectStore {
         'encoding-type': 'url',
         'max-keys': String(this.#pageSize),
         prefix,
+        ...more,
         ...(token !== undefined ? { 'continuation-token': token } : options.after ? { 'start-after': options.after } : {}),
       };
       const answer = await this.#request('GET', {

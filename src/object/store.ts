@@ -65,6 +65,11 @@ export interface ObjectStore {
   delete(key: string, signal?: AbortSignal): Promise<void>;
   /** Objects whose key starts with `prefix`, in key order, streamed. */
   list(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
+  /**
+   * The same, but of all keys that have a `/` behind the prefix only what leads up to it (size 0, no time), once. Absent where
+   * that is not to be had from the store.
+   */
+  level?(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
   /** What parts are like, where objects can be written in parts: then there is `upload`. */
   readonly partLimits?: PartLimits;
   upload?(key: string, signal?: AbortSignal): Promise<Upload>;

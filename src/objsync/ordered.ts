@@ -31,7 +31,8 @@ export async function* ordered(names: AsyncIterable<Name>, run: number = RUN): A
     for await (const name of names) {
       if (kept.push(name) < run) continue;
       spill ??= new Spill();
-      spill.add(kept.sort(byKey));
+      kept.sort(byKey);
+      spill.add(kept);
       kept = [];
     }
     kept.sort(byKey);

@@ -18,7 +18,7 @@ export interface Rule {
 
 export interface Rules {
   /** True where an object of this key is to be copied. */
-  includes(key: string): boolean;
+  readonly includes: (key: string) => boolean;
 }
 
 interface Parsed {

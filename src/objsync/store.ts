@@ -30,21 +30,31 @@ function nameOf(key: string): string {
 export class Objects implements Side {
   readonly description: string;
   readonly #store: ObjectStore;
+  readonly level?: NonNullable<Side['level']>;
 
   /** Closing it closes the store. */
   constructor(store: ObjectStore) {
     this.#store = store;
     this.description = store.description;
+    if (store.level) this.level = (prefix, options) => this.#level(store.level!.bind(store), prefix, options);
   }
 
-  async *list(prefix: string, { start, end, signal }: ListOptions): AsyncGenerator<Entry> {
+  list(prefix: string, options: ListOptions): AsyncIterable<Entry> {
+    return this.#list(prefix, options, (name, from) => this.#store.list(name, from));
+  }
+
+  async *#list(
+    prefix: string,
+    { start, end, signal }: ListOptions,
+    list: NonNullable<ObjectStore['list']>,
+  ): AsyncGenerator<Entry> {
     if (end !== '' && start > end) return;
     const after = start === '' || start < prefix ? undefined : start;
     // A listing begins behind a key.
     const first = after?.startsWith(prefix) ? await this.head(after, true, signal) : undefined;
     if (first) yield first;
     let last = after ?? '';
-    for await (const { key, size, modified } of this.#store.list(nameOf(prefix), {
+    for await (const { key, size, modified } of list(nameOf(prefix), {
       ...(after === undefined ? {} : { after: nameOf(after) }),
       signal,
     })) {
@@ -58,6 +68,13 @@ export class Objects implements Side {
       if (end !== '' && entry.key > end) return;
       yield entry;
     }
+  }
+
+  /** What leads to the first key comes before it: a level is listed from its beginning. */
+  async *#level(level: NonNullable<ObjectStore['level']>, prefix: string, options: ListOptions): AsyncGenerator<Entry> {
+    const { start } = options;
+    for await (const entry of this.#list(prefix, { ...options, start: '' }, level))
+      if (entry.key >= start || (entry.isDirectory && start.startsWith(entry.key))) yield entry;
   }
 
   #entry(key: string, size: number, mtimeMs: number): Entry {

@@ -89,3 +89,59 @@ export function timestamp(ns: bigint): string {
   const time = `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`;
   return `${day} ${time}.${String(Number((ns / 1000n) % 1_000_000n)).padStart(6, '0')}`;
 }
+
+const PRINTED = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$/u;
+const LETTERS: Readonly<Record<string, string>> = {
+  '\u0007': '\\a',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+  '\\': '\\\\',
+  '"': '\\"',
+};
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Where the character that begins at `at` ends, and the character; undefined where there is none. */
+function character(name: Buffer, at: number): string | undefined {
+  const lead = name[at] ?? 0;
+  const length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  try {
+    return utf8.decode(name.subarray(at, at + length));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * A name as the official client logs it: as it is, where Go could write it between backquotes; else as Go quotes it, without the
+ * quotation marks around it. So a name never makes a line of its own.
+ */
+export function loggedName(name: Buffer): string {
+  let plain: string | undefined;
+  try {
+    plain = utf8.decode(name);
+  } catch {
+    // Not UTF-8: quoted.
+  }
+  // oxlint-disable-next-line no-control-regex -- these are what is looked for
+  if (plain !== undefined && !/[\u0000-\u0008\u000a-\u001f`\u007f\ufeff]/.test(plain)) return plain;
+  let quoted = '';
+  for (let at = 0; at < name.length;) {
+    const text = character(name, at);
+    if (text === undefined || text.length === 0) {
+      quoted += `\\x${(name[at] ?? 0).toString(16).padStart(2, '0')}`;
+      at++;
+      continue;
+    }
+    at += Buffer.byteLength(text);
+    const code = text.codePointAt(0) ?? 0;
+    if (LETTERS[text] !== undefined) quoted += LETTERS[text];
+    else if (PRINTED.test(text)) quoted += text;
+    else if (code < 0x80) quoted += `\\x${code.toString(16).padStart(2, '0')}`;
+    else quoted += code < 0x1_0000 ? `\\u${code.toString(16).padStart(4, '0')}` : `\\U${code.toString(16).padStart(8, '0')}`;
+  }
+  return quoted.replace(/^"+|"+$/g, '');
+}

@@ -2,6 +2,7 @@
 import type { ChunkStore } from '../chunk/types.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Ino, formatIno } from '../lib/int64.ts';
+import { exponential, Histogram } from '../lib/metrics.ts';
 import type { CompactionPlan, Meta } from '../meta/types.ts';
 
 /** Chunks compacted at once; more wait, up to the bound of the queue, beyond which they are left for the next reader. */
@@ -16,6 +17,8 @@ export class Compactor {
   readonly #log: Logger;
   readonly #queue = new Map<string, { readonly ino: Ino; readonly index: number; readonly over: PromiseWithResolvers<void> }>();
   readonly #running = new Map<string, Promise<void>>();
+  /** Bytes of the slices that were made of several. */
+  readonly sizes = new Histogram(exponential(1024, 2, 16));
   #closed = false;
 
   constructor(meta: Meta, chunks: ChunkStore, log: Logger = nullLogger) {
@@ -48,7 +51,7 @@ export class Compactor {
     for (const [key, { ino, index, over }] of this.#queue) {
       if (this.#running.size >= PARALLEL) return;
       this.#queue.delete(key);
-      const run = compactChunk(this.#meta, this.#chunks, ino, index)
+      const run = compactChunk(this.#meta, this.#chunks, ino, index, this.sizes)
         .then(() => {})
         .catch((error: unknown) =>
           this.#log.warn('a chunk could not be compacted', { inode: formatIno(ino), chunk: index, error }),
@@ -67,11 +70,18 @@ export class Compactor {
 export type Compactable = Pick<Meta, 'planCompaction' | 'newSliceId' | 'commitCompaction'>;
 
 /** Compacts one chunk once. False where nothing was to be gained or another client changed the chunk meanwhile. */
-export async function compactChunk(meta: Compactable, chunks: ChunkStore, ino: Ino, index: number): Promise<boolean> {
+export async function compactChunk(
+  meta: Compactable,
+  chunks: ChunkStore,
+  ino: Ino,
+  index: number,
+  sizes?: Histogram,
+): Promise<boolean> {
   const plan = await meta.planCompaction(ino, index);
   if (!plan) return false;
   const slice = { id: await meta.newSliceId(), size: plan.size };
   await merge(plan, chunks, slice.id);
+  sizes?.observe(plan.size);
   if (await meta.commitCompaction(plan, slice)) return true;
   await chunks.remove(slice);
   return false;

@@ -5,12 +5,13 @@ import { test } from 'node:test';
 import type { FileSystem, FuseAttr, FuseRequest, Reply } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import { errno, FsError } from '../lib/errors.ts';
-import { ino, VIRTUAL_INO } from '../lib/int64.ts';
+import { type Ino, ino, VIRTUAL_INO } from '../lib/int64.ts';
+import { statsLines } from '../lib/metrics.ts';
 import { AccessLog } from './accesslog.ts';
 import { observed, OperationStats } from './observed.ts';
 
 const request = { uid: 0, gid: 0, pid: 1 } as FuseRequest;
-const reply = { data: () => {}, error: () => {} } as unknown as Reply;
+const reply = { code: 0, bytes: 3, data: () => {}, error: () => {} } as unknown as Reply;
 
 test('the access log tells of what is read, but not of its own readers', async () => {
   const log = new AccessLog(systemClock);
@@ -164,12 +165,58 @@ test('a failed operation is counted by its errno and answered with it', async ()
   } as unknown as FileSystem;
   const outer = observed(inner, stats, new AccessLog(systemClock));
   const codes: number[] = [];
-  const failing = { error: (code: number) => codes.push(code) } as unknown as Reply;
-  await outer.rmdir(request, failing, ino(1), name('d'));
-  await outer.unlink(request, failing, ino(1), name('f'));
+  const failing = (): Reply => {
+    const given = { code: 0, bytes: 0, error: (code: number) => codes.push((given.code = code)) };
+    return given as unknown as Reply;
+  };
+  await outer.rmdir(request, failing(), ino(1), name('d'));
+  await outer.unlink(request, failing(), ino(1), name('f'));
   assert.deepEqual(codes, [errno.ENOTEMPTY, errno.EIO]);
-  const figures = stats.figures();
-  assert.equal(figures['fuse_ops_total_rmdir'], 1);
-  assert.equal(figures['fuse_ops_io_errors_ENOTEMPTY'], 1);
-  assert.equal(figures['fuse_ops_io_errors_EIO'], 1);
+  const lines = statsLines('', stats.families()).split('\n');
+  for (const line of ['fuse_ops_total_rmdir 1', 'fuse_ops_io_errors_ENOTEMPTY 1', 'fuse_ops_io_errors_EIO 1'])
+    assert.ok(lines.includes(line), line);
+});
+
+test('reads and writes are counted with what they moved, reads of virtual files not at all', async () => {
+  const stats = new OperationStats();
+  const inner = {
+    read: async (_request: FuseRequest, r: Reply, _ino: Ino, _handle: number, _offset: number, size: number) => {
+      if (size === 0) throw new FsError('EINTR');
+      r.data(Buffer.alloc(size));
+    },
+    write: (_request: FuseRequest, r: Reply, _ino: Ino, _handle: number, _offset: number, data: Buffer) => r.written(data.length),
+    lookup: (_request: FuseRequest, r: Reply) => r.negative(1),
+  } as unknown as FileSystem;
+  const outer = observed(inner, stats, new AccessLog(systemClock));
+  const answer = (): Reply => {
+    const given = {
+      code: 0,
+      bytes: 0,
+      data: (data: Buffer): void => void (given.bytes = data.length),
+      written: (bytes: number): void => void (given.bytes = bytes),
+      negative: (): void => void (given.code = errno.ENOENT),
+      error: (code: number): void => void (given.code = code),
+    };
+    return given as unknown as Reply;
+  };
+  for (const size of [10, 4096, 0]) await outer.read(request, answer(), ino(7), 2, 0, size);
+  await outer.read(request, answer(), ino(VIRTUAL_INO + 3), 2, 0, 100);
+  await outer.write(request, answer(), ino(7), 2, 0, Buffer.alloc(5000), false);
+  await outer.lookup(request, answer(), ino(1), name('x'));
+  const lines = statsLines('', stats.families()).split('\n');
+  assert.deepEqual(
+    lines.filter((line) => !line.includes('durations') && line !== ''),
+    [
+      'fuse_ops_io_errors_EINTR 1',
+      'fuse_ops_io_errors_ENOENT 1',
+      'fuse_ops_total_lookup 1',
+      'fuse_ops_total_read 3',
+      'fuse_ops_total_write 1',
+      'fuse_read_size_bytes_total 2',
+      'fuse_read_size_bytes_sum 4106',
+      'fuse_written_size_bytes_total 1',
+      'fuse_written_size_bytes_sum 5000',
+    ],
+  );
+  assert.ok(lines.includes('fuse_ops_durations_histogram_seconds_total 5'));
 });

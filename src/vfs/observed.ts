@@ -1,54 +1,64 @@
 /**
  * A file system that counts and logs what passes through it. While nobody reads the access log, an operation costs two
- * clock readings and three additions; the log's line is made only when a reader is there. Reads of virtual files are not logged.
+ * clock readings and some additions in arrays (bench/metrics.ts); the log's line is made only when a reader is there. Reads of
+ * virtual files are neither logged nor counted.
  */
 import type { FileSystem, FuseAttr, FuseLock, FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import { errno, errnoName, toErrno } from '../lib/errors.ts';
 import { formatIno, type Ino } from '../lib/int64.ts';
-import type { AccessLog } from './accesslog.ts';
+import { Durations, exponential, type Family, Histogram, linear, single } from '../lib/metrics.ts';
+import { type AccessLog, loggedName } from './accesslog.ts';
 
-/** Figures under JuiceFS's metric names, without the prefix `juicefs_`. */
+/** What passed through, by JuiceFS's metric names. */
 export class OperationStats {
-  readonly count = new Map<string, number>();
-  readonly seconds = new Map<string, number>();
-  readonly errors = new Map<string, number>();
-  readBytes = 0;
-  reads = 0;
-  writtenBytes = 0;
-  writes = 0;
+  readonly #ops = new Durations([...new Set(Object.values(operations).map(({ name }) => name))], exponential(0.00001, 1.8, 29));
+  readonly #errors = new Map<string, number>();
+  readonly readSizes = new Histogram(linear(4096, 4096, 32));
+  readonly writtenSizes = new Histogram(linear(4096, 4096, 32));
 
-  done(operation: string, seconds: number): void {
-    this.count.set(operation, (this.count.get(operation) ?? 0) + 1);
-    this.seconds.set(operation, (this.seconds.get(operation) ?? 0) + seconds);
+  /** The place of an operation's name, for `done`. */
+  placeOf(name: string): number {
+    return this.#ops.names.indexOf(name);
   }
 
-  failed(code: number): void {
+  done(place: number, seconds: number, code: number): void {
+    this.#ops.done(place, seconds);
+    if (code === 0) return;
     const name = errnoName(code);
-    this.errors.set(name, (this.errors.get(name) ?? 0) + 1);
+    this.#errors.set(name, (this.#errors.get(name) ?? 0) + 1);
   }
 
-  figures(): Record<string, number> {
-    const figures: Record<string, number> = {};
-    let total = 0;
-    let sum = 0;
-    for (const [name, value] of this.count) {
-      figures[`fuse_ops_total_${name}`] = value;
-      total += value;
-    }
-    for (const [name, value] of this.seconds) {
-      figures[`fuse_ops_durations_seconds_${name}`] = value;
-      sum += value;
-    }
-    for (const [name, value] of this.errors) figures[`fuse_ops_io_errors_${name}`] = value;
-    return {
-      ...figures,
-      fuse_ops_durations_histogram_seconds_total: total,
-      fuse_ops_durations_histogram_seconds_sum: sum,
-      fuse_read_size_bytes_total: this.reads,
-      fuse_read_size_bytes_sum: this.readBytes,
-      fuse_written_size_bytes_total: this.writes,
-      fuse_written_size_bytes_sum: this.writtenBytes,
-    };
+  families(): readonly Family[] {
+    const ops = this.#ops;
+    const errors = this.#errors;
+    return [
+      {
+        type: 'counter',
+        name: 'fuse_ops_total',
+        help: 'Operations of programs',
+        samples: () => ops.samples(ops.counts, 'method'),
+      },
+      {
+        type: 'counter',
+        name: 'fuse_ops_durations_seconds',
+        help: 'Time that operations of programs took, seconds',
+        samples: () => ops.samples(ops.seconds, 'method'),
+      },
+      {
+        type: 'counter',
+        name: 'fuse_ops_io_errors',
+        help: 'Operations that were answered with an error, also where that is in order (no such file)',
+        samples: () => Array.from(errors, ([name, value]) => ({ labels: { errno: name }, value })),
+      },
+      single(
+        'histogram',
+        'fuse_ops_durations_histogram_seconds',
+        'How long operations of programs took, seconds',
+        () => ops.histogram,
+      ),
+      single('histogram', 'fuse_read_size_bytes', 'Bytes that reads brought', () => this.readSizes),
+      single('histogram', 'fuse_written_size_bytes', 'Bytes of writes', () => this.writtenSizes),
+    ];
   }
 }
 
@@ -128,7 +138,7 @@ const operations: Readonly<
 };
 
 function text(value: unknown): string {
-  if (Buffer.isBuffer(value)) return value.toString();
+  if (Buffer.isBuffer(value)) return loggedName(value);
   if (typeof value === 'number') return value < 0 ? formatIno(value as Ino) : String(value);
   if (typeof value === 'string' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
   return JSON.stringify(value);
@@ -214,6 +224,12 @@ function recording(
     get answered() {
       return reply.answered;
     },
+    get code() {
+      return reply.code;
+    },
+    get bytes() {
+      return reply.bytes;
+    },
     error: (code) => on('', () => reply.error(code), code),
     ok: (forget) => on('', () => reply.ok(forget)),
     entry: (entry) => on(`: ${attributes(entry.attr)}`, () => reply.entry(entry)),
@@ -271,8 +287,8 @@ const texts: Readonly<Record<number, string>> = {
   [errno.EINTR]: 'interrupted system call',
 };
 
-/** Reads of virtual files: a log that told of its own readers would never let them wait. */
-const isLogRead = (operation: Operation, [ino]: Arguments): boolean => operation === 'read' && (ino as Ino) < 0;
+/** A log that told of its own readers would never let them wait, and a read of it takes as long as nothing happens. */
+const isVirtualRead = (operation: Operation, [ino]: Arguments): boolean => operation === 'read' && (ino as Ino) < 0;
 
 /** Wraps every operation of `inner` that exists. */
 export function observed(inner: FileSystem, stats: OperationStats, log: AccessLog): FileSystem {
@@ -281,11 +297,19 @@ export function observed(inner: FileSystem, stats: OperationStats, log: AccessLo
     const method = inner[key] as ((request: FuseRequest, reply: Reply, ...args: unknown[]) => void | Promise<void>) | undefined;
     if (!method) continue;
     const { name, print, data } = operations[key];
+    const place = stats.placeOf(name);
+    const sizes = key === 'read' ? stats.readSizes : key === 'write' ? stats.writtenSizes : undefined;
     const call = method.bind(inner);
+    const done = (reply: Reply, begin: number): void => {
+      const { code } = reply;
+      stats.done(place, (performance.now() - begin) / 1000, code);
+      if (sizes && code === 0) sizes.observe(reply.bytes);
+    };
     outer[key] = (request: FuseRequest, reply: Reply, ...args: unknown[]): void | Promise<void> => {
+      if (isVirtualRead(key, args)) return call(request, reply, ...args);
       const begin = performance.now();
       let answered = reply;
-      if (log.active && !isLogRead(key, args)) {
+      if (log.active) {
         // The arguments may be views of a buffer that is reused: print them now.
         const operation = `${name} (${print(args)})`;
         const caller = { uid: request.uid, gid: request.gid, pid: request.pid };
@@ -295,18 +319,19 @@ export function observed(inner: FileSystem, stats: OperationStats, log: AccessLo
         };
         answered = recording(reply, seen, data);
       }
-      const fail = (error: unknown): void => {
-        const code = toErrno(error);
-        stats.done(name, (performance.now() - begin) / 1000);
-        stats.failed(code);
-        answered.error(code);
-      };
       try {
         const result = call(request, answered, ...args);
-        if (!result) return stats.done(name, (performance.now() - begin) / 1000);
-        return result.then(() => stats.done(name, (performance.now() - begin) / 1000), fail);
+        if (!result) return done(reply, begin);
+        return result.then(
+          () => done(reply, begin),
+          (error: unknown) => {
+            answered.error(toErrno(error));
+            done(reply, begin);
+          },
+        );
       } catch (error) {
-        fail(error);
+        answered.error(toErrno(error));
+        done(reply, begin);
       }
     };
   }

@@ -13,8 +13,8 @@ export interface VfsOptions extends NodeOptions {
   readonly meta: Meta;
   readonly chunks: ChunkStore;
   readonly accessLog: AccessLog;
-  /** Figures of `.stats`, names without prefix. */
-  readonly stats: () => Readonly<Record<string, number>>;
+  /** Content of `.stats`. */
+  readonly stats: () => string;
   /** Content of `.config`; must hold no secret. */
   readonly config: () => unknown;
   /** Name of the volume, and whether its keys have a hash prefix. */

@@ -39,7 +39,7 @@ export class VirtualFiles {
   readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
   readonly #time: number;
 
-  constructor(log: AccessLog, stats: () => Readonly<Record<string, number>>, config: () => unknown, control: Control) {
+  constructor(log: AccessLog, stats: () => string, config: () => unknown, control: Control) {
     const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
     const files: VirtualFile[] = [
       {
@@ -61,13 +61,7 @@ export class VirtualFiles {
         ino: at(3),
         mode: 0o444,
         length: TEXT_LENGTH,
-        open: () =>
-          fixed(at(3), () =>
-            Object.entries(stats())
-              .map(([name, value]) => `juicefs_${name} ${value}\n`)
-              .toSorted()
-              .join(''),
-          ),
+        open: () => fixed(at(3), stats),
       },
       { name: CONTROL, ino: at(2), mode: 0o666, open: () => control.open(at(2)) },
       {

@@ -18,6 +18,7 @@ import { type Meta, NodeType, SYSTEM } from '../../src/meta/types.ts';
 import { ROOT_INO } from '../../src/lib/int64.ts';
 import { encryptionAlgorithms, openEnvelope } from '../../src/object/envelope.ts';
 import type { Fault } from '../../src/object/faults.ts';
+import { measured, RequestFigures } from '../../src/object/measured.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import { openObjectStore } from '../../src/object/open.ts';
 import { goldenRoot, loadRedis, readManifest } from '../meta/golden-volume.ts';
@@ -125,12 +126,13 @@ test('a small read fetches an encrypted block whole, and those after it need no 
   const data = pattern(BLOCK, 2);
   const slice = await write(writer, 1, data);
   await writer.close();
-  const reader = open(objects, {}, undefined, encryption);
+  const requests = new RequestFigures('');
+  const reader = open(measured(objects, requests), {}, undefined, encryption);
   for (const offset of [1000, 5000, 60_000, 0]) {
     const target = Buffer.alloc(100);
     await reader.read(slice, offset, target);
     assert.ok(target.equals(data.subarray(offset, offset + 100)));
   }
   await reader.close();
-  assert.equal(reader.stats()['object_request_count_GET'], 1);
+  assert.equal(requests.count('GET'), 1);
 });

@@ -9,7 +9,9 @@ import type { WritebackSettings } from '../../src/chunk/options.ts';
 import type { ChunkStore } from '../../src/chunk/types.ts';
 import { crc32c } from '../../src/lib/crc32c.ts';
 import type { FaultPlan } from '../../src/object/faults.ts';
+import { measured, RequestFigures } from '../../src/object/measured.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
+import type { ObjectStore } from '../../src/object/store.ts';
 import { BLOCK, hasty, is, keysOf, open, pattern, readAll, UUID, write } from './tools.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'juicepod-staging-'));
@@ -22,7 +24,7 @@ const names = ['1_0_65536', '1_1_65536', '1_2_1000'];
 
 function client(
   folder: string,
-  objects: MemoryObjectStore,
+  objects: ObjectStore,
   writeback: WritebackSettings | undefined,
   { freeRatio = 0, plan, memoryBytes = BLOCK }: { freeRatio?: number; plan?: FaultPlan; memoryBytes?: number } = {},
 ): ChunkStore {
@@ -93,14 +95,14 @@ test('what is staged is read from the disk by this client and the next, while th
 test('a block that is uploaded leaves the staging folder and stays cached', async () => {
   const folder = newFolder();
   const objects = new MemoryObjectStore();
-  const store = client(folder, objects, {});
+  const requests = new RequestFigures('');
+  const store = client(folder, measured(objects, requests), {});
   const slice = await write(store, 1, data);
   await eventually(() => figure(store, 'staging_blocks') === 0 && listed(staging(folder)).length === 0, 'all uploaded');
   assert.equal((await keysOf(objects)).length, 3);
   assert.deepEqual(listed(cached(folder)), names);
-  const gets = figure(store, 'object_request_count_GET');
   assert.ok((await readAll(store, slice)).equals(data));
-  assert.equal(figure(store, 'object_request_count_GET'), gets);
+  assert.equal(requests.count('GET'), 0);
   await store.close();
 });
 
@@ -123,10 +125,11 @@ test('a client without write-back uploads what one with it has left', async () =
 test('a slice that is removed before it was uploaded never is', async () => {
   const folder = newFolder();
   const objects = new MemoryObjectStore();
-  const store = client(folder, objects, { delayMs: HOUR });
+  const requests = new RequestFigures('');
+  const store = client(folder, measured(objects, requests), { delayMs: HOUR });
   const slice = await write(store, 1, data);
   await store.remove(slice);
-  assert.equal(figure(store, 'object_request_count_DELETE'), 0, 'nor deleted');
+  assert.equal(requests.count('DELETE'), 0, 'nor deleted');
   await eventually(() => listed(staging(folder)).length + listed(cached(folder)).length === 0, 'both names are gone');
   assert.deepEqual(await store.drain(AbortSignal.timeout(60_000)), { blocks: 0, bytes: 0 });
   assert.deepEqual(await keysOf(objects), []);
@@ -242,9 +245,14 @@ test('a store that is away for a while gets everything when it is back', async (
   const folder = newFolder();
   const objects = new MemoryObjectStore();
   let away = true;
-  const store = client(folder, objects, {}, { plan: () => (away ? { kind: 'status', status: 503 } : undefined) });
+  let asked = 0;
+  const plan = (): ReturnType<FaultPlan> => {
+    asked++;
+    return away ? { kind: 'status', status: 503 } : undefined;
+  };
+  const store = client(folder, objects, {}, { plan });
   const slice = await write(store, 1, data);
-  await eventually(() => figure(store, 'object_request_errors') > 0, 'an upload has failed for good');
+  await eventually(() => asked >= 15, 'uploads have failed for good');
   assert.ok((await readAll(store, slice)).equals(data));
   assert.equal(figure(store, 'staging_blocks'), 3);
   const late = await store.drain(AbortSignal.timeout(300));

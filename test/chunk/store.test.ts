@@ -7,6 +7,7 @@ import { after, describe, test } from 'node:test';
 import { crc32c } from '../../src/lib/crc32c.ts';
 import type { ChunkStoreOptions } from '../../src/chunk/options.ts';
 import { type Fault, withFaults } from '../../src/object/faults.ts';
+import { measured, RequestFigures } from '../../src/object/measured.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import type { ObjectStore } from '../../src/object/store.ts';
 import { BLOCK, is, keysOf, open, pattern, readAll, write } from './tools.ts';
@@ -183,14 +184,15 @@ test('a small read within a block asks the store for the range only, and the blo
   const objects = new MemoryObjectStore();
   const data = pattern(BLOCK, 1);
   const slice = await write(open(objects), 1, data);
-  const store = open(objects);
+  const requests = new RequestFigures('');
+  const store = open(measured(objects, requests));
   const target = Buffer.alloc(1000);
   assert.equal(store.readCached(slice, 5000, target), false);
   await store.read(slice, 5000, target);
   assert.ok(target.equals(data.subarray(5000, 6000)));
   await store.close();
-  assert.equal(store.stats()['object_request_count_GET'], 2);
-  assert.equal(store.stats()['object_request_data_bytes_GET'], 1000 + BLOCK);
+  assert.equal(requests.count('GET'), 2);
+  assert.equal(requests.bytes('GET'), 1000 + BLOCK);
 });
 
 test('read-ahead brings blocks near, within its budget, and later reads need no store', async () => {
@@ -198,14 +200,16 @@ test('read-ahead brings blocks near, within its budget, and later reads need no 
   const data = pattern(8 * BLOCK, 1);
   const slice = await write(open(objects), 1, data);
   let away = false;
-  const store = open(objects, { memoryBytes: 8 * BLOCK, readAheadBytes: 4 * BLOCK }, (operation) =>
+  const requests = new RequestFigures('');
+  const options = { memoryBytes: 8 * BLOCK, readAheadBytes: 4 * BLOCK };
+  const store = open(measured(objects, requests), options, (operation) =>
     away ? { kind: 'status', status: 403 } : operation === 'get' ? { kind: 'slow', ms: 10 } : undefined,
   );
   store.prefetch(slice, 0, slice.size);
   const target = Buffer.alloc(4 * BLOCK);
   await store.read(slice, 0, target);
   assert.ok(target.equals(data.subarray(0, 4 * BLOCK)));
-  assert.equal(store.stats()['object_request_count_GET'], 4, 'no more than the budget');
+  assert.equal(requests.count('GET'), 4, 'no more than the budget');
   away = true;
   target.fill(0);
   assert.equal(store.readCached(slice, 0, target), true);

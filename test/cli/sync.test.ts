@@ -230,7 +230,7 @@ test('what cannot be is refused in a sentence, and never with a secret in it', a
     writeFileSync(join(folder, 'file'), '');
     const secret = 'hunter2';
     for (const [args, wanted] of [
-      [[`${folder}`, to], /SRC and DST both end with a slash, or neither/],
+      [[folder, to], /SRC and DST both end with a slash, or neither/],
       [[to, to], /SRC and DST are the same place/],
       [['ceph://pool/', to], /SRC: storage ceph is not supported; the supported ones are jfs, file, s3/],
       [['user@host:/path/', to], /reached by ssh/],

@@ -65,6 +65,8 @@ export async function startPodProcesses(
     readonly work?: string;
     readonly plan?: Partial<PlanOptions>;
     readonly env?: NodeJS.ProcessEnv;
+    /** Further arguments of the client. */
+    readonly client?: readonly string[];
   } = {},
 ): Promise<PodProcesses> {
   const work = options.work ?? mkdtempSync(join(tmpdir(), 'juicepod-pod-'));
@@ -122,7 +124,7 @@ export async function startPodProcesses(
   launch('hold', '--socket', socket, ...targets.flatMap((target) => ['--mount', target]));
   await until('the holder listens', () => existsSync(socket));
   const startClient = (): PodProcesses['client'] => {
-    const child = launch('mount', '--plan', join(work, 'pod/plan.json'), '--socket', socket);
+    const child = launch('mount', '--plan', join(work, 'pod/plan.json'), '--socket', socket, ...(options.client ?? []));
     return { pid: child.pid ?? 0, ended: ended(child) };
   };
   let client = startClient();

@@ -219,6 +219,11 @@ test('files are brought into the cache, found there, and dropped; paths may be n
   await writer.kernel.symlink(ROOT_INO, 'absolute', '/d');
   await writer.kernel.symlink(ROOT_INO, 'loop', 'loop');
   const client = await volume.start();
+  let downloads = 0;
+  volume.storePlan = (operation) => {
+    if (operation === 'get') downloads++;
+    return undefined;
+  };
   const { ask, control } = mountOf(client);
   const fill = async (paths: readonly string[], action: CacheAction): Promise<CacheAnswer> =>
     dataOf(await ask(requests.fillCache(paths, 4, false, action)));
@@ -227,12 +232,11 @@ test('files are brought into the cache, found there, and dropped; paths may be n
   const warmed = await ask(requests.fillCache([`inode:${dir}`], 4, false, CacheAction.Warm));
   assert.deepEqual(dataOf(warmed), all);
   assert.deepEqual(warmed.progress.at(-1), [4, 12 * BLOCK]);
-  const gets = client.chunks.stats()['object_request_count_GET'];
-  assert.equal(gets, 12);
+  assert.equal(downloads, 12);
   for (const path of ['/d', 'link/', '/d/./../d'])
     assert.deepEqual(await fill([path], CacheAction.Check), { ...all, Locations: { memory: 12 * BLOCK } }, path);
   assert.deepEqual(await fill(['d'], CacheAction.Warm), all);
-  assert.equal(client.chunks.stats()['object_request_count_GET'], gets);
+  assert.equal(downloads, 12);
   assert.deepEqual(await fill(['d/f1'], CacheAction.Evict), { ...all, FileCount: 1, SliceCount: 1, TotalBytes: 3 * BLOCK });
   assert.equal((await fill(['d'], CacheAction.Check)).MissBytes, 3 * BLOCK);
   const none = { FileCount: 0, SliceCount: 0, TotalBytes: 0, MissBytes: 0, Locations: {} };

@@ -17,6 +17,8 @@ export type ClientName = 'official' | 'ours';
 
 export interface PairOptions {
   readonly engine: EngineName;
+  /** Where the volume goes, and a second place, both empty. @default a server of its own */
+  readonly database?: { readonly url: string; readonly spareUrl: string };
   /** @default none */
   readonly compression?: Compression;
   /** Who formats. @default ours */
@@ -67,8 +69,7 @@ export async function openPair(options: PairOptions): Promise<Pair> {
   stack.defer(() => rmSync(work, { recursive: true, force: true }));
   stack.defer(() => clearMounts(work));
   try {
-    const { url, spareUrl, ...database } = await startDatabase(engine, work);
-    stack.use(database);
+    const { url, spareUrl } = options.database ?? stack.use(await startDatabase(engine, work));
     const s3 = storage === 's3' ? stack.use(await startS3()) : undefined;
     s3?.createBucket('bucket');
     const bucket = s3 ? `${s3.endpoint}/bucket` : join(work, 'store');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Ino, ino, ROOT_INO } from '../../src/lib/int64.ts';
 import type { Write } from '../../src/meta/engine.ts';
-import type { TreeReport } from '../../src/meta/maintenance/tree.ts';
+import type { TreeReport } from '../../src/meta/maintenance/tree-report.ts';
 import { NodeType } from '../../src/meta/types.ts';
 import { type Database, describeEngines } from '../meta/engines.ts';
 import { openWorld, root, settle, type World } from './world.ts';

@@ -14,7 +14,8 @@ import { collectGarbage, type GarbageOptions, type GarbageReport } from '../../s
 import type { MetaEngine } from '../../src/meta/engine.ts';
 import type { Format } from '../../src/meta/format.ts';
 import { type FormatInput, newFormat } from '../../src/meta/format-input.ts';
-import { checkTree, newTreeReport, type TreeOptions, type TreeReport } from '../../src/meta/maintenance/tree.ts';
+import { newTreeReport, type TreeReport } from '../../src/meta/maintenance/tree-report.ts';
+import { checkTree, type TreeOptions } from '../../src/meta/maintenance/tree.ts';
 import { formatVolume, openMeta } from '../../src/meta/open.ts';
 import { type Context, type Meta, NodeType } from '../../src/meta/types.ts';
 import { Volume } from '../../src/meta/volume.ts';

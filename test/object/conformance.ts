@@ -164,6 +164,37 @@ export function conformance(kind: string, { make, more = 0, parts = false }: Kin
       );
     });
 
+    test('a level shows what lies directly there and what leads further down, each once and in key order', async (t) => {
+      const { level } = store;
+      if (!level) return t.diagnostic('it has no levels');
+      const names = [
+        'a',
+        'b/',
+        'b/1',
+        'b/2/x',
+        'b-',
+        'b0',
+        'c/d/e',
+        'ü/x',
+        'z',
+        ...Array.from({ length: 20 }, (_, index) => `m/${index}`),
+      ];
+      // What stands for a directory is empty: some servers take nothing else.
+      for (const name of names) await store.put(`level/${name}`, Buffer.from(name.endsWith('/') ? '' : 'x'));
+      const of = async (prefix: string): Promise<string[]> => {
+        const found: string[] = [];
+        for await (const { key } of level.call(store, prefix)) found.push(key);
+        return found;
+      };
+      assert.deepEqual(
+        await of('level/'),
+        ['a', 'b-', 'b/', 'b0', 'c/', 'm/', 'z', 'ü/'].map((name) => `level/${name}`),
+      );
+      assert.deepEqual(await of('level/b/'), ['level/b/', 'level/b/1', 'level/b/2/']);
+      assert.equal((await of('level/m/')).length, 20);
+      assert.deepEqual(await of('level/none/'), []);
+    });
+
     if (!parts) return;
 
     test('an object written in parts is whole, in the order of the parts, and not there before', async () => {

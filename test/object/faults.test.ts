@@ -248,6 +248,32 @@ test('a slow answer within the time is an answer', async () => {
   await store.close();
 });
 
+test('a body that comes slowly is whole where it ends within the time, and a Timeout where it does not', async () => {
+  const store = open();
+  troubles = [];
+  await store.put('object', body);
+  const slowly =
+    (pieces: number, pauseMs: number): Trouble =>
+    (answer, { status: code, headers, body: whole }) => {
+      answer.writeHead(code, headers);
+      const size = Math.ceil(whole.length / pieces);
+      for (let piece = 0; piece < pieces; piece++)
+        setTimeout(() => {
+          const part = whole.subarray(piece * size, (piece + 1) * size);
+          if (piece === pieces - 1) answer.end(part);
+          else answer.write(part);
+        }, piece * pauseMs);
+    };
+  troubles = [slowly(5, 20)];
+  assert.ok(body.equals(await store.get('object')));
+  await store.close();
+  const hasty = open(300);
+  troubles = [slowly(50, 200)];
+  await assert.rejects(hasty.get('object'), { code: 'Timeout', retryable: true });
+  assert.ok(body.equals(await hasty.get('object')));
+  await hasty.close();
+});
+
 test('a server that does not heed the range gives the right bytes still', async () => {
   const store = open();
   await store.put('object', body);

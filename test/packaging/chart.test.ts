@@ -60,6 +60,18 @@ for (const [overlay, values] of [
     for (const [id, object] of Object.entries(expected)) assert.deepEqual(found[id], object, id);
   });
 
+withHelm('with monitoring it installs what config/monitoring does, too, with the labels that are wanted', async () => {
+  const labels = { release: 'kube-prometheus-stack' };
+  const found = byId(await template({ monitoring: { enabled: true, labels } }));
+  const expected = byId(await kustomize('config/monitoring'));
+  assert.equal(Object.keys(expected).length, 4);
+  for (const [id, object] of Object.entries(expected)) {
+    const wanted = object.kind === 'PodMonitor' ? { ...object.metadata.labels, ...labels } : object.metadata.labels;
+    assert.deepEqual(found[id], { ...object, metadata: { ...object.metadata, labels: wanted } }, id);
+  }
+  assert.equal(Object.keys(found).length, Object.keys(byId(await template())).length + 4);
+});
+
 withHelm('everything lies in the namespace of the release, and nothing names another', async () => {
   const text = JSON.stringify(
     await template({ certificates: { source: 'cert-manager' }, watchNamespaces: ['team-a'] }, 'elsewhere'),

@@ -230,7 +230,7 @@ export class TestVolume implements AsyncDisposable {
       meta,
       chunks,
       accessLog: new AccessLog(clock),
-      stats: () => ({ uptime: 1 }),
+      stats: () => 'juicefs_uptime 1\n',
       config: () => ({ Meta: {} }),
       volume: 'vfs',
       hashPrefix: false,

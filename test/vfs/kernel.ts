@@ -317,6 +317,8 @@ export class TestKernel {
       get answered() {
         return answers > 0;
       },
+      code: 0,
+      bytes: 0,
       sink: sink ?? { add: () => false, addPlus: () => false },
       error: (code) => fail(errnoName(code)),
       ok: (forgetAttributes = false) => give({ forgetAttributes }),

@@ -10,50 +10,19 @@
  * the volume's usage is counted; MAX_PROBLEMS problems by name, more are counted only.
  * Source: fsck of the official client 1.4.1 (nlink, missing attributes, statistics); parents, types and links of files are ours.
  */
-import { formatIno, type Ino, isTrash, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
+import { formatIno, type Ino, isTrash, ROOT_INO } from '../../lib/int64.ts';
 import type { Check, DirStat, MetaEngine, NamedEntry, Write } from '../engine.ts';
 import { Listed } from '../namespace.ts';
 import { statOf } from '../stats.ts';
 import { type Attr, NodeType } from '../types.ts';
 import type { Volume } from '../volume.ts';
+import { type ProblemKind, tell, type TreeReport, typeName } from './tree-report.ts';
+import { addHidden, CountedUsage } from './volume-usage.ts';
 import { below } from './where.ts';
 
 const BATCH = 1000;
-const MAX_PROBLEMS = 10_000;
 /** How often a directory that changes is counted again before nothing is said of it. */
 const COUNTS = 5;
-
-export type ProblemKind =
-  | 'missing attributes'
-  | 'wrong type'
-  | 'wrong parent'
-  | 'wrong link count'
-  | 'missing statistics'
-  | 'wrong statistics'
-  | 'second name'
-  | 'loop'
-  | 'wrong usage';
-
-export interface Problem {
-  readonly kind: ProblemKind;
-  /** Undefined for the volume as a whole. */
-  readonly ino: Ino | undefined;
-  readonly path: Buffer | undefined;
-  /** What was wanted and what was found. */
-  readonly detail: string;
-  readonly repaired: boolean;
-}
-
-export interface TreeReport {
-  directories: number;
-  files: number;
-  readonly problems: Problem[];
-  /** All of them, also those that are not in `problems`. */
-  found: number;
-  repaired: number;
-}
-
-export const newTreeReport = (): TreeReport => ({ directories: 0, files: 0, problems: [], found: 0, repaired: 0 });
 
 export interface TreeOptions {
   readonly volume: Volume;
@@ -109,8 +78,7 @@ class TreeCheck {
   readonly #engine: MetaEngine;
   /** The whole volume is counted. */
   readonly #countsVolume: boolean;
-  readonly #linked = new Set<Ino>();
-  #usage: { space: number; inodes: number } = { space: 0, inodes: 0 };
+  readonly #usage = new CountedUsage();
 
   constructor(options: TreeOptions) {
     this.#options = options;
@@ -119,10 +87,7 @@ class TreeCheck {
   }
 
   #problem(kind: ProblemKind, ino: Ino | undefined, path: Buffer | undefined, detail: string, repaired: boolean): void {
-    const { report } = this.#options;
-    report.found++;
-    if (repaired) report.repaired++;
-    if (report.problems.length < MAX_PROBLEMS) report.problems.push({ kind, ino, path, detail, repaired });
+    tell(this.#options.report, { kind, ino, path, detail, repaired });
   }
 
   async *run(): AsyncGenerator<FoundFile> {
@@ -161,7 +126,7 @@ class TreeCheck {
         count = counted(count, entry, found);
         const child = { ...entry, path: below(path, entry.name), parent: ino };
         const checked = await this.#checkNode(child, found);
-        if (this.#countsVolume && checked) this.#use(entry.ino, checked);
+        if (this.#countsVolume && checked) this.#usage.add(entry.ino, checked);
         if (!descend) continue;
         if (entry.type === NodeType.Directory) {
           if (ancestors.includes(entry.ino))
@@ -174,15 +139,6 @@ class TreeCheck {
       }
     }
     if (attr?.type === NodeType.Directory) await this.#checkDirectory(ino, path, attr, count);
-  }
-
-  #use(ino: Ino, attr: Attr): void {
-    if (attr.type !== NodeType.Directory && attr.nlink > 1) {
-      if (this.#linked.has(ino)) return;
-      this.#linked.add(ino);
-    }
-    this.#usage.space += statOf(attr).space;
-    this.#usage.inodes++;
   }
 
   /** Looks at what an entry names. Answers the node as it is (or is now); undefined where there is none. */
@@ -387,25 +343,7 @@ class TreeCheck {
   /** Compares the volume's counters with what was counted, the trash and files that are only open included. */
   async #checkUsage(): Promise<void> {
     const { signal, repair, activeSessions } = this.#options;
-    const waiting: Ino[] = [TRASH_INO];
-    for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) {
-      const listed = new Listed();
-      for await (const batch of this.#engine.scanEntries(directory, BATCH)) {
-        signal.throwIfAborted();
-        const entries = listed.fresh(batch);
-        const attrs = await this.#engine.nodes(entries.map((entry) => entry.ino));
-        for (const [at, { ino }] of entries.entries()) {
-          const attr = attrs[at];
-          if (!attr) continue;
-          this.#use(ino, attr);
-          if (attr.type === NodeType.Directory) waiting.push(ino);
-        }
-      }
-    }
-    for await (const inos of this.#engine.scanSustained()) {
-      const attrs = await this.#engine.nodes(inos);
-      for (const [at, attr] of attrs.entries()) if (attr?.nlink === 0) this.#use(inos[at] as Ino, attr);
-    }
+    await addHidden(this.#engine, this.#usage, signal);
     const [space, inodes] = await this.#engine.read([
       { kind: 'counter', name: 'usedSpace' },
       { kind: 'counter', name: 'totalInodes' },
@@ -449,14 +387,3 @@ function unchanged(a: Attr, b: Attr): boolean {
     a.ctimensec === b.ctimensec
   );
 }
-
-const typeNames: Readonly<Record<NodeType, string>> = {
-  [NodeType.File]: 'file',
-  [NodeType.Directory]: 'directory',
-  [NodeType.Symlink]: 'symbolic link',
-  [NodeType.Fifo]: 'pipe',
-  [NodeType.BlockDevice]: 'block device',
-  [NodeType.CharDevice]: 'character device',
-  [NodeType.Socket]: 'socket',
-};
-const typeName = (type: NodeType): string => typeNames[type] ?? `node of type ${type}`;

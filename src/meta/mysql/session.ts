@@ -23,8 +23,11 @@ const SETTINGS: readonly Statement[] = [
   'SELECT @@max_allowed_packet',
 ].map((text) => ({ text, values: [] }));
 
-/** Bytes that the server must take in one packet: a value of 64 KiB is twice that in a statement, and several go together. */
-const SMALLEST_PACKET = 1 << 20;
+/**
+ * Bytes that the server must take in one packet: a value is twice as long in a statement, and several go together. The least that
+ * MySQL has had by default.
+ */
+const SMALLEST_PACKET = 4 << 20;
 
 function literal(value: SqlValue | readonly SqlValue[] | undefined): string {
   if (value === undefined) throw new TypeError('a statement was not given all of its values');

@@ -19,6 +19,7 @@ import type { Attr, LockedFile } from '../types.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { isVolumeKey, type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
+import { RedisBulk } from './bulk.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { commitScript, lookupScript } from './scripts.ts';
@@ -41,6 +42,7 @@ export class RedisEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
+  readonly bulk: RedisBulk;
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
@@ -65,6 +67,7 @@ export class RedisEngine implements MetaEngine {
     this.description = connection.description;
     this.#connection = connection;
     this.#keys = keys;
+    this.bulk = new RedisBulk(connection, keys);
     this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
   }

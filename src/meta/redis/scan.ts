@@ -30,13 +30,14 @@ async function* pages(
   } while (cursor !== '0');
 }
 
-/** Fields and values of a hash. */
+/** Fields and values of a hash, or with ZSCAN members and scores of a sorted set. */
 export async function* scanHash(
   connection: RedisConnection,
   key: string,
   batch: number,
+  command: 'HSCAN' | 'ZSCAN' = 'HSCAN',
 ): AsyncIterable<readonly (readonly [field: Buffer, value: Buffer])[]> {
-  for await (const items of pages(connection, 'HSCAN', [key], ['COUNT', batch])) yield pairs(items);
+  for await (const items of pages(connection, command, [key], ['COUNT', batch])) yield pairs(items);
 }
 
 /** Members of a sorted set and their scores. */

@@ -19,6 +19,7 @@ import { parseMetaUrl } from '../url.ts';
 import type { ServerUrl } from '../url-server.ts';
 import { BEGIN, COMMIT, Committer, rollBack } from './commits.ts';
 import { EVERYBODY, ServerNotices } from './notices.ts';
+import { SqlBulk } from './bulk.ts';
 import type { Pool } from './pool.ts';
 import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
@@ -54,6 +55,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly usageCounters = 'deferred';
   readonly #place: ServerPlace;
   readonly #options: ServerEngineOptions;
+  readonly bulk: SqlBulk;
   readonly #driver: Driver;
   readonly #pool: Pool;
   readonly #notices: ServerNotices | undefined;
@@ -74,10 +76,20 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.#texts = textsOf(driver.dialect);
     this.sql = this.#texts.sql;
     this.#commits = new Committer(driver, pool, this.#texts, options);
-    if (!driver.listen) return;
-    const notices = new ServerNotices(driver.listen, options.clock);
-    this.#notices = notices;
-    this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    this.bulk = new SqlBulk(driver.dialect, {
+      query: async (statements) => {
+        const answers = await pool.repeat((session) => session.run(statements));
+        return answers.map(({ rows }) => rows);
+      },
+      write: async (statements) => void (await this.#transaction((session) => session.run(statements))),
+      hasTables: () => this.#withTables(async () => (await this.rows(this.sql.getSetting), true), false),
+      makeTables: () => this.#makeTables(createStatements(driver.dialect)),
+    });
+    if (driver.listen) {
+      const notices = new ServerNotices(driver.listen, options.clock);
+      this.#notices = notices;
+      this.watchLocks = (file, woken) => notices.watch(fileKey(file), woken);
+    }
   }
 
   protected async rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {

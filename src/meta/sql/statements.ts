@@ -39,6 +39,8 @@ const guarded = (columns: readonly string[]): string =>
 
 /** The count of a connection that was given up: no number that one reaches. */
 const SPOILT = '-1000000000000';
+/** What `putNode` is given, in this order. */
+export const NODE_COLUMNS: readonly string[] = ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier];
 
 const parameters = (count: number): string => Array.from({ length: count }, (_, index) => `?${index + 1}`).join(', ');
 
@@ -89,7 +91,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       ORDER BY n.inode${dialect.forUpdate}`,
     shareNodes: `SELECT ${nodeColumns('n')}, ${ino('n.inode')} FROM ${t('node')} n WHERE ${dialect.oneOf('n.inode', '?1')}
       ORDER BY n.inode${dialect.forShare}`,
-    putNode: put('node', ['inode', ...filledColumns, 'rdev', 'parent', ...aclAndTier], ['inode']),
+    putNode: put('node', NODE_COLUMNS, ['inode']),
     touchNode: `UPDATE ${t('node')} SET mtime = ?1, mtimensec = ?2, ctime = ?1, ctimensec = ?2, nlink = nlink + ?3 WHERE inode = ?4`,
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
 
@@ -269,6 +271,19 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       'session = ?1',
     ),
     forgetCommits: `DELETE FROM ${t('juicepod_commit')} WHERE at < ?1`,
+
+    // What dump and load look through; the first column is where the next batch begins.
+    allNodes: `SELECT ${ino('n.inode')}, ${nodeColumns('n')} FROM ${t('node')} n WHERE n.inode > ?1 ORDER BY n.inode LIMIT ?2`,
+    allEntries: `SELECT id, ${ino('parent')}, name, type, ${ino('inode')} FROM ${t('edge')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    allSymlinks: `SELECT ${ino('inode')}, ${raw('target')} FROM ${t('symlink')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
+    allXattrs: `SELECT id, ${ino('inode')}, name, ${raw('value')} FROM ${t('xattr')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    xattrsOf: `SELECT name, ${raw('value')} FROM ${t('xattr')} WHERE inode = ?1 ORDER BY name`,
+    sharedSlices: `SELECT chunkid, size, refs FROM ${t('chunk_ref')} WHERE refs <> 1 AND chunkid > ?1 ORDER BY chunkid LIMIT ?2`,
+    allDirStats: `SELECT ${ino('inode')}, data_length, used_space, used_inodes FROM ${t('dir_stats')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
+    nextAcls: `SELECT id, ${acl} FROM ${t('acl')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    sustainedOfAll: `SELECT id, sid, ${ino('inode')} FROM ${t('sustained')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    lastChange: `SELECT COALESCE(MAX(id), 0) FROM ${t('change_log')}`,
+    removeCounter: `DELETE FROM ${t('counter')} WHERE name = ?1`,
 
     getSetting: `SELECT value FROM ${t('setting')} WHERE name = 'format'`,
     insertSetting: `INSERT INTO ${t('setting')} (name, value) VALUES ('format', ?1)`,

@@ -14,9 +14,11 @@ import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } 
 import type { Attr } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
 import { type Dialect, sqliteDialect } from '../sql/dialect.ts';
+import { SqlBulk } from '../sql/bulk.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, numberAt, type Row, type SqlValue } from '../sql/rows.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from '../sql/schema.ts';
 import { SqlScans } from '../sql/scans.ts';
+import type { Statement } from '../sql/session.ts';
 import { type Statements, statementsOf } from '../sql/statements.ts';
 import { sinkOf, type Tables, valueIn } from './commit.ts';
 import { Connection } from './connection.ts';
@@ -37,6 +39,7 @@ class SqliteEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  readonly bulk: SqlBulk;
   protected readonly sql: Statements;
   readonly #tables: Tables;
   readonly #dialect: Dialect;
@@ -49,6 +52,17 @@ class SqliteEngine extends SqlScans implements MetaEngine {
     this.sql = statementsOf(this.#dialect);
     this.#tables = { connection, sql: this.sql, sink: sinkOf(connection) };
     this.#group = new GroupCommit(this.#tables);
+    const all = (statements: readonly Statement[]): readonly (readonly Row[])[] =>
+      statements.map(({ text, values }) => connection.all(text, ...(values as readonly SqlValue[])));
+    this.bulk = new SqlBulk(this.#dialect, {
+      query: (statements) => connection.whenFree(() => all(statements)),
+      write: async (statements) => void (await connection.whenFree(() => connection.transaction(() => all(statements)))),
+      hasTables: async () => connection.whenFree(() => this.#hasTable('setting')),
+      makeTables: () =>
+        connection.whenFree(() =>
+          connection.transaction(() => createStatements(this.#dialect).forEach((statement) => connection.exec(statement))),
+        ),
+    });
   }
 
   protected rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]> {
