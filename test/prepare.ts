@@ -3,7 +3,19 @@
  * here is no failure: its tests say so and are skipped.
  */
 import { ensureKubernetes } from './cluster/build.ts';
-import { ensureDebian, ensureDebianFile, fsx, helm, juicefs, pjdfstest, pjdfstestC, ToolMissing, versitygw } from './tools.ts';
+import {
+  azurite,
+  ensureDebian,
+  ensureDebianFile,
+  fsx,
+  helm,
+  juicefs,
+  minio,
+  pjdfstest,
+  pjdfstestC,
+  ToolMissing,
+  versitygw,
+} from './tools.ts';
 
 interface Program {
   readonly name: string;
@@ -27,10 +39,13 @@ const programs: readonly Program[] = [
         'busybox',
         'mariadbd',
         'my_print_defaults',
+        'rclone',
       ),
   },
   { name: 'PostgreSQL', get: () => ensureDebianFile('/usr/lib/postgresql', 'postgresql') },
   { name: 'versitygw (S3 server)', get: versitygw },
+  { name: 'MinIO (another S3 server; some minutes the first time)', get: minio },
+  { name: 'Azurite (Azure Blob server)', get: azurite },
   { name: 'helm (the chart)', get: helm },
   { name: 'pjdfstest (POSIX suite)', get: pjdfstest },
   { name: 'pjdfstest in C (the original)', get: pjdfstestC },

@@ -9,6 +9,10 @@ export class Proxy {
   readonly #server = createServer((client) => this.#join(client));
   /** Called with what a client sends; true loses the answer and the connection. */
   loses: (data: Buffer) => boolean = () => false;
+  /** Called with what a client sends; from the first true on, its connection is there and silent. */
+  silences: (data: Buffer) => boolean = () => false;
+  /** Called with what a client sends; a text is answered to it, and the server hears nothing. */
+  answers: (data: Buffer) => string | undefined = () => undefined;
 
   constructor(port: number, target: number) {
     this.port = port;
@@ -20,6 +24,7 @@ export class Proxy {
     const pair = [client, upstream] as const;
     this.#pairs.add(pair);
     let losing = false;
+    let silent = false;
     const end = (): void => {
       client.destroy();
       upstream.destroy();
@@ -27,9 +32,12 @@ export class Proxy {
     };
     client.on('data', (data: Buffer) => {
       losing ||= this.loses(data);
-      upstream.write(data);
+      silent ||= this.silences(data);
+      const answer = this.answers(data);
+      if (answer !== undefined) return client.write(answer);
+      return upstream.write(data);
     });
-    upstream.on('data', (data: Buffer) => (losing ? end() : client.write(data)));
+    upstream.on('data', (data: Buffer) => (losing ? end() : silent || client.write(data)));
     for (const socket of pair) socket.on('close', end).on('error', end);
   }
 

@@ -89,9 +89,11 @@ export async function start(
 }
 
 /** A Redis of its own: nothing saved, nothing evicted. `url(db)` is the metadata URL. */
-export async function startRedis(extra: readonly string[] = []): Promise<Server & { url(db?: number): string }> {
+export async function startRedis(
+  extra: readonly string[] | ((folder: string, port: number) => readonly string[]) = [],
+): Promise<Server & { url(db?: number): string }> {
   ensureDebian('redis-server');
-  const server = await start('redis', onPath('redis-server') ?? 'redis-server', (_folder, port) => [
+  const server = await start('redis', onPath('redis-server') ?? 'redis-server', (folder, port) => [
     '--port',
     String(port),
     '--bind',
@@ -102,7 +104,7 @@ export async function startRedis(extra: readonly string[] = []): Promise<Server 
     'no',
     '--maxmemory-policy',
     'noeviction',
-    ...extra,
+    ...(typeof extra === 'function' ? extra(folder, port) : extra),
   ]);
   return { ...server, url: (db = 0) => `redis://127.0.0.1:${server.port}/${db}` };
 }

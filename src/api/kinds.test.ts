@@ -44,6 +44,17 @@ const refused: readonly [string, unknown, RegExp][] = [
   ['no database', volume({ metadata: {} }), /spec\.metadata: exactly one of redis, postgres, mysql, sqlite/],
   ['no store', volume({ storage: {} }), /spec\.storage: exactly one of s3, file/],
   ['a field that does not exist', volume({ storag: {} }), /spec: .*storag/],
+  ['the same address twice', volume({ metadata: { redis: { addresses: ['r:1', 'r:1'] } } }), /each address can stand there once/],
+  [
+    'Sentinels without the name of the master',
+    volume({ metadata: { redis: { addresses: ['s:26379'], sentinel: {} } } }),
+    /spec\.metadata\.redis\.sentinel\.masterName/,
+  ],
+  [
+    'more replicas than are waited for',
+    volume({ metadata: { redis: { addresses: ['r:1'], waitForReplicas: 9 } } }),
+    /spec\.metadata\.redis\.waitForReplicas/,
+  ],
   ['an address without a port', volume({ metadata: { redis: { addresses: ['redis'] } } }), /spec\.metadata\.redis\.addresses\.0/],
   ['a relative path', volume({ storage: { file: { path: 'data' } } }), /spec\.storage\.file\.path/],
   ['a block size that is no power of two', volume({ format: { blockSize: '3Mi' } }), /blockSize must be a power of two/],

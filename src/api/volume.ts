@@ -20,6 +20,7 @@ import { parseDuration, parseQuantity } from './units.ts';
 import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients.ts';
 import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
 import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
+import { redisSpec } from './volume-redis.ts';
 import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
 import { mysqlSpec, neverOff, postgresSpec } from './volume-sql.ts';
 
@@ -30,51 +31,10 @@ const DAY = 86_400_000;
 
 const absolutePath = '^/[^\\0]*$';
 
-const redis = object(
-  'A standalone Redis or Valkey (4.0 or newer). It must keep what is written to it: no eviction, and persistence.',
-  {
-    addresses: z
-      .array(text('host:port', { min: 3, max: 261, pattern: '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$' }))
-      .min(1)
-      .max(1)
-      .meta({
-        description: 'Where Redis listens, as host:port. One address: a standalone server.',
-        'x-kubernetes-list-type': 'atomic',
-      }),
-    database: declare(z.int().min(0).max(255), 'Number of the Redis database. Immutable.', [immutable]).default(0),
-    authSecretRef: object('The Secret with the credentials for Redis.', {
-      name: objectName('Name of the Secret, in the namespace of the volume.'),
-      usernameKey: secretKey('Key of the user name. A Secret without it means the default user.').default('username'),
-      passwordKey: secretKey('Key of the password.').default('password'),
-    }).optional(),
-    tls: object(
-      'Transport encryption.',
-      {
-        enabled: z.boolean().describe('Speak TLS to Redis.').default(false),
-        caSecretRef: object('The Secret with the certificates of the authorities to trust. Without it, those the image trusts.', {
-          name: objectName('Name of the Secret, in the namespace of the volume.'),
-          key: secretKey('Key of the PEM text.').default('ca.crt'),
-        }).optional(),
-        serverName: text('Name the certificate must be for, where it is not the host of the address.', {
-          min: 1,
-          max: 253,
-        }).optional(),
-      },
-      [
-        {
-          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.serverName))',
-          message: 'caSecretRef and serverName need enabled: true',
-          holds: (tls) => tls.enabled || (tls.caSecretRef === undefined && tls.serverName === undefined),
-        },
-      ],
-    ).prefault({ enabled: false }),
-  },
-);
-
 const metadata = object(
   'The database that holds names, attributes and the lists of blocks.',
   {
-    redis: redis.optional(),
+    redis: redisSpec.optional(),
     postgres: postgresSpec.optional(),
     mysql: mysqlSpec.optional(),
     sqlite: object('A SQLite file. For one machine: every client must see the same file on a local disk.', {

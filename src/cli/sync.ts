@@ -16,7 +16,6 @@ import { keyOf, shown, type Side } from '../objsync/side.ts';
 import { wholeNumberOf } from './options.ts';
 import { type Output, print } from './report.ts';
 import { PASSPHRASE_VARIABLE } from './settings.ts';
-import { storeError } from './volume.ts';
 
 export interface SyncOptions {
   readonly start?: string;
@@ -224,7 +223,7 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
       });
   } catch (error) {
     lines.end();
-    throw error instanceof ObjectError ? storeError(error) : placeError(error);
+    throw placeError(error);
   } finally {
     for (const side of sides) await side.close();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupted);
@@ -233,6 +232,16 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
 
 /** A failure of a whole place, as a sentence for people. */
 function placeError(error: unknown): unknown {
+  if (error instanceof ObjectError) {
+    const hints: Partial<Record<ObjectError['code'], string>> = {
+      AccessDenied: 'Check the keys in the URL, and that they may list, read and write there.',
+      NoSuchBucket: 'Make the bucket first, or check the URL.',
+      Unavailable: 'Check the address in the URL, that the store is up, and whether it wants --no-https.',
+      Timeout: 'Check the address in the URL, that the store is up, and whether it wants --no-https.',
+    };
+    const hint = hints[error.code];
+    return new UserError(`Storage${error.code}`, error.message, { cause: error, ...(hint ? { hint } : {}) });
+  }
   const code = (error as NodeJS.ErrnoException).code ?? '';
   return error instanceof Error && /^E[A-Z]+$/.test(code) && !(error instanceof UserError)
     ? new UserError('PlaceUnreadable', `a place cannot be listed: ${messageOf(error)}`, { cause: error })

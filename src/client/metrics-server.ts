@@ -106,7 +106,7 @@ export class MetricsServer implements Disposable {
       this.#warned = true;
       this.#cancel = clock.timer(RETRY_MS, () => this.#listen(port));
     });
-    server.on('listening', () => logger.info('serving metrics', { address: this.address }));
+    server.on('listening', () => logger.debug('serving metrics', { address: this.address }));
     // A process that has nothing else to do may end.
     server.unref();
     this.#server = server;

@@ -171,7 +171,7 @@ async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: 
     throw error;
   }
   const forget = options.metrics?.add({ volume: volume.name, mountPoint: target, families: volume.families });
-  const serving = run(session, volume, target, kept, log);
+  const serving = run(session, volume, target, kept, log, options.metrics);
   return { ...serving, ended: serving.ended.finally(forget) };
 }
 
@@ -214,7 +214,14 @@ async function openPatiently(open: () => Promise<OpenVolume>, { target, log, sig
 /** Resolves after so many milliseconds, or when the signal aborts. */
 const pauseUnless = (signal: AbortSignal, ms: number): Promise<void> => systemClock.sleep(ms, signal).catch(() => {});
 
-function run(session: FuseSession, volume: OpenVolume, target: string, kept: boolean, log: Logger): Serving {
+function run(
+  session: FuseSession,
+  volume: OpenVolume,
+  target: string,
+  kept: boolean,
+  log: Logger,
+  metrics: MetricsServer | undefined,
+): Serving {
   const transport = new RawTransport({
     fd: session.fd,
     log,
@@ -257,7 +264,7 @@ function run(session: FuseSession, volume: OpenVolume, target: string, kept: boo
   };
   const ended = serve();
   raiseReadAhead(target, READ_AHEAD_KIB);
-  log.info('serving', { target, volume: volume.name, session: volume.sid });
+  log.info('serving', { target, volume: volume.name, session: volume.sid, metrics: metrics?.address });
   return {
     target,
     ended,

@@ -215,6 +215,15 @@ export interface MetaEngine {
   /** Entry and node in one round trip, the commonest read of all. The attr is undefined where the node is missing. */
   lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined>;
   /**
+   * What is known to be so without asking, where the engine hears of changes. As old as news takes to come, and never a ground
+   * for a change, nor for what an open file is like: those read. Absent: nothing is kept.
+   */
+  readonly known?: {
+    node(ino: Ino): Attr | undefined;
+    /** `null`: there is no such entry. */
+    lookup(parent: Ino, name: Buffer): { readonly value: EntryValue; readonly attr: Attr } | null | undefined;
+  };
+  /**
    * All or nothing, and exactly once: where the connection is lost on the way, the engine finds out whether it was
    * applied. Writes are applied in order. An abort ends only the wait before it is sent.
    */

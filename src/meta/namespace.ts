@@ -26,7 +26,10 @@ function damagedAttr(type: NodeType, parent: Ino): Attr {
   return { ...none, ...never, type, nlink: 1, parent };
 }
 
-export async function getattr(volume: Volume, ctx: Context, ino: Ino): Promise<Attr> {
+/** The attributes, as known (`known` of the engine) or, where they must be fresh, as they are. */
+export async function getattr(volume: Volume, ctx: Context, ino: Ino, fresh = false): Promise<Attr> {
+  const known = fresh ? undefined : volume.engine.known?.node(ino);
+  if (known) return known;
   const [attr] = await volume.engine.read([{ kind: 'node', ino }], ctx.signal);
   if (!attr) {
     volume.guesses.setNode(ino, undefined);
@@ -49,6 +52,9 @@ export async function lookup(volume: Volume, ctx: Context, parent: Ino, name: Bu
     return { ino: above.parent, attr: await getattr(volume, ctx, above.parent) };
   }
   if (isTrashName(parent, name)) return { ino: TRASH_INO, attr: await getattr(volume, ctx, TRASH_INO) };
+  const known = volume.engine.known?.lookup(parent, name);
+  if (known === null) throw new FsError('ENOENT');
+  if (known) return { ino: known.value.ino, attr: known.attr };
   const found = await volume.engine.lookup(parent, name);
   volume.guesses.setEntry(parent, name, found?.value);
   if (!found) throw new FsError('ENOENT');
@@ -179,7 +185,8 @@ export async function open(volume: Volume, ctx: Context, ino: Ino, flags: number
   const recent = volume.files.isRecent(ino) ? volume.guesses.node(ino) : undefined;
   volume.files.open(ino);
   try {
-    const attr = recent ?? (await getattr(volume, ctx, ino));
+    // Close-to-open: whoever opens sees what others have closed.
+    const attr = recent ?? (await getattr(volume, ctx, ino, true));
     requireOpen(volume, ctx, attr, flags);
     volume.atimes.touch(ino);
     return attr;

@@ -51,15 +51,6 @@ function parseDuration(text: string): number | undefined {
   );
 }
 
-/** Options of the official client that change how it caches and where it reads; ours always asks the master. */
-const withoutMeaning = new Set([
-  'route-read',
-  'client-cache',
-  'client-cache-size',
-  'client-cache-expire',
-  'client-cache-preload',
-]);
-
 /** The password that the environment holds under one of these names, or in the file that META_PASSWORD_FILE names. */
 export function passwordOf(environment: Environment, url: string, names: readonly string[]): string | undefined {
   const direct = names.map((name) => environment[name]).find((value) => value);
@@ -103,7 +94,7 @@ export function openQuery(text: string, url: string): Query {
       return ms;
     },
     end(known) {
-      const left = [...members.keys()].filter((name) => !withoutMeaning.has(name));
+      const left = [...members.keys()];
       if (left.length > 0) throw invalid(url, `it has an unknown option "${left[0]}"; known are ${known}.`);
     },
   };

@@ -1,82 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { UserError } from '../lib/errors.ts';
 import type { ServerUrl } from './url-server.ts';
-import { describeMetaUrl, parseMetaUrl, type RedisUrl, redactUrl } from './url.ts';
-
-const redis = (url: string, environment = {}): RedisUrl => {
-  const parsed = parseMetaUrl(url, environment);
-  assert.equal(parsed.kind, 'redis');
-  return parsed;
-};
-
-const times = { readTimeout: 30_000, writeTimeout: 5000, minRetryBackoff: 20, maxRetryBackoff: 10_000 };
-
-test('a Redis address is taken apart as JuiceFS does it', () => {
-  assert.deepEqual(redis('redis://h'), { kind: 'redis', host: 'h', port: 6379, database: 0, ...times });
-  assert.deepEqual(redis('127.0.0.1:6380/2'), { kind: 'redis', host: '127.0.0.1', port: 6380, database: 2, ...times });
-  assert.deepEqual(redis('redis://:6380'), { kind: 'redis', host: 'localhost', port: 6380, database: 0, ...times });
-  assert.deepEqual(redis('redis://me:p%40ss@[::1]:1/3?read-timeout=1m30s&write_timeout=7&client-cache=true'), {
-    kind: 'redis',
-    host: '::1',
-    port: 1,
-    database: 3,
-    username: 'me',
-    password: 'p@ss',
-    ...times,
-    readTimeout: 90_000,
-    writeTimeout: 7000,
-  });
-  assert.deepEqual(redis('unix://:pw@/run/redis.sock?db=4'), {
-    kind: 'redis',
-    host: '',
-    port: 0,
-    socket: '/run/redis.sock',
-    database: 4,
-    password: 'pw',
-    ...times,
-  });
-});
-
-test('TLS is on with rediss:// only, and its files go with it', () => {
-  assert.equal(redis('redis://h?insecure-skip-verify=1').tls, undefined);
-  assert.deepEqual(redis('rediss://h').tls, { insecureSkipVerify: false });
-  assert.deepEqual(
-    redis('rediss://h?insecure-skip-verify=1&tls-cert-file=/c&tls-key-file=/k&tls-ca-cert-file=/ca&tls-server-name=n').tls,
-    { insecureSkipVerify: true, serverName: 'n', certFile: '/c', keyFile: '/k', caFile: '/ca' },
-  );
-  assert.throws(() => redis('rediss://h?tls-cert-file=/c'), /go together/);
-});
-
-test('a password with separators in it is read as it is meant', () => {
-  assert.deepEqual(
-    [redis('redis://:a@b:c/d?e@h:1/2')].map(({ password, host, port, database }) => [password, host, port, database]),
-    [['a@b:c/d?e', 'h', 1, 2]],
-  );
-});
-
-test('a missing password comes from the environment, in the order of JuiceFS', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'juicepod-url-'));
-  try {
-    const file = join(folder, 'password');
-    writeFileSync(file, ' from-file\n');
-    const all = { REDIS_PASSWORD: 'r', META_PASSWORD: 'm', META_PASSWORD_FILE: file };
-    assert.equal(redis('redis://:own@h', all).password, 'own');
-    assert.equal(redis('redis://h', all).password, 'r');
-    assert.equal(redis('redis://user@h', { ...all, REDIS_PASSWORD: '' }).password, 'm');
-    assert.equal(redis('redis://h', { META_PASSWORD_FILE: file }).password, 'from-file');
-    assert.equal(redis('redis://h', {}).password, undefined);
-    assert.throws(
-      () => redis('redis://h', { META_PASSWORD_FILE: join(folder, 'none') }),
-      (error) => error instanceof UserError && error.code === 'PasswordFile' && /no such file/.test(error.message),
-    );
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
+import { describeMetaUrl, parseMetaUrl, redactUrl } from './url.ts';
 
 test('a SQLite URL is a path, and a prefix of the tables', () => {
   assert.deepEqual(parseMetaUrl('sqlite3:///var/a b.db'), { kind: 'sqlite', path: '/var/a b.db', tablePrefix: 'jfs_' });
@@ -192,14 +118,6 @@ test('what cannot be used is refused in a sentence, without the password', () =>
     );
   };
   refuse('', /empty/);
-  refuse('redis://:hunter2@', /names no host/);
-  refuse('redis://:hunter2@h:99999', /port should be 1 … 65535/);
-  refuse('redis://:hunter2@h/x', /database should be a number/);
-  refuse('redis://:hunter2@a,b,c:26379/1', /neither Redis Sentinel nor Redis Cluster/);
-  refuse('redis://:hunter2@h?color=red', /unknown option "color"/);
-  refuse('redis://:hunter2%zz@h', /percent sign/);
-  refuse('redis://h?read-timeout=soon', /duration/);
-  refuse('redis://::1/0', /square brackets/);
   refuse('sqlite3://', /names no file/);
   refuse('sqlite://x', /sqlite3:\/\//);
   refuse('sqlite3://x.db?table_prefix=a;b', /letters, digits/);

@@ -62,7 +62,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
   test(`${shell} completes commands, commands below commands, and options`, (context) => {
     const commands = complete(shell, context, 'm');
     if (!commands) return;
-    assert.deepEqual(commands, ['migrate', 'mount']);
+    assert.deepEqual(commands, ['mdtest', 'migrate', 'mount']);
     assert.deepEqual(complete(shell, context, 'cluster', ''), ['analyze', 'pods', 'status', 'volumes']);
     assert.deepEqual(complete(shell, context, 'mount', '--read-'), ['--read-only']);
     assert.deepEqual(complete(shell, context, 'cluster', 'pods', '--all'), ['--all-namespaces']);

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import type { MetaEngine } from '../../src/meta/engine.ts';
 import { openEngine } from '../../src/meta/open.ts';
+import { startGuarded } from '../redis/guarded.ts';
+import { type Group, startCluster, startSentinels } from '../redis/servers.ts';
 import { startMariadb, startPostgres, startRedis } from '../servers.ts';
 
 /** Where engines come from. */
@@ -28,8 +30,34 @@ export const openUrl = (url: string): Promise<MetaEngine> => openEngine(url, { e
 const DATABASES = 5000;
 const ROOMY = { largest: 2 ** 32 - 1, largestValue: 65_536, runs: 150 };
 
-/** Describes a suite once per engine. Databases are made before its first test and gone after its last. */
-export function describeEngines(title: string, suite: (database: Database) => void): void {
+/**
+ * The further ways in which Redis is run. What differs is how its server is found and followed, and the names of keys; so
+ * most suites run over them only where JUICEPOD_TEST_REDIS=all asks for it.
+ */
+const groups: readonly (readonly [string, () => Promise<RedisGroup>])[] = [
+  ['Redis Sentinel', () => startSentinels(1)],
+  ['Redis Sentinel with replicas waited for', async () => withOption(await startSentinels(1), 'wait-replicas=1')],
+  ['Redis Cluster', () => startCluster(0)],
+  ['Redis Cluster with a cache of the client', async () => withOption(await startCluster(0), 'client-cache=true')],
+  ['Redis with TLS and a user of few rights', startGuarded],
+];
+
+type RedisGroup = Pick<Group, 'url' | 'stop'>;
+
+const withOption = (group: Group, option: string): RedisGroup => ({
+  url: (database) => `${group.url(database)}?${option}`,
+  stop: () => group.stop(),
+});
+
+/**
+ * Describes a suite once per engine. Databases are made before its first test and gone after its last. `everywhere`: over all
+ * ways in which Redis is run.
+ */
+export function describeEngines(
+  title: string,
+  suite: (database: Database) => void,
+  { everywhere = process.env['JUICEPOD_TEST_REDIS'] === 'all' }: { readonly everywhere?: boolean } = {},
+): void {
   describe(`${title}, SQLite`, () => {
     let folder = '';
     let used = 0;
@@ -48,6 +76,16 @@ export function describeEngines(title: string, suite: (database: Database) => vo
     after(() => server?.stop());
     suite({ ...ROOMY, newUrl: () => server?.url(++used) ?? '' });
   });
+  for (const [name, start] of everywhere ? groups : [])
+    describe(`${title}, ${name}`, () => {
+      let group: RedisGroup | undefined;
+      let used = 0;
+      before(async () => {
+        group = await start();
+      });
+      after(() => group?.stop());
+      suite({ ...ROOMY, runs: 30, newUrl: () => group?.url(++used) ?? '' });
+    });
   for (const [name, start, largestValue] of [
     ['PostgreSQL', startPostgres, 65_536],
     ['MariaDB', startMariadb, 65_535],

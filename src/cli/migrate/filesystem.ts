@@ -5,6 +5,7 @@ import { API_VERSION } from '../../api/group.ts';
 import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
 import { messageOf } from '../../lib/errors.ts';
 import { parseSize } from '../../lib/units.ts';
+import { describeAddress } from '../../meta/url-redis.ts';
 import { parseMetaUrl, redactUrl } from '../../meta/url.ts';
 import { parseBucketUrl } from '../../object/s3-url.ts';
 import { limitOf } from './limits.ts';
@@ -56,14 +57,6 @@ function metadataOf(
       return { keys: {}, todos: [], obstacle: messageOf(error) };
     }
   }
-  if (
-    url
-      .slice(url.indexOf('://') + 3)
-      .split('@')
-      .at(-1)
-      ?.includes(',')
-  )
-    return { keys: {}, todos: [], obstacle: `its Redis is a Sentinel or a Cluster (${shown}); a standalone one is needed` };
   try {
     const parsed = parseMetaUrl(url);
     if (parsed.kind !== 'redis') return { keys: {}, todos: [], obstacle: `its names are not in Redis (${shown})` };
@@ -82,13 +75,16 @@ function metadataOf(
       ...(parsed.username ? { username: parsed.username } : {}),
       ...(parsed.password ? { password: parsed.password } : {}),
     };
-    const host = parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host;
+    const { sentinel } = parsed;
+    if (sentinel?.password)
+      todos.push('put the password of the Sentinels into a Secret and name it in spec.metadata.redis.sentinel.authSecretRef');
     return {
       keys,
       todos,
       metadata: {
         redis: {
-          addresses: [`${host}:${parsed.port}`],
+          addresses: (sentinel?.nodes ?? parsed.cluster ?? [parsed]).map(describeAddress),
+          ...(sentinel ? { sentinel: { masterName: sentinel.master } } : {}),
           database: parsed.database,
           ...(Object.keys(keys).length > 0 ? { authSecretRef: { name: secret } } : {}),
           ...(tls ? { tls: { enabled: true, ...(tls.serverName ? { serverName: tls.serverName } : {}) } } : {}),

@@ -1,5 +1,6 @@
 /**
- * One connection to a Redis server, kept alive for the life of a volume.
+ * One connection to the Redis server of a volume, kept alive for the life of it. Where Sentinels or a Cluster say which server
+ * that is, it follows: when it is told so by the server, when the connection is lost, and when nothing is answered any more.
  *
  * While the server is away, calls wait (bounded by `patience`) and go on when it is back; nothing of an outage is
  * remembered afterwards. ioredis only carries single attempts here: it queues nothing and repeats nothing, because only the
@@ -7,18 +8,32 @@
  *
  * Errors: UserError while opening, FsError later (ENOSPC where Redis is out of memory, EIO else). Never a password.
  */
-import { readFileSync } from 'node:fs';
 import { type ChainableCommander, Redis } from 'ioredis';
 import type { Clock } from '../../lib/clock.ts';
 import { FsError, messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
-import { describeMetaUrl, type RedisUrl } from '../url.ts';
+import { type Random, systemRandom } from '../../lib/random.ts';
+import { type Address, describeAddress, describeRedisUrl, type RedisUrl } from '../url-redis.ts';
+import { Aside } from './aside.ts';
+import { redisOptions } from './connector.ts';
+import { Place, type Role, sameAddress } from './place.ts';
+import { Replication } from './replication.ts';
+import { isElsewhere, isFull, isLost, isPassing, isRefusal, isUnauthenticated, redirection } from './replies.ts';
+import { slotOf } from './slot.ts';
+import { tlsOptions } from './tls.ts';
+import { type Progress, Watch } from './watch.ts';
 
 export interface ConnectionOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** How long a call waits for a server that is away, ms. */
   readonly patience: number;
+  /** With a Sentinel or a Cluster. @default 'master' */
+  readonly role?: Role;
+  /** Where the server is, shared with other connections of the volume. @default one of its own */
+  readonly place?: Place | undefined;
+  /** @default systemRandom */
+  readonly random?: Random;
   /**
    * Called when the server refuses user or password of a connection. Who gives it can bring other ones (`adopt`): calls wait for
    * that, at most REFUSED_PATIENCE_MS.
@@ -34,46 +49,20 @@ const REFUSED_PATIENCE_MS = 120_000;
 
 export type Argument = string | Buffer | number;
 
-/** Replies after which the same command may succeed on this or the next connection. */
-const passing =
-  /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY )|max number of clients reached|^ERR (DISABLE|NOWRITE|NOREAD)/;
-/** What ioredis says where the connection is not there or went away under a command. */
-const lost = /Connection is closed|Stream isn't writeable|Reached the max retries|Command aborted due to connection close/;
-/** Replies to the first commands of a connection that no waiting will change. */
-const refused = /^(WRONGPASS|NOAUTH|NOPERM|ERR (AUTH|invalid password|DB index|Client sent AUTH)|ERR invalid DB)/i;
-
-/** User or password are not, or no longer, accepted. */
-const unauthenticated = /^(WRONGPASS|NOAUTH)/;
-
 const NO_ANSWER = 'no answer';
 
-function isLost(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return lost.test(error.message) || 'syscall' in error || passing.test(error.message);
-}
+/** An answer that took longer may be that of a master that has been replaced meanwhile. */
+const STALL_MS = 1000;
 
-function readPem(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new UserError('TlsFile', `The file ${path} that the metadata URL names cannot be read: ${messageOf(cause)}`, {
-      cause,
-    });
-  }
-}
-
-export function tlsOptions(tls: NonNullable<RedisUrl['tls']>, host: string): object {
-  return {
-    servername: tls.serverName ?? host,
-    rejectUnauthorized: !tls.insecureSkipVerify,
-    ...(tls.certFile && tls.keyFile ? { cert: readPem(tls.certFile), key: readPem(tls.keyFile) } : {}),
-    ...(tls.caFile ? { ca: readPem(tls.caFile) } : {}),
-  };
-}
+/** How a commit is to be kept before it is answered: by the master alone, if it can be by a replica, or as the URL asks for. */
+export type Keeping = 'master' | 'tried' | 'asked';
 
 export class RedisConnection {
   readonly description: string;
+  /** Where the server is, where that can change. */
+  readonly place: Place | undefined;
   readonly #redis: Redis;
+  readonly #replication: Replication;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #patience: number;
@@ -83,9 +72,27 @@ export class RedisConnection {
   #wake: () => void = () => {};
   #ready: Promise<void>;
   #closed = false;
+  #url: RedisUrl;
+  /** Where the connection leads, with a place. */
+  #address: Address | undefined;
+  /** Counts the connections that were lost: an answer and what rests on it must come over the same one. */
+  #epoch = 0;
+  #run: string | undefined;
+  #runs = 0;
+  readonly #listeners: (() => void)[] = [];
+  #out = 0;
+  #answered = 0;
+  readonly #aside = new Aside();
+  #watch: Watch | undefined;
+  #unfollow: () => void = () => {};
 
   constructor(url: RedisUrl, options: ConnectionOptions) {
-    this.description = describeMetaUrl(url);
+    this.description = describeRedisUrl(url);
+    this.#url = url;
+    const { clock, random = systemRandom, role = 'master' } = options;
+    const moving = url.sentinel !== undefined || url.cluster !== undefined;
+    const slot = url.cluster ? slotOf(`{${url.database}}`) : 0;
+    this.place = options.place ?? (moving ? new Place(url, { clock, random, role, slot }) : undefined);
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#patience = options.patience;
@@ -93,39 +100,116 @@ export class RedisConnection {
     this.#backoff = url.minRetryBackoff;
     this.#ready = new Promise((resolve) => (this.#wake = resolve));
     this.#redis = new Redis({
-      ...redisOptions(url),
+      ...redisOptions(
+        url,
+        this.place,
+        () => this.#url,
+        (address) => (this.#address = address),
+      ),
       // Destroys the connection where an answer is out for so long; the calls on it then go on on the next one.
       socketTimeout: url.readTimeout,
       // Every command of a connection that is lost fails at once, and is repeated here or not at all.
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
-      // A server that became a replica: its name may stand for another one by now.
-      reconnectOnError: (error) => error.message.startsWith('READONLY'),
+      reconnectOnError: (error) => isElsewhere(error.message),
+    });
+    this.#replication = new Replication({
+      clock,
+      logger: options.logger,
+      server: this.description,
+      wanted: url.waitReplicas ?? 0,
+      wait: (replicas, ms) => this.#redis.callBuffer('WAIT', [replicas, ms]),
+      epoch: () => this.#epoch,
+      confirm: (epoch) => this.#confirm(epoch),
     });
     this.#redis.on('error', (error: Error) => this.#noteError(error));
     this.#redis.on('ready', () => {
       if (this.#lastError !== NO_ANSWER) this.#logger.info('Redis answers again', { server: this.description });
       this.#lastError = NO_ANSWER;
+      this.#noteRun();
       this.#wake();
+      this.#follow();
     });
     this.#redis.on('close', () => {
+      this.#epoch++;
       this.#ready = new Promise((resolve) => (this.#wake = resolve));
     });
+    const { place } = this;
+    if (!place) return;
+    this.#unfollow = place.onMove(() => this.#follow());
+    const progress = (): Progress => ({
+      waiting: this.#out > 0 || this.#redis.status === 'connect',
+      answered: this.#answered,
+    });
+    this.#watch = new Watch(clock, progress, () => this.#look(place));
+  }
+
+  /**
+   * Names the server process that answers. The cursor of a scan is of no use with another one: each has its own order of keys.
+   */
+  get server(): string {
+    const { current } = this.place ?? {};
+    return `${current ? describeAddress(current) : ''}#${this.#runs}`;
+  }
+
+  /** Calls back whenever another process answers than before. */
+  onServer(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  #noteRun(): void {
+    // What ioredis has read with INFO; a user who may not is taken to have met another process.
+    const run = (this.#redis as unknown as { readonly serverInfo?: { readonly run_id?: string } }).serverInfo?.run_id;
+    const another = run === undefined || run !== this.#run;
+    this.#run = run;
+    if (!another) return;
+    if (this.#runs++ > 0) for (const listener of this.#listeners) listener();
+  }
+
+  /** Leaves a server that is not the one any more. */
+  #follow(): void {
+    if (!this.place?.current || sameAddress(this.#address, this.place.current)) return;
+    // While it looks for the server, it finds the new one by itself.
+    if (this.#redis.status === 'ready' || this.#redis.status === 'connect') this.#redis.disconnect(true);
+  }
+
+  /** Asks where the server is, and goes there. */
+  async #look(place: Place): Promise<void> {
+    // While it looks for a server, it asks by itself.
+    if (this.#redis.status !== 'ready' && this.#redis.status !== 'connect') return;
+    await place.find().catch(() => undefined);
+    this.#follow();
+  }
+
+  /** Throws where the server that answered over connection `epoch` is not the one any more; whoever knows nothing better believes it. */
+  async #confirm(epoch: number): Promise<void> {
+    const address = this.#address;
+    this.#watch?.stalled();
+    const found = await this.place?.find().catch(() => undefined);
+    this.#follow();
+    if (epoch !== this.#epoch || (found && !sameAddress(found, address))) throw new Error('Connection is closed.');
   }
 
   #noteError(error: Error): void {
     const { message } = error;
+    // Said to the client that finds out that it speaks to a Cluster.
+    if (message.includes('SELECT is not allowed in cluster mode')) return;
     if (message !== this.#lastError) this.#logger.warn('Redis', { server: this.description, problem: message });
     this.#lastError = message;
-    if (unauthenticated.test(message)) this.#onRefused?.();
+    if (isUnauthenticated(message)) this.#onRefused?.();
   }
 
   /** True for an error that other credentials, which somebody may bring, would end. */
   #mayBeRenewed(error: unknown): boolean {
-    if (!this.#onRefused || !unauthenticated.test(messageOf(error))) return false;
+    if (!this.#onRefused || !isUnauthenticated(messageOf(error))) return false;
     this.#noteError(error as Error);
     return true;
+  }
+
+  /** A URL of the same place, with what this connection knows of it: that it is a Cluster. */
+  shape(url: RedisUrl): RedisUrl {
+    return this.#url.cluster && !url.cluster ? { ...url, cluster: this.#url.cluster } : url;
   }
 
   /**
@@ -134,6 +218,8 @@ export class RedisConnection {
    */
   async adopt(url: RedisUrl): Promise<void> {
     const { options } = this.#redis;
+    this.#url = { ...this.#url, ...credentialsOf(url) };
+    this.place?.adopt(this.#url);
     // What a reconnection reads.
     Object.assign(options, { username: url.username, password: url.password });
     if (url.tls) Object.assign(options, { tls: tlsOptions(url.tls, url.host) });
@@ -153,7 +239,7 @@ export class RedisConnection {
   async open(): Promise<void> {
     const refusal = new Promise<never>((_resolve, reject) => {
       this.#redis.on('error', (error: Error) => {
-        if (refused.test(error.message)) reject(error);
+        if (isRefusal(error.message)) reject(error);
       });
     });
     refusal.catch(() => {});
@@ -162,7 +248,7 @@ export class RedisConnection {
       await Promise.race([this.call('PING'), refusal]);
     } catch (cause) {
       this.close();
-      if (refused.test(messageOf(cause)))
+      if (isRefusal(messageOf(cause)))
         throw new UserError('MetaRefused', `Redis at ${this.description} refuses us: ${messageOf(cause)}`, {
           cause,
           hint: 'Check user, password and database number of the metadata URL (or REDIS_PASSWORD, META_PASSWORD).',
@@ -177,7 +263,25 @@ export class RedisConnection {
 
   /** Sends a command that may be repeated; replies hold Buffers. */
   call(command: string, ...args: Argument[]): Promise<unknown> {
-    return this.repeat(() => this.#redis.callBuffer(command, args));
+    return this.repeat(() => this.#send(command, args));
+  }
+
+  #send(command: string, args: readonly Argument[]): Promise<unknown> {
+    const reply = this.#redis.callBuffer(command, [...args]);
+    return this.#url.cluster ? reply.catch((error: unknown) => this.#redirected(error, command, args)) : reply;
+  }
+
+  /** Goes where a node of the Cluster sends this command; throws what cannot be answered so. */
+  async #redirected(error: unknown, command: string, args: readonly Argument[]): Promise<unknown> {
+    const to = redirection(messageOf(error));
+    if (!to) throw error;
+    if (to.ask) {
+      const address = { host: to.host || (this.#address?.host ?? ''), port: to.port };
+      return this.#aside.call(address, this.#url, command, args);
+    }
+    this.place?.moved(to);
+    if (this.#redis.status === 'ready') this.#redis.disconnect(true);
+    throw error;
   }
 
   /** Sends several commands that may be repeated in one go. Throws the first error among the replies. */
@@ -187,43 +291,69 @@ export class RedisConnection {
       const chain: ChainableCommander = this.#redis.pipeline();
       for (const [command, ...args] of commands) chain.callBuffer(command, args);
       const replies = (await chain.exec()) ?? [];
-      return replies.map(([error, value]) => {
-        if (error) throw error;
-        return value;
-      });
+      const values: unknown[] = [];
+      for (const [index, [error, value]] of replies.entries()) {
+        if (!error) values.push(value);
+        else if (this.#url.cluster) {
+          const [command, ...args] = commands[index] as readonly [string, ...Argument[]];
+          values.push(await this.#redirected(error, command, args));
+        } else throw error;
+      }
+      return values;
     });
   }
 
   /**
    * Runs a script; `attempt` counts from 0, more than 0 means that an earlier attempt was sent and its answer lost. A server
-   * that does not know the script gets it.
+   * that does not know the script gets it. With `keeping`, the answer comes when replicas have what the script wrote.
    */
   script(
     script: Script,
     keyCount: number,
     args: (attempt: number) => readonly Argument[],
     signal?: AbortSignal,
+    keeping: Keeping = 'master',
   ): Promise<unknown> {
     let attempt = 0;
     return this.repeat(async () => {
       const list = args(attempt++);
-      try {
-        return await this.#redis.callBuffer('EVALSHA', [script.sha, keyCount, ...list]);
-      } catch (error) {
-        if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
-        return this.#redis.callBuffer('EVAL', [script.source, keyCount, ...list]);
-      }
+      const epoch = this.#epoch;
+      const answer = await this.#evaluate(script, keyCount, list);
+      if (keeping === 'asked' || (keeping === 'tried' && this.place)) await this.#replication.join(epoch, keeping);
+      return answer;
     }, signal);
+  }
+
+  async #evaluate(script: Script, keyCount: number, list: readonly Argument[]): Promise<unknown> {
+    try {
+      return await this.#send('EVALSHA', [script.sha, keyCount, ...list]);
+    } catch (error) {
+      if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
+      return this.#send('EVAL', [script.source, keyCount, ...list]);
+    }
   }
 
   /** Makes attempts until one is answered, or `patience` is over (EIO), or the signal aborts between two of them. */
   async repeat<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.#out++;
     try {
-      return await attempt();
+      return await this.#attempt(attempt);
     } catch (error) {
       if (this.#closed || !(isLost(error) || this.#mayBeRenewed(error))) throw this.#translate(error);
       return await this.#insist(attempt, error, signal);
+    } finally {
+      this.#out--;
+      this.#answered++;
     }
+  }
+
+  async #attempt<T>(attempt: () => Promise<T>): Promise<T> {
+    if (!this.place) return attempt();
+    const begun = this.#clock.monotonic();
+    const epoch = this.#epoch;
+    const answer = await attempt();
+    if (this.#clock.monotonic() - begun > STALL_MS) await this.#confirm(epoch);
+    return answer;
   }
 
   async #insist<T>(attempt: () => Promise<T>, first: unknown, signal: AbortSignal | undefined): Promise<T> {
@@ -232,7 +362,7 @@ export class RedisConnection {
     let pause = this.#backoff;
     for (;;) {
       signal?.throwIfAborted();
-      const waitsForCredentials = this.#onRefused !== undefined && unauthenticated.test(this.#lastError);
+      const waitsForCredentials = this.#onRefused !== undefined && isUnauthenticated(this.#lastError);
       const patience = waitsForCredentials ? Math.max(this.#patience, REFUSED_PATIENCE_MS) : this.#patience;
       const left = begun + patience - this.#clock.monotonic();
       if (left <= 0 || this.#closed) throw this.#away(error);
@@ -241,7 +371,7 @@ export class RedisConnection {
       pause = Math.min(pause * 2, 1000);
       if (this.#redis.status !== 'ready') continue;
       try {
-        return await attempt();
+        return await this.#attempt(attempt);
       } catch (next) {
         if (!(isLost(next) || this.#mayBeRenewed(next))) throw this.#translate(next);
         error = next;
@@ -251,7 +381,7 @@ export class RedisConnection {
 
   #away(cause: unknown): FsError {
     const seconds = Math.round(this.#patience / 1000);
-    const problem = passing.test(messageOf(cause)) ? messageOf(cause) : this.#lastError;
+    const problem = isPassing(messageOf(cause)) ? messageOf(cause) : this.#lastError;
     return new FsError('EIO', `Redis at ${this.description} does not answer: ${problem} (waited ${seconds} s)`, {
       cause,
       retryable: true,
@@ -262,7 +392,7 @@ export class RedisConnection {
     if (error instanceof FsError || error instanceof RangeError) return error;
     const message = messageOf(error);
     if (this.#closed) return new FsError('EIO', `the connection to ${this.description} was closed`, { cause: error });
-    if (/\bOOM\b/.test(message))
+    if (isFull(message))
       return new FsError('ENOSPC', `Redis at ${this.description} is out of memory (maxmemory): ${message}`, { cause: error });
     return new FsError('EIO', `Redis at ${this.description}: ${message}`, { cause: error });
   }
@@ -270,24 +400,17 @@ export class RedisConnection {
   /** Ends the connection; calls still out fail. */
   close(): void {
     this.#closed = true;
+    this.#unfollow();
+    this.#watch?.close();
     this.#wake();
+    this.#aside.close();
     this.#redis.disconnect();
   }
 }
 
-/** How ioredis reaches a server, for any connection; made when it is asked for. */
-export function redisOptions(url: RedisUrl) {
-  return {
-    ...(url.socket === undefined ? { host: url.host, port: url.port } : { path: url.socket }),
-    db: url.database,
-    ...(url.username === undefined ? {} : { username: url.username }),
-    ...(url.password === undefined ? {} : { password: url.password }),
-    ...(url.tls ? { tls: tlsOptions(url.tls, url.host) } : {}),
-    protocol: 2,
-    lazyConnect: true,
-    connectTimeout: url.writeTimeout,
-    retryStrategy: (times: number) => Math.min(url.minRetryBackoff * 2 ** Math.min(times, 20), url.maxRetryBackoff, 1000),
-  } as const;
+/** What may change under a mount. */
+function credentialsOf({ username, password, tls, sentinel }: RedisUrl): Partial<RedisUrl> {
+  return { username, password, tls, sentinel } as Partial<RedisUrl>;
 }
 
 /** A script and the name under which Redis keeps it. */

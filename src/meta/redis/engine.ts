@@ -16,6 +16,7 @@ import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transactio
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
+import type { ClientCache } from './client-cache.ts';
 import type { Argument, RedisConnection } from './connection.ts';
 import { isVolumeKey, type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import { parseMetaUrl } from '../url.ts';
@@ -26,6 +27,7 @@ import { commitScript, lookupScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import type { LockNotices } from './notices.ts';
 import { scanHash, scanKeys, scanMembers, scanPage, scanSorted } from './scan.ts';
+import type { Tracking } from './tracking.ts';
 import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
@@ -38,14 +40,40 @@ const RESET_BATCH = 1000;
 /** Chunk lists read in one go: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 
+export interface RedisParts {
+  /** Open. */
+  readonly connection: RedisConnection;
+  /** Where changes wait for replicas: a connection of their own, open. */
+  readonly writer?: RedisConnection | undefined;
+  readonly keys: Keys;
+  /** Tells of released locks. */
+  readonly notices: LockNotices;
+  /** With it, directories are listed over that. */
+  readonly listing?: ListingConnection | undefined;
+  /** Keeps names and attributes, as long as `tracking` hears of changes. */
+  readonly cache?: ClientCache | undefined;
+  readonly tracking?: Tracking | undefined;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/** Numbers that must not be given out twice, not even by a master that did not know of the first time. */
+const identities: ReadonlySet<string> = new Set(['nextInode', 'nextChunk', 'nextSession']);
+
 export class RedisEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
   readonly bulk: RedisBulk;
   readonly #connection: RedisConnection;
+  /** What changes go over: where they wait for replicas, no read waits behind them. */
+  readonly #writer: RedisConnection;
+  readonly #waits: boolean;
   readonly #keys: Keys;
   readonly #listing: ListingConnection | undefined;
+  readonly #cache: ClientCache | undefined;
+  readonly #tracking: Tracking | undefined;
+  readonly known?: NonNullable<MetaEngine['known']>;
   readonly #notices: LockNotices;
   readonly #logger: Logger;
   readonly #marks: string;
@@ -53,23 +81,34 @@ export class RedisEngine implements MetaEngine {
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
-  /** Over a connection that is open. `notices` tells of released locks. With `listing`, directories are listed over that. */
-  constructor(
-    connection: RedisConnection,
-    keys: Keys,
-    notices: LockNotices,
-    random: Random,
-    logger: Logger,
-    listing?: ListingConnection,
-  ) {
-    this.#notices = notices;
-    this.#listing = listing;
+  constructor(parts: RedisParts) {
+    const { connection, writer = connection, keys, notices, listing, cache, tracking, random, logger } = parts;
     this.description = connection.description;
     this.#connection = connection;
+    this.#writer = writer;
+    this.#waits = writer !== connection;
     this.#keys = keys;
+    this.#notices = notices;
+    this.#listing = listing;
     this.bulk = new RedisBulk(connection, keys);
     this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
+    this.#cache = cache;
+    this.#tracking = tracking;
+    if (cache) this.known = this.#knownFrom(cache);
+  }
+
+  #knownFrom(cache: ClientCache): NonNullable<MetaEngine['known']> {
+    const node = (ino: Ino): Attr | undefined => cache.node(this.#keys.node(ino));
+    return {
+      node,
+      lookup: (parent, name) => {
+        const value = cache.entry(this.#keys.directory(parent), name);
+        if (!value) return value;
+        const attr = node(value.ino);
+        return attr && { value, attr };
+      },
+    };
   }
 
   /** Looks at version and settings of the server; warns of what endangers data, and sets what it may set. */
@@ -107,7 +146,16 @@ export class RedisEngine implements MetaEngine {
     if (reads.length === 1 && only && only.kind !== 'dirStat' && only.kind !== 'quota') {
       const [command] = commandsOf(only, this.#keys) as readonly [Command];
       const [name, ...args] = command;
-      return [valueOf(only, [await this.#connection.call(name, ...args)])] as unknown as Values<R>;
+      const ask = async (): Promise<unknown> => valueOf(only, [await this.#connection.call(name, ...args)]);
+      if (only.kind !== 'node' || !this.#cache) return [await ask()] as unknown as Values<R>;
+      const ticket = this.#cache.begin();
+      try {
+        const attr = (await ask()) as Attr | undefined;
+        if (attr) this.#cache.keepNode(ticket, this.#keys.node(only.ino), attr);
+        return [attr] as unknown as Values<R>;
+      } finally {
+        this.#cache.end(ticket);
+      }
     }
     const lists = reads.map((read) => commandsOf(read, this.#keys));
     const replies = await this.#connection.pipeline(lists.flat());
@@ -121,6 +169,20 @@ export class RedisEngine implements MetaEngine {
   }
 
   async lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
+    const cache = this.#cache;
+    if (!cache) return this.#lookup(parent, name);
+    const ticket = cache.begin();
+    try {
+      const found = await this.#lookup(parent, name);
+      if (found?.attr) cache.keepNode(ticket, this.#keys.node(found.value.ino), found.attr);
+      if (!found || found.attr) cache.keepEntry(ticket, this.#keys.directory(parent), name, found?.value ?? null);
+      return found;
+    } finally {
+      cache.end(ticket);
+    }
+  }
+
+  async #lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {
     const args = [this.#keys.directory(parent), name, this.#keys.prefix];
     const reply = (await this.#connection.script(lookupScript, 1, () => args)) as [Buffer, Buffer | null] | null;
     if (!reply) return undefined;
@@ -157,23 +219,30 @@ export class RedisEngine implements MetaEngine {
     const encoded = encodeTransaction(transaction, this.#keys, nodeBytes);
     const number = ++this.#commits;
     const ttl = number % RENEW_EVERY === 1 ? MARK_SECONDS : '';
-    const reply = await this.#connection.script(
+    const identity = transaction.writes.some((write) => write.kind === 'addCounter' && identities.has(write.name));
+    const reply = await this.#writer.script(
       commitScript,
       encoded.keys.length + 1,
       (attempt) => [this.#marks, ...encoded.keys, slot, number, attempt > 0 ? '1' : '', ttl, ...encoded.args],
       signal,
+      this.#waits ? 'asked' : identity ? 'tried' : 'master',
     );
+    // What was written is not what was read, and what a check met is not what was known.
+    if (this.#cache) for (const key of encoded.keys) this.#cache.changed(key);
     return { encoded, reply };
   }
 
   async *scanEntries(ino: Ino, batch: number): AsyncIterable<readonly NamedEntry[]> {
     const key = this.#keys.directory(ino);
-    let cursor = '0';
-    do {
+    for (let cursor = '0', server = this.#connection.server; ;) {
       const page = (await this.#listing?.page(key, cursor, batch)) ?? (await this.#page(key, cursor, batch));
+      // As in scan.ts: another server has another order.
+      const same = cursor === '0' || server === this.#connection.server;
+      server = this.#connection.server;
       if (page.entries.length > 0) yield page.entries;
-      cursor = page.cursor;
-    } while (cursor !== '0');
+      cursor = same ? page.cursor : '0';
+      if (same && cursor === '0') return;
+    }
   }
 
   async #page(key: string, cursor: string, count: number): Promise<Page> {
@@ -337,7 +406,7 @@ export class RedisEngine implements MetaEngine {
       const keys = [this.#marks, ...checks.map(([key]) => key), ...commands.map(([key]) => key)];
       const checkArgs = checks.flatMap(([, ...args]) => args);
       const commandArgs = commands.flatMap(([, command, ...args]) => [command, args.length, ...args]);
-      const answer = (await this.#connection.script(commitScript, keys.length, (attempt) => [
+      const list = (attempt: number): readonly Argument[] => [
         ...keys,
         slot,
         number,
@@ -346,7 +415,10 @@ export class RedisEngine implements MetaEngine {
         checks.length,
         ...checkArgs,
         ...commandArgs,
-      ])) as [number];
+      ];
+      const keeping = this.#waits ? 'asked' : 'master';
+      const answer = (await this.#writer.script(commitScript, keys.length, list, undefined, keeping)) as [number];
+      for (const key of keys) this.#cache?.changed(key);
       return answer[0] !== 0;
     } finally {
       const next = this.#waiting.shift();
@@ -372,8 +444,8 @@ export class RedisEngine implements MetaEngine {
   }
 
   async newSessionId(): Promise<number> {
-    // Repeated after a lost answer it leaves out a number, which does no harm.
-    return Number(await this.#connection.call('INCR', this.#keys.counter('nextSession')));
+    const result = await this.commit({ checks: [], writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }] });
+    return (result.ok ? result.results[0] : undefined) ?? 0;
   }
 
   async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
@@ -442,14 +514,13 @@ export class RedisEngine implements MetaEngine {
   }
 
   async renew(...[url, options]: Parameters<Required<MetaEngine>['renew']>): Promise<() => Promise<void>> {
-    const parsed = parseMetaUrl(url, options.environment);
-    const take = await proveRedis(this.#connection, this.#keys, parsed, options.writing);
+    const proved = await proveRedis(this.#connection, this.#keys, parseMetaUrl(url, options.environment), options.writing);
     return async () => {
-      if (parsed.kind === 'redis') {
-        this.#listing?.adopt(parsed);
-        this.#notices.adopt(parsed);
-      }
-      await take();
+      this.#listing?.adopt(proved);
+      this.#notices.adopt(proved);
+      this.#tracking?.adopt(proved);
+      await this.#connection.adopt(proved);
+      if (this.#writer !== this.#connection) await this.#writer.adopt(proved);
     };
   }
 
@@ -467,12 +538,15 @@ export class RedisEngine implements MetaEngine {
     }
     await remove();
     await this.#connection.call('DEL', setting);
+    this.#cache?.clear();
   }
 
   close(): Promise<void> {
+    this.#tracking?.close();
     this.#listing?.close();
     this.#notices.close();
     this.#connection.close();
+    this.#writer.close();
     return Promise.resolve();
   }
 }

@@ -16,8 +16,9 @@ import { readInoBE } from '../../lib/int64.ts';
 import type { NamedEntry } from '../engine.ts';
 import { ENTRY } from '../records.ts';
 import type { NodeType } from '../types.ts';
-import type { RedisUrl } from '../url.ts';
-import { tlsOptions } from './connection.ts';
+import type { RedisUrl } from '../url-redis.ts';
+import type { Place } from './place.ts';
+import { tlsOptions } from './tls.ts';
 
 export interface Page {
   /** `0`: there is no other. */
@@ -155,6 +156,7 @@ type Waiting = (page: Page | undefined) => void;
 export class ListingConnection {
   #url: RedisUrl;
   readonly #clock: Clock;
+  readonly #place: Place | undefined;
   #socket: Socket | undefined;
   #replies = new Replies();
   /** First come, first answered; the greetings of a connection stand before all. */
@@ -163,9 +165,12 @@ export class ListingConnection {
   #cancelIdle = (): void => {};
   #closed = false;
 
-  constructor(url: RedisUrl, clock: Clock) {
+  /** `place`: where the server is, where that can change; without an answer so far, nothing is asked here. */
+  constructor(url: RedisUrl, clock: Clock, place?: Place) {
     this.#url = url;
     this.#clock = clock;
+    this.#place = place;
+    place?.onMove(() => this.#drop(this.#socket, false));
   }
 
   /** A page of the directory under `key`; undefined where it has to be had in the other way. Never fails. */
@@ -194,7 +199,10 @@ export class ListingConnection {
 
   #connect(): Socket | undefined {
     if (this.#closed || this.#clock.monotonic() < this.#notBefore) return undefined;
-    const { host, port, socket: path, tls, username, password, database, readTimeout, writeTimeout } = this.#url;
+    const { socket: path, tls, username, password, database, cluster, readTimeout, writeTimeout } = this.#url;
+    const address = this.#place ? this.#place.current : this.#url;
+    if (!address) return undefined;
+    const { host, port } = address;
     let socket: Socket;
     try {
       const where = path === undefined ? { host, port } : { path };
@@ -220,7 +228,8 @@ export class ListingConnection {
       socket.write(command(...parts));
     };
     if (password !== undefined) greet('AUTH', ...(username === undefined ? [] : [username]), password);
-    if (database !== 0) greet('SELECT', String(database));
+    if (database !== 0 && !cluster) greet('SELECT', String(database));
+    if (cluster && this.#place?.role === 'replica') greet('READONLY');
     return socket;
   }
 

@@ -7,8 +7,9 @@
  */
 import { Redis } from 'ioredis';
 import type { Clock } from '../../lib/clock.ts';
-import type { RedisUrl } from '../url.ts';
-import { redisOptions } from './connection.ts';
+import type { RedisUrl } from '../url-redis.ts';
+import { redisOptions } from './connector.ts';
+import type { Place } from './place.ts';
 
 /** How long a subscription may take before its caller goes on without. */
 const PATIENCE_MS = 1000;
@@ -19,18 +20,26 @@ export class LockNotices {
   readonly #clock: Clock;
   readonly #watchers = new Map<string, Set<() => void>>();
   #url: RedisUrl;
+  readonly #place: Place | undefined;
   #redis: Redis | undefined;
   #cancelIdle: (() => void) | undefined;
   #closed = false;
 
-  constructor(url: RedisUrl, clock: Clock) {
+  /** `place`: where the server is, where that can change. */
+  constructor(url: RedisUrl, clock: Clock, place?: Place) {
     this.#url = url;
     this.#clock = clock;
+    this.#place = place;
+    place?.onMove(() => this.#again());
   }
 
   /** Goes on with other credentials, on the next connection. */
   adopt(url: RedisUrl): void {
     this.#url = url;
+    this.#again();
+  }
+
+  #again(): void {
     if (!this.#redis) return;
     this.#disconnect();
     for (const channel of this.#watchers.keys()) void this.#subscribe(channel);
@@ -64,7 +73,7 @@ export class LockNotices {
 
   #connect(): Redis {
     // Subscriptions are renewed by ioredis when the connection was lost; commands wait for the connection.
-    const redis = new Redis({ ...redisOptions(this.#url), maxRetriesPerRequest: null });
+    const redis = new Redis({ ...redisOptions(this.#url, this.#place, () => this.#url), maxRetriesPerRequest: null });
     redis.on('message', (channel: string) => this.#wake(channel));
     // What was announced in between is lost: everybody looks.
     redis.on('ready', () => {

@@ -1,4 +1,7 @@
-/** Walks over Redis collections of any size by cursor, a batch at a time. A member may come twice, none is left out. */
+/**
+ * Walks over Redis collections of any size by cursor, a batch at a time. A member may come twice, none is left out: where
+ * another server answers than before (a failover, a restart), the walk begins anew.
+ */
 import type { RedisConnection } from './connection.ts';
 import { pairs } from './reads.ts';
 
@@ -22,12 +25,14 @@ async function* pages(
   key: readonly string[],
   options: readonly (string | number)[],
 ): AsyncIterable<readonly Buffer[]> {
-  let cursor = '0';
-  do {
+  for (let cursor = '0', server = connection.server; ;) {
     const [next, items] = await scanPage(connection, command, key, cursor, options);
+    const same = cursor === '0' || server === connection.server;
+    server = connection.server;
     if (items.length > 0) yield items;
-    cursor = next;
-  } while (cursor !== '0');
+    cursor = same ? next : '0';
+    if (same && cursor === '0') return;
+  }
 }
 
 /** Fields and values of a hash, or with ZSCAN members and scores of a sorted set. */
@@ -49,10 +54,14 @@ export async function* scanSorted(
   for await (const items of pages(connection, 'ZSCAN', [key], ['COUNT', batch])) yield pairs(items);
 }
 
+/** Names of keys that match a glob pattern, in batches of about a thousand. */
+export function scanKeyBatches(connection: RedisConnection, pattern: string): AsyncIterable<readonly Buffer[]> {
+  return pages(connection, 'SCAN', [], ['MATCH', pattern, 'COUNT', 1000]);
+}
+
 /** Names of keys that match a glob pattern. */
 export async function* scanKeys(connection: RedisConnection, pattern: string): AsyncIterable<string> {
-  for await (const items of pages(connection, 'SCAN', [], ['MATCH', pattern, 'COUNT', 1000]))
-    for (const item of items) yield item.toString();
+  for await (const items of scanKeyBatches(connection, pattern)) for (const item of items) yield item.toString();
 }
 
 /** Members of a set. */

@@ -5,8 +5,9 @@
  */
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import { RedisConnection } from '../../meta/redis/connection.ts';
 import { isVolumeKey } from '../../meta/redis/keys.ts';
+import { connectRedis } from '../../meta/redis/open.ts';
+import { scanKeyBatches } from '../../meta/redis/scan.ts';
 import { parseMetaUrl } from '../../meta/url.ts';
 import type { ObjectStore } from '../../object/store.ts';
 import { MARKER } from '../../object/check.ts';
@@ -15,7 +16,6 @@ import { on, type World } from './world.ts';
 const DELETERS = 16;
 /** Milliseconds of work in one reconcile; the next one goes on. */
 const SLICE_MS = 30_000;
-const SCAN = 1000;
 
 /** Deletes all objects but the marker. False where time ran out. */
 export async function deleteObjects(store: ObjectStore, clock: Clock, signal: AbortSignal): Promise<boolean> {
@@ -45,21 +45,17 @@ export async function deleteObjects(store: ObjectStore, clock: Clock, signal: Ab
 async function emptyRedis(url: string, clock: Clock, logger: Logger, prove: (what: string) => void): Promise<void> {
   const parsed = parseMetaUrl(url);
   if (parsed.kind !== 'redis') throw new TypeError('not a Redis');
-  const connection = new RedisConnection(parsed, { clock, logger, patience: 8000 });
-  await connection.open();
+  const { connection, keys } = await connectRedis(parsed, { clock, logger, patience: 8000 });
   try {
     // `setting` first: clients that still run notice, and end. Keys of others in the database stay.
     prove('database DEL');
-    await connection.call('DEL', 'setting');
-    let cursor = '0';
-    do {
-      const [next, keys] = (await connection.call('SCAN', cursor, 'COUNT', SCAN)) as [Buffer, Buffer[]];
-      cursor = next.toString();
-      const ours = keys.filter((key) => isVolumeKey(key.toString('latin1')));
+    await connection.call('DEL', keys.setting);
+    for await (const found of scanKeyBatches(connection, `${keys.prefix}*`)) {
+      const ours = found.filter((key) => isVolumeKey(key.toString('latin1').slice(keys.prefix.length)));
       if (ours.length === 0) continue;
       prove('database UNLINK');
       await connection.call('UNLINK', ...ours);
-    } while (cursor !== '0');
+    }
   } finally {
     connection.close();
   }

@@ -17,6 +17,7 @@ export interface SecretObject extends KubeObject {
 export interface ResolvedSecrets {
   readonly redisUsername?: string;
   readonly redisPassword?: string;
+  readonly sentinelPassword?: string;
   /** Of PostgreSQL or MySQL. */
   readonly sqlUsername?: string;
   readonly sqlPassword?: string;
@@ -49,6 +50,8 @@ function needs(spec: VolumeSpec): readonly Need[] {
     want(auth.name, auth.usernameKey, 'redisUsername', false);
     want(auth.name, auth.passwordKey, 'redisPassword');
   }
+  const sentinel = spec.metadata.redis?.sentinel?.authSecretRef;
+  if (sentinel) want(sentinel.name, sentinel.passwordKey, 'sentinelPassword');
   const ca = spec.metadata.redis?.tls.caSecretRef;
   if (ca) want(ca.name, ca.key, 'ca');
   const sql = spec.metadata.postgres ?? spec.metadata.mysql;

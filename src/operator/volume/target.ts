@@ -8,6 +8,7 @@ import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volum
 import type { EncryptionAlgorithm } from '../../object/envelope.ts';
 import type { FormatInput } from '../../meta/format-input.ts';
 import { describeMetaUrl, parseMetaUrl } from '../../meta/url.ts';
+import { redisIdentity, redisUrl } from './redis-target.ts';
 import type { ResolvedSecrets } from './secrets.ts';
 import { sqlIdentity, sqlUrl } from './sql-target.ts';
 
@@ -38,16 +39,7 @@ export interface Target {
 export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, files: TlsFiles = MOUNT_SECRET_FILES): string {
   const { redis, sqlite } = spec.metadata;
   if (sqlite) return `sqlite3://${sqlite.path}`;
-  if (!redis) return sqlUrl(spec.metadata, secrets, files);
-  const { tls } = redis;
-  const user = encodeURIComponent(secrets.redisUsername ?? '');
-  const credentials = secrets.redisPassword === undefined ? '' : `${user}:${encodeURIComponent(secrets.redisPassword)}@`;
-  const options = [
-    ...(tls.serverName === undefined ? [] : [`tls-server-name=${encodeURIComponent(tls.serverName)}`]),
-    ...(secrets.ca === undefined ? [] : [`tls-ca-cert-file=${encodeURIComponent(files.ca ?? '')}`]),
-  ];
-  const query = tls.enabled && options.length > 0 ? `?${options.join('&')}` : '';
-  return `${tls.enabled ? 'rediss' : 'redis'}://${credentials}${redis.addresses[0] ?? ''}/${redis.database}${query}`;
+  return redis ? redisUrl(redis, secrets, files.ca ?? '') : sqlUrl(spec.metadata, secrets, files);
 }
 
 type S3 = NonNullable<VolumeSpec['storage']['s3']>;
@@ -120,8 +112,8 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
 /** Names the database, whatever credentials are used for it. */
 export function metadataIdentity(spec: VolumeSpec): string {
   const { redis, sqlite } = spec.metadata;
-  if (!sqlite && !redis) return sqlIdentity(spec.metadata);
-  return sqlite ? `sqlite3://${sqlite.path}` : `redis://${(redis?.addresses[0] ?? '').toLowerCase()}/${redis?.database ?? 0}`;
+  if (sqlite) return `sqlite3://${sqlite.path}`;
+  return redis ? redisIdentity(redis) : sqlIdentity(spec.metadata);
 }
 
 /** Names the place of the objects. */
