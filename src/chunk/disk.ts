@@ -77,6 +77,7 @@ export class DiskCache {
   readonly #writers = new Limiter(2);
   readonly #background = new Set<Promise<void>>();
   readonly #pending = new Map<number, Block>();
+  readonly #writing = new Map<number, Promise<void>>();
   /** Length of blocks that lie in the staging folder (staging.ts): read from there, and neither counted nor dropped here. */
   readonly #staged = new Map<number, number>();
   /** Removed before the scan was done: their files may still be there for a moment, and are not to be found. */
@@ -127,7 +128,7 @@ export class DiskCache {
   /** Makes the directory and begins to look for what it holds; blocks are found meanwhile too. Never fails. */
   start(): void {
     this.#ready = prepareCacheFolder(this.#root, this.#mode);
-    this.#inBackground(async () => {
+    void this.#inBackground(async () => {
       try {
         await this.#ready;
         await scanCache(join(this.#root, 'raw'), this.#clock, this.#closed.signal, ({ id, index, length }) => {
@@ -214,7 +215,7 @@ export class DiskCache {
     }
     this.#pending.set(number, block.retain());
     this.#pendingBytes += block.length;
-    this.#inBackground(() =>
+    const writing = this.#inBackground(() =>
       this.#writers.run(async () => {
         try {
           if (this.#pending.get(number) === block) await this.#store(number, block);
@@ -228,6 +229,32 @@ export class DiskCache {
         }
       }),
     );
+    this.#writing.set(number, writing);
+    void writing.then(() => this.#writing.get(number) === writing && this.#writing.delete(number));
+  }
+
+  /** Writes the block and waits until it is there, first for room among those to be written. False where it could not be kept. */
+  async keep(number: number, block: Block): Promise<boolean> {
+    while (this.#writing.size > 0 && !this.has(number) && this.#pendingBytes + block.length > this.#maxPendingBytes)
+      await Promise.race(this.#writing.values());
+    this.write(number, block);
+    return this.holds(number);
+  }
+
+  /** Whether the block lies there, once what is being written of it is. */
+  async holds(number: number): Promise<boolean> {
+    await this.#writing.get(number);
+    return this.#size(number) !== undefined;
+  }
+
+  /** Where the block lies; undefined where it does not. */
+  locate(number: number): string | undefined {
+    return this.has(number) ? this.#root : undefined;
+  }
+
+  /** Drops the block of `length` bytes, unless it is the only copy there is. */
+  evict(number: number, length: number): void {
+    if (!this.#staged.has(number)) this.remove(number, length);
   }
 
   /** Forgets the block of `length` bytes and deletes its file. */
@@ -248,7 +275,7 @@ export class DiskCache {
     if (!this.#staged.delete(number)) return;
     if (!cached) return void this.#forget(number, length);
     this.#add(number, length, true);
-    this.#inBackground(() => this.#evict());
+    void this.#inBackground(() => this.#evict());
   }
 
   /** Resolves when the directory has been made; rejects where it cannot be. */
@@ -354,7 +381,7 @@ export class DiskCache {
 
   #drop(number: number, length: number): void {
     const path = this.#forget(number, length);
-    this.#inBackground(async () => {
+    void this.#inBackground(async () => {
       await unlink(path).catch(() => undefined);
       // Empty folders of deleted slices do not pile up; a folder in use refuses.
       await rmdir(dirname(path)).catch(() => undefined);
@@ -387,7 +414,7 @@ export class DiskCache {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOSPC' || code === 'EDQUOT') {
       this.#pausedUntil = now + FULL_PAUSE_MS;
-      this.#inBackground(() => this.#evict(2 * this.#geometry.blockSize));
+      void this.#inBackground(() => this.#evict(2 * this.#geometry.blockSize));
       return;
     }
     this.#failures = [...this.#failures.filter((at) => now - at < FAILURE_WINDOW_MS), now];
@@ -405,9 +432,10 @@ export class DiskCache {
     return `${this.#root}/${folder}/${blockKey(this.#geometry.id(number), this.#geometry.index(number), length, this.#hashPrefix)}`;
   }
 
-  #inBackground(action: () => Promise<void>): void {
+  #inBackground(action: () => Promise<void>): Promise<void> {
     const running = action().catch((error: unknown) => this.#failed('tend the cache directory', error));
     this.#background.add(running);
     void running.finally(() => this.#background.delete(running));
+    return running;
   }
 }

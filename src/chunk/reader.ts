@@ -188,6 +188,19 @@ export class SliceReader {
     }
   }
 
+  /** See ChunkStore.warm. */
+  async warm(slice: SliceId, index: number, signal?: AbortSignal): Promise<boolean> {
+    const { geometry, memory, disk } = this.#parts;
+    const number = geometry.number(slice.id, index);
+    if (disk ? await disk.holds(number) : memory.has(number)) return true;
+    const block = memory.get(number)?.retain() ?? (await this.#demanded(slice, index, signal));
+    try {
+      return disk ? await disk.keep(number, block) : memory.has(number);
+    } finally {
+      block.release();
+    }
+  }
+
   /** A block that is on its way shall not be kept: its slice was removed. */
   forget(number: number): void {
     this.#inFlight.delete(number);
@@ -244,23 +257,27 @@ export class SliceReader {
     use: (bytes: Buffer) => void,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    const block = await this.#demanded(slice, index, signal);
+    try {
+      this.#noteStream(this.#parts.geometry.number(slice.id, index), block, within, length);
+      use(block.buffer.subarray(within, within + length));
+    } finally {
+      block.release();
+    }
+  }
+
+  /** Waits for a whole block, held once for the caller. */
+  async #demanded(slice: SliceId, index: number, signal: AbortSignal | undefined): Promise<Block> {
     const fetching = this.#fetch(slice, index, true);
     if (!fetching) throw new Error('a read that waits for memory was turned away');
-    let block: Block;
     try {
-      block = await abandonable(fetching, signal);
+      return await abandonable(fetching, signal);
     } catch (error) {
       fetching.then(
         (late) => late.release(),
         () => undefined,
       );
       throw toFsError(error);
-    }
-    try {
-      this.#noteStream(this.#parts.geometry.number(slice.id, index), block, within, length);
-      use(block.buffer.subarray(within, within + length));
-    } finally {
-      block.release();
     }
   }
 

@@ -42,6 +42,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   readonly #staging: Staging | undefined;
   readonly #reader: SliceReader;
   readonly #uploads: Limiter;
+  /** Blocks brought into the cache by themselves fill half of the memory for reading at most. */
+  readonly #warming: Limiter;
   readonly #deletes: Limiter;
   readonly #bufferBytes: number;
   readonly #waiting: (() => void)[] = [];
@@ -60,6 +62,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     const memoryBytes = options.memoryBytes ?? 128 * 1024 * 1024;
     this.#memory = new MemoryCache(memoryBytes);
     this.#bufferBytes = options.bufferBytes ?? 300 * 1024 * 1024;
+    this.#warming = new Limiter(Math.floor(memoryBytes / 2 / this.geometry.blockSize));
     this.#uploads = new Limiter(options.maxUploads ?? 20);
     this.#deletes = new Limiter(options.maxDeletes ?? 10);
     if (disk) {
@@ -134,6 +137,24 @@ class BlockChunkStore implements ChunkStore, WriterHost {
 
   prefetch(slice: SliceId, offset: number, length: number): void {
     this.#reader.prefetch(slice, offset, length);
+  }
+
+  warm(slice: SliceId, index: number, signal?: AbortSignal): Promise<boolean> {
+    return this.#warming.run(() => {
+      signal?.throwIfAborted();
+      return this.#reader.warm(slice, index, signal);
+    });
+  }
+
+  locate(slice: SliceId, index: number): string | undefined {
+    const number = this.geometry.number(slice.id, index);
+    return this.#disk?.locate(number) ?? (this.#memory.has(number) ? 'memory' : undefined);
+  }
+
+  evict(slice: SliceId, index: number): void {
+    const number = this.geometry.number(slice.id, index);
+    this.#memory.delete(number);
+    this.#disk?.evict(number, this.geometry.length(slice.size, index));
   }
 
   newSlice({ direct = false }: { readonly direct?: boolean } = {}): SliceWriter {

@@ -63,6 +63,15 @@ export interface ChunkStore {
     use: (bytes: Buffer) => void,
     signal?: AbortSignal,
   ): Promise<void> | undefined;
+  /**
+   * Brings a block of a slice into the cache, on the disk where there is one; readers of it share the download. A few at a time, so
+   * that there is room for readers. False where it found no room there. Fails as `read` does.
+   */
+  warm(slice: SliceId, index: number, signal?: AbortSignal): Promise<boolean>;
+  /** Where a block of a slice is cached: a folder, or `memory`; undefined where it is not. */
+  locate(slice: SliceId, index: number): string | undefined;
+  /** Drops a block of a slice from the cache; what is not uploaded yet stays. */
+  evict(slice: SliceId, index: number): void;
   /** Asks for the blocks that hold [offset, offset+length) to be brought near, bounded by the read-ahead budget. */
   prefetch(slice: SliceId, offset: number, length: number): void;
   /** With `direct` its blocks are uploaded before it is finished, also with write-back (what others are to read at once). */

@@ -4,6 +4,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
+import { addControl } from './program-control.ts';
 import { addBenchmarks, addObservation } from './program-met.ts';
 import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
@@ -174,16 +175,8 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./rotate-passphrase.ts')).rotatePassphraseCommand(url, options)));
 
-  juicepod
-    .command('info')
-    .summary('show what a file or directory of a mounted volume is made of')
-    .argument('<PATH...>')
-    .option('-i, --inode', 'PATH is an inode number; the current directory lies in the volume')
-    .option('-r, --recursive', 'count everything below a directory')
-    .addOption(output())
-    .action(
-      run(async (options, paths) => (await import('./info.ts')).infoCommand(paths as unknown as readonly string[], options)),
-    );
+  juicepod.commandsGroup('Files of a mounted volume:');
+  addControl(juicepod);
 
   juicepod.commandsGroup('Observing and measuring:');
   addObservation(juicepod);

@@ -229,6 +229,7 @@ function run(
     onInit: session.onInit,
     ...(session.resume ? { resume: session.resume.init } : {}),
   });
+  volume.onNameChanged((parent, name) => transport.notifier.invalidateEntry(parent, name));
   const stopping = new AbortController();
   let lost = false;
   void volume.lost.then((reason) => {

@@ -114,6 +114,8 @@ export interface OpenVolume {
   readonly fileSystem: FileSystem;
   /** What the file system is made of, for who moves whole files. */
   readonly parts: { readonly meta: Meta; readonly chunks: ChunkStore; readonly root: Ino };
+  /** `forget` is called where the kernel is to forget a name; the directory is what the kernel calls it. */
+  onNameChanged(forget: (parent: Ino, name: Buffer) => void): void;
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
@@ -242,6 +244,7 @@ async function serveVolume(
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
   const families = (): readonly Family[] =>
     mountFamilies({
       parts: [stats, timings, chunks, requests],
@@ -253,6 +256,7 @@ async function serveVolume(
       refused: Boolean(renewal?.report.Problem),
     });
   const vfs: Vfs = new Vfs({
+    forgetName: (parent, name) => forgetName?.(parent, name),
     meta: limits.overMeta(meta),
     chunks,
     accessLog,
@@ -289,6 +293,9 @@ async function serveVolume(
     sid,
     fileSystem: squash ? squashed(fileSystem, squash) : fileSystem,
     parts: { meta, chunks, root },
+    onNameChanged(forget) {
+      forgetName = forget;
+    },
     recovered,
     lost,
     openHandles: () => vfs.openHandles,
@@ -298,6 +305,7 @@ async function serveVolume(
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
     drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
+      await vfs.endCommands();
       await vfs.flushAll();
       vfs.close();
       await background.backups?.close();

@@ -164,6 +164,9 @@ export type Write =
   /** The file's data is to be deleted; `time` is now, Unix seconds. */
   | { readonly kind: 'addDelfile'; readonly ino: Ino; readonly length: number; readonly time: number }
   | { readonly kind: 'removeDelfile'; readonly ino: Ino; readonly length: number }
+  /** Notes the top of a tree that is being made and has no name yet; `time` (Unix seconds) is changed where it is noted. */
+  | { readonly kind: 'addDetached'; readonly ino: Ino; readonly time: number }
+  | { readonly kind: 'removeDetached'; readonly ino: Ino }
   | { readonly kind: 'addSustained'; readonly sid: number; readonly ino: Ino }
   | { readonly kind: 'removeSustained'; readonly sid: number; readonly ino: Ino }
   /** Makes or changes what one owner has locked. */
@@ -238,6 +241,8 @@ export interface MetaEngine {
   scanAllChunks(): AsyncIterable<{ readonly ino: Ino; readonly index: number; readonly records: Buffer }>;
   /** Deleted files whose data is still there, marked before `before` (Unix seconds). */
   scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]>;
+  /** Tops of trees that have no name yet, noted before `before` (Unix seconds). */
+  scanDetached(before: number, limit: number): Promise<readonly Ino[]>;
   /** Slices replaced by compaction (12-byte records) before `before`, kept until now for the trash. */
   scanDelayed(
     before: number,

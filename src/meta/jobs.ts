@@ -7,6 +7,7 @@
 import { FsError } from '../lib/errors.ts';
 import { TRASH_INO } from '../lib/int64.ts';
 import { dropReference } from './deletion.ts';
+import { cleanDetached } from './detached.ts';
 import { decodeDelayed } from './records.ts';
 import { empty, rmdir } from './remove.ts';
 import { hourOf } from './trash.ts';
@@ -132,7 +133,7 @@ export type JobName = (typeof jobNames)[number];
 const jobs: readonly { readonly name: JobName; readonly guard: string; readonly work: readonly Job[] }[] = [
   { name: 'files', guard: 'lastCleanupFiles', work: [cleanFiles] },
   { name: 'slices', guard: 'nextCleanupSlices', work: [cleanSlices] },
-  { name: 'trash', guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed] },
+  { name: 'trash', guard: 'lastCleanupTrash', work: [cleanTrash, cleanDelayed, cleanDetached] },
 ];
 
 /** Does those hourly jobs, of the named ones, that are due and that no other client does. */

@@ -10,25 +10,30 @@ import { type Random, systemRandom } from '../lib/random.ts';
 import { UnknownRule } from './acls.ts';
 import type { AtimeMode } from './atime.ts';
 import { getxattr, listxattr, removexattr, setattr, setxattr } from './attributes.ts';
+import { clone } from './clone.ts';
 import { copyFileRange } from './copy.ts';
 import { link, makeNode, makeUnnamed } from './create.ts';
 import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
+import { liesBelow, locksOf, pathsOf } from './inspect.ts';
 import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
 import type { QuotaRecord } from './quota.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
+import { removeTree } from './remove-tree.ts';
 import { rename } from './rename.ts';
 import { Rhythm } from './rhythm.ts';
 import { seek } from './seek.ts';
 import { Session } from './sessions.ts';
 import { allSlices, fullness, statfs } from './summary.ts';
 import { type Timings, timeOperations } from './timings.ts';
+import { summarize, summarizeTree } from './tree-summary.ts';
 import {
   type Attr,
+  type CloneOptions,
   type CompactionPlan,
   type Context,
   type DirEntry,
@@ -37,14 +42,18 @@ import {
   type LockType,
   type Meta,
   type MetaCallbacks,
+  type NodeLocks,
   NodeType,
   type Piece,
   type RangeLock,
+  type RemoveTreeOptions,
   type Room,
   type SessionInfo,
   type SetAttr,
   type SlicePart,
   type StatFs,
+  type TreeSummary,
+  type TreeUsage,
   type XattrMode,
 } from './types.ts';
 import { Volume } from './volume.ts';
@@ -449,6 +458,34 @@ export class VolumeMeta implements Meta {
 
   commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean> {
     return commitCompaction(this.#volume, plan, slice);
+  }
+
+  clone(ctx: Context, source: Ino, parent: Ino, name: Buffer, options: CloneOptions): Promise<Entry> {
+    return clone(this.#volume, ctx, (operation) => this.#as(ctx, operation), source, parent, name, options);
+  }
+
+  removeTree(ctx: Context, parent: Ino, name: Buffer, options?: RemoveTreeOptions): Promise<void> {
+    return removeTree(this.#volume, (operation) => this.#as(ctx, operation), parent, name, options);
+  }
+
+  usageBelow(ino: Ino, options: Parameters<Meta['usageBelow']>[1]): Promise<TreeUsage> {
+    return summarize(this.#volume, ino, options);
+  }
+
+  summarizeTree(ino: Ino, options: Parameters<Meta['summarizeTree']>[1]): Promise<TreeSummary> {
+    return summarizeTree(this.#volume, ino, options);
+  }
+
+  paths(ino: Ino, root: Ino): Promise<readonly Buffer[]> {
+    return pathsOf(this.#volume, ino, root);
+  }
+
+  liesBelow(ino: Ino, top: Ino): Promise<boolean> {
+    return liesBelow(this.#volume, ino, top);
+  }
+
+  locks(ino: Ino): Promise<NodeLocks> {
+    return locksOf(this.#volume, ino);
   }
 
   statfs(_ctx: Context, ino: Ino = ROOT_INO): Promise<StatFs> {

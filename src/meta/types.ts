@@ -139,6 +139,68 @@ export interface SessionInfo {
   readonly generation: string;
 }
 
+/** Does something on behalf of a caller whose permissions are looked at, as many times as it takes to know them. */
+export type As = <T>(operation: (ctx: Context) => Promise<T>) => Promise<T>;
+
+/** What lies in a tree, its top included. */
+export interface TreeUsage {
+  /** Bytes of files. */
+  readonly length: number;
+  /** Bytes as charged: a multiple of 4096 for each node. */
+  readonly size: number;
+  readonly files: number;
+  readonly dirs: number;
+}
+
+export interface TreeSummary extends TreeUsage {
+  /** 0 of what stands for several (`...`). */
+  readonly ino: Ino;
+  /** From the top of the tree on, which is the empty path; names that are not UTF-8 are shown as well as can be. */
+  readonly path: string;
+  readonly type: NodeType;
+  /** The largest parts first. */
+  readonly children?: readonly TreeSummary[];
+}
+
+export interface RemoveTreeOptions {
+  /** What is removed does not go to the trash. @default false */
+  readonly skipTrash?: boolean;
+  /** Removals at once. @default 50 */
+  readonly threads?: number;
+  /** Called for each name that was removed. */
+  readonly onRemoved?: () => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface SummaryOptions {
+  /** Counts nodes, not what is recorded of directories. @default false */
+  readonly strict?: boolean;
+  /** Told what was counted since it was last called. */
+  readonly onCounted?: (files: number, bytes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface CloneOptions {
+  /** Keeps owner, mode and times, as far as the caller may. */
+  readonly preserve: boolean;
+  /** Of the caller; taken from modes that are not preserved. */
+  readonly umask: number;
+  /** Directories or groups of files at once. @default 4 */
+  readonly threads?: number;
+  /** How many nodes there are likely to be; told once. */
+  readonly onTotal?: (inodes: number) => void;
+  /** So many more were made. */
+  readonly onCloned?: (inodes: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Who has locked a file. */
+export interface NodeLocks {
+  /** `type` is `R` or `W`. */
+  readonly whole: readonly { readonly sid: number; readonly owner: bigint; readonly type: string }[];
+  readonly ranges: readonly { readonly sid: number; readonly owner: bigint; readonly lock: RangeLock }[];
+}
+
 /** What the owner of a Meta does on its behalf; given at construction. */
 export interface MetaCallbacks {
   /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
@@ -299,6 +361,21 @@ export interface Meta {
   planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
   /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
   commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean>;
+
+  /** Copies a file or a tree that shares the data, see clone.ts. */
+  clone(ctx: Context, source: Ino, parent: Ino, name: Buffer, options: CloneOptions): Promise<Entry>;
+  /** Removes a name and all below it, see remove-tree.ts. */
+  removeTree(ctx: Context, parent: Ino, name: Buffer, options?: RemoveTreeOptions): Promise<void>;
+  /** What a node takes with what is in it, directly or at any depth. */
+  usageBelow(ino: Ino, options: SummaryOptions & { readonly recursive: boolean }): Promise<TreeUsage>;
+  /** The same of a tree with its largest parts. */
+  summarizeTree(ino: Ino, options: SummaryOptions & { readonly depth: number; readonly entries: number }): Promise<TreeSummary>;
+  /** Every path of a node from the directory `root` on; those that lie elsewhere are left out. */
+  paths(ino: Ino, root: Ino): Promise<readonly Buffer[]>;
+  /** True where a name of the node lies at or below the directory `top`. */
+  liesBelow(ino: Ino, top: Ino): Promise<boolean>;
+  /** The locks of all sessions in a file. */
+  locks(ino: Ino): Promise<NodeLocks>;
 
   /** Of the volume; where the node lies in a directory with a quota, of that directory. */
   statfs(ctx: Context, ino: Ino): Promise<StatFs>;

@@ -12,7 +12,7 @@ import { type DirEntry, type Meta, SYSTEM } from '../meta/types.ts';
 import { direntType } from './attributes.ts';
 import { DirectoryListing, dots } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
-import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
+import { context, type Nodes } from './nodes.ts';
 import type { VfsOptions } from './options.ts';
 
 /** Bytes that an entry takes in the kernel's buffer at least: header and a name of up to 8 bytes, with attributes or without. */
@@ -122,7 +122,7 @@ export class DirectoryOperations {
       const virtual = nodes.virtual.get(ino);
       const taken =
         plus && attr && !nodes.files.changes.since(ino, moment)
-          ? sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual ? VIRTUAL_TIMEOUT : undefined), offset)
+          ? sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual && nodes.virtual.lifetime(virtual)), offset)
           : sink.add(name, nodes.outside(ino), direntType(type), offset);
       if (!taken) return false;
     }

@@ -32,7 +32,11 @@ export interface VirtualHandle {
   readonly ino: Ino;
   readonly read: (offset: number, size: number, signal: AbortSignal) => Buffer | Promise<Buffer>;
   /** Absent: the file cannot be written. */
-  readonly write?: (data: Buffer) => void;
+  readonly write?: (
+    data: Buffer,
+    offset: number,
+    caller: { readonly uid: number; readonly gid: number; readonly pid: number; readonly checkPermission?: boolean },
+  ) => void;
   readonly close: () => void;
 }
 

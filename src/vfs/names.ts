@@ -7,7 +7,7 @@ import { type Attr, type Entry, type Meta, NodeType, type SetAttr, SYSTEM } from
 import { toFuseAttr, typeOfMode } from './attributes.ts';
 import { FreshDirectories } from './fresh.ts';
 import { interruptible } from './interruptible.ts';
-import { context, type Nodes, VIRTUAL_TIMEOUT } from './nodes.ts';
+import { context, type Nodes } from './nodes.ts';
 
 /** Block size that statfs counts in, bytes. */
 const STATFS_BLOCK = 4096;
@@ -28,7 +28,10 @@ export class NameOperations {
   async lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
     const nodes = this.#nodes;
     const file = nodes.virtual.named(name, parent === ROOT_INO);
-    if (file) return reply.entry(nodes.entry({ ino: file.ino, attr: nodes.virtual.attr(file) }, nodes.moment, VIRTUAL_TIMEOUT));
+    if (file)
+      return reply.entry(
+        nodes.entry({ ino: file.ino, attr: nodes.virtual.attr(file) }, nodes.moment, nodes.virtual.lifetime(file)),
+      );
     const { moment } = nodes;
     let entry: Entry;
     try {
@@ -44,7 +47,7 @@ export class NameOperations {
   async getattr(_request: FuseRequest, reply: Reply, ino: Ino): Promise<void> {
     const nodes = this.#nodes;
     const file = nodes.virtual.get(ino);
-    if (file) return reply.attr(toFuseAttr(ino, nodes.virtual.attr(file)), VIRTUAL_TIMEOUT);
+    if (file) return reply.attr(toFuseAttr(ino, nodes.virtual.attr(file)), nodes.virtual.lifetime(file));
     const node = nodes.inside(ino);
     const remaining = this.#fresh.remaining(node);
     const known = remaining > 0 ? this.#meta.lastSeen(node) : undefined;

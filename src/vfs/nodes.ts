@@ -11,9 +11,6 @@ import { toFuseAttr } from './attributes.ts';
 import type { OpenFiles } from './files.ts';
 import type { VirtualFiles } from './virtual.ts';
 
-/** Virtual files do not change names or attributes, seconds. */
-export const VIRTUAL_TIMEOUT = 3600;
-
 export interface NodeOptions {
   /** Lifetimes of attributes, names and directory names in the kernel, and of "no such name"; seconds. */
   readonly attrTimeout: number;

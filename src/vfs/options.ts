@@ -20,6 +20,8 @@ export interface VfsOptions extends NodeOptions {
   /** Name of the volume, and whether its keys have a hash prefix. */
   readonly volume: string;
   readonly hashPrefix: boolean;
+  /** Tells the kernel that a name in a directory, by the kernel's numbers, is not what it was. */
+  readonly forgetName?: (parent: Ino, name: Buffer) => void;
   /** The directory that is shown as the root. @default the volume's root */
   readonly root?: Ino;
   /** Bytes that one handle may read ahead. */

@@ -14,6 +14,7 @@ import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import type { Meta } from '../meta/types.ts';
 import { createBufferPool } from './buffers.ts';
+import { Control } from './control/channel.ts';
 import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
@@ -44,6 +45,7 @@ export class Vfs implements FileSystem {
   readonly #files: OpenFiles;
   readonly #handles: Handles;
   readonly #virtual: VirtualFiles;
+  readonly #control: Control;
   readonly #nodes: Nodes;
   readonly #locks: LockOperations | undefined;
   readonly #reader: ReaderDependencies;
@@ -92,7 +94,20 @@ export class Vfs implements FileSystem {
       logger: this.#logger,
     });
     this.#handles = new Handles(options.handles);
-    this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, options);
+    const control = new Control({
+      ...options,
+      root: options.root ?? ROOT_INO,
+      readOnly: options.readOnly ?? false,
+      clock: this.#clock,
+      logger: this.#logger,
+      commitAll: () => this.#files.commitAll(),
+      nameChanged: (parent, name) => {
+        this.#files.changes.node(parent);
+        options.forgetName?.(this.#nodes.outside(parent), name);
+      },
+    });
+    this.#control = control;
+    this.#virtual = new VirtualFiles(options.accessLog, options.stats, options.config, control);
     this.#reader = {
       meta: options.meta,
       chunks: options.chunks,
@@ -161,6 +176,11 @@ export class Vfs implements FileSystem {
   /** Commits everything that was written. */
   flushAll(): Promise<void> {
     return this.#files.flushAll();
+  }
+
+  /** Ends the commands that were given through `.control`; they may write. Before `flushAll`. */
+  endCommands(): Promise<void> {
+    return this.#control.close();
   }
 
   /** Ends after `flushAll`. */
@@ -263,7 +283,7 @@ export class Vfs implements FileSystem {
   ): void | Promise<void> {
     const open = this.#handles.get(handle);
     if (open?.kind === 'virtual' && open.write) {
-      open.write(data);
+      open.write(data, offset, request);
       return reply.written(data.length);
     }
     const file = this.#files.get(ino);

@@ -5,15 +5,25 @@
 import { type Ino, VIRTUAL_INO } from '../lib/int64.ts';
 import { type Attr, type DirEntry, NodeType } from '../meta/types.ts';
 import type { AccessLog } from './accesslog.ts';
-import { type ControlDependencies, openControl } from './control.ts';
+import type { Control } from './control/channel.ts';
 import type { VirtualHandle } from './handles.ts';
 
 const CONTROL = '.control';
+/**
+ * Of the files that hold a text. sendfile(2), with which some programs copy (busybox cat), reads nothing beyond the length that the kernel
+ * was told; a shorter answer then tells it where the end is. A multiple of the page size, as in sysfs: programs know that
+ * such files may hold less.
+ */
+const TEXT_LENGTH = 65_536;
+/** Names and attributes do not change, seconds. */
+const LIFETIME = 3600;
 
 export interface VirtualFile {
   readonly name: string;
   readonly ino: Ino;
   readonly mode: number;
+  /** What it is said to hold, bytes. @default 0 */
+  readonly length?: number;
   open(): VirtualHandle;
 }
 
@@ -29,7 +39,7 @@ export class VirtualFiles {
   readonly #byIno: ReadonlyMap<Ino, VirtualFile>;
   readonly #time: number;
 
-  constructor(log: AccessLog, stats: () => string, config: () => unknown, control: ControlDependencies) {
+  constructor(log: AccessLog, stats: () => string, config: () => unknown, control: Control) {
     const at = (offset: number): Ino => (VIRTUAL_INO + offset) as Ino;
     const files: VirtualFile[] = [
       {
@@ -50,10 +60,17 @@ export class VirtualFiles {
         name: '.stats',
         ino: at(3),
         mode: 0o444,
+        length: TEXT_LENGTH,
         open: () => fixed(at(3), stats),
       },
-      { name: CONTROL, ino: at(2), mode: 0o666, open: () => openControl(at(2), control) },
-      { name: '.config', ino: at(4), mode: 0o400, open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)) },
+      { name: CONTROL, ino: at(2), mode: 0o666, open: () => control.open(at(2)) },
+      {
+        name: '.config',
+        ino: at(4),
+        mode: 0o400,
+        length: TEXT_LENGTH,
+        open: () => fixed(at(4), () => JSON.stringify(config(), undefined, 1)),
+      },
     ];
     this.#byName = new Map(files.map((file) => [file.name, file]));
     this.#byIno = new Map(files.map((file) => [file.ino, file]));
@@ -70,6 +87,11 @@ export class VirtualFiles {
 
   get(ino: Ino): VirtualFile | undefined {
     return ino < 0 ? this.#byIno.get(ino) : undefined;
+  }
+
+  /** How long the kernel may trust name and attributes; not at all where reading has shown it a shorter length. */
+  lifetime(file: VirtualFile): number {
+    return file.length === undefined ? LIFETIME : 0;
   }
 
   attr(file: VirtualFile): Attr {
@@ -89,7 +111,7 @@ export class VirtualFiles {
       ctime: time,
       ctimensec: 0,
       nlink: 1,
-      length: 0,
+      length: file.length ?? 0,
       rdev: 0,
       parent: 1 as Ino,
       accessAcl: 0,

@@ -258,6 +258,7 @@ describeEngines(
       await engine.commit(
         write(
           ...five.map((n): Write => ({ kind: 'addDelfile', ino: ino(n + 10), length: 1, time: n })),
+          ...five.map((n): Write => ({ kind: 'addDetached', ino: ino(n + 10), time: n })),
           ...five.map((n): Write => ({ kind: 'delaySlices', id: n, time: n, slices: Buffer.alloc(12) })),
           ...five.map((n): Write => ({ kind: 'addSliceRef', id: n + 20, size: 1, delta: -1 })),
         ),
@@ -267,11 +268,13 @@ describeEngines(
           (await engine.scanDelfiles(9, 2)).length,
           (await engine.scanDelayed(9, 2)).length,
           (await engine.scanUnreferenced(2)).length,
+          (await engine.scanDetached(9, 2)).length,
         ],
-        [2, 2, 2],
+        [2, 2, 2, 2],
       );
       assert.equal((await engine.scanDelfiles(3, 9)).length, 2, 'marked before, not at');
       assert.equal((await engine.scanDelayed(3, 9)).length, 2);
+      assert.deepEqual([...(await engine.scanDetached(3, 9))].toSorted((a, b) => a - b), [11, 12]);
     });
 
     test('sessions are numbered, renewed and removed; what they were is written once', async (t) => {

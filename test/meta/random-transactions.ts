@@ -164,6 +164,8 @@ export function universe(largest: number) {
       length: lengthOf(write.ino),
     })),
     anyIno.map((inode) => ({ kind: 'removeDelfile' as const, ino: inode, length: lengthOf(inode) })),
+    object({ kind: fc.constant('addDetached' as const), ino: anyIno, time: fc.constantFrom(1, 5, 20) }),
+    object({ kind: fc.constant('removeDetached' as const), ino: anyIno }),
     object({ kind: fc.constant('addSustained' as const), sid: fc.constantFrom(1, 2), ino: anyIno }),
     object({ kind: fc.constant('removeSustained' as const), sid: fc.constantFrom(1, 2), ino: anyIno }),
     fc.tuple(anyLockedFile, anyHolder, letter).map(([file, holder, value]) => ({
@@ -285,6 +287,8 @@ export function universe(largest: number) {
       .filter(([, { time }]) => time < 10)
       .map(([inode, { length }]) => ({ ino: inode, length }));
     assert.deepEqual((await engine.scanDelfiles(10, 100)).toSorted(byText), delfiles.toSorted(byText));
+    const detached = inos.filter((inode) => (model.detached.get(inode) ?? 99) < 10);
+    assert.deepEqual([...(await engine.scanDetached(10, 100))].toSorted(byText), detached.toSorted(byText));
     for (const sid of [1, 2]) {
       const wanted = inos.filter((inode) => model.sustained.has(`${sid}/${inode}`));
       assert.deepEqual([...(await engine.sustained(sid))].toSorted(byText), wanted.toSorted(byText));

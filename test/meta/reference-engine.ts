@@ -36,6 +36,7 @@ export class ReferenceEngine {
   readonly delayed = new Map<number, { readonly time: number; readonly slices: Buffer }>();
   readonly delfiles = new Map<number, { readonly length: number; readonly time: number }>();
   readonly sustained = new Set<string>();
+  readonly detached = new Map<number, number>();
   /** By file and kind, then by session and owner. */
   readonly locks = new Map<string, Map<string, LockRecord>>();
 
@@ -251,6 +252,12 @@ export class ReferenceEngine {
         return 0;
       case 'removeDelfile':
         this.delfiles.delete(write.ino);
+        return 0;
+      case 'addDetached':
+        this.detached.set(write.ino, write.time);
+        return 0;
+      case 'removeDetached':
+        this.detached.delete(write.ino);
         return 0;
       case 'addSustained':
         this.sustained.add(`${write.sid}/${write.ino}`);

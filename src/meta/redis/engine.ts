@@ -295,6 +295,12 @@ export class RedisEngine implements MetaEngine {
     });
   }
 
+  async scanDetached(before: number, limit: number): Promise<readonly Ino[]> {
+    const range = [this.#keys.detached, '-inf', `(${before}`, 'LIMIT', 0, limit] as const;
+    const members = (await this.#connection.call('ZRANGEBYSCORE', ...range)) as Buffer[];
+    return members.map((member) => parseIno(member.toString()));
+  }
+
   async scanDelayed(
     before: number,
     limit: number,

@@ -26,6 +26,7 @@ export class Keys {
   readonly sliceRefs: string;
   readonly delayed: string;
   readonly delfiles: string;
+  readonly detached: string;
   readonly sessions: string;
   readonly sessionInfos: string;
   readonly dirLength: string;
@@ -44,6 +45,7 @@ export class Keys {
     this.sliceRefs = `${prefix}sliceRef`;
     this.delayed = `${prefix}delSlices`;
     this.delfiles = `${prefix}delfiles`;
+    this.detached = `${prefix}detachedNodes`;
     this.sessions = `${prefix}allSessions`;
     this.sessionInfos = `${prefix}sessionInfos`;
     this.dirLength = `${prefix}dirDataLength`;

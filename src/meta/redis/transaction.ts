@@ -187,6 +187,10 @@ function encodeWrite(write: Write, keys: Keys, command: (key: string, name: stri
       return command(keys.delfiles, 'ZADD', write.time, `${formatIno(write.ino)}:${write.length}`);
     case 'removeDelfile':
       return command(keys.delfiles, 'ZREM', `${formatIno(write.ino)}:${write.length}`);
+    case 'addDetached':
+      return command(keys.detached, 'ZADD', write.time, formatIno(write.ino));
+    case 'removeDetached':
+      return command(keys.detached, 'ZREM', formatIno(write.ino));
     case 'addSustained':
       return command(keys.sustained(write.sid), 'SADD', formatIno(write.ino));
     case 'removeSustained':

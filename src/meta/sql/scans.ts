@@ -20,6 +20,7 @@ type Scans = Pick<
   | 'scanAllChunks'
   | 'scanDelfiles'
   | 'scanDelayed'
+  | 'scanDetached'
   | 'allDelfiles'
   | 'allDelayed'
   | 'allUnreferenced'
@@ -73,6 +74,11 @@ export abstract class SqlScans implements Scans {
   async scanDelfiles(before: number, limit: number): Promise<readonly { readonly ino: Ino; readonly length: number }[]> {
     const rows = await this.rows(this.sql.delfiles, before, limit);
     return rows.map((row) => ({ ino: inoAt(row, 0), length: numberAt(row, 1) }));
+  }
+
+  async scanDetached(before: number, limit: number): Promise<readonly Ino[]> {
+    const rows = await this.rows(this.sql.detached, before, limit);
+    return rows.map((row) => inoAt(row, 0));
   }
 
   async scanDelayed(

@@ -209,6 +209,10 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     allDelfiles: `SELECT ${ino('inode')}, length, expire FROM ${t('delfile')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     delfiles: `SELECT ${ino('inode')}, length FROM ${t('delfile')} WHERE expire < ?1 LIMIT ?2`,
 
+    addDetached: put('detached_node', ['inode', 'added'], ['inode']),
+    removeDetached: `DELETE FROM ${t('detached_node')} WHERE inode = ?1`,
+    detached: `SELECT ${ino('inode')} FROM ${t('detached_node')} WHERE added < ?1 LIMIT ?2`,
+
     addSustained: dialect.insertMissing(t('sustained'), ['sid', 'inode'], '?1, ?2', ['sid', 'inode']),
     removeSustained: `DELETE FROM ${t('sustained')} WHERE sid = ?1 AND inode = ?2`,
     allSustained: `SELECT id, ${ino('inode')} FROM ${t('sustained')} WHERE id > ?1 ORDER BY id LIMIT ?2`,

@@ -134,6 +134,12 @@ export function apply<R>(sink: Sink<R>, sql: Statements, write: Write): R {
     case 'removeDelfile':
       sink.run(sql.removeDelfile, bindIno(write.ino));
       return sink.nothing;
+    case 'addDetached':
+      sink.run(sql.addDetached, bindIno(write.ino), write.time);
+      return sink.nothing;
+    case 'removeDetached':
+      sink.run(sql.removeDetached, bindIno(write.ino));
+      return sink.nothing;
     case 'addSustained':
       sink.run(sql.addSustained, write.sid, bindIno(write.ino));
       return sink.nothing;
