@@ -274,7 +274,10 @@ describeEngines(
       );
       assert.equal((await engine.scanDelfiles(3, 9)).length, 2, 'marked before, not at');
       assert.equal((await engine.scanDelayed(3, 9)).length, 2);
-      assert.deepEqual([...(await engine.scanDetached(3, 9))].toSorted((a, b) => a - b), [11, 12]);
+      assert.deepEqual(
+        [...(await engine.scanDetached(3, 9))].toSorted((a, b) => a - b),
+        [11, 12],
+      );
     });
 
     test('sessions are numbered, renewed and removed; what they were is written once', async (t) => {
