@@ -4,6 +4,7 @@
  *
  *   node bench/streaming.ts META-URL [names, 5000000] [--remove]
  *
+ * How far the heap grows before it is swept is for V8: NODE_OPTIONS='--max-semi-space-size=1 --max-old-space-size=40' shows what is needed.
  * META-URL is of an empty database of its own, which is emptied again in the end. The names are made by another process than the one
  * that is measured.
  */

@@ -167,6 +167,17 @@ export async function npmTool(name: string, version: string): Promise<string> {
   return join(dirname(dirname(marker)), 'node_modules', name);
 }
 
+/** Why tests of a program cannot run here, or false: for `skip`. */
+export async function cannotHave(tool: () => Promise<unknown>): Promise<string | false> {
+  try {
+    await tool();
+    return false;
+  } catch (error) {
+    if (error instanceof ToolMissing) return error.message;
+    throw error;
+  }
+}
+
 /** The S3 server of the tests. */
 export const versitygw = (): Promise<string> => goTool('versitygw', 'github.com/versity/versitygw/cmd/versitygw', 'v1.8.0');
 /** Another S3 server, with its own reading of the protocol. */

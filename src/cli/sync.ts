@@ -14,6 +14,7 @@ import { type Rule, rulesOf } from '../objsync/rules.ts';
 import { Run } from '../objsync/run.ts';
 import { keyOf, shown, type Side } from '../objsync/side.ts';
 import { wholeNumberOf } from './options.ts';
+import { showProgress } from './progress.ts';
 import { type Output, print } from './report.ts';
 import { PASSPHRASE_VARIABLE } from './settings.ts';
 
@@ -54,7 +55,6 @@ export interface SyncOptions {
   readonly output: Output;
 }
 
-const PROGRESS_MS = 500;
 /** Failures that are told one by one; the rest is counted. */
 const MAX_TOLD = 100;
 
@@ -178,9 +178,12 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupted);
   let told = 0;
-  const lines = progressLine(options.output);
+  // Above the line of progress, where there is one.
+  const say = (line: string): void => {
+    if (options.output === 'text') process.stderr.write(`${process.stderr.isTTY ? '\r\u001b[K' : ''}${line}\n`);
+  };
   const run = runOptions(options, ending.signal, (key, error) => {
-    if (told++ < MAX_TOLD) lines.say(`juicepod: ${shown(key)}: ${messageOf(error)}`);
+    if (told++ < MAX_TOLD) say(`juicepod: ${shown(key)}: ${messageOf(error)}`);
   });
   const parse = { noHttps: !options.https, environment: process.env };
   const places = [placeOf(from, 'SRC', parse), placeOf(to, 'DST', parse)] as const;
@@ -206,11 +209,14 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
       [run.perms, '--perms'],
     ] as const)
       if (asked && !(source.files && destination.files))
-        lines.say(`juicepod: ${name} does nothing: only folders and volumes have them, and both sides need them`);
+        say(`juicepod: ${name} does nothing: only folders and volumes have them, and both sides need them`);
     const work = new Run(source, destination, run);
-    lines.show(() => `${work.tally.handled} of ${work.tally.found} handled, ${summary(work.tally)}`);
-    await work.run();
-    lines.end();
+    const progress = showProgress(() => `${work.tally.handled} of ${work.tally.found} handled, ${summary(work.tally)}`);
+    try {
+      await work.run();
+    } finally {
+      progress.end();
+    }
     const { tally } = work;
     print(
       options.output,
@@ -222,7 +228,6 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
         hint: 'Run the same again: what is there already is left out.',
       });
   } catch (error) {
-    lines.end();
     throw placeError(error);
   } finally {
     for (const side of sides) await side.close();
@@ -246,34 +251,4 @@ function placeError(error: unknown): unknown {
   return error instanceof Error && /^E[A-Z]+$/.test(code) && !(error instanceof UserError)
     ? new UserError('PlaceUnreadable', `a place cannot be listed: ${messageOf(error)}`, { cause: error })
     : error;
-}
-
-/** One line of progress on a terminal, and lines that are to stay above it. */
-function progressLine(output: Output): {
-  show(line: () => string): void;
-  say(line: string): void;
-  end(): void;
-} {
-  const terminal = process.stderr.isTTY && output === 'text';
-  let timer: NodeJS.Timeout | undefined;
-  const clear = (): void => void (timer && process.stderr.write('\r\u001b[K'));
-  return {
-    show(line) {
-      if (!terminal) return;
-      timer = setInterval(
-        () => process.stderr.write(`\r\u001b[K${line().slice(0, (process.stderr.columns || 80) - 1)}`),
-        PROGRESS_MS,
-      );
-      timer.unref();
-    },
-    say(line) {
-      clear();
-      if (output === 'text') process.stderr.write(`${line}\n`);
-    },
-    end() {
-      clear();
-      clearInterval(timer);
-      timer = undefined;
-    },
-  };
 }

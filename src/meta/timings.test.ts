@@ -49,6 +49,11 @@ test('operations are counted by their names with the time they took, also those 
   const meta = fake as unknown as Meta;
   const timings = new Timings();
   timeOperations(meta, timings, clock);
+  // As limit.ts shows it.
+  const shown = new Proxy(meta, {
+    get: (target, name) => (name === 'lookup' ? () => 'limited' : Reflect.get(target, name, target)),
+  });
+  assert.equal((shown.lookup as unknown as () => string)(), 'limited');
   assert.equal(await meta.lookup({ uid: 0, gid: 0, pid: 0 }, 1 as never, Buffer.from('a')), 1);
   await assert.rejects(meta.rmdir({ uid: 0, gid: 0, pid: 0 }, 1 as never, Buffer.from('a')), /in use/);
   await (meta.mkdir as () => Promise<unknown>)();

@@ -96,7 +96,9 @@ type Operation = (...args: readonly unknown[]) => Promise<unknown>;
 
 /** Counts the operations of this metadata from now on, those that it asks of itself included. */
 export function timeOperations(meta: Meta, timings: Timings, clock: Clock): void {
-  const replace = (name: keyof Meta, value: unknown): void => void Object.defineProperty(meta, name, { value });
+  // Such as can be replaced again: who wraps the metadata in a proxy (limit.ts) must be able to show another.
+  const replace = (name: keyof Meta, value: unknown): void =>
+    void Object.defineProperty(meta, name, { value, writable: true, configurable: true });
   for (const [name, method] of Object.entries(METHODS) as [keyof typeof METHODS, Method][]) {
     const operation = (meta[name] as unknown as Operation).bind(meta);
     replace(name, (...args: readonly unknown[]): Promise<unknown> => {

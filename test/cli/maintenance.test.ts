@@ -226,6 +226,10 @@ test('what is asked for wrongly is refused in a sentence', async () => {
     await refuses(['fsck', url, '--path', '/file/x'], /\/file\/x: \/file is no directory/);
     await refuses(['fsck', url, '--path', '/', '--repair-dir-mode', '999'], /--repair-dir-mode: wanted octal permissions/);
     await refuses(['restore', url, 'x'], /the trash has no hour "x"\n +It is empty/);
+    await refuses(
+      ['mount', url, join(folder, 'mnt'), '--skip-jobs', 'trash,all'],
+      /--skip-jobs: wanted some of sessions, files, slices, trash, found "all"/,
+    );
     await Promise.all(
       [['gc'], ['fsck'], ['restore', '2026-01-01-00'], ['destroy', 'uuid']].map(async ([name = '', ...more]) => {
         await refusesInJson([name, `sqlite3://${join(folder, 'none.db')}`, ...more], 'NoDatabase');

@@ -16,7 +16,7 @@ import { encryptionAlgorithms } from '../../src/object/envelope.ts';
 import { contentOf, type Form } from '../dump/engines.ts';
 import { juicepod } from '../mounted.ts';
 import { type Databases, startDatabases } from './matrix-databases.ts';
-import { cannotInteroperate, fsck, gc, run } from './official.ts';
+import { cannotInteroperate, fsck, gc, run, runClean } from './official.ts';
 import { type ClientName, type Compression, type EngineName, openPair, otherClient } from './pair.ts';
 import { compressible, incompressible } from './scenarios.ts';
 
@@ -133,7 +133,7 @@ describe('every combination beside the official client', { skip: cannotInteroper
             await dumpLoadDump('json', 'ours', url, spareUrl, pair.work);
             await dumpLoadDump('binary', 'official', url, otherUrl, pair.work);
             // The copy is the same volume: what lies in the store is what it names.
-            await fsck(otherUrl);
+            await runClean(['fsck', otherUrl]);
             results.set(cell(engine, compression, encryption), 'equal');
           });
     });

@@ -8,6 +8,8 @@ export interface Kind {
   readonly make: () => ObjectStore;
   /** What an object is longer in the store than it was when it was given. @default 0 */
   readonly more?: number;
+  /** Why it cannot be had here. @default false */
+  readonly skip?: string | false;
   /** It can write objects in parts. @default false */
   readonly parts?: boolean;
 }
@@ -18,8 +20,8 @@ export async function keys(store: ObjectStore, prefix: string, from?: string): P
   return found;
 }
 
-export function conformance(kind: string, { make, more = 0, parts = false }: Kind): void {
-  describe(`object store: ${kind}`, () => {
+export function conformance(kind: string, { make, more = 0, parts = false, skip = false }: Kind): void {
+  describe(`object store: ${kind}`, { skip }, () => {
     let store: ObjectStore;
     before(async () => {
       store = make();

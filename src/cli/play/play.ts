@@ -134,7 +134,11 @@ export async function playCommand(folder: string, raw: Readonly<Record<string, u
   const output = raw['output'] as Output;
   const { userNamespace } = process.env[INSIDE] ? { userNamespace: process.getuid?.() !== 0 } : isolation();
   const text = readFolder(resolve(folder));
-  const result = injectFile(text, { fileName: folder, namespace: NAMESPACE, settings: { startSeconds: START_SECONDS } });
+  const result = injectFile(text, {
+    fileName: folder,
+    namespace: NAMESPACE,
+    settings: { startSeconds: START_SECONDS, metricsPort: 0 },
+  });
   const refused = result.reasons.find(({ action }) => action === 'refuse');
   if (refused) throw new UserError(refused.reason, `${refused.kind} ${refused.name}: ${refused.message}`);
   const documents = result.documents as readonly (Json & { readonly kind?: string })[];

@@ -10,7 +10,6 @@
  */
 import type { Random } from '../../lib/random.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
-import type { Logger } from '../../lib/log.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
@@ -54,7 +53,6 @@ export interface RedisParts {
   readonly cache?: ClientCache | undefined;
   readonly tracking?: Tracking | undefined;
   readonly random: Random;
-  readonly logger: Logger;
 }
 
 /** Numbers that must not be given out twice, not even by a master that did not know of the first time. */
@@ -75,14 +73,13 @@ export class RedisEngine implements MetaEngine {
   readonly #tracking: Tracking | undefined;
   readonly known?: NonNullable<MetaEngine['known']>;
   readonly #notices: LockNotices;
-  readonly #logger: Logger;
   readonly #marks: string;
   readonly #freeSlots: number[] = Array.from({ length: SLOTS }, (_, index) => index);
   readonly #waiting: (() => void)[] = [];
   #commits = 0;
 
   constructor(parts: RedisParts) {
-    const { connection, writer = connection, keys, notices, listing, cache, tracking, random, logger } = parts;
+    const { connection, writer = connection, keys, notices, listing, cache, tracking, random } = parts;
     this.description = connection.description;
     this.#connection = connection;
     this.#writer = writer;
@@ -91,7 +88,6 @@ export class RedisEngine implements MetaEngine {
     this.#notices = notices;
     this.#listing = listing;
     this.bulk = new RedisBulk(connection, keys);
-    this.#logger = logger;
     this.#marks = keys.marks(random.uuid());
     this.#cache = cache;
     this.#tracking = tracking;
@@ -109,35 +105,6 @@ export class RedisEngine implements MetaEngine {
         return attr && { value, attr };
       },
     };
-  }
-
-  /** Looks at version and settings of the server; warns of what endangers data, and sets what it may set. */
-  async checkServer(): Promise<void> {
-    let info: string;
-    try {
-      info = String(await this.#connection.call('INFO'));
-    } catch (error) {
-      this.#logger.warn('Redis does not tell its version and settings', { server: this.description, error });
-      return;
-    }
-    const version = /redis_version:(\d+)\./.exec(info);
-    if (version && Number(version[1]) < 4)
-      this.#logger.warn('Redis is older than version 4, which is the oldest that is supported', { server: this.description });
-    const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1];
-    if (policy === undefined || policy === 'noeviction') return;
-    try {
-      await this.#connection.call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
-      this.#logger.info('Redis may not drop keys any more: maxmemory-policy is now noeviction', { server: this.description });
-    } catch (error) {
-      this.#logger.warn(
-        'Redis drops keys when it runs out of memory, which destroys volumes: set maxmemory-policy to noeviction',
-        {
-          server: this.description,
-          policy,
-          error,
-        },
-      );
-    }
   }
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {

@@ -9,6 +9,7 @@ import { RedisEngine } from './engine.ts';
 import { Keys } from './keys.ts';
 import { ListingConnection } from './listing.ts';
 import { LockNotices } from './notices.ts';
+import { checkServer } from './server-check.ts';
 import { Tracking } from './tracking.ts';
 
 export interface RedisEngineOptions {
@@ -89,8 +90,7 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
     cache,
     tracking: cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix }),
     random,
-    logger,
   });
-  if (!options.readOnly) await engine.checkServer();
+  if (!options.readOnly) await checkServer(connection, logger);
   return engine;
 }
