@@ -104,11 +104,11 @@ test('mdtest makes its tree, measures it and takes it away, the trash of the vol
     for (const { item, value, cost } of results) assert.ok(value > 0 && cost > 0, item);
     assert.deepEqual(await names(url), []);
     const status = JSON.parse(await succeeds(['status', url, '--output', 'json'])) as {
-      Statistic: { UsedSpace: number; UsedInodes: number };
+      Stat: { UsedSpace: number; UsedInodes: number };
       Sessions: unknown[];
     };
     // The folder of the hour in the trash is there, and nothing in it.
-    assert.ok(status.Statistic.UsedInodes <= 1 && status.Statistic.UsedSpace <= 4096, JSON.stringify(status.Statistic));
+    assert.ok(status.Stat.UsedInodes <= 1 && status.Stat.UsedSpace <= 4096, JSON.stringify(status.Stat));
     assert.deepEqual(status.Sessions, []);
 
     const begun = async (): Promise<boolean> => (await names(url)).includes('test2');
