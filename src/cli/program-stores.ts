@@ -6,7 +6,8 @@ import { output, run } from './program-parts.ts';
 const HELP = `
 A place is a folder (/data/ or file:///data/), a volume (jfs://NAME/path/, its
 metadata URL in the variable NAME), or an object store (s3://…, minio://…,
-oss://…, wasb://…, webdav://…): [NAME://][KEY:SECRET[:TOKEN]@]BUCKET[.ENDPOINT]/.
+oss://…, wasb://…, webdav://…):
+  [NAME://][KEY:SECRET[:TOKEN]@]BUCKET[.ENDPOINT]/
 Objects of the same size count as equal, unless --update, --check-all or
 --force-update say otherwise.
 
@@ -15,7 +16,7 @@ and ? stop at a slash, ** does not, a slash at the beginning is the top, one at
 the end means directories.
 
   juicepod sync /data/ s3://KEY:SECRET@bucket.s3.eu-west-1.amazonaws.com/data/
-  vol=redis://localhost/1 juicepod sync --dirs --perms --links /home/ jfs://vol/home/
+  vol=redis://localhost/1 juicepod sync --perms --links /home/ jfs://vol/home/
   juicepod sync --exclude '*.tmp' --delete-dst --dry /a/ /b/
 `;
 
