@@ -41,9 +41,14 @@ export class AnswerBody {
       return;
     }
     const most = this.#good ? to.maxBody : MAX_ERROR_BODY;
+    // What a HEAD announces is the object's length, and does not come.
+    if (to.method === 'HEAD') {
+      this.#target = Buffer.alloc(0);
+      return;
+    }
     if (this.#good && announced - this.#skip > most && this.#wanted > most) throw this.#tooLong();
     const first = Number.isNaN(announced) ? 4096 : Math.max(0, announced - this.#skip);
-    this.#target = to.method === 'HEAD' ? Buffer.alloc(0) : Buffer.allocUnsafeSlow(Math.min(first, most, this.#wanted));
+    this.#target = Buffer.allocUnsafeSlow(Math.min(first, most, this.#wanted));
   }
 
   /** Where the next bytes of the body may be put as they come; undefined where they have to go through `push`. */
