@@ -15,6 +15,7 @@ import type { ChunkStore } from '../chunk/types.ts';
 import { type Ino, formatIno } from '../lib/int64.ts';
 import { forEachParallel } from '../lib/parallel.ts';
 import { planCompaction, commitCompaction } from '../meta/data.ts';
+import { cleanDetached } from '../meta/detached.ts';
 import { cleanTrashBefore, dropDelayed } from '../meta/jobs.ts';
 import { decodeDelayed, SLICE_RECORD } from '../meta/records.ts';
 import { CHUNK_SIZE } from '../meta/types.ts';
@@ -173,6 +174,7 @@ class Collection {
   async cleanTrash(): Promise<void> {
     const { volume, signal } = this.#options;
     await cleanTrashBefore(volume, this.#edge, signal, () => this.#report.cleaned.trash++);
+    await cleanDetached(volume, signal);
     // Their data goes with that of all removed files, below.
     await volume.deletions.settled();
   }

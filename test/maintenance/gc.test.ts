@@ -199,6 +199,28 @@ describeEngines('garbage and blocks', (database: Database) => {
     assert.equal((await world.fsck()).lostBlocks, 0);
   });
 
+  test('a copy of a tree that was given up half-way is deleted a day later', async (t) => {
+    const world = await newWorld(t);
+    const { engine, meta, clock } = world;
+    const half = await world.mkdir(ROOT_INO, 'half');
+    await world.file(half, 'f', 10 * KIB);
+    const attr = await meta.getattr(root, half);
+    await engine.commit({
+      checks: [],
+      writes: [
+        { kind: 'removeEntry', parent: ROOT_INO, name: Buffer.from('half') },
+        { kind: 'touchNode', ino: ROOT_INO, sec: 1, nsec: 0, nlink: -1 },
+        { kind: 'putNode', ino: half, attr: { ...attr, parent: ino(0) } },
+        { kind: 'addDetached', ino: half, time: Math.floor(clock.now() / 1000) },
+      ],
+    });
+    assert.equal((await world.gc({ delete: true })).valid.objects, 1, 'who makes it may still be at it');
+    clock.advance(25 * 3_600_000);
+    await world.gc({ delete: true });
+    assert.deepEqual(counts(await world.gc()), none);
+    assert.deepEqual(await engine.scanDetached(2 ** 31, 10), []);
+  });
+
   test('what a copy refers to that was made while the lists were read is not deleted', async (t) => {
     const world = await newWorld(t);
     const source = await world.file(ROOT_INO, 'source', 10 * KIB);
