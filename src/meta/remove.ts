@@ -176,6 +176,8 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
     return {
       writes: [
         { kind: 'removeNode', ino },
+        // Whoever has it open may have set some after its name was gone.
+        { kind: 'removeXattrs', ino },
         { kind: 'addDelfile', ino, length: attr.length, time: volume.seconds() },
         ...volume.stats.writes(-statOf(attr).space, -1),
         forget,

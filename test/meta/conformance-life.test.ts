@@ -117,9 +117,12 @@ describeEngines('the life of a volume', (database: Database) => {
     const id = await meta.newSliceId();
     await meta.writeSlice(root, file, 0, 0, { id, size: 10 }, 0n);
     await meta.unlink(root, ROOT_INO, name('f'));
+    // By who has it open.
+    await meta.setxattr(root, file, 'user.late', Buffer.from('x'), { create: false, replace: false });
     assert.deepEqual(await engine.sustained(1), [file]);
     await meta.close();
     assert.deepEqual([await engine.sustained(1), await engine.nodes([file])], [[], [undefined]]);
+    assert.deepEqual(await engine.read([{ kind: 'xattrNames', ino: file }]), [[]]);
     assert.deepEqual(deleted, [{ id, size: 10 }]);
   });
 
