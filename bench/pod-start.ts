@@ -1,7 +1,8 @@
 /**
  * How much later a pod is Ready for having a volume: on the real one-node cluster of the tests, the same pod with and without the
  * annotation, in turns, each alone on the node; from sending the request that creates it until a watch shows it Ready. Prints seconds:
- * median, least and most. Exits with 77 where there can be no cluster. Argument: how many pods of each kind, 10 unless said.
+ * median, least and most. The kubelet looks at its containers once a second: pods are created at all moments of that second alike,
+ * or the figures would tell how long after such a look the one before was gone. Exits with 77 where there can be no cluster. Argument: how many pods of each kind, 10 unless said.
  */
 import { connect } from '../src/kube/client.ts';
 import { Pods } from '../src/kube/resources.ts';
@@ -25,8 +26,8 @@ interface Pod extends KubeObject {
 const isReady = ({ status }: Pod): boolean =>
   status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') ?? false;
 
-/** Creates a pod and deletes it. Resolves with the seconds until it was Ready. */
-async function start(client: KubeClient, world: World, name: string, volumes?: string): Promise<number> {
+/** Creates a pod, so far into a second, and deletes it. Resolves with the seconds until it was Ready. */
+async function start(client: KubeClient, world: World, name: string, into: number, volumes?: string): Promise<number> {
   const { namespace, environment } = world;
   const pods = client.resource<Pod>(Pods);
   const object = podOf({
@@ -39,6 +40,7 @@ async function start(client: KubeClient, world: World, name: string, volumes?: s
   const signal = AbortSignal.timeout(120_000);
   const { resourceVersion } = await pods.list({ namespace, signal });
   const events = pods.watch({ namespace, fieldSelector: `metadata.name=${name}`, resourceVersion, signal });
+  await new Promise((done) => setTimeout(done, 1000 - ((performance.now() - into * 1000) % 1000)));
   const begin = performance.now();
   const created = pods.create(object as Intent, { signal });
   let seconds = 0;
@@ -70,9 +72,10 @@ async function measure(): Promise<void> {
   const client = connect();
   const [without, having]: [number[], number[]] = [[], []];
   for (let count = -1; count < each; count++) {
+    const into = Math.max(0, count) / each;
     const [plain, mounted] = [
-      await start(client, world, `plain-${count + 1}`),
-      await start(client, world, `mounted-${count + 1}`, 'datasets=/data'),
+      await start(client, world, `plain-${count + 1}`, into),
+      await start(client, world, `mounted-${count + 1}`, into, 'datasets=/data'),
     ];
     // The first of each kind finds nothing in memory.
     if (count < 0) continue;
