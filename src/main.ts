@@ -4,13 +4,13 @@
  */
 const [, , command = '', ...rest] = process.argv;
 if (command === 'hold') {
-  const { holdCommand } = await import('./cli/hold.ts');
+  const { holdCommand } = await import('./cli/mount/hold.ts');
   await holdCommand(rest);
 } else if (command === 'supervise') {
-  const { superviseCommand } = await import('./cli/supervise.ts');
+  const { superviseCommand } = await import('./cli/mount/supervise.ts');
   await superviseCommand();
 } else if (command === 'serve' || (command === 'mount' && rest.includes('--plan'))) {
-  const { serveCommand } = await import('./cli/serve.ts');
+  const { serveCommand } = await import('./cli/mount/serve.ts');
   await serveCommand(rest);
 } else if (command === 'sync-sidecar') {
   const { syncSidecarCommand } = await import('./cli/sync-sidecar.ts');

@@ -92,7 +92,7 @@ export function addCluster(juicepod: Command): void {
     .addOption(output())
     .action(
       run(async (options, volumes) =>
-        (await import('./upgrade.ts')).upgradeCommand(volumes as unknown as readonly string[], options),
+        (await import('./cluster/upgrade.ts')).upgradeCommand(volumes as unknown as readonly string[], options),
       ),
     );
 }

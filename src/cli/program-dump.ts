@@ -18,7 +18,7 @@ export function addDump(juicepod: Command): void {
     .option('--threads <count>', 'requests to the database at once', '10')
     .addOption(new Option('--fast', 'accepted for juicefs; every dump is streamed').hideHelp())
     .addOption(output())
-    .action(run(async (options, url = '', file) => (await import('./dump.ts')).dumpCommand(url, file, options)));
+    .action(run(async (options, url = '', file) => (await import('./volume/dump.ts')).dumpCommand(url, file, options)));
 
   juicepod
     .command('load')
@@ -39,5 +39,5 @@ export function addDump(juicepod: Command): void {
     .option('--encrypt-algo <algorithm>', 'how it is encrypted: aes256gcm-rsa or chacha20-rsa', 'aes256gcm-rsa')
     .addOption(new Option('--threads <count>', 'accepted for juicefs; records are written in bulk').hideHelp())
     .addOption(output())
-    .action(run(async (options, url = '', file) => (await import('./load.ts')).loadCommand(url, file, options)));
+    .action(run(async (options, url = '', file) => (await import('./volume/load.ts')).loadCommand(url, file, options)));
 }

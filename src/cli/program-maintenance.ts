@@ -15,7 +15,7 @@ export function addMaintenance(juicepod: Command): void {
     .option('--compact', 'merge the slices of every chunk that has several')
     .option('-p, --threads <count>', 'deletions and compactions at a time', '10')
     .addOption(output())
-    .action(run(async (options, url = '') => (await import('./gc.ts')).gcCommand(url, options)));
+    .action(run(async (options, url = '') => (await import('./volume/gc.ts')).gcCommand(url, options)));
 
   juicepod
     .command('fsck')
@@ -31,7 +31,7 @@ export function addMaintenance(juicepod: Command): void {
     .option('--repair-dir-mode <mode>', 'permissions of directories whose attributes are lost and made anew, octal', '0755')
     .option('-p, --threads <count>', 'objects looked up at a time', '20')
     .addOption(output())
-    .action(run(async (options, url = '') => (await import('./fsck.ts')).fsckCommand(url, options)));
+    .action(run(async (options, url = '') => (await import('./volume/fsck.ts')).fsckCommand(url, options)));
 
   juicepod
     .command('restore')
@@ -46,7 +46,7 @@ export function addMaintenance(juicepod: Command): void {
     .addOption(output())
     .action(
       run(async (options, url = '', hours = '') =>
-        (await import('./restore.ts')).restoreCommand(url, hours as unknown as readonly string[], options),
+        (await import('./volume/restore.ts')).restoreCommand(url, hours as unknown as readonly string[], options),
       ),
     );
 
@@ -61,5 +61,7 @@ export function addMaintenance(juicepod: Command): void {
     .option('-y, --yes', 'do not ask')
     .option('--force', 'neither ask nor look for mounts; the metadata also where the bucket is gone, or objects are left')
     .addOption(output())
-    .action(run(async (options, url = '', uuid = '') => (await import('./destroy.ts')).destroyCommand(url, uuid, options)));
+    .action(
+      run(async (options, url = '', uuid = '') => (await import('./volume/destroy.ts')).destroyCommand(url, uuid, options)),
+    );
 }

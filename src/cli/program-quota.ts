@@ -1,7 +1,7 @@
 /** `juicepod quota`, as it is declared. */
 import type { Command } from 'commander';
 import { output, run } from './program-parts.ts';
-import type { QuotaAction } from './quota.ts';
+import type { QuotaAction } from './volume/quota.ts';
 
 /** `quota` and what it does, with the options of `juicefs quota`. */
 export function addQuota(juicepod: Command): void {
@@ -20,7 +20,7 @@ export function addQuota(juicepod: Command): void {
       .option('--uid <user>', 'a user, by number')
       .option('--gid <group>', 'a group, by number')
       .addOption(output())
-      .action(run(async (options, url = '') => (await import('./quota.ts')).quotaCommand(name, url, options)));
+      .action(run(async (options, url = '') => (await import('./volume/quota.ts')).quotaCommand(name, url, options)));
   action('set', 'set or change a quota')
     .option('--capacity <size>', 'what may be held, in GiB or with a unit (500M, 2T); 0 is no limit')
     .option('--inodes <count>', 'files and directories that may be held; 0 is no limit')

@@ -2,10 +2,10 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
-import { addSemantics } from './mount-semantics.ts';
+import { addSemantics } from './mount/mount-semantics.ts';
 import { addCluster } from './program-cluster.ts';
 import { addControl } from './program-control.ts';
-import { addBenchmarks, addObservation } from './program-met.ts';
+import { addBenchmarks, addObservation } from './program-observe.ts';
 import { addMaintenance } from './program-maintenance.ts';
 import { explained, output, run, storage } from './program-parts.ts';
 import { addDump } from './program-dump.ts';
@@ -56,7 +56,7 @@ export function program(quiet = false): Command {
     .option('--encrypt-algo <algorithm>', 'aes256gcm-rsa or chacha20-rsa (default: aes256gcm-rsa)')
     .option('--no-update', 'leave a volume that is there as it is')
     .addOption(output())
-    .action(run(async (options, url = '', name = '') => (await import('./format.ts')).formatCommand(url, name, options)));
+    .action(run(async (options, url = '', name = '') => (await import('./volume/format.ts')).formatCommand(url, name, options)));
 
   addSemantics(
     storage(
@@ -109,7 +109,7 @@ export function program(quiet = false): Command {
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
     .option('--socket <path>', 'socket of the holder that keeps the mounts (used by the sidecar)')
     .addOption(output(''))
-    .action(run(async (options, url, mountPoint) => (await import('./mount.ts')).mountCommand(url, mountPoint, options)));
+    .action(run(async (options, url, mountPoint) => (await import('./mount/mount.ts')).mountCommand(url, mountPoint, options)));
 
   juicepod
     .command('umount')
@@ -121,7 +121,7 @@ export function program(quiet = false): Command {
     .option('-f, --flush', 'with --writeback: first wait until everything is uploaded')
     .option('--force', 'unmount although files are open; programs that use them get errors')
     .addOption(output())
-    .action(run(async (options, mountPoint = '') => (await import('./umount.ts')).umountCommand(mountPoint, options)));
+    .action(run(async (options, mountPoint = '') => (await import('./mount/umount.ts')).umountCommand(mountPoint, options)));
 
   juicepod
     .command('status')
@@ -130,7 +130,7 @@ export function program(quiet = false): Command {
     .option('-s, --session <sid>', 'show what one session holds: removed files that are open, locks')
     .option('-m, --more', 'also count what is in the trash and what waits to be deleted; takes a while in a large volume')
     .addOption(output())
-    .action(run(async (options, url = '') => (await import('./status.ts')).statusCommand(url, options)));
+    .action(run(async (options, url = '') => (await import('./volume/status.ts')).statusCommand(url, options)));
 
   storage(
     juicepod
@@ -154,7 +154,7 @@ export function program(quiet = false): Command {
     .option('-y, --yes', 'also what would be asked about first')
     .option('--force', 'neither ask nor try the object store')
     .addOption(output())
-    .action(run(async (options, url = '') => (await import('./config.ts')).configCommand(url, options)));
+    .action(run(async (options, url = '') => (await import('./volume/config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
   addStores(juicepod);
@@ -173,7 +173,9 @@ export function program(quiet = false): Command {
       'file that holds the new passphrase, or - for standard input (or env JFS_RSA_NEW_PASSPHRASE)',
     )
     .addOption(output())
-    .action(run(async (options, url = '') => (await import('./rotate-passphrase.ts')).rotatePassphraseCommand(url, options)));
+    .action(
+      run(async (options, url = '') => (await import('./volume/rotate-passphrase.ts')).rotatePassphraseCommand(url, options)),
+    );
 
   juicepod.commandsGroup('Files of a mounted volume:');
   addControl(juicepod);

@@ -16,7 +16,7 @@ import { keyOf, shown, type Side } from '../objsync/side.ts';
 import { wholeNumberOf } from './options.ts';
 import { showProgress } from './progress.ts';
 import { type Output, print } from './report.ts';
-import { PASSPHRASE_VARIABLE } from './settings.ts';
+import { PASSPHRASE_VARIABLE } from './mount/settings.ts';
 
 export interface SyncOptions {
   readonly start?: string;

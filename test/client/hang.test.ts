@@ -11,7 +11,7 @@ import { Holder } from '../../src/client/hold.ts';
 import { HEARTBEAT_PATH, supervise } from '../../src/client/hold-supervise.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { nullLogger } from '../../src/lib/log.ts';
-import { SETTINGS_VARIABLE } from '../../src/cli/settings.ts';
+import { SETTINGS_VARIABLE } from '../../src/cli/mount/settings.ts';
 import { bin, until } from '../cli/command.ts';
 import { cannotMount, clearMounts } from '../mounted.ts';
 import { startRedis } from '../servers.ts';

@@ -13,7 +13,7 @@ import { mountSecretName } from '../../api/names.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { metaUrl, targetOf } from '../../operator/volume/target.ts';
-import { makeVolume } from '../format.ts';
+import { makeVolume } from '../volume/format.ts';
 import { type Output, print } from '../report.ts';
 import { type PlayPod, runPod } from './pod.ts';
 

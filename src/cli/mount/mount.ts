@@ -1,0 +1,239 @@
+/**
+ * `juicepod mount` as a person calls it: checks everything that can be found wrong before anything is mounted, then becomes the
+ * process that holds the mount and keeps a client running (src/cli/supervise.ts). The client of a pod (`--plan`) does not
+ * come here (src/cli/serve.ts).
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { mountsAt } from '../../fuse/mountinfo.ts';
+import { mountState, realTarget } from '../../fuse/mount.ts';
+import { messageOf, UserError } from '../../lib/errors.ts';
+import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
+import { envelopeOf } from '../../meta/encryption.ts';
+import { type JobName, jobNames } from '../../meta/jobs.ts';
+import { openEngine } from '../../meta/open.ts';
+import { redactUrl } from '../../meta/url.ts';
+import { bytesOfMbps } from '../../object/limit.ts';
+import { metricsOf } from './metrics-options.ts';
+import { semanticsOf } from './mount-semantics.ts';
+import { numberOf, wholeNumberOf } from '../options.ts';
+import { type Output, print } from '../report.ts';
+import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
+import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from '../volume.ts';
+
+interface MountCommand extends StorageOptions {
+  readonly background?: boolean;
+  readonly log?: string;
+  readonly readOnly?: boolean;
+  readonly subdir?: string;
+  readonly enableXattr?: boolean;
+  readonly hideInternal?: boolean;
+  readonly o?: string;
+  readonly attrCache: string;
+  readonly entryCache: string;
+  readonly dirEntryCache: string;
+  readonly negativeEntryCache: string;
+  readonly cacheDir?: string;
+  readonly cacheSize: string;
+  readonly freeSpaceRatio: string;
+  readonly bufferSize: string;
+  readonly maxReadahead: string;
+  readonly maxUploads: string;
+  readonly maxDownloads: string;
+  readonly writeback?: boolean;
+  readonly uploadDelay: string;
+  readonly stagingSize?: string;
+  readonly uploadLimit?: string;
+  readonly downloadLimit?: string;
+  readonly maxMetadataOps: string;
+  readonly ioRetries: string;
+  readonly heartbeat: string;
+  readonly metrics?: string;
+  readonly customLabels?: string;
+  readonly bgjob: boolean;
+  readonly skipJobs?: string;
+  readonly backupMeta: string;
+  readonly backupSkipTrash?: boolean;
+  readonly output: Output;
+}
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+/** How long `-d` waits for the mount to answer, milliseconds. */
+const BACKGROUND_MS = 60_000;
+/** As for the official client. */
+const SHORTEST_BACKUP_MS = 300_000;
+const EXAMPLE = 'For example: juicepod mount redis://localhost/1 /mnt/data';
+
+export async function mountCommand(
+  url: string | undefined,
+  mountPoint: string | undefined,
+  raw: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const options = raw as unknown as MountCommand;
+  if (url === undefined || mountPoint === undefined)
+    throw new UserError('ArgumentMissing', 'mount needs META-URL and MOUNTPOINT', { hint: EXAMPLE });
+  const settings = await settingsOf(url, mountPoint, options);
+  const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify(settings) };
+  const args = [...process.execArgv, process.argv[1] ?? '', 'supervise', redactUrl(url), settings.target];
+  if (options.background) return inBackground(args, env, settings, options);
+  // The same process from here on, without what was loaded for the checks above.
+  process.execve?.(process.execPath, [process.execPath, ...args], env);
+}
+
+async function settingsOf(url: string, mountPoint: string, options: MountCommand): Promise<MountSettings> {
+  const seconds = (text: string, option: string): number => parseDuration(text, option) / 1000;
+  const fuseOptions = (options.o ?? '').split(',').filter((option) => option !== '');
+  const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
+  if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
+  const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
+  const cacheBytes = parseSize(options.cacheSize, '--cache-size');
+  if (options.writeback && (folder === 'memory' || cacheBytes === 0))
+    throw new UserError('WritebackNeedsCache', '--writeback needs a cache directory on disk, with a --cache-size above 0', {
+      hint: 'Name one with --cache-dir, or leave --writeback out.',
+    });
+  if (folder !== 'memory') makeFolder(folder, '--cache-dir');
+  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
+  try {
+    const format = await formatOf(engine, url);
+    const { name, uuid } = format;
+    // Only whether the key opens: the process that serves the mount opens it again.
+    envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
+    return {
+      volume: name,
+      uuid,
+      metaUrl: url,
+      target: await prepareTarget(mountPoint, sourceOf(name)),
+      allowOther: isRoot() || fuseOptions.includes('allow_other'),
+      readOnly: options.readOnly === true || fuseOptions.includes('ro'),
+      storage: storageOptions(options, {}),
+      subPath: options.subdir ?? '',
+      xattr: options.enableXattr === true,
+      hideInternal: options.hideInternal === true,
+      semantics: semanticsOf(options as unknown as Record<string, unknown>),
+      attrTimeout: seconds(options.attrCache, '--attr-cache'),
+      entryTimeout: seconds(options.entryCache, '--entry-cache'),
+      dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
+      negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
+      cache:
+        folder === 'memory'
+          ? undefined
+          : {
+              folder,
+              bytes: cacheBytes,
+              freeRatio: numberOf(options.freeSpaceRatio, '--free-space-ratio', 0, 0.95),
+            },
+      ...(options.writeback
+        ? {
+            writeback: {
+              delayMs: parseDuration(options.uploadDelay, '--upload-delay'),
+              ...(options.stagingSize === undefined ? {} : { maxBytes: parseSize(options.stagingSize, '--staging-size') }),
+            },
+          }
+        : {}),
+      uploadLimit: bytesOfMbps(parseMbps(options.uploadLimit ?? '0', '--upload-limit')),
+      downloadLimit: bytesOfMbps(parseMbps(options.downloadLimit ?? '0', '--download-limit')),
+      maxMetadataOps: wholeNumberOf(options.maxMetadataOps, '--max-metadata-ops', 0, 1_000_000),
+      bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
+      readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
+      maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
+      maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+      ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
+      heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
+      backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      ...backupOf(options),
+      ...(await metricsOf(options.metrics, options.customLabels)),
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+/** All jobs but those that are to be left to other clients. */
+function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
+  if (skipped === undefined) return true;
+  const names = skipped.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !jobNames.some((job) => job === name));
+  if (unknown !== undefined)
+    throw new UserError('InvalidOption', `--skip-jobs: wanted some of ${jobNames.join(', ')}, found ${JSON.stringify(unknown)}`);
+  return jobNames.filter((job) => !names.includes(job));
+}
+
+/** Nothing where no backup is wanted. */
+function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<MountSettings, 'backup'> {
+  const intervalMs = parseDuration(backupMeta, '--backup-meta');
+  if (intervalMs === 0) return {};
+  if (intervalMs < SHORTEST_BACKUP_MS)
+    throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
+  return { backup: { intervalMs, skipTrash: backupSkipTrash } };
+}
+
+/**
+ * The real path of the mount point, which is made where it is missing. A mount that nobody serves any more is not touched: it is
+ * cleared away when the new one is made.
+ */
+async function prepareTarget(mountPoint: string, source: string): Promise<string> {
+  const path = resolve(mountPoint);
+  if (mountsAt(path).length === 0) makeFolder(path, 'MOUNTPOINT');
+  const target = await realTarget(path);
+  if (mountsAt(target).at(-1)?.source === source && (await mountState(target)) === 'alive')
+    throw new UserError('AlreadyMounted', `${target} is a mount of ${source} already`, {
+      hint: `Unmount it first: juicepod umount ${target}`,
+    });
+  return target;
+}
+
+/** Makes a folder that is missing, parents too. Throws UserError naming the argument where it cannot be one. */
+function makeFolder(path: string, argument: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const reason = code === 'EEXIST' || code === 'ENOTDIR' ? 'there is a file in its place' : messageOf(error);
+    throw new UserError('InvalidFolder', `${argument}: ${path} is no folder and cannot be made one: ${reason}`, {
+      hint: 'Name a folder, or a path where one can be made.',
+    });
+  }
+}
+
+/** Starts the holder detached, and waits until the mount answers. */
+async function inBackground(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  { target, volume }: MountSettings,
+  options: MountCommand,
+): Promise<void> {
+  const path = options.log ?? (isRoot() ? '/var/log/juicepod.log' : join(homedir(), '.juicepod/juicepod.log'));
+  makeFolder(dirname(path), '--log');
+  let log: number;
+  try {
+    log = openSync(path, 'a', 0o600);
+  } catch (error) {
+    throw new UserError('LogDenied', `--log: ${path} cannot be written: ${messageOf(error)}`);
+  }
+  const begin = statSync(path).size;
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log], env });
+  let ended = false;
+  child.once('exit', () => (ended = true));
+  const deadline = performance.now() + BACKGROUND_MS;
+  // A dead mount that is still there has the same source, but answers nothing.
+  while (mountsAt(target).at(-1)?.source !== sourceOf(volume) || !existsSync(join(target, '.stats'))) {
+    if (ended || performance.now() > deadline) {
+      if (!ended) child.kill('SIGTERM');
+      const lines = readFileSync(path).subarray(begin).toString().trimEnd().split('\n');
+      // The client's own sentence, where it said one.
+      const at = lines.findLastIndex((line) => line.startsWith('juicepod: '));
+      const said = lines[at]?.slice('juicepod: '.length) ?? `it did not answer within ${BACKGROUND_MS / 1000} s`;
+      const hint = at >= 0 && lines[at + 1]?.startsWith('  ') ? `${lines[at + 1]?.trim()} ` : '';
+      throw new UserError('MountFailed', `the mount did not come up: ${said}`, { hint: `${hint}The log is ${path}.` });
+    }
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  child.unref();
+  print(
+    options.output,
+    { mounted: target, volume, pid: child.pid, log: path },
+    `Mounted the volume "${volume}" at ${target}, log in ${path}.\nUnmount it with:  juicepod umount ${target}`,
+  );
+}

@@ -1,0 +1,27 @@
+/** The process that holds a mount on this machine, and keeps a client running for it. Loads next to nothing: it only waits. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Holder, plainLogger } from '../../client/hold.ts';
+import { HEARTBEAT_PATH, supervise } from '../../client/hold-supervise.ts';
+import { systemClock } from '../../lib/clock.ts';
+import { explain } from '../report.ts';
+
+export async function superviseCommand(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'juicepod-hold-'));
+  const socket = join(folder, 'hold.sock');
+  const log = plainLogger();
+  const ending = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  try {
+    const holder = await Holder.start({ socket, targets: [], guard: false, log: { ...log, info() {} } });
+    const own = ['--socket', socket, '--heartbeat', HEARTBEAT_PATH];
+    const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), ...own];
+    process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending.signal);
+  } catch (error) {
+    process.stderr.write(explain(error));
+    process.exitCode = 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
