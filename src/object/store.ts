@@ -71,8 +71,8 @@ export interface ObjectStore {
    */
   level?(prefix: string, options?: { readonly after?: string; readonly signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
   /** What parts are like, where objects can be written in parts: then there is `upload`. */
-  readonly partLimits?: PartLimits;
-  upload?(key: string, signal?: AbortSignal): Promise<Upload>;
+  readonly partLimits?: PartLimits | undefined;
+  readonly upload?: ((key: string, signal?: AbortSignal) => Promise<Upload>) | undefined;
   close(): Promise<void>;
 }
 

@@ -113,3 +113,30 @@ test('a listing that is refused midway goes on behind the last key', async () =>
   assert.deepEqual(keys, ['a', 'b', 'c', 'd']);
   assert.equal(first.state.closed, 1);
 });
+
+test('an upload in parts ends with the store it began with, which is closed after it', async () => {
+  const shared = new MemoryObjectStore();
+  const [first, second] = [keyed(shared), keyed(shared)];
+  const parts: string[] = [];
+  const inParts: ObjectStore = {
+    ...first.store,
+    partLimits: { minBytes: 1, maxBytes: 10, maxCount: 10 },
+    upload: async (key) => ({
+      part: async (number, body) => void (parts[number] = body.toString()),
+      complete: () => shared.put(key, Buffer.from(parts.join(''))),
+      abort: async () => {},
+    }),
+  };
+  const store = new SwitchableStore(inParts);
+  assert.equal(store.partLimits?.maxBytes, 10);
+  const upload = await store.upload?.('a');
+  await upload?.part(0, Buffer.from('one'));
+  store.switchTo(second.store);
+  assert.equal(store.upload, undefined);
+  await upload?.part(1, Buffer.from('two'));
+  assert.equal(first.state.closed, 0);
+  await upload?.complete();
+  await upload?.abort();
+  assert.equal(first.state.closed, 1);
+  assert.equal((await shared.get('a')).toString(), 'onetwo');
+});

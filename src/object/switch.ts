@@ -5,7 +5,7 @@
  * A refusal (403) gives the owner a chance to switch; where it did, the call is made once more. Belongs below retry.ts, which
  * would repeat an expired token with the same keys.
  */
-import { ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { ObjectError, type ObjectInfo, type ObjectStore, type PartLimits, type Upload } from './store.ts';
 
 interface Used {
   readonly store: ObjectStore;
@@ -93,6 +93,36 @@ export class SwitchableStore implements ObjectStore {
 
   delete(key: string, signal?: AbortSignal): Promise<void> {
     return this.#run((store) => store.delete(key, signal), signal);
+  }
+
+  get partLimits(): PartLimits | undefined {
+    return this.#now.store.partLimits;
+  }
+
+  /** An upload ends with the store that it began with: what was sent there is not elsewhere. */
+  get upload(): ((key: string, signal?: AbortSignal) => Promise<Upload>) | undefined {
+    if (!this.#now.store.upload) return undefined;
+    return async (key, begin) => {
+      let used = this.#now;
+      const upload = await this.#run((store) => {
+        used = this.#now;
+        if (!store.upload) throw new ObjectError('Invalid', `${store.description} takes no objects in parts`);
+        return store.upload(key, begin);
+      }, begin);
+      used.calls++;
+      let over = false;
+      const end = (): void => {
+        if (over) return;
+        over = true;
+        used.calls--;
+        this.#closeUnused(used);
+      };
+      return {
+        part: (number, body, signal) => upload.part(number, body, signal),
+        complete: (signal) => upload.complete(signal).then(end),
+        abort: () => upload.abort().finally(end),
+      };
+    };
   }
 
   async *list(
