@@ -23,6 +23,7 @@ import {
   PLAN_ROOT,
   PLAN_VOLUME,
   PROBLEM,
+  SERVING,
   RUN_ROOT,
   RUN_VOLUME,
   secretRoot,
@@ -123,11 +124,10 @@ const liveness: Json = {
   terminationGracePeriodSeconds: END_SECONDS,
 };
 
-/** Serves all volumes of the pod. It has started when each mount answers, which only a live client of ours can do. */
+/** Serves all volumes of the pod. It has started when it says that every mount answers; no probe looks into one (src/api/heartbeat.ts). */
 export function clientContainer(input: SidecarInput): Json {
   const { settings, image, plan, secrets, clientResources, group, hostNetwork = false } = input;
   const metricsPort = hostNetwork ? 0 : settings.metricsPort;
-  const reads = plan.mounts.map(({ target }) => `read -r line 2> /dev/null < ${target}/.stats`);
   return {
     name: CLIENT,
     image,
@@ -145,7 +145,7 @@ export function clientContainer(input: SidecarInput): Json {
     ...(metricsPort > 0 ? { ports: [{ name: METRICS_PORT_NAME, containerPort: metricsPort, protocol: 'TCP' }] } : {}),
     resources: clientResources,
     securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
-    startupProbe: probe([`test ! -s ${PROBLEM}`, ...reads], settings.startSeconds, `cat ${PROBLEM} 2> /dev/null`),
+    startupProbe: probe([`test ! -s ${PROBLEM}`, `test -e ${SERVING}`], settings.startSeconds, `cat ${PROBLEM} 2> /dev/null`),
     livenessProbe: liveness,
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [

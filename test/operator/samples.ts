@@ -52,6 +52,20 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
       suspend: true,
     },
   ],
+  [
+    'a Redis behind Sentinels',
+    'JuiceVolume',
+    {
+      metadata: {
+        redis: {
+          addresses: ['sentinel-0:26379', 'sentinel-1:26379'],
+          sentinel: { masterName: 'volumes', authSecretRef: { name: 'sentinel', passwordKey: 'word' } },
+          waitForReplicas: 8,
+          readFrom: 'Replica',
+        },
+      },
+    },
+  ],
   ['the shortest form over PostgreSQL', 'JuiceVolume', postgres({})],
   ['the shortest form over MySQL', 'JuiceVolume', mysql({})],
   [
@@ -169,6 +183,12 @@ export const refused: readonly (readonly [what: string, kind: SampleKind, spec: 
     { metadata: { redis: address, sqlite: { path: '/x.db' } } },
     /exactly one of redis, postgres, mysql, sqlite/,
   ],
+  [
+    'an address twice',
+    'JuiceVolume',
+    { metadata: { redis: { addresses: ['redis:6379', 'redis:6379'] } } },
+    /each address can stand there once/,
+  ],
   ['no database', 'JuiceVolume', { metadata: {} }, /exactly one of redis, postgres, mysql, sqlite/],
   ...(
     [
@@ -250,6 +270,13 @@ export const changes: readonly (readonly [what: string, kind: SampleKind, before
     {},
     { metadata: { redis: { ...address, database: 3 } } },
     /database: .*immutable/,
+  ],
+  [
+    'another master of the Sentinels',
+    'JuiceVolume',
+    { metadata: { redis: { ...address, sentinel: { masterName: 'one' } } } },
+    { metadata: { redis: { ...address, sentinel: { masterName: 'two' } } } },
+    /sentinel\.masterName names the database: it is immutable/,
   ],
   ['another kind of database', 'JuiceVolume', {}, sqlite('/x.db'), /redis can neither be added nor removed/],
   ['PostgreSQL instead of SQLite', 'JuiceVolume', sqlite('/x.db'), postgres({}), /postgres can neither be added nor removed/],

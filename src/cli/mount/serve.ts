@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { HEARTBEAT_FILE, PROBLEM_FILE } from '../../api/heartbeat.ts';
+import { HEARTBEAT_FILE, PROBLEM_FILE, SERVING_FILE } from '../../api/heartbeat.ts';
 import type { Plan } from '../../api/plan.ts';
 import { HolderLink } from '../../client/handover.ts';
 import { Heartbeat } from '../../client/heartbeat.ts';
@@ -53,8 +53,9 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
 /** The client of a pod. Its probes find what they ask for beside the socket. */
 async function servePod(path: string, socket: string, metricsAt: string | undefined, signal: AbortSignal): Promise<ServeResult> {
   const problemFile = join(dirname(socket), PROBLEM_FILE);
-  // That of the client before, if any.
-  rmSync(problemFile, { force: true });
+  const servingFile = join(dirname(socket), SERVING_FILE);
+  // Those of the client before, if any.
+  for (const file of [problemFile, servingFile]) rmSync(file, { force: true });
   const { plan, text, mounts, limits } = readPlan(path);
   let level = plan.logLevel;
   const log = levelled(plainLogger({ component: 'client' }), () => level);
@@ -79,7 +80,8 @@ async function servePod(path: string, socket: string, metricsAt: string | undefi
     else writeFileSync(problemFile, `${[...problems.values()].join('\n')}\n`);
   };
   try {
-    const options = { link, kept: true, log, onProblem, handOver: handOver.signal, ...(metrics ? { metrics } : {}) };
+    const onReady = (): void => writeFileSync(servingFile, '');
+    const options = { link, kept: true, log, onProblem, onReady, handOver: handOver.signal, ...(metrics ? { metrics } : {}) };
     return await serveAll(mounts, options, signal);
   } finally {
     await watched.close();
