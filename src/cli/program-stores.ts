@@ -66,7 +66,7 @@ export function addStores(juicepod: Command): void {
     .option('--max-failure <count>', 'stop after so many failures; -1 is no limit', '-1')
     .option('--dry', 'only say what would be done')
     .option('-p, --threads <count>', 'objects (and 8 MiB parts of large ones) at the same time', '10')
-    .option('--list-threads <count>', 'directories listed at the same time', '1')
+    .option('--list-threads <count>', 'directories listed at the same time (one with --delete-…)', '1')
     .option('--list-depth <count>', 'so many levels of directories are listed at the same time', '1')
     .option('--no-https', 'speak plain HTTP to object stores')
     .option('--storage-class <name>', 'storage class of what is written to an object store')

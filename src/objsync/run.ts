@@ -68,9 +68,11 @@ export class Run {
 
   /** Runs to the end. Throws UserError `TooManyFailures`, the signal's reason, or what made a list fail. */
   async run(): Promise<Tally> {
-    const { listThreads, listDepth, maxFailures, signal } = this.#options;
+    const { listThreads, listDepth, maxFailures, signal, deleteSrc, deleteSrcAfter, deleteDst } = this.#options;
+    // Where something is removed, one list at a time: what one walk has removed must not look to another as if it had not been there.
+    const inLevels = listThreads > 1 && !deleteSrc && !deleteSrcAfter && !deleteDst;
     try {
-      await this.#produce('', listThreads > 1 ? listDepth : 0);
+      await this.#produce('', inLevels ? listDepth : 0);
     } catch (error) {
       this.#fatal ??= { error };
     }
@@ -101,7 +103,7 @@ export class Run {
 
   /** Everything under a prefix; the first `depth` levels of directories side by side. */
   async #produce(prefix: string, depth: number): Promise<void> {
-    const [source, destination, { forceUpdate, deleteDst }] = [this.#source, this.#destination, this.#options];
+    const [source, destination, { forceUpdate }] = [this.#source, this.#destination, this.#options];
     const { signal } = this.#transfer;
     const followLinks = !this.#transfer.links;
     const options: ListOptions = { start: this.#options.start, end: this.#options.end, followLinks, signal };
@@ -114,16 +116,12 @@ export class Run {
           this.#ending.abort(error);
         }),
       );
-    const spawnExtra = async (entry: Entry): Promise<void> => {
-      const there = deleteDst ? await source.head(entry.key, followLinks, signal) : undefined;
-      if (deleteDst && !there?.isDirectory) await spawn(entry);
-    };
     const inLevels = depth > 0 && source.level !== undefined && destination.level !== undefined;
     const from = inLevels ? this.#level(source.level!(prefix, options), prefix, spawn) : source.list(prefix, options);
     const to = forceUpdate
       ? nothing
       : inLevels
-        ? this.#level(destination.level!(prefix, options), prefix, spawnExtra)
+        ? this.#level(destination.level!(prefix, options), prefix, async () => {})
         : destination.list(prefix, options);
     const settle = (): Promise<void> => crowd.ended();
     const extras = new Removals(settle, (entry) => this.#remove(destination, entry));
