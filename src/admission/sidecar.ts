@@ -126,7 +126,7 @@ const liveness: Json = {
 
 /** Serves all volumes of the pod. It has started when it says that every mount answers; no probe looks into one (src/api/heartbeat.ts). */
 export function clientContainer(input: SidecarInput): Json {
-  const { settings, image, plan, secrets, clientResources, group, hostNetwork = false } = input;
+  const { settings, image, secrets, clientResources, group, hostNetwork = false } = input;
   const metricsPort = hostNetwork ? 0 : settings.metricsPort;
   return {
     name: CLIENT,
