@@ -9,11 +9,11 @@
  */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
-import { afterChange, type Changed, MAX_LENGTH, NOWHERE, withRoom } from './data.ts';
+import { afterChange, type Changed, compactAfterWrite, MAX_LENGTH, NOWHERE, withRoom } from './data.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_READ, MAY_WRITE, requireAccess } from './permissions.ts';
 import { decodeSlices, encodeSlices, SLICE_RECORD, type SliceRecord } from './records.ts';
-import { compactionAfterWrite, viewOf, zeroRecord } from './slices.ts';
+import { viewOf, zeroRecord } from './slices.ts';
 import { charged } from './stats.ts';
 import type { Plan } from './transact.ts';
 import { type Attr, CHUNK_SIZE, type Context, NodeFlag, NodeType, type Piece } from './types.ts';
@@ -170,13 +170,9 @@ export async function copyFileRange(
   if (copied === 0) return { copied, attr: after };
   volume.files.changed(to, before, after);
   volume.files.invalidateAll(to);
-  for (const [at, write] of writes.entries()) {
-    if (write.kind !== 'appendSlices') continue;
-    const when = compactionAfterWrite(results[at] ?? 0, write.records.length / SLICE_RECORD);
-    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(to, write.index);
-    // Who makes lists longer than they are merged waits for his turn, as a writer does.
-    if (when === 'now') await compacted;
-  }
+  for (const [at, write] of writes.entries())
+    if (write.kind === 'appendSlices')
+      await compactAfterWrite(volume, to, write.index, results[at] ?? 0, write.records.length / SLICE_RECORD);
   await afterChange(volume, to, value);
   return { copied, attr: after };
 }

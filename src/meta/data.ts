@@ -189,6 +189,14 @@ function recordsByChunk(
   return { end, byChunk };
 }
 
+/** After `added` records made the list of a chunk `listed` long (0: that is not known): has it compacted where that is due. */
+export async function compactAfterWrite(volume: Volume, ino: Ino, index: number, listed: number, added: number): Promise<void> {
+  const when = listed > 0 ? compactionAfterWrite(listed, added) : 'none';
+  const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
+  // The writer waits for its turn: lists would grow faster than they are merged.
+  if (when === 'now') await compacted;
+}
+
 export async function writeParts(
   volume: Volume,
   ctx: Context,
@@ -227,13 +235,8 @@ export async function writeParts(
     return withRoom(volume, ino, before, space, plan, room !== undefined);
   }, ctx.signal);
   volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
-  for (const [at, [index, { length }]] of [...byChunk].entries()) {
-    const listed = results[at] ?? 0;
-    const when = listed > 0 ? compactionAfterWrite(listed, length) : 'none';
-    const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
-    // The writer waits for its turn: lists would grow faster than they are merged.
-    if (when === 'now') await compacted;
-  }
+  for (const [at, [index, { length }]] of [...byChunk].entries())
+    await compactAfterWrite(volume, ino, index, results[at] ?? 0, length);
   await afterChange(volume, ino, value, room);
   return value.after;
 }

@@ -68,6 +68,34 @@ export function passwordOf(environment: Environment, url: string, names: readonl
   }
 }
 
+export interface UrlParts {
+  readonly query: Query;
+  /** As it stands there, encoded; empty where there is none. */
+  readonly user: string;
+  /** Likewise; undefined where no colon is behind the user. */
+  readonly password: string | undefined;
+  /** Host, port and path. */
+  readonly target: string;
+}
+
+/**
+ * Takes a URL without its scheme apart. The last @ ends the credentials, so that a password with an @, a slash or a question mark in
+ * it is taken as it is meant.
+ */
+export function splitUrl(rest: string, url: string): UrlParts {
+  const question = rest.indexOf('?', rest.lastIndexOf('@') + 1);
+  const address = question < 0 ? rest : rest.slice(0, question);
+  const at = address.lastIndexOf('@');
+  const credentials = at < 0 ? '' : address.slice(0, at);
+  const colon = credentials.indexOf(':');
+  return {
+    query: openQuery(question < 0 ? '' : rest.slice(question + 1), url),
+    user: colon < 0 ? credentials : credentials.slice(0, colon),
+    password: colon < 0 ? undefined : credentials.slice(colon + 1),
+    target: address.slice(at + 1),
+  };
+}
+
 /** The members of the query, `_` and `-` alike. */
 export interface Query {
   take(name: string): string | undefined;

@@ -11,7 +11,7 @@
  *
  * Source: the JuiceFS format, §5.5 and §19, and the documentation of JuiceFS 1.4 (client-cache). `wait-replicas` is ours.
  */
-import { decode, type Environment, invalid, openQuery, passwordOf, type Query } from './url-parts.ts';
+import { decode, type Environment, invalid, passwordOf, type Query, splitUrl } from './url-parts.ts';
 
 export interface Address {
   readonly host: string;
@@ -157,18 +157,9 @@ function parseReads(query: Query, url: string): Pick<RedisUrl, 'readReplica'> {
 
 /** Reads a URL without its scheme, which is `redis`, `rediss` or `unix`. Throws UserError InvalidMetaUrl or PasswordFile. */
 export function parseRedis(scheme: string, rest: string, url: string, environment: Environment): RedisUrl {
-  const question = rest.indexOf('?', rest.lastIndexOf('@') + 1);
-  const address = question < 0 ? rest : rest.slice(0, question);
-  const query = openQuery(question < 0 ? '' : rest.slice(question + 1), url);
-  // The last @ ends the credentials, so that a password with an @ or a slash in it is taken as it is meant.
-  const at = address.lastIndexOf('@');
-  const credentials = at < 0 ? '' : address.slice(0, at);
-  const target = address.slice(at + 1);
-  const colon = credentials.indexOf(':');
-  const username = decode(colon < 0 ? credentials : credentials.slice(0, colon), url);
-  const password =
-    (colon < 0 ? '' : decode(credentials.slice(colon + 1), url)) ||
-    passwordOf(environment, url, ['REDIS_PASSWORD', 'META_PASSWORD']);
+  const { query, target, ...credentials } = splitUrl(rest, url);
+  const username = decode(credentials.user, url);
+  const password = decode(credentials.password ?? '', url) || passwordOf(environment, url, ['REDIS_PASSWORD', 'META_PASSWORD']);
 
   if (target === '') throw invalid(url, 'it names no host.');
   const slash = target.indexOf('/');

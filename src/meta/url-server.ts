@@ -12,7 +12,7 @@
  *
  * Source: the JuiceFS format, §19; options of the drivers it uses (pgx, go-sql-driver/mysql).
  */
-import { decode, type Environment, invalid, openQuery, passwordOf, type Query } from './url-parts.ts';
+import { decode, type Environment, invalid, passwordOf, type Query, splitUrl } from './url-parts.ts';
 
 /** How a connection is made: in which order with and without TLS, and what of the server's certificate is checked. */
 export interface ServerTls {
@@ -166,15 +166,9 @@ function decodePassword(kind: ServerUrl['kind'], text: string, url: string): str
 
 /** Reads what follows `postgres://` or `mysql://`. Throws UserError InvalidMetaUrl or PasswordFile. */
 export function parseServer(kind: ServerUrl['kind'], rest: string, url: string, environment: Environment): ServerUrl {
-  const question = rest.indexOf('?', rest.lastIndexOf('@') + 1);
-  const address = question < 0 ? rest : rest.slice(0, question);
-  const query = openQuery(question < 0 ? '' : rest.slice(question + 1), url);
-  const at = address.lastIndexOf('@');
-  const credentials = at < 0 ? '' : address.slice(0, at);
-  const target = address.slice(at + 1);
-  const colon = credentials.indexOf(':');
-  const username = decode(colon < 0 ? credentials : credentials.slice(0, colon), url);
-  const own = colon < 0 ? '' : decodePassword(kind, credentials.slice(colon + 1), url);
+  const { query, target, ...credentials } = splitUrl(rest, url);
+  const username = decode(credentials.user, url);
+  const own = decodePassword(kind, credentials.password ?? '', url);
   const password = own || passwordOf(environment, url, ['META_PASSWORD']);
   // A socket's path in brackets holds slashes.
   const slash = target.lastIndexOf('/');

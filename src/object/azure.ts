@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { type AzureAddress, signShared } from './azure-account.ts';
 import { HttpClient } from './http-client.ts';
 import type { ExchangeAnswer, ExchangeRequest } from './http-exchange.ts';
+import { exchangeOf, infoOf, isAccepted, noBytes, type ObjectRequest, readRequest } from './object-request.ts';
 import { s3Error } from './s3-error.ts';
 import { elementText, unescapeXml } from './s3-xml.ts';
 import { encodeKey, encodeQuery } from './sigv4.ts';
@@ -27,22 +28,7 @@ export interface AzureOptions {
 /** Of the protocol; the oldest with blocks of 4000 MiB. */
 const VERSION = '2019-12-12';
 const MIB = 1024 * 1024;
-const MAX_OBJECT = 64 * MIB;
 const MAX_LIST_PAGE = 32 * MIB;
-
-interface Request {
-  readonly what: string;
-  /** Empty for the container. */
-  readonly key: string;
-  readonly query?: Readonly<Record<string, string>>;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Buffer;
-  readonly into?: Buffer | undefined;
-  readonly range?: ExchangeRequest['range'];
-  readonly maxBody?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly accept?: readonly number[];
-}
 
 /** The id of a block: all ids of a blob have the same length. */
 const blockId = (number: number): string => Buffer.from(String(number).padStart(8, '0')).toString('base64');
@@ -87,27 +73,15 @@ export class AzureObjectStore implements ObjectStore {
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
-    const { offset = 0, length, into, signal } = options;
-    if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
-    const whole = offset === 0 && length === undefined;
-    const last = length === undefined ? '' : offset + length - 1;
-    const answer = await this.#request('GET', {
-      what: 'read',
-      key,
-      ...(whole ? {} : { headers: { 'x-ms-range': `bytes=${offset}-${last}` }, range: { offset, length } }),
-      into,
-      maxBody: length ?? MAX_OBJECT,
-      signal,
-      accept: [416],
-    });
-    return answer.status === 416 ? (into ?? Buffer.alloc(0)).subarray(0, 0) : answer.body;
+    const { length, into } = options;
+    if (length === 0) return noBytes(into);
+    const answer = await this.#request('GET', readRequest(key, options, 'x-ms-range'));
+    return answer.status === 416 ? noBytes(into) : answer.body;
   }
 
   async head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
-    const { status, headers } = await this.#request('HEAD', { what: 'look up', key, signal, accept: [404] });
-    if (status === 404) return undefined;
-    const modified = Date.parse(String(headers['last-modified']));
-    return { key, size: Number(headers['content-length'] ?? 0), modified: Number.isNaN(modified) ? 0 : modified };
+    const answer = await this.#request('HEAD', { what: 'look up', key, signal, accept: [404] });
+    return answer.status === 404 ? undefined : infoOf(key, answer);
   }
 
   async delete(key: string, signal?: AbortSignal): Promise<void> {
@@ -158,7 +132,7 @@ export class AzureObjectStore implements ObjectStore {
     return this.#http.close();
   }
 
-  async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
+  async #request(method: ExchangeRequest['method'], request: ObjectRequest): Promise<ExchangeAnswer> {
     const { origin, basePath, container, sas } = this.#address;
     const path = `${basePath}/${container}${request.key === '' ? '' : `/${encodeKey(request.key)}`}`;
     const headers: Record<string, string> = {
@@ -171,20 +145,15 @@ export class AzureObjectStore implements ObjectStore {
     if (this.#address.account)
       headers['authorization'] = signShared(this.#address.account, { method, path, query: request.query ?? {}, headers, length });
     const query = [encodeQuery(request.query ?? {}), sas].filter(Boolean).join('&');
-    const toSend: ExchangeRequest = {
+    const toSend = exchangeOf(request, {
       origin,
       method,
       path: query === '' ? path : `${path}?${query}`,
       headers,
-      ...(request.body ? { body: request.body } : {}),
-      into: request.into,
-      range: request.range,
-      maxBody: request.maxBody ?? MAX_OBJECT,
       timeoutMs: this.#options.timeoutMs ?? 60_000,
-      signal: request.signal,
-    };
+    });
     const answer = await (method === 'GET' && request.key !== '' ? this.#http.read(toSend) : this.#http.send(toSend));
-    if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
+    if (isAccepted(answer, request)) return answer;
     throw s3Error(`could not ${request.what} ${request.key || container} (${this.description})`, answer, this.#clock.now());
   }
 }

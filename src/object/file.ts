@@ -9,10 +9,7 @@ import { dirname, join } from 'node:path';
 import { messageOf } from '../lib/errors.ts';
 import { systemRandom, type Random } from '../lib/random.ts';
 import { type GetOptions, ObjectError, type ObjectErrorCode, type ObjectInfo, type ObjectStore } from './store.ts';
-
-const TEMPORARY = /^\.jfs\..*\.tmp\.\d+$/;
-/** JuiceFS cuts the name within the temporary name here, to stay within 255 bytes. */
-const MAX_TEMPORARY_NAME = 200;
+import { isTemporaryName, temporaryName } from './temporary-name.ts';
 
 const codes: Readonly<Record<string, ObjectErrorCode>> = {
   ENOENT: 'NotFound',
@@ -81,8 +78,7 @@ export class FileObjectStore implements ObjectStore {
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
     await this.#attempt('write', key, async () => {
       const path = this.#path(key);
-      const name = path.slice(path.lastIndexOf('/') + 1).slice(0, MAX_TEMPORARY_NAME);
-      const temporary = join(dirname(path), `.jfs.${name}.tmp.${Math.floor(this.#random.float() * 2 ** 31)}`);
+      const temporary = join(dirname(path), temporaryName(path.slice(path.lastIndexOf('/') + 1), this.#random));
       const options = { flush: false, ...(signal ? { signal } : {}) };
       try {
         try {
@@ -165,7 +161,7 @@ export class FileObjectStore implements ObjectStore {
       try {
         const entries = await readdir(join(this.#root, folder), { withFileTypes: true });
         return entries
-          .filter((entry) => (entry.isFile() || entry.isDirectory()) && !TEMPORARY.test(entry.name))
+          .filter((entry) => (entry.isFile() || entry.isDirectory()) && !isTemporaryName(entry.name))
           .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
       } catch (error) {
         if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return [];

@@ -11,7 +11,8 @@
  */
 import type { Clock } from '../lib/clock.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
-import { type GetOptions, ObjectError, type ObjectStore, type Upload } from './store.ts';
+import { type GetOptions, ObjectError, type ObjectStore } from './store.ts';
+import { uploadsOf } from './uploads.ts';
 
 /** The part of JuiceFS's limits that bodies may use. */
 const BODY_SHARE = 0.85;
@@ -75,22 +76,12 @@ export function withLimit(store: ObjectStore, limit: TransferLimit): ObjectStore
     head: (key, signal) => store.head(key, signal),
     delete: (key, signal) => store.delete(key, signal),
     list: (prefix, options) => store.list(prefix, options),
-    ...(store.partLimits ? { partLimits: store.partLimits } : {}),
-    ...(store.upload
-      ? {
-          async upload(key: string, begin?: AbortSignal): Promise<Upload> {
-            const upload = await store.upload!(key, begin);
-            return {
-              async part(number, body, signal) {
-                await limit.upload.take(body.length, 0, signal);
-                return upload.part(number, body, signal);
-              },
-              complete: (signal) => upload.complete(signal),
-              abort: () => upload.abort(),
-            };
-          },
-        }
-      : {}),
+    ...uploadsOf(store, (upload) => ({
+      async part(number, body, signal) {
+        await limit.upload.take(body.length, 0, signal);
+        return upload.part(number, body, signal);
+      },
+    })),
     close: () => store.close(),
   };
 }

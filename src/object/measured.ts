@@ -2,7 +2,8 @@
  * A store whose requests are counted and timed, each attempt by itself: goes below retries. Source of the names: JuiceFS.
  */
 import { exponential, type Family, Histogram, single } from '../lib/metrics.ts';
-import { ObjectError, type ObjectStore, type Upload } from './store.ts';
+import { ObjectError, type ObjectStore } from './store.ts';
+import { uploadsOf } from './uploads.ts';
 
 const METHODS = ['GET', 'PUT', 'DELETE', 'HEAD', 'LIST'] as const;
 type Method = (typeof METHODS)[number];
@@ -96,24 +97,14 @@ export function measured(store: ObjectStore, figures: RequestFigures): ObjectSto
       ),
     head: (key, signal) => timed('HEAD', () => store.head(key, signal), none),
     delete: (key, signal) => timed('DELETE', () => store.delete(key, signal), none),
-    ...(store.partLimits ? { partLimits: store.partLimits } : {}),
-    ...(store.upload
-      ? {
-          async upload(key: string, begin?: AbortSignal): Promise<Upload> {
-            const upload = await store.upload!(key, begin);
-            return {
-              part: (number, body, signal) =>
-                timed(
-                  'PUT',
-                  () => upload.part(number, body, signal),
-                  () => body.length,
-                ),
-              complete: (signal) => upload.complete(signal),
-              abort: () => upload.abort(),
-            };
-          },
-        }
-      : {}),
+    ...uploadsOf(store, (upload) => ({
+      part: (number, body, signal) =>
+        timed(
+          'PUT',
+          () => upload.part(number, body, signal),
+          () => body.length,
+        ),
+    })),
     // A listing is as many requests as its pages, which are not seen here: it counts once.
     async *list(prefix, options) {
       const begin = performance.now();

@@ -6,7 +6,8 @@
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { ObjectError, type ObjectInfo, type ObjectStore, type Upload } from './store.ts';
+import { ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { uploadsOf } from './uploads.ts';
 
 export interface RetryOptions {
   /** Attempts after the first one; JuiceFS's --io-retries. @default 10 */
@@ -97,19 +98,14 @@ export function withRetry(store: ObjectStore, options: RetryOptions = {}): Objec
     delete: (key, signal) => attempt(() => store.delete(key, signal), signal),
     list: (prefix, from) => listed((options) => store.list(prefix, options), from),
     ...(store.level ? { level: (prefix: string, from?: From) => listed((options) => store.level!(prefix, options), from) } : {}),
-    ...(store.partLimits ? { partLimits: store.partLimits } : {}),
-    ...(store.upload
-      ? {
-          async upload(key: string, begin?: AbortSignal): Promise<Upload> {
-            const upload = await attempt(() => store.upload!(key, begin), begin);
-            return {
-              part: (number, body, signal) => attempt(() => upload.part(number, body, signal), signal, body.length),
-              complete: (signal) => attempt(() => upload.complete(signal), signal),
-              abort: () => upload.abort(),
-            };
-          },
-        }
-      : {}),
+    ...uploadsOf(
+      store,
+      (upload) => ({
+        part: (number, body, signal) => attempt(() => upload.part(number, body, signal), signal, body.length),
+        complete: (signal) => attempt(() => upload.complete(signal), signal),
+      }),
+      attempt,
+    ),
     close: () => store.close(),
   };
 }

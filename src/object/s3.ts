@@ -12,6 +12,7 @@ import { crc32cOfPieces, crc32cPieces } from '../lib/crc32c.ts';
 import { credentialSource, type CredentialSource } from './credentials.ts';
 import { HttpClient } from './http-client.ts';
 import type { ExchangeAnswer, ExchangeRequest } from './http-exchange.ts';
+import { exchangeOf, infoOf, isAccepted, noBytes, type ObjectRequest, readRequest } from './object-request.ts';
 import { regionOf, s3Error } from './s3-error.ts';
 import { S3_PARTS, startUpload } from './s3-upload.ts';
 import { type BucketAddress, inRegion } from './s3-url.ts';
@@ -37,24 +38,8 @@ export interface S3Options {
   readonly clock?: Clock;
 }
 
-/** An object read without a buffer given is at most this long; blocks are at most 16 MiB and a little. */
-const MAX_OBJECT = 64 * 1024 * 1024;
 const MAX_LIST_PAGE = 16 * 1024 * 1024;
 const CHECKSUM = 'x-amz-meta-crc32c';
-
-interface Request {
-  readonly what: string;
-  readonly key: string;
-  readonly query?: Readonly<Record<string, string>>;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Buffer;
-  readonly into?: Buffer | undefined;
-  readonly range?: ExchangeRequest['range'];
-  readonly maxBody?: number;
-  readonly signal?: AbortSignal | undefined;
-  /** Statuses that are answers and not errors, besides 2xx. */
-  readonly accept?: readonly number[];
-}
 
 export class S3ObjectStore implements ObjectStore {
   readonly description: string;
@@ -137,26 +122,13 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
-    const { offset = 0, length, into, onSums, signal } = options;
-    if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
-    const whole = offset === 0 && length === undefined;
-    const answer = await this.#request('GET', {
-      what: 'read',
-      key,
-      ...(whole
-        ? {}
-        : {
-            headers: { range: `bytes=${offset}-${length === undefined ? '' : offset + length - 1}` },
-            range: { offset, length },
-          }),
-      into,
-      maxBody: length ?? MAX_OBJECT,
-      signal,
-      accept: [416],
-    });
-    if (answer.status === 416) return (into ?? Buffer.alloc(0)).subarray(0, 0);
+    const { length, into, onSums } = options;
+    if (length === 0) return noBytes(into);
+    const request = readRequest(key, options);
+    const answer = await this.#request('GET', request);
+    if (answer.status === 416) return noBytes(into);
     const checksum = answer.headers[CHECKSUM];
-    if (whole && this.#address.checksum && typeof checksum === 'string' && /^\d+$/.test(checksum)) {
+    if (!request.range && this.#address.checksum && typeof checksum === 'string' && /^\d+$/.test(checksum)) {
       const sums = crc32cPieces(answer.body, CHECKSUM_PIECE);
       const found = crc32cOfPieces(answer.body, CHECKSUM_PIECE, sums);
       if (found !== Number(checksum))
@@ -171,10 +143,8 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
-    const { status, headers } = await this.#request('HEAD', { what: 'look up', key, signal, accept: [404] });
-    if (status === 404) return undefined;
-    const modified = Date.parse(String(headers['last-modified']));
-    return { key, size: Number(headers['content-length'] ?? 0), modified: Number.isNaN(modified) ? 0 : modified };
+    const answer = await this.#request('HEAD', { what: 'look up', key, signal, accept: [404] });
+    return answer.status === 404 ? undefined : infoOf(key, answer);
   }
 
   async delete(key: string, signal?: AbortSignal): Promise<void> {
@@ -246,7 +216,7 @@ export class S3ObjectStore implements ObjectStore {
     return false;
   }
 
-  async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
+  async #request(method: ExchangeRequest['method'], request: ObjectRequest): Promise<ExchangeAnswer> {
     const { origin, host, pathPrefix } = this.#address;
     const path = request.key === '' && pathPrefix.length > 1 ? pathPrefix.slice(0, -1) : pathPrefix + encodeKey(request.key);
     const query = request.query ? encodeQuery(request.query) : '';
@@ -257,20 +227,15 @@ export class S3ObjectStore implements ObjectStore {
       ? this.#signer.sign({ method, host, path, query, headers: toSign }, credentials, this.#clock.now() + this.#skewMs)
       : toSign;
     if (rangeHeader !== undefined) headers['range'] = rangeHeader;
-    const toSend: ExchangeRequest = {
+    const toSend = exchangeOf(request, {
       origin,
       method,
       path: query === '' ? path : `${path}?${query}`,
       headers,
-      ...(request.body ? { body: request.body } : {}),
-      into: request.into,
-      range: request.range,
-      maxBody: request.maxBody ?? MAX_OBJECT,
       timeoutMs: this.#timeoutMs,
-      signal: request.signal,
-    };
+    });
     const answer = await (method === 'GET' && request.key !== '' ? this.#http.read(toSend) : this.#http.send(toSend));
-    if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
+    if (isAccepted(answer, request)) return answer;
     const error = s3Error(
       `could not ${request.what} ${request.key || this.#address.bucket} (${this.description})`,
       answer,

@@ -8,9 +8,11 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { HttpClient } from './http-client.ts';
 import type { ExchangeAnswer, ExchangeRequest } from './http-exchange.ts';
+import { exchangeOf, isAccepted, noBytes, type ObjectRequest, readRequest } from './object-request.ts';
 import { s3Error } from './s3-error.ts';
 import { encodeKey } from './sigv4.ts';
 import { type GetOptions, ObjectError, type ObjectInfo, type ObjectStore } from './store.ts';
+import { isTemporaryName, temporaryName } from './temporary-name.ts';
 import { parseMultistatus, type Resource } from './webdav-xml.ts';
 
 export interface WebdavOptions {
@@ -24,28 +26,16 @@ export interface WebdavOptions {
   readonly random?: Random;
 }
 
-const MAX_OBJECT = 64 * 1024 * 1024;
 /** The listing of one collection: some 100,000 names. */
 const MAX_LISTING = 64 * 1024 * 1024;
-/** As the temporary names of a directory (file.ts): not listed. */
-const TEMPORARY = /^\.jfs\..*\.tmp\.\d+$/;
-const MAX_TEMPORARY_NAME = 200;
 const PROPERTIES = Buffer.from(
   '<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/><getlastmodified/></prop></propfind>',
 );
 
-interface Request {
-  readonly what: string;
+interface Request extends Omit<ObjectRequest, 'key' | 'query'> {
   readonly key?: string;
   /** Instead of a key: encoded, from `/` on. */
   readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Buffer;
-  readonly into?: Buffer | undefined;
-  readonly range?: ExchangeRequest['range'];
-  readonly maxBody?: number;
-  readonly signal?: AbortSignal | undefined;
-  readonly accept?: readonly number[];
 }
 
 export class WebdavObjectStore implements ObjectStore {
@@ -88,8 +78,7 @@ export class WebdavObjectStore implements ObjectStore {
   async put(key: string, body: Buffer, signal?: AbortSignal): Promise<void> {
     requireKey(key);
     const cut = key.lastIndexOf('/') + 1;
-    const name = key.slice(cut, cut + MAX_TEMPORARY_NAME);
-    const temporary = `${key.slice(0, cut)}.jfs.${name}.tmp.${Math.floor(this.#random.float() * 2 ** 31)}`;
+    const temporary = key.slice(0, cut) + temporaryName(key.slice(cut), this.#random);
     const write = { what: 'write', key: temporary, body, signal };
     // 409 (RFC 4918, 9.7.1), or 404: the collection it is to lie in is not there.
     const written = await this.#request('PUT', { ...write, accept: [404, 409] });
@@ -108,26 +97,12 @@ export class WebdavObjectStore implements ObjectStore {
 
   async get(key: string, options: GetOptions = {}): Promise<Buffer> {
     requireKey(key);
-    const { offset = 0, length, into, signal } = options;
-    if (length === 0) return (into ?? Buffer.alloc(0)).subarray(0, 0);
-    const whole = offset === 0 && length === undefined;
-    const answer = await this.#request('GET', {
-      what: 'read',
-      key,
-      ...(whole
-        ? {}
-        : {
-            headers: { range: `bytes=${offset}-${length === undefined ? '' : offset + length - 1}` },
-            range: { offset, length },
-          }),
-      into,
-      maxBody: length ?? MAX_OBJECT,
-      signal,
-      accept: [405, 416],
-    });
+    const { length, into } = options;
+    if (length === 0) return noBytes(into);
+    const answer = await this.#request('GET', { ...readRequest(key, options), accept: [405, 416] });
     // 405: a collection.
     if (answer.status === 405) throw new ObjectError('NotFound', `there is no object ${key} (${this.description})`);
-    return answer.status === 416 ? (into ?? Buffer.alloc(0)).subarray(0, 0) : answer.body;
+    return answer.status === 416 ? noBytes(into) : answer.body;
   }
 
   async head(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
@@ -156,7 +131,7 @@ export class WebdavObjectStore implements ObjectStore {
     for (const resource of await this.#resources(folder, '1', signal)) {
       if (!resource.path.startsWith(base)) continue;
       const name = resource.path.slice(base.length).replace(/\/$/, '');
-      if (name === '' || name.includes('/') || TEMPORARY.test(name)) continue;
+      if (name === '' || name.includes('/') || isTemporaryName(name)) continue;
       entries.push({ key: `${folder}${name}${resource.collection ? '/' : ''}`, resource });
     }
     entries.sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -210,20 +185,15 @@ export class WebdavObjectStore implements ObjectStore {
   }
 
   async #request(method: ExchangeRequest['method'], request: Request): Promise<ExchangeAnswer> {
-    const toSend: ExchangeRequest = {
+    const toSend = exchangeOf(request, {
       origin: this.#origin,
       method,
       path: request.path ?? this.#path(request.key ?? ''),
       headers: { ...request.headers, ...(this.#authorization ? { authorization: this.#authorization } : {}) },
-      ...(request.body ? { body: request.body } : {}),
-      into: request.into,
-      range: request.range,
-      maxBody: request.maxBody ?? MAX_OBJECT,
       timeoutMs: this.#timeoutMs,
-      signal: request.signal,
-    };
+    });
     const answer = await (method === 'GET' ? this.#http.read(toSend) : this.#http.send(toSend));
-    if ((answer.status >= 200 && answer.status < 300) || request.accept?.includes(answer.status)) return answer;
+    if (isAccepted(answer, request)) return answer;
     throw this.#error(request.what, request.path ?? request.key ?? '', answer);
   }
 }

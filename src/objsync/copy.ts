@@ -159,6 +159,7 @@ export async function isSame(transfer: Transfer, entry: Entry, there: Entry): Pr
   if (entry.isDirectory) return true;
   if (entry.isLink && transfer.links && source.files && destination.files)
     return there.isLink && (await source.files.readLink(entry)).equals(await destination.files.readLink(there));
+  if (entry.size !== there.size) return false;
   let same = true;
   await eachPart(transfer, entry.size, PART_BYTES, 2, async ({ offset, length }) => {
     if (!same) return;

@@ -24,6 +24,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { type Random, systemRandom } from '../lib/random.ts';
+import { temporaryName } from '../object/temporary-name.ts';
 import type { Name } from './ordered.ts';
 import {
   bytesOf,
@@ -36,11 +37,10 @@ import {
   type PartWriter,
   type Permissions,
   type Side,
+  writeWhole,
 } from './side.ts';
 import { type Directory, levelOf, type Tree, walk } from './walk.ts';
 
-/** Longer names of files in writing are cut here, to stay within 255 bytes. */
-const MAX_TEMPORARY_NAME = 200;
 /** Numbers of the virtual files in the root of a mount begin here. Source: JuiceFS pkg/vfs/internal.go. */
 const VIRTUAL_INODES = 0x7fff_ffff_0000_0000;
 
@@ -203,21 +203,13 @@ export class Folder implements Side, Tree, FileSide {
   async put(key: string, body: Buffer, signal: AbortSignal): Promise<void> {
     const path = this.#path(key);
     if (path.endsWith('/')) return this.#makeFolder(path);
-    const writer = await this.begin(key, body.length, signal);
-    try {
-      if (body.length > 0) await writer.part(0, body);
-      await writer.finish();
-    } catch (error) {
-      await writer.abort();
-      throw error;
-    }
+    await writeWhole(await this.begin(key, body.length, signal), body);
   }
 
   async begin(key: string, _size: number, signal: AbortSignal): Promise<PartWriter> {
     const path = this.#path(key);
     const cut = path.lastIndexOf('/') + 1;
-    const random = Math.floor((this.#options.random ?? systemRandom).float() * 2 ** 31);
-    const name = `.jfs.${path.slice(cut, cut + MAX_TEMPORARY_NAME)}.tmp.${random}`;
+    const name = temporaryName(path.slice(cut), this.#options.random ?? systemRandom);
     const target = this.#options.inPlace ? path : path.slice(0, cut) + name;
     if (target !== path) this.#writing.add(target);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC;

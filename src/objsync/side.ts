@@ -77,6 +77,17 @@ export interface FileSide {
   makeLink(key: string, target: Buffer): Promise<void>;
 }
 
+/** Writes an object whole by way of the writer that was begun for it. */
+export async function writeWhole(writer: PartWriter, body: Buffer): Promise<void> {
+  try {
+    if (body.length > 0) await writer.part(0, body);
+    await writer.finish();
+  } catch (error) {
+    await writer.abort();
+    throw error;
+  }
+}
+
 /** The object is not there any more, or cannot be one here: it is passed over, and that is no failure. */
 export class Gone extends Error {
   override readonly name = 'Gone';

@@ -10,6 +10,7 @@ import { errno, FsError, toErrno } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { type Attr, CHUNK_SIZE, type Context, type Meta, NodeType, type Piece } from '../meta/types.ts';
+import { temporaryName } from '../object/temporary-name.ts';
 import type { Name } from './ordered.ts';
 import {
   bytesOf,
@@ -21,10 +22,10 @@ import {
   type PartWriter,
   type Permissions,
   type Side,
+  writeWhole,
 } from './side.ts';
 import { type Directory, levelOf, type Tree, walk } from './walk.ts';
 
-const MAX_TEMPORARY_NAME = 200;
 /** Links that lead to links, as Linux counts them. */
 const MAX_LINKS = 40;
 /** Tries of a read whose blocks were gone: the list was old. */
@@ -247,14 +248,7 @@ export class VolumeFiles implements Side, Tree, FileSide {
       await this.#makeDirectory(path);
       return;
     }
-    const writer = await this.begin(key, body.length, signal);
-    try {
-      if (body.length > 0) await writer.part(0, body);
-      await writer.finish();
-    } catch (error) {
-      await writer.abort();
-      throw error;
-    }
+    await writeWhole(await this.begin(key, body.length, signal), body);
   }
 
   async begin(key: string, _size: number, signal: AbortSignal): Promise<PartWriter> {
@@ -262,8 +256,7 @@ export class VolumeFiles implements Side, Tree, FileSide {
     if (VIRTUAL.has(path)) throw new Gone('a volume has a file of its own by that name');
     const cut = path.lastIndexOf('/') + 1;
     const name = path.slice(cut);
-    const random = Math.floor((this.#place.random ?? systemRandom).float() * 2 ** 31);
-    const temporary = this.#place.inPlace ? name : `.jfs.${name.slice(0, MAX_TEMPORARY_NAME)}.tmp.${random}`;
+    const temporary = this.#place.inPlace ? name : temporaryName(name, this.#place.random ?? systemRandom);
     const parent = await this.#makeDirectory(path.slice(0, cut));
     const other = temporary !== name;
     if (other) this.#writing.add(path.slice(0, cut) + temporary);

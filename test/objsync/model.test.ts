@@ -119,6 +119,29 @@ function model(
   return [from, to];
 }
 
+/** Of one age, and the shorter is the beginning of the longer: once they counted as equal, and the source was removed. */
+const shorter: [Files, Files, Flags, number] = [
+  new Map([['a', { body: '', mtime: 1_600_000_000 }]]),
+  new Map([['a', { body: 'y', mtime: 1_600_000_000 }]]),
+  {
+    update: true,
+    forceUpdate: false,
+    existing: false,
+    ignoreExisting: false,
+    deleteDst: false,
+    deleteSrc: true,
+    deleteSrcAfter: false,
+    checkAll: true,
+    checkNew: false,
+    dry: false,
+    rules: [],
+    minSize: 0,
+    start: '',
+    end: '',
+  },
+  1,
+];
+
 const bodies = (found: Files): Map<string, string> => new Map([...found].map(([name, { body }]) => [name, body]));
 const sorted = (found: ReadonlyMap<string, string>): [string, string][] => [...found].toSorted(([a], [b]) => (a < b ? -1 : 1));
 
@@ -173,6 +196,6 @@ for (const [from, to, runs] of pairs)
           }
         },
       ),
-      { numRuns: runs },
+      { numRuns: runs, examples: [shorter] },
     );
   });

@@ -36,6 +36,14 @@ export interface Call {
   readonly progress: { first: number; second: number };
 }
 
+/** Shows what is counted on the way as how far the command is. */
+export const counting =
+  ({ progress }: Call) =>
+  (files: number, bytes: number): void => {
+    progress.first += files;
+    progress.second += bytes;
+  };
+
 /** Carries out a command; answers the last item. A rejection answers its errno. */
 export type Handler = (call: Call) => Promise<Buffer>;
 

@@ -6,7 +6,7 @@ import { blockKey } from '../../chunk/key.ts';
 import { errno, errnoName, FsError, toErrno } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../../lib/int64.ts';
 import { LockType, type NodeLocks, type Piece, type TreeUsage } from '../../meta/types.ts';
-import { type Call, type ControlHost, inside } from './call.ts';
+import { type Call, type ControlHost, counting, inside } from './call.ts';
 import { exact, exactU64 } from './exact.ts';
 import { dataItem } from './protocol.ts';
 import { chunksOf } from './walk.ts';
@@ -83,16 +83,9 @@ export async function dataOf(
 }
 
 /** What a node takes, told as it is counted. */
-export async function usageOf({ host, ctx, progress }: Call, ino: Ino, recursive: boolean, strict: boolean): Promise<TreeUsage> {
-  return host.meta.usageBelow(ino, {
-    recursive,
-    strict,
-    onCounted(files, bytes) {
-      progress.first += files;
-      progress.second += bytes;
-    },
-    signal: ctx.signal,
-  });
+export function usageOf(call: Call, ino: Ino, recursive: boolean, strict: boolean): Promise<TreeUsage> {
+  const { host, ctx } = call;
+  return host.meta.usageBelow(ino, { recursive, strict, onCounted: counting(call), signal: ctx.signal });
 }
 
 /** Paths of a node inside the mount; a node of which none lies there is shown as the official client shows it. */

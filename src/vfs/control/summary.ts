@@ -1,7 +1,7 @@
 /** `summary` (1007): the largest parts of a tree. Progress: nodes and bytes counted. Source: JuiceFS format, control protocol. */
 import { toErrno } from '../../lib/errors.ts';
 import { NodeType, type TreeSummary } from '../../meta/types.ts';
-import { type Call, inside } from './call.ts';
+import { type Call, counting, inside } from './call.ts';
 import { exact } from './exact.ts';
 import { dataItem } from './protocol.ts';
 
@@ -21,7 +21,7 @@ function shown({ ino, path, type, size, files, dirs, children }: TreeSummary): o
 }
 
 export async function treeSummary(call: Call): Promise<Buffer> {
-  const { host, ctx, payload, progress } = call;
+  const { host, ctx, payload } = call;
   const asked = payload.ino();
   const depth = payload.more ? payload.u8() : DEFAULT_DEPTH;
   const entries = payload.more ? payload.u8() : DEFAULT_ENTRIES;
@@ -32,10 +32,7 @@ export async function treeSummary(call: Call): Promise<Buffer> {
       depth,
       entries,
       strict,
-      onCounted(files, bytes) {
-        progress.first += files;
-        progress.second += bytes;
-      },
+      onCounted: counting(call),
       signal: ctx.signal,
     });
     return dataItem({ Errno: 0, Tree: shown(tree) });
