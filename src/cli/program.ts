@@ -103,7 +103,10 @@ export function program(quiet = false): Command {
     .option('--metrics <address>', 'where /metrics is served; none: nowhere (default: 127.0.0.1:9567, or another port)')
     .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
-    .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
+    .option(
+      '--skip-jobs <names>',
+      'leave these jobs to other clients: sessions, files, slices, trash, changelog, separated by commas',
+    )
     .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
     .option('--backup-skip-trash', 'leave the trash out of such a backup')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')

@@ -3,7 +3,7 @@
  * session. Written once, over any engine.
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { FsError, UserError } from '../lib/errors.ts';
+import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
@@ -17,7 +17,7 @@ import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, tru
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
 import { liesBelow, locksOf, pathsOf } from './inspect.ts';
-import { hourly, type JobName, jobNames } from './jobs.ts';
+import { hourly, type JobName, jobNames, TRIM_PAUSE, trimChangeLog } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
 import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
@@ -117,10 +117,6 @@ export class VolumeMeta implements Meta {
   constructor(engine: MetaEngine, format: Format, options: MetaOptions = {}) {
     checkVersion(format);
     const readOnly = options.readOnly ?? false;
-    if (format.changeLog && !readOnly)
-      throw new UserError('ChangeLog', `Volume ${format.name} keeps a change log, which this client does not write.`, {
-        hint: 'Mount it read-only, or switch the change log off.',
-      });
     this.#options = options;
     this.#beat = options.heartbeat ?? 12_000;
     this.#volume = new Volume(engine, format, {
@@ -156,7 +152,9 @@ export class VolumeMeta implements Meta {
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
-    if (jobs.some((job) => job !== 'sessions'))
+    if (jobs.includes('changelog'))
+      this.#every('trimming of the change log', TRIM_PAUSE, () => trimChangeLog(volume, this.#ending.signal));
+    if (jobs.some((job) => job !== 'sessions' && job !== 'changelog'))
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal, jobs), FIRST_JOBS);
     return sid;
   }
@@ -251,8 +249,8 @@ export class VolumeMeta implements Meta {
     return this.#as(ctx, (as) => setattr(this.#volume, as, ino, set));
   }
 
-  truncate(ctx: Context, ino: Ino, length: number): Promise<Attr> {
-    return this.#as(ctx, (as) => truncate(this.#volume, as, ino, length));
+  truncate(ctx: Context, ino: Ino, length: number, opened?: boolean): Promise<Attr> {
+    return this.#as(ctx, (as) => truncate(this.#volume, as, ino, length, opened));
   }
 
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr> {

@@ -11,7 +11,17 @@
 import type { Random } from '../../lib/random.ts';
 import { formatIno, type Ino, parseIno, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import { bareDirectory } from '../bare-directory.ts';
-import type { CommitResult, EntryValue, MetaEngine, NamedEntry, Read, Transaction, Values } from '../engine.ts';
+import type {
+  CommitResult,
+  EntryValue,
+  LogPart,
+  LogWrite,
+  MetaEngine,
+  NamedEntry,
+  Read,
+  Transaction,
+  Values,
+} from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
@@ -22,12 +32,12 @@ import { parseMetaUrl } from '../url.ts';
 import { RedisBulk } from './bulk.ts';
 import { type Command, commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
-import { commitScript, lookupScript } from './scripts.ts';
+import { commitScript, lookupScript, readLogScript, trimLogScript } from './scripts.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import type { LockNotices } from './notices.ts';
 import { scanHash, scanKeys, scanMembers, scanPage, scanSorted } from './scan.ts';
 import type { Tracking } from './tracking.ts';
-import { decodeAnswer, encodeTransaction, type NodeBytes, otherSpelling } from './transaction.ts';
+import { decodeAnswer, encodeTransaction, logCommands, type NodeBytes, otherSpelling } from './transaction.ts';
 
 /** Commits out at once. */
 const SLOTS = 256;
@@ -36,6 +46,7 @@ const MARK_SECONDS = 3600;
 const RENEW_EVERY = 1000;
 const MGET_BATCH = 4096;
 const RESET_BATCH = 1000;
+const TRIM_BATCH = 10_000;
 /** Chunk lists read in one go: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 
@@ -62,6 +73,8 @@ export class RedisEngine implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
+  readonly longestEntry = Infinity;
+  readonly logGaps = false;
   readonly bulk: RedisBulk;
   readonly #connection: RedisConnection;
   /** What changes go over: where they wait for replicas, no read waits behind them. */
@@ -403,24 +416,53 @@ export class RedisEngine implements MetaEngine {
     return Array.from(found, ([id, rule]) => ({ id, rule }));
   }
 
-  async addAcl(rule: Buffer): Promise<number> {
+  async readLog(from: number, limit: number): Promise<LogPart> {
+    const { log, logNumber } = this.#keys;
+    const answer = (await this.#connection.script(readLogScript, 2, () => [log, logNumber, from, limit])) as [
+      number,
+      number,
+      number,
+      ...Buffer[],
+    ];
+    const [oldest, newest, first, ...texts] = answer;
+    return { oldest, newest, entries: texts.map((text, at) => ({ number: first + at, text: text.toString('latin1') })) };
+  }
+
+  async trimLog({ before = 0, lines = -1 }: { readonly before?: number; readonly lines?: number }): Promise<number> {
+    const { log, logNumber } = this.#keys;
+    let removed = 0;
+    for (;;) {
+      const args = [log, logNumber, before, lines, TRIM_BATCH];
+      const count = Number(await this.#writer.script(trimLogScript, 2, () => args));
+      removed += count;
+      if (count < TRIM_BATCH) return removed;
+    }
+  }
+
+  async addAcl(rule: Buffer, log?: LogWrite): Promise<number> {
     // Repeated after a lost answer it leaves out a number, which does no harm.
-    const id = Number(await this.#connection.call('INCR', this.#keys.counter('aclMaxId')));
+    const id = await this.#count('aclMaxId', log);
     await this.#connection.call('HSETNX', this.#keys.acls, id, rule);
     return id;
   }
 
-  async newSessionId(): Promise<number> {
-    const result = await this.commit({ checks: [], writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }] });
+  newSessionId(log?: LogWrite): Promise<number> {
+    return this.#count('nextSession', log);
+  }
+
+  async #count(counter: string, log: LogWrite | undefined): Promise<number> {
+    const writes = [{ kind: 'addCounter' as const, name: counter, delta: 1 }, ...(log ? [log] : [])];
+    const result = await this.commit({ checks: [], writes });
     return (result.ok ? result.results[0] : undefined) ?? 0;
   }
 
-  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false, log?: LogWrite): Promise<void> {
     await this.#commitRaw(
       [],
       [
         [this.#keys.sessions, 'ZADD', expire, sid],
         [this.#keys.sessionInfos, replace ? 'HSET' : 'HSETNX', sid, info],
+        ...(log ? logCommands(log, this.#keys) : []),
       ],
     );
   }
@@ -456,7 +498,7 @@ export class RedisEngine implements MetaEngine {
     return this.#notices.watch(this.#keys.lockChannel(file), woken);
   }
 
-  async removeSession(sid: number): Promise<void> {
+  async removeSession(sid: number, log?: LogWrite): Promise<void> {
     const locked = this.#keys.locked(sid);
     for await (const key of scanMembers(this.#connection, locked)) {
       const fields = (await this.#connection.call('HKEYS', key)) as Buffer[];
@@ -473,10 +515,7 @@ export class RedisEngine implements MetaEngine {
     }
     await this.#commitRaw(
       [],
-      [
-        [this.#keys.sessionInfos, 'HDEL', sid],
-        [this.#keys.sessions, 'ZREM', sid],
-      ],
+      [[this.#keys.sessionInfos, 'HDEL', sid], [this.#keys.sessions, 'ZREM', sid], ...(log ? logCommands(log, this.#keys) : [])],
     );
   }
 
