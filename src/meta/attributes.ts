@@ -145,7 +145,7 @@ export async function setattr(volume: Volume, ctx: Context, ino: Ino, set: SetAt
     requireChangeable(attr, set);
     const changed = changedAttr(ctx, attr, set, volume.now());
     const plan = (after: Attr): Plan<Changed> => ({
-      writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }, ...volume.log.setattr(ino, set, after)],
+      writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }, ...volume.log.setattr(ino, set, attr, after)],
       value: { attr, changed: after },
     });
     const room = requireOwnersRoom(volume, attr, changed);

@@ -138,12 +138,13 @@ export class ChangeLog {
     return this.#entry(`LINK(${formatIno(ino)},${formatIno(place.parent)},${escapeBytes(place.name)},${touched}):${nlink}`, now);
   }
 
-  /** `after`: the attributes as they are now. */
-  setattr(ino: Ino, set: SetAttr, after: Attr): Entries {
+  /** The attributes as they are now; a change of owner may have taken bits from the mode. */
+  setattr(ino: Ino, set: SetAttr, before: Attr, after: Attr): Entries {
     if (!this.on) return NONE;
     const { uid, gid, mode, flags, atime, mtime, atimensec, mtimensec, ctime, ctimensec, accessAcl } = after;
+    const mask = maskOf(set) | (mode === before.mode ? 0 : Mask.mode);
     const values = [uid, gid, mode, flags, atime, mtime, atimensec, mtimensec, ctime, ctimensec, accessAcl];
-    return this.#entry(`SETATTR(${formatIno(ino)},${maskOf(set)},0,${values.join(',')})`, { sec: ctime, nsec: ctimensec });
+    return this.#entry(`SETATTR(${formatIno(ino)},${mask},0,${values.join(',')})`, { sec: ctime, nsec: ctimensec });
   }
 
   /** A new access time: that of the entry. */

@@ -186,7 +186,7 @@ export type Write =
 
 /**
  * An entry at the end of the change log (changelog.ts): `head` and `tail`, ASCII. With `records` what stands between them is how many
- * records that list holds after the writes before: 0 where it is one, or where the engine cannot tell.
+ * records that list holds after the writes before, as far as the official client would say: on Redis 0, on MySQL 0 of one.
  */
 export interface LogWrite {
   readonly kind: 'appendLog';

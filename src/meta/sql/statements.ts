@@ -283,9 +283,18 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     nextAcls: `SELECT id, ${acl} FROM ${t('acl')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     sustainedOfAll: `SELECT id, sid, ${ino('inode')} FROM ${t('sustained')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     appendLog: `INSERT INTO ${t('change_log')} (entry) VALUES (?1)`,
-    /** The parameters are what comes before and after the number of records of a list, and which list it is. */
+    /**
+     * The parameters are what comes before and after the number of records of a list, and which list it is. On MySQL the official
+     * client says 0 of the first record of a list.
+     */
     appendLogRecords: `INSERT INTO ${t('change_log')} (entry) SELECT ${dialect.text(
-      joined(joined(dialect.text('?1'), dialect.text(`CASE WHEN ${records} > 1 THEN ${records} ELSE 0 END`)), dialect.text('?2')),
+      joined(
+        joined(
+          dialect.text('?1'),
+          dialect.text(dialect.kind === 'mysql' ? `CASE WHEN ${records} > 1 THEN ${records} ELSE 0 END` : records),
+        ),
+        dialect.text('?2'),
+      ),
     )} FROM ${t('chunk')} WHERE inode = ?3 AND indx = ?4`,
     readLog: `SELECT id, entry FROM ${t('change_log')} WHERE id >= ?1 ORDER BY id LIMIT ?2`,
     firstChange: `SELECT MIN(id) FROM ${t('change_log')}`,
