@@ -21,12 +21,12 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import { metricsAddress } from './metrics-options.ts';
+import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
-  const ending = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  const ending = endingSignal();
   try {
     const { values } = parseArgs({
       args: [...argv],
@@ -42,14 +42,8 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
     const { socket, plan, serving, heartbeat, metrics } = values;
     if (socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing: the socket of the holder that keeps the mounts');
-    process.exit(
-      await (plan === undefined
-        ? serveAlone(socket, heartbeat, ending.signal)
-        : servePod(
-            { plan, socket, ...(serving === undefined ? {} : { serving }), ...(metrics === undefined ? {} : { metrics }) },
-            ending.signal,
-          )),
-    );
+    const pod = { socket, ...(serving === undefined ? {} : { serving }), ...(metrics === undefined ? {} : { metrics }) };
+    process.exit(await (plan === undefined ? serveAlone(socket, heartbeat, ending) : servePod({ plan, ...pod }, ending)));
   } catch (error) {
     process.stderr.write(explain(error));
     process.exit(1);
