@@ -128,6 +128,8 @@ export interface OpenVolume {
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
+  /** For a time without work: lets go of what the next requests can get again. */
+  trim(): void;
   /** Uploads what is staged, where a drain time was given. True where nothing is left. */
   drain(): Promise<boolean>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -302,6 +304,10 @@ async function serveVolume(
     families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
+    trim() {
+      vfs.trim();
+      chunks.trim();
+    },
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
     drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
