@@ -245,7 +245,8 @@ async function serveVolume(
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
-  const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  const journal =
+    journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
   const families = (): readonly Family[] =>
     mountFamilies({
@@ -398,9 +399,10 @@ function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, att
 }
 
 /** The journal of written data; a mount can do without where its folder cannot be written to. */
-function openJournal(folder: string, logger: Logger): Journal | undefined {
+function openJournal(folder: string, bufferBytes: number, logger: Logger): Journal | undefined {
   try {
-    return new Journal(folder, { logger });
+    // What is kept for later writes comes out of what written data may take anyway: so much disk is asked for.
+    return new Journal(folder, { keepBytes: Math.min(192 * MIB, bufferBytes), logger });
   } catch (error) {
     logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
       folder,
