@@ -159,7 +159,9 @@ export class WholeFolder {
   async make(
     ino: Ino,
     bytes: number,
-    fill: (write: (data: Buffer, at: number) => Promise<void>) => Promise<{ readonly key: string; readonly crc: number } | undefined>,
+    fill: (
+      write: (data: Buffer, at: number) => Promise<void>,
+    ) => Promise<{ readonly key: string; readonly crc: number } | undefined>,
   ): Promise<boolean> {
     if (this.#files.get(ino)?.pinned || !(await this.#room(bytes))) return false;
     this.#reserved += bytes;

@@ -28,7 +28,8 @@ function addChunk(ranges: Range[], pieces: readonly Piece[], start: number, end:
   let at = start;
   const add = (to: number, piece?: Piece): void => {
     if (to <= at) return;
-    const slice = piece && piece.id !== 0 ? { id: piece.id, size: piece.size, off: piece.off + at - start - piece.pos } : undefined;
+    const slice =
+      piece && piece.id !== 0 ? { id: piece.id, size: piece.size, off: piece.off + at - start - piece.pos } : undefined;
     ranges.push({ at, length: to - at, ...(slice ?? { id: 0, size: 0, off: 0 }) });
     at = to;
   };

@@ -122,8 +122,8 @@ export class Passthrough {
   open(ino: Ino, flags: number, attr: Attr, others: number, again: boolean): Bound | Promise<Bound> | undefined {
     const bound = this.#bound.get(ino);
     if (!bound) {
-      if (others > 0 || (flags & (O_ACCMODE | O_DIRECT)) !== 0 || attr.length < SMALLEST) return undefined;
-      return this.#bind(ino, attr, again);
+      if ((flags & (O_ACCMODE | O_DIRECT)) !== 0 || attr.length < SMALLEST) return undefined;
+      return this.#bind(ino, attr, others, again);
     }
     bound.handles++;
     this.counters.opens++;
@@ -170,7 +170,12 @@ export class Passthrough {
     const { folder } = this.#with;
     const { counters } = this;
     return [
-      single('counter', 'passthrough_opens', 'Opened files that the kernel reads past this process (not a name of JuiceFS)', () => counters.opens),
+      single(
+        'counter',
+        'passthrough_opens',
+        'Opened files that the kernel reads past this process (not a name of JuiceFS)',
+        () => counters.opens,
+      ),
       single('gauge', 'passthrough_files', 'Files that are open so (not a name of JuiceFS)', () => this.#bound.size),
       single(
         'counter',
@@ -179,9 +184,19 @@ export class Passthrough {
         () => counters.updates,
       ),
       single('gauge', 'whole_files', 'Whole files in the cache directory (not a name of JuiceFS)', () => folder?.count ?? 0),
-      single('gauge', 'whole_files_bytes', 'Bytes of whole files in the cache directory (not a name of JuiceFS)', () => folder?.bytes ?? 0),
+      single(
+        'gauge',
+        'whole_files_bytes',
+        'Bytes of whole files in the cache directory (not a name of JuiceFS)',
+        () => folder?.bytes ?? 0,
+      ),
       single('counter', 'whole_files_made', 'Whole files made (not a name of JuiceFS)', () => folder?.counters.made ?? 0),
-      single('counter', 'whole_files_evicts', 'Whole files dropped for room (not a name of JuiceFS)', () => folder?.counters.evicted ?? 0),
+      single(
+        'counter',
+        'whole_files_evicts',
+        'Whole files dropped for room (not a name of JuiceFS)',
+        () => folder?.counters.evicted ?? 0,
+      ),
     ];
   }
 
@@ -196,7 +211,7 @@ export class Passthrough {
   }
 
   /** Binds the first handle of an inode, where its file lies here whole; else has it made, for later opens. */
-  #bind(ino: Ino, attr: Attr, again: boolean): Bound | undefined {
+  #bind(ino: Ino, attr: Attr, others: number, again: boolean): Bound | undefined {
     const { folder, clock } = this.#with;
     const backing = this.#with.backing();
     if (!folder || !backing || this.#refused || this.#bound.size >= MAX_BOUND) return undefined;
@@ -207,6 +222,7 @@ export class Passthrough {
       if (folder.get(ino)?.key === state || (again && settled)) this.#want(ino, false);
       return undefined;
     }
+    if (others > 0) return undefined;
     const id = this.#register(backing, file);
     if (id === undefined) return undefined;
     this.#bound.set(ino, { ino, id, handles: 1, state, content: this.#contents.get(ino), updating: undefined });
@@ -336,7 +352,8 @@ export class Passthrough {
         for (const [index, bound] of batch.entries()) {
           // What was removed is read to the end by who has it open.
           const attr = attributes[index];
-          if (attr && this.#bound.get(bound.ino) === bound && bound.state !== stateOf(attr)) updates.push(this.#update(bound, attr));
+          if (attr && this.#bound.get(bound.ino) === bound && bound.state !== stateOf(attr))
+            updates.push(this.#update(bound, attr));
         }
       }
     } catch (error) {
