@@ -81,6 +81,10 @@ export function program(quiet = false): Command {
     .option('--negative-entry-cache <time>', 'how long the kernel trusts that a name does not exist', '0s')
     .option('--cache-dir <path>', 'folder of the block cache, or memory (default: /var/jfsCache, or ~/.juicefs/cache)')
     .option('--cache-size <size>', 'bytes of the block cache', '100G')
+    .option(
+      '--cache-whole-files <size>',
+      'with --read-only: part of the cache for whole files, which the kernel reads without asking; 0 for none (default: half, where it can)',
+    )
     .option('--free-space-ratio <ratio>', 'part of the disk that is left free', '0.1')
     .option('--buffer-size <size>', 'memory for data being read and written', '300M')
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')

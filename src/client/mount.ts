@@ -255,6 +255,7 @@ function run(
     ...(session.resume ? { resume: session.resume.init } : {}),
   });
   volume.onNameChanged((parent, name) => transport.notifier.invalidateEntry(parent, name));
+  volume.onBacking(() => transport.backing);
   const stopping = new AbortController();
   let lost = false;
   void volume.lost.then((reason) => {

@@ -6,8 +6,10 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
+import { WholeFolder } from '../chunk/whole-folder.ts';
+import { mayPassThrough } from '../fuse/backing.ts';
 import type { InitOptions } from '../fuse/init.ts';
-import type { FileSystem, HandleJournal } from '../fuse/types.ts';
+import type { Backing, FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
@@ -76,6 +78,8 @@ export interface VolumeOptions {
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
   readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`, and `readOnly`. @default 0 */
+  readonly wholeFiles?: number;
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;
   /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
@@ -116,6 +120,8 @@ export interface OpenVolume {
   readonly parts: { readonly meta: Meta; readonly chunks: ChunkStore; readonly root: Ino };
   /** `forget` is called where the kernel is to forget a name; the directory is what the kernel calls it. */
   onNameChanged(forget: (parent: Ino, name: Buffer) => void): void;
+  /** `backing` says where the kernel is told which local files it reads. */
+  onBacking(backing: () => Backing | undefined): void;
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
@@ -136,10 +142,19 @@ export interface OpenVolume {
   close(keep: boolean): Promise<void>;
 }
 
+/** What runs beside the file system. */
+interface Background {
+  chunks?: ChunkStore;
+  compactor?: Compactor;
+  renewal?: Renewal;
+  backups?: Backups;
+  wholeFiles?: WholeFolder | undefined;
+}
+
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
+  const background: Background = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -216,6 +231,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
+    background.wholeFiles?.close();
     // A session to follow is the next try's, with all that its programs have open.
     await (meta ? meta.close({ keepSession: options.resume !== undefined }) : engine.close()).catch(() => {});
     throw error;
@@ -229,7 +245,7 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
+  background: Background,
   { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
@@ -248,9 +264,12 @@ async function serveVolume(
   const journal =
     journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
+  let backing: (() => Backing | undefined) | undefined;
+  const wholeFiles = await openWholeFiles(format, options, logger);
+  background.wholeFiles = wholeFiles;
   const families = (): readonly Family[] =>
     mountFamilies({
-      parts: [stats, timings, chunks, requests],
+      parts: [stats, timings, chunks, requests, ...(vfs.passthrough ? [vfs.passthrough] : [])],
       fullness: meta.known(),
       subPath: options.subPath,
       openHandles: vfs.openHandles,
@@ -285,6 +304,8 @@ async function serveVolume(
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
+    ...(wholeFiles ? { wholeFiles } : {}),
+    backing: () => backing?.(),
     logger,
   });
   const fileSystem = observed(vfs, stats, accessLog);
@@ -292,12 +313,15 @@ async function serveVolume(
   return {
     name: format.name,
     uuid: format.uuid,
-    init: initOf(format.enableAcl, semantics),
+    init: { ...initOf(format.enableAcl, semantics), ...(wholeFiles ? { passthrough: true } : {}) },
     sid,
     fileSystem: squash ? squashed(fileSystem, squash) : fileSystem,
     parts: { meta, chunks, root },
     onNameChanged(forget) {
       forgetName = forget;
+    },
+    onBacking(told) {
+      backing = told;
     },
     recovered,
     lost,
@@ -314,7 +338,7 @@ async function serveVolume(
     async close(keep) {
       await vfs.endCommands();
       await vfs.flushAll();
-      vfs.close();
+      await vfs.close();
       await background.backups?.close();
       await compactor.close();
       await renewal?.close();
@@ -367,15 +391,29 @@ function overStore(
   return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
 }
 
+/** How much of the cache is left to whole files. */
+const wholeBytes = ({ cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
+  cache && readOnly && mayPassThrough() ? Math.min(wholeFiles, cache.bytes) : 0;
+
+/** The folder of whole files; undefined where none are wanted, or possible. */
+function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
+  const maxBytes = wholeBytes(options);
+  const { cache, mountPoint: mount, handles } = options;
+  if (!cache || maxBytes === 0) return Promise.resolve(undefined);
+  const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
+  return WholeFolder.open({ root: join(cache.folder, format.uuid), mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
+}
+
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
+  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(options);
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
     uuid: format.uuid,
-    disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    disk: cache && blockBytes > 0 ? { folder: cache.folder, maxBytes: blockBytes, freeRatio: cache.freeRatio } : undefined,
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
