@@ -137,7 +137,7 @@ async function main(): Promise<void> {
       notes.push(...result.notes);
       const sums = new Set(result.sums.values());
       if (sums.size > 1) wrong.push(`${task.name}: ${[...result.sums].map((pair) => pair.join(': ')).join('; ')}`);
-      else for (const sum of sums) notes.push(`${task.name}: the same on all sides, ${sum}`);
+      else for (const sum of sums) notes.push(`${task.name}: the same after ${[...result.sums.keys()].join('; ')}: ${sum}`);
     }
   } finally {
     rmSync(work, { recursive: true, force: true });
