@@ -28,6 +28,7 @@ type Passed =
   | 'maxDownloads'
   | 'ioRetries'
   | 'writeback'
+  | 'wholeFiles'
   | 'heartbeatMs'
   | 'backgroundJobs'
   | 'backup';
