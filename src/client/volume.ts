@@ -3,7 +3,6 @@
  * Everything that one mount needs besides the kernel.
  */
 import { rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { InitOptions } from '../fuse/init.ts';
@@ -37,6 +36,7 @@ import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { type CacheOptions, diskOf, shownCache } from './cache-options.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
@@ -75,7 +75,7 @@ export interface VolumeOptions {
   readonly dirEntryTimeout: number;
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
-  readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  readonly cache?: CacheOptions;
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;
   /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
@@ -361,14 +361,13 @@ function overStore(
 }
 
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
-  const { cache } = options;
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
     uuid: format.uuid,
-    disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    disk: diskOf(options.cache),
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
@@ -427,9 +426,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     },
     Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
     Chunk: {
-      CacheDir: options.cache ? join(options.cache.folder, format.uuid) : 'memory',
-      CacheSize: options.cache?.bytes ?? 0,
-      FreeSpace: options.cache?.freeRatio ?? 0,
+      ...shownCache(options.cache, format.uuid),
       Compress: format.compression,
       MaxUpload: options.maxUploads,
       MaxDownload: options.maxDownloads,
