@@ -18,6 +18,7 @@ import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
 import { cacheOf } from './cache-options.ts';
 import { metricsOf } from './metrics-options.ts';
+import { wholeFilesShare } from '../../client/semantics.ts';
 import { semanticsOf } from './mount-semantics.ts';
 import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
@@ -36,6 +37,7 @@ interface MountCommand extends StorageOptions {
   readonly entryCache: string;
   readonly dirEntryCache: string;
   readonly negativeEntryCache: string;
+  readonly cacheWholeFiles?: string;
   readonly bufferSize: string;
   readonly maxReadahead: string;
   readonly maxUploads: string;
@@ -90,6 +92,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   try {
     const format = await formatOf(engine, url);
     const { name, uuid } = format;
+    const readOnly = options.readOnly === true || fuseOptions.includes('ro');
     // Only whether the key opens: the process that serves the mount opens it again.
     envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
     return {
@@ -98,7 +101,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       metaUrl: url,
       target: await prepareTarget(mountPoint, sourceOf(name)),
       allowOther: isRoot() || fuseOptions.includes('allow_other'),
-      readOnly: options.readOnly === true || fuseOptions.includes('ro'),
+      readOnly,
       storage: storageOptions(options, {}),
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
@@ -109,6 +112,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
       negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
       cache,
+      ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
       ...(options.writeback
         ? {
             writeback: {
@@ -133,6 +137,26 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   } finally {
     await engine.close();
   }
+}
+
+/** Bytes for whole files. Throws UserError where they cannot be. */
+function wholeFilesOf(text: string | undefined, cacheBytes: number, readOnly: boolean): number {
+  if (text === undefined) return readOnly ? wholeFilesShare(cacheBytes) : 0;
+  const bytes = parseSize(text, '--cache-whole-files');
+  if (bytes > 0 && !readOnly)
+    throw new UserError(
+      'InvalidOption',
+      `--cache-whole-files ${text}: the mount may write, and whole files are for mounts that may not`,
+      {
+        hint: 'Add --read-only, or leave the option out.',
+      },
+    );
+  if (bytes > cacheBytes)
+    throw new UserError(
+      'InvalidOption',
+      `--cache-whole-files ${text}: wanted no more than --cache-size, which is ${cacheBytes} bytes`,
+    );
+  return bytes;
 }
 
 /** All jobs but those that are to be left to other clients. */

@@ -29,6 +29,7 @@ type Passed =
   | 'maxDownloads'
   | 'ioRetries'
   | 'writeback'
+  | 'wholeFiles'
   | 'heartbeatMs'
   | 'backgroundJobs'
   | 'backup';
