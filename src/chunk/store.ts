@@ -200,6 +200,12 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     });
   }
 
+  trim(): void {
+    // Without a disk cache this one is the cache that was asked for.
+    if (this.#disk) this.#memory.clear();
+    this.pool.trim();
+  }
+
   stats(): Readonly<Record<string, number>> {
     const { counters: reads } = this.#reader;
     const disk = this.#disk;

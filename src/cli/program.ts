@@ -248,7 +248,7 @@ export function program(quiet = false): Command {
     .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
-    .option('--start-timeout <time>', 'how long a client may take until every mount of its pod answers (default: 10m)')
+    .option('--start-timeout <time>', 'how long a client may take, when its pod begins, until every mount answers (default: 2m)')
     .option('--client-metrics-port <port>', 'port at which clients serve /metrics in their pods; 0: they do not', '9567')
     .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
     .option('--tls-cert <file>', 'the same, with files of other names: certificate')

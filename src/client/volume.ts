@@ -134,6 +134,8 @@ export interface OpenVolume {
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
+  /** For a time without work: lets go of what the next requests can get again. */
+  trim(): void;
   /** Uploads what is staged, where a drain time was given. True where nothing is left. */
   drain(): Promise<boolean>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
@@ -259,7 +261,8 @@ async function serveVolume(
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
-  const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  const journal =
+    journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
   let backing: (() => Backing | undefined) | undefined;
   const wholeFiles = await openWholeFiles(format, options, logger);
@@ -326,6 +329,10 @@ async function serveVolume(
     families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
+    trim() {
+      vfs.trim();
+      chunks.trim();
+    },
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
     drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
@@ -430,9 +437,10 @@ function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, att
 }
 
 /** The journal of written data; a mount can do without where its folder cannot be written to. */
-function openJournal(folder: string, logger: Logger): Journal | undefined {
+function openJournal(folder: string, bufferBytes: number, logger: Logger): Journal | undefined {
   try {
-    return new Journal(folder, { logger });
+    // What is kept for later writes comes out of what written data may take anyway: so much disk is asked for.
+    return new Journal(folder, { keepBytes: Math.min(192 * MIB, bufferBytes), logger });
   } catch (error) {
     logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
       folder,

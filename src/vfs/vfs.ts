@@ -190,6 +190,11 @@ export class Vfs implements FileSystem {
   }
 
   /** Commits everything that was written. */
+  /** For a time without work: lets go of buffers that lie unused. */
+  trim(): void {
+    this.#reader.buffers.trim();
+  }
+
   flushAll(): Promise<void> {
     return this.#files.flushAll();
   }

@@ -5,7 +5,7 @@ import { ROOT_INO } from '../../src/lib/int64.ts';
 import { type Logger, nullLogger } from '../../src/lib/log.ts';
 import { openMeta } from '../../src/meta/open.ts';
 import { LockType, type Meta } from '../../src/meta/types.ts';
-import { describeEngines } from './engines.ts';
+import { type Database, describeEngines } from './engines.ts';
 import { name, openVolume, ROOT_USER as root, TestClock, type TestVolume } from './volume.ts';
 
 const HOUR = 3600_000;
@@ -40,7 +40,7 @@ async function hold(meta: Meta, volume: TestVolume): Promise<() => Promise<void>
 /** Heartbeats enough for a session to be watched and cleaned. */
 const someBeats = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 4000));
 
-describeEngines('clients whose clocks differ', (database) => {
+const suite = (database: Database): void => {
   test('a client that is an hour ahead, or behind, takes nothing from those that live, and keeps its own', async (t) => {
     const volume = await openVolume(t, database.newUrl(), {}, { heartbeat: BEAT });
     const held = await hold(await volume.another(), volume);
@@ -94,4 +94,6 @@ describeEngines('clients whose clocks differ', (database) => {
     await until(async () => (await volume.engine.sessions()).length === 1);
     await volume.meta.flock(root, ino, 9n, LockType.Write, false);
   });
-});
+};
+
+describeEngines('clients whose clocks differ', suite, { sideBySide: true });
