@@ -25,6 +25,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -35,7 +36,7 @@ import { onPath } from '../tools.ts';
 
 const exec = promisify(execFile);
 const MIB = 1024 * 1024;
-const skip = cannotMount || (mayPassThrough() ? false : 'passthrough needs Linux 6.9 and CAP_SYS_ADMIN');
+const skip = cannotMount || (mayPassThrough(tmpdir()) ? false : 'passthrough needs Linux 6.9 and CAP_SYS_ADMIN');
 const hash = (data: Buffer): string => createHash('sha256').update(data).digest('hex').slice(0, 16);
 const client = (mounted: Mounted): number =>
   (JSON.parse(readFileSync(join(mounted.folder, '.config'), 'utf8')) as { Pid: number }).Pid;
