@@ -323,7 +323,7 @@ describe('the model: two mounts, and changes at random', { skip }, () => {
       const open: { readonly name: string; readonly fd: number }[] = [];
       let old = 1_000_000_000;
       const shut = (): void => {
-        const taken = open.splice(below(open.length || 1), 1)[0];
+        const taken = open.splice(1 + below(open.length), 1)[0];
         if (taken) closeSync(taken.fd);
       };
       const steps: readonly ((name: string, path: string, data: Buffer) => void)[] = [
@@ -360,6 +360,17 @@ describe('the model: two mounts, and changes at random', { skip }, () => {
           model.set(name, randomBytes(5 * MIB));
           writeFileSync(join(writer.folder, name), model.get(name) as Buffer);
         }
+        // One is read past the client all the time, the others as it comes.
+        utimesSync(join(writer.folder, 'a'), old, old++);
+        await until('the first is read past the client', () => {
+          const fd = openSync(join(reader.folder, 'a'), 'r');
+          assert.equal(hash(readAll(fd)), hash(model.get('a') as Buffer));
+          const bound = figure(reader, 'passthrough_files') === 1;
+          if (bound) open.push({ name: 'a', fd });
+          else closeSync(fd);
+          return bound;
+        });
+        steps[0]?.('a', join(writer.folder, 'a'), model.get('a') as Buffer);
         for (let step = 0; step < 150; step++) {
           const name = names[below(names.length)] as string;
           const path = join(writer.folder, name);
