@@ -394,7 +394,7 @@ function overStore(
 
 /** How much of the cache is left to whole files. */
 const wholeBytes = ({ cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
-  cache && readOnly && mayPassThrough() ? Math.min(wholeFiles, cache.bytes) : 0;
+  cache && readOnly && mayPassThrough(cache.folder) ? Math.min(wholeFiles, cache.bytes) : 0;
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
 function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
