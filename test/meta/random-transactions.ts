@@ -8,7 +8,7 @@ import { type Ino, ino, TRASH_INO } from '../../src/lib/int64.ts';
 import type { Check, LockRecord, MetaEngine, Read, Write } from '../../src/meta/engine.ts';
 import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
 import { plainFile } from '../../src/meta/testing/sample.ts';
-import { type Attr, type LockedFile, NodeType } from '../../src/meta/types.ts';
+import type { Attr, LockedFile, NodeType } from '../../src/meta/types.ts';
 import type { ReferenceEngine } from './reference-engine.ts';
 
 /** A plain file. */
