@@ -3,6 +3,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount/mount-semantics.ts';
+import { addCache } from './program-cache.ts';
 import { addChangeLog, changeLogOptions } from './program-changelog.ts';
 import { addCluster } from './program-cluster.ts';
 import { addControl } from './program-control.ts';
@@ -61,34 +62,33 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, url = '', name = '') => (await import('./volume/format.ts')).formatCommand(url, name, options)));
 
-  addSemantics(
-    storage(
-      juicepod
-        .command('mount')
-        .summary('mount a volume')
-        .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
-        .argument('[META-URL]')
-        .argument('[MOUNTPOINT]'),
-    )
-      .option('-d, --background', 'go to the background when the mount answers')
-      .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
-      .option('--read-only', 'allow no changes')
-      .option('--subdir <path>', 'mount a directory of the volume as the root')
-      .option('--enable-xattr', 'allow extended attributes')
-      .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
-      .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro'),
+  addCache(
+    addSemantics(
+      storage(
+        juicepod
+          .command('mount')
+          .summary('mount a volume')
+          .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
+          .argument('[META-URL]')
+          .argument('[MOUNTPOINT]'),
+      )
+        .option('-d, --background', 'go to the background when the mount answers')
+        .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
+        .option('--read-only', 'allow no changes')
+        .option('--subdir <path>', 'mount a directory of the volume as the root')
+        .option('--enable-xattr', 'allow extended attributes')
+        .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
+        .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro'),
+    ),
   )
     .option('--attr-cache <time>', 'how long the kernel trusts attributes', '1.0s')
     .option('--entry-cache <time>', 'how long the kernel trusts names of files', '1.0s')
     .option('--dir-entry-cache <time>', 'how long the kernel trusts names of directories', '1.0s')
     .option('--negative-entry-cache <time>', 'how long the kernel trusts that a name does not exist', '0s')
-    .option('--cache-dir <path>', 'folder of the block cache, or memory (default: /var/jfsCache, or ~/.juicefs/cache)')
-    .option('--cache-size <size>', 'bytes of the block cache', '100G')
     .option(
       '--cache-whole-files <size>',
       'with --read-only: part of the cache for whole files, which the kernel reads without asking; 0 for none (default: half, where it can)',
     )
-    .option('--free-space-ratio <ratio>', 'part of the disk that is left free', '0.1')
     .option('--buffer-size <size>', 'memory for data being read and written', '300M')
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
