@@ -393,12 +393,14 @@ function overStore(
 }
 
 /** How much of the cache is left to whole files. */
-const wholeBytes = ({ cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
-  cache && readOnly && mayPassThrough(cache.folder) ? Math.min(wholeFiles, cache.bytes) : 0;
+function wholeBytes({ uuid }: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
+  if (!cache || !readOnly || wholeFiles === 0) return 0;
+  return mayPassThrough(ownFolder(cache, join(uuid, 'whole'))) ? Math.min(wholeFiles, cache.bytes) : 0;
+}
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
 function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
-  const maxBytes = wholeBytes(options);
+  const maxBytes = wholeBytes(format, options);
   const { cache, mountPoint: mount, handles } = options;
   if (!cache || maxBytes === 0) return Promise.resolve(undefined);
   const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
@@ -408,7 +410,7 @@ function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger):
 
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
-  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(options);
+  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(format, options);
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,

@@ -155,36 +155,14 @@ export class Passthrough {
 
   families(): readonly Family[] {
     const { folder } = this.#with;
-    const { counters } = this;
-    return [
-      single(
-        'counter',
-        'passthrough_opens',
-        'Opened files that the kernel reads past this process (not a name of JuiceFS)',
-        () => counters.opens,
-      ),
-      single('gauge', 'passthrough_files', 'Files that are open so (not a name of JuiceFS)', () => this.#bound.size),
-      single(
-        'counter',
-        'passthrough_updates',
-        'Whole files brought up to date under their readers (not a name of JuiceFS)',
-        () => counters.updates,
-      ),
-      single('gauge', 'whole_files', 'Whole files in the cache directory (not a name of JuiceFS)', () => folder?.count ?? 0),
-      single(
-        'gauge',
-        'whole_files_bytes',
-        'Bytes of whole files in the cache directory (not a name of JuiceFS)',
-        () => folder?.bytes ?? 0,
-      ),
-      single('counter', 'whole_files_made', 'Whole files made (not a name of JuiceFS)', () => folder?.counters.made ?? 0),
-      single(
-        'counter',
-        'whole_files_evicts',
-        'Whole files dropped for room (not a name of JuiceFS)',
-        () => folder?.counters.evicted ?? 0,
-      ),
-    ];
+    return passthroughFamilies({
+      ...this.counters,
+      files: this.#bound.size,
+      whole: folder?.count ?? 0,
+      wholeBytes: folder?.bytes ?? 0,
+      made: folder?.counters.made ?? 0,
+      evicted: folder?.counters.evicted ?? 0,
+    });
   }
 
   /** Ends what runs; what is bound stays so, for the next client. */
@@ -360,4 +338,29 @@ export class Passthrough {
     bound.state = state;
     bound.content = content;
   }
+}
+
+export interface PassthroughFigures {
+  readonly opens: number;
+  readonly files: number;
+  readonly updates: number;
+  readonly whole: number;
+  readonly wholeBytes: number;
+  readonly made: number;
+  readonly evicted: number;
+}
+
+/** Figures of what is read past this process: of files, for their bytes are not seen here. None is a name of JuiceFS. */
+export function passthroughFamilies(now: PassthroughFigures): readonly Family[] {
+  const figure = (type: 'counter' | 'gauge', name: string, help: string, value: number): Family =>
+    single(type, name, `${help} (not a name of JuiceFS)`, () => value);
+  return [
+    figure('counter', 'passthrough_opens', 'Opened files that the kernel reads past the client', now.opens),
+    figure('gauge', 'passthrough_files', 'Files that are open so', now.files),
+    figure('counter', 'passthrough_updates', 'Whole files brought up to date under their readers', now.updates),
+    figure('gauge', 'whole_files', 'Whole files in the cache directory', now.whole),
+    figure('gauge', 'whole_files_bytes', 'Bytes of whole files in the cache directory', now.wholeBytes),
+    figure('counter', 'whole_files_made', 'Whole files made', now.made),
+    figure('counter', 'whole_files_evicts', 'Whole files dropped for room', now.evicted),
+  ];
 }
