@@ -41,7 +41,7 @@ interface Length {
 
 const lengths: readonly Length[] = [
   { name: 'short', settings: '', share: 1 },
-  { name: 'long', settings: `flen = ${72 * 1024 * 1024}\n[opsize]\nmax = ${1024 * 1024}\n`, share: 1 / 50 },
+  { name: 'long', settings: `flen = ${72 * 1024 * 1024}\n[opsize]\nmax = ${1024 * 1024}\n`, share: 1 / 100 },
 ];
 
 /** The end of a file that may be large. */
