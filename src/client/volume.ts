@@ -392,23 +392,26 @@ function overStore(
   return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
 }
 
+/** The one of the cache's folders that holds the volume's whole files. */
+const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
+
 /** How much of the cache is left to whole files. */
-const wholeBytes = ({ cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
-  cache && readOnly && mayPassThrough(cache.folder) ? Math.min(wholeFiles, cache.bytes) : 0;
+const wholeBytes = (format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
+  cache && readOnly && mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
 function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
-  const maxBytes = wholeBytes(options);
+  const maxBytes = wholeBytes(format, options);
   const { cache, mountPoint: mount, handles } = options;
   if (!cache || maxBytes === 0) return Promise.resolve(undefined);
   const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
-  const root = join(ownFolder(cache, join(format.uuid, 'whole')), format.uuid);
+  const root = join(wholeFolder(format, cache), format.uuid);
   return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
 }
 
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
-  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(options);
+  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(format, options);
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,
