@@ -141,7 +141,7 @@ const stages: readonly Stage[] = [
       (await command(bin('prettier'), ['--check', '--log-level', 'warn', 'src', 'test', 'bench', 'kind-e2e', 'image'])),
   },
   { name: 'prepare', title: 'Programs that the tests run (built once, then cached)', run: () => prepareAll() },
-  { name: 'unit', title: 'Unit tests', run: () => tests(find('src/**/*.test.ts')) },
+  { name: 'unit', title: 'Unit tests', run: () => tests(find('{src,bench}/**/*.test.ts')) },
   {
     name: 'system',
     title: 'Tests with real servers and real mounts',

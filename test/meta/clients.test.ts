@@ -5,7 +5,7 @@ import { FsError } from '../../src/lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { systemRandom } from '../../src/lib/random.ts';
-import { type Format, parseFormat, serialiseFormat } from '../../src/meta/format.ts';
+import { type Format, serialiseFormat } from '../../src/meta/format.ts';
 import { hourly } from '../../src/meta/jobs.ts';
 import { encodeDelayed } from '../../src/meta/records.ts';
 import { type Entry, type Meta, NodeType, RenameFlag } from '../../src/meta/types.ts';
@@ -287,15 +287,5 @@ describeEngines('several clients', (database) => {
     assert.deepEqual(new Set(removed), new Set([...ids, 77]));
     assert.deepEqual(await engine.scanUnreferenced(10), []);
     assert.deepEqual(await engine.scanDelayed(9e9, 10), []);
-  });
-
-  test('a volume with a change log is only opened for reading', async (t) => {
-    const volume = await openVolume(t, database.newUrl());
-    const { meta, engine } = volume;
-    await engine.writeSetting(serialiseFormat({ ...parseFormat(serialiseFormat(meta.format)), changeLog: true }));
-    await assert.rejects(volume.another(), { code: 'ChangeLog' });
-    const reader = await volume.another({ readOnly: true });
-    await reader.getattr(ctx, ROOT_INO);
-    await assert.rejects(reader.mkdir(ctx, ROOT_INO, name('d'), 0o755, 0), { code: 'EROFS' });
   });
 });

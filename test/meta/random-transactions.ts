@@ -171,6 +171,11 @@ export function universe(largest: number) {
       .tuple(anyLockedFile, anyHolder)
       .map(([file, holder]) => ({ kind: 'removeLock' as const, ...file, ...holder, last: false })),
     anyLockedFile.map((file) => ({ kind: 'announceLocks' as const, ...file })),
+    object({
+      kind: fc.constant('appendLog' as const),
+      head: fc.constantFrom('1.000000001|A(', 'x'),
+      tail: fc.constantFrom('', ')|(0,1)'),
+    }),
   );
 
   const anyCheck: fc.Arbitrary<Guess> = fc.oneof(
@@ -286,6 +291,11 @@ export function universe(largest: number) {
       const wanted = inos.filter((inode) => model.sustained.has(`${sid}/${inode}`));
       assert.deepEqual([...(await engine.sustained(sid))].toSorted(byText), wanted.toSorted(byText));
     }
+    const log = await engine.readLog(0, 1000);
+    assert.deepEqual(
+      log.entries.map(({ text }) => text),
+      model.log,
+    );
     for (const file of lockedFiles) {
       const [found] = await engine.read([{ kind: 'locks', ...file }]);
       const wanted = model.read({ kind: 'locks', ...file }) as readonly LockRecord[];

@@ -173,7 +173,11 @@ export const workloads: readonly Scenario[] = [
       await kubectl(['rollout', 'restart', 'statefulset/workers', `--namespace=${namespace}`]);
       await rolled();
       const pod = await get<Pod>(namespace, 'pod', 'workers-1');
-      assert.equal(await shell(pod, 'cat /shared/workers-0 /shared/workers-1'), 'workers-0\nworkers-0\nworkers-1\nworkers-1\n');
+      // A pod counts as ready before the first line of its shell has run.
+      await until('each pod has left a line each time', 30, async () => {
+        const lines = await shell(pod, 'cat /shared/workers-0 /shared/workers-1');
+        return lines === 'workers-0\nworkers-0\nworkers-1\nworkers-1\n';
+      });
       await kubectl(['delete', 'statefulset/workers', `--namespace=${namespace}`]);
       await kubectl(['wait', '--for=delete', 'pod/workers-0', 'pod/workers-1', `--namespace=${namespace}`, '--timeout=60s']);
     },
