@@ -234,7 +234,8 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
       onStart: (child) => void setTimeout(() => child.kill('SIGINT'), 400),
     });
     if (ended.code !== 0) {
-      assert.match(ended.stderr, /interrupted: nothing is there under/);
+      // On a machine with much else to do the signal comes before the command has begun.
+      if (ended.stderr !== '') assert.match(ended.stderr, /interrupted: nothing is there under/);
       assert.ok(!existsSync(to));
       await succeeds(['clone', join(top, 'sub'), to]);
     }
