@@ -81,7 +81,7 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
         authSecretRef: { name: 'postgres', usernameKey: 'user', passwordKey: 'word' },
         tls: { mode: 'VerifyFull', caSecretRef: { name: 'ca', key: 'bundle.pem' }, clientCertSecretRef: certificate },
       }),
-      format: { enableACL: true },
+      format: { enableACL: true, changeLog: { enabled: true, maxAge: '24h', maxEntries: 1000 } },
     },
   ],
   [
