@@ -392,10 +392,13 @@ function overStore(
   return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
 }
 
+/** The one of the cache's folders that holds the volume's whole files. */
+const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
+
 /** How much of the cache is left to whole files. */
-function wholeBytes({ uuid }: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
+function wholeBytes(format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
   if (!cache || !readOnly || wholeFiles === 0) return 0;
-  return mayPassThrough(ownFolder(cache, join(uuid, 'whole'))) ? Math.min(wholeFiles, cache.bytes) : 0;
+  return mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
 }
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
@@ -404,7 +407,7 @@ function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger):
   const { cache, mountPoint: mount, handles } = options;
   if (!cache || maxBytes === 0) return Promise.resolve(undefined);
   const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
-  const root = join(ownFolder(cache, join(format.uuid, 'whole')), format.uuid);
+  const root = join(wholeFolder(format, cache), format.uuid);
   return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
 }
 
