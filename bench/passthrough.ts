@@ -87,16 +87,26 @@ function measure(path: string, { args, unit, cold }: Job): number {
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
 
-async function mount(folder: string, extra: readonly string[]): Promise<ChildProcess> {
+async function mount(folder: string, extra: readonly string[]): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const child = spawn(bin, ['mount', meta, folder, '--metrics', 'none', ...extra], { stdio: 'ignore' });
+  clients.push(child);
   for (let attempt = 0; !existsSync(join(folder, '.stats')); attempt++) {
     if (child.exitCode !== null || attempt > 2000) throw new Error(`${folder} was not mounted`);
     await new Promise((done) => setTimeout(done, 10));
   }
-  return child;
 }
 
+/** A signal ends the run between two measurements; then everything is unmounted, too. */
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+const turn = async (): Promise<void> => {
+  await new Promise((done) => setImmediate(done));
+  interrupted.signal.throwIfAborted();
+};
+
+const clients: ChildProcess[] = [];
 const writer = join(work, 'writer');
 const reader = join(work, 'reader');
 try {
@@ -125,6 +135,7 @@ try {
     const results: { readonly disk: number[]; readonly ours: number[] } = { disk: [], ours: [] };
     for (const path of [local, ours]) run('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M']);
     for (let round = 0; round < rounds; round++) {
+      await turn();
       // In turns, and in turns first.
       for (const which of round % 2 === 0 ? (['disk', 'ours'] as const) : (['ours', 'disk'] as const))
         results[which].push(measure(which === 'disk' ? local : ours, job));
@@ -136,5 +147,6 @@ try {
   }
 } finally {
   for (const folder of [reader, writer]) if (existsSync(join(folder, '.stats'))) run('umount', ['-l', folder]);
+  for (const child of clients) if (child.exitCode === null) await new Promise((done) => child.once('exit', done));
   rmSync(work, { recursive: true, force: true });
 }

@@ -3,7 +3,8 @@
  *
  * The kernel's rules (fs/fuse/iomode.c): all opens of an inode that are not closed are either bound to one and the same local file or go
  * through its page cache, else open(2) fails with EIO. So the first open of an inode decides, and the others follow it. A file is bound only
- * on mounts that are read-only: nobody writes to it here.
+ * on mounts that are read-only: nobody writes to it here. (An open for writing of an inode that is bound could be given neither way: bound,
+ * what is stored through a mapping would go to the local file alone.)
  *
  * What others write: an open finds what was closed before it (close-to-open). If the inode is bound, the local file is brought up to date in
  * place before that open is answered; if it cannot be within `OPEN_WAIT_MS`, the new handle reads through this process, and what it maps
