@@ -53,7 +53,7 @@ function cacheIn({ local }: CachePolicySpec, directory: string, sizeMiB: number)
 
 export function optionsOf({ policy, logLevels, cacheMiB, folder, isMounted }: OptionsInput): PlanOptions {
   const seconds = (duration: string): number => parseDuration(duration) / 1000;
-  const { local, metadata, io, readahead, writeback } = policy;
+  const { metadata, io, readahead, writeback } = policy;
   return {
     ...(cacheMiB === undefined ? {} : { cache: cacheIn(policy, folder, cacheMiB) }),
     ...(writeback.enabled && isMounted
