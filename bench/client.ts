@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ensureDebian } from '../test/tools.ts';
 import { cellsOf, type Scale } from './cells.ts';
+import { inOwnGroup } from './own-group.ts';
 import { formOptions, run, type Side, startSides, wait, withoutPeer } from './sides.ts';
 import { median, ratio, type Row, show, summarize, table, words } from './table.ts';
 
@@ -67,7 +68,6 @@ const settings = {
 };
 const only = new RegExp(given.only);
 const deadline = performance.now() + settings.minutes * 60_000;
-const interrupted = new AbortController();
 
 /** What has been measured of one form, and what was not before the time was up. */
 interface Measured {
@@ -96,7 +96,7 @@ async function starts(sides: readonly Side[]): Promise<Row[]> {
   ];
 }
 
-async function measure(form: string): Promise<Measured> {
+async function measure(form: string, interrupted: AbortSignal): Promise<Measured> {
   const work = mkdtempSync(join(tmpdir(), 'juicepod-bench-'));
   const rows: Row[] = [];
   const left: string[] = [];
@@ -113,7 +113,7 @@ async function measure(form: string): Promise<Measured> {
       for (let round = 0; round < settings.rounds; round++) {
         if (performance.now() > deadline) break;
         for (const side of round % 2 === 0 ? sides.all : sides.all.toReversed()) {
-          interrupted.signal.throwIfAborted();
+          interrupted.throwIfAborted();
           await cell.prepare?.(side, round);
           (values[side.name] ??= []).push(await cell.measure(side, round));
         }
@@ -137,16 +137,14 @@ async function measure(form: string): Promise<Measured> {
   return { form, rows, left };
 }
 
-async function main(): Promise<void> {
+async function main(interrupted: AbortSignal): Promise<void> {
   for (const form of settings.forms) formOptions(form, '');
   ensureDebian('fio', 'redis-server');
-  // The measurement under way ends (its processes get the signal as well), and everything that was started with it.
-  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
   const begin = performance.now();
   const all: Measured[] = [];
   for (const form of settings.forms) {
     console.log(`\n## ${form}\n`);
-    all.push(await measure(form));
+    all.push(await measure(form, interrupted));
   }
   const minutes = (performance.now() - begin) / 60_000;
   const { store, rounds, sizeMiB } = settings;
@@ -166,4 +164,4 @@ async function main(): Promise<void> {
 }
 
 if (given.help) console.log(usage);
-else await main();
+else await inOwnGroup(main);

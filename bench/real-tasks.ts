@@ -14,7 +14,7 @@ export interface Step {
   /** Not timed: brings the side into the state that the step is about. */
   readonly before?: (side: Side) => Promise<void>;
   /** Answers seconds; undefined where it cannot be done on this side. */
-  readonly run: (folder: string, limit: number) => Promise<number | undefined>;
+  readonly run: (folder: string, limit: number, signal: AbortSignal) => Promise<number | undefined>;
 }
 
 export interface Task {
@@ -45,16 +45,17 @@ export class TooLong extends Error {
 }
 
 /**
- * Runs a command to its end, with all that it starts ended after `limit` seconds.
+ * Runs a command to its end, with all that it starts ended after `limit` seconds or by the signal.
  *
  * @returns what it printed and the seconds from its start to its end
- * @throws TooLong; an Error with the end of its output where it fails otherwise than with status 77
+ * @throws TooLong; the signal's reason; an Error with the end of its output where it fails otherwise than with status 77
  */
 async function timed(
   command: string,
   args: readonly string[],
   limit: number,
   cwd: string,
+  signal?: AbortSignal,
 ): Promise<{ code: number | null; output: string; seconds: number }> {
   const begin = performance.now();
   const env = { ...process.env, GIT_CONFIG_NOSYSTEM: '1', GIT_TERMINAL_PROMPT: '0' };
@@ -64,15 +65,19 @@ async function timed(
   child.stdout.on('data', keep);
   child.stderr.on('data', keep);
   let late = false;
+  const end = (): void => void (child.pid && process.kill(-child.pid, 'SIGKILL'));
   const timer = setTimeout(() => {
     late = true;
-    if (child.pid) process.kill(-child.pid, 'SIGKILL');
+    end();
   }, limit * 1000);
+  signal?.addEventListener('abort', end);
   const code = await new Promise<number | null>((done, fail) => {
     child.once('error', fail);
     child.once('close', done);
   });
   clearTimeout(timer);
+  signal?.removeEventListener('abort', end);
+  signal?.throwIfAborted();
   const seconds = (performance.now() - begin) / 1000;
   if (late) throw new TooLong(`longer than ${limit} s`);
   if (code !== 0 && code !== 77) throw new Error(`${command} ${args.join(' ')} ended with ${code}:\n${output.slice(-2000)}`);
@@ -82,19 +87,20 @@ async function timed(
 /** A step of one command, after which everything is on the disk or in the store. */
 const command =
   (name: string, args: (folder: string) => readonly string[], inside = '.') =>
-  async (folder: string, limit: number): Promise<number> => {
+  async (folder: string, limit: number, signal: AbortSignal): Promise<number> => {
     const begin = performance.now();
-    await timed(name, args(folder), limit, join(folder, inside));
+    await timed(name, args(folder), limit, join(folder, inside), signal);
     run('sync', ['-f', folder]);
     return (performance.now() - begin) / 1000;
   };
 
 const transfer =
   (...args: readonly string[]) =>
-  async (folder: string, limit: number): Promise<number | undefined> => {
+  async (folder: string, limit: number, signal: AbortSignal): Promise<number | undefined> => {
     const [operation = '', path = '', ...rest] = args;
     const program = [join(root, 'bench/transfers.ts'), operation, join(folder, path), ...rest];
-    const { code, output } = await timed(process.execPath, ['--disable-warning=ExperimentalWarning', ...program], limit, folder);
+    const node = ['--disable-warning=ExperimentalWarning', ...program];
+    const { code, output } = await timed(process.execPath, node, limit, folder, signal);
     return code === 77 ? undefined : Number(output.trim().split('\n').at(-1));
   };
 
@@ -150,9 +156,9 @@ export function tasksOf(size: Size, scratch: string): Task[] {
       steps: [
         {
           name: 'npm ci',
-          run: (folder, limit) => {
+          run: (folder, limit, signal) => {
             copyPackage(folder);
-            return command('npm', () => ['ci', '--offline', '--cache', npmCache, ...npmFlags])(folder, limit);
+            return command('npm', () => ['ci', '--offline', '--cache', npmCache, ...npmFlags])(folder, limit, signal);
           },
         },
       ],
@@ -167,11 +173,14 @@ export function tasksOf(size: Size, scratch: string): Task[] {
       },
       steps: [
         // Read once before, so that the disk below does not count.
-        { name: 'tar x', run: (folder, limit) => command('tar', () => ['-xf', archive, '-C', folder])(folder, limit) },
+        {
+          name: 'tar x',
+          run: (folder, limit, signal) => command('tar', () => ['-xf', archive, '-C', folder])(folder, limit, signal),
+        },
         {
           name: 'tar c of it, cold',
           before: cold,
-          run: (folder, limit) => command('sh', () => ['-c', 'tar -cf - . | cat > /dev/null'])(folder, limit),
+          run: (folder, limit, signal) => command('sh', () => ['-c', 'tar -cf - . | cat > /dev/null'])(folder, limit, signal),
         },
         { name: 'find of it, cold', before: cold, run: command('find', () => ['.', '-newermt', '2100-01-01']) },
         { name: 'rm -r of it', run: command('sh', () => ['-c', 'rm -rf ./*']) },

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ensureDebian, ToolMissing } from '../test/tools.ts';
+import { inOwnGroup } from './own-group.ts';
 import { type Step, type Task, tasksOf, TooLong } from './real-tasks.ts';
 import { formOptions, type Side, startSides, withoutPeer } from './sides.ts';
 import { median, type Row, show, summarize, table, words } from './table.ts';
@@ -66,7 +67,6 @@ const size = {
 const limit = number('--limit', given.limit, quick ? 120 : 900);
 const rounds = number('--rounds', given.rounds, 1);
 const only = new RegExp(given.only ?? (quick ? '^(?!npm)' : '.'));
-const interrupted = new AbortController();
 
 /** What one task gave: seconds by step and side, and what went wrong. */
 class Result {
@@ -81,11 +81,11 @@ class Result {
   }
 }
 
-async function oneStep(step: Step, side: Side, folder: string, result: Result): Promise<boolean> {
-  interrupted.signal.throwIfAborted();
+async function oneStep(step: Step, side: Side, folder: string, result: Result, interrupted: AbortSignal): Promise<boolean> {
+  interrupted.throwIfAborted();
   await step.before?.(side);
   try {
-    const seconds = await step.run(folder, limit);
+    const seconds = await step.run(folder, limit, interrupted);
     if (seconds === undefined) result.notes.push(`${step.name}: cannot be done on ${side.name}`);
     else result.add(step.name, side.name, seconds);
     console.log(`${step.name.padEnd(34)} ${side.name.padEnd(9)} ${show(seconds)} s`);
@@ -98,21 +98,20 @@ async function oneStep(step: Step, side: Side, folder: string, result: Result): 
   }
 }
 
-async function onOneSide(task: Task, side: Side, round: number, result: Result): Promise<void> {
+async function onOneSide(task: Task, side: Side, round: number, result: Result, interrupted: AbortSignal): Promise<void> {
   const folder = join(side.folder, `${task.name.replaceAll(' ', '-')}-${round}`);
   mkdirSync(folder);
   const checkAfter = task.checkAfter ?? task.steps.length;
   for (const [index, step] of task.steps.entries()) {
-    if (!(await oneStep(step, side, folder, result))) return;
+    if (!(await oneStep(step, side, folder, result, interrupted))) return;
     if (task.check && index + 1 === checkAfter) result.sums.set(`${side.name}, round ${round}`, await task.check(folder));
   }
   rmSync(folder, { recursive: true, force: true });
 }
 
-async function main(): Promise<void> {
+async function main(interrupted: AbortSignal): Promise<void> {
   formOptions(given.form, '');
   ensureDebian('redis-server');
-  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
   const work = mkdtempSync(join(tmpdir(), 'juicepod-work-'));
   const rows: Row[] = [];
   const notes: string[] = [];
@@ -132,12 +131,13 @@ async function main(): Promise<void> {
       }
       const result = new Result();
       for (let round = 0; round < rounds; round++)
-        for (const side of round % 2 === 0 ? sides.all : sides.all.toReversed()) await onOneSide(task, side, round, result);
+        for (const side of round % 2 === 0 ? sides.all : sides.all.toReversed())
+          await onOneSide(task, side, round, result, interrupted);
       for (const [name, values] of result.seconds) rows.push({ name, unit: 's', better: 'less', values });
       notes.push(...result.notes);
       const sums = new Set(result.sums.values());
       if (sums.size > 1) wrong.push(`${task.name}: ${[...result.sums].map((pair) => pair.join(': ')).join('; ')}`);
-      else for (const sum of sums) notes.push(`${task.name}: the same on all sides, ${sum}`);
+      else for (const sum of sums) notes.push(`${task.name}: the same after ${[...result.sums.keys()].join('; ')}: ${sum}`);
     }
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -164,4 +164,4 @@ async function main(): Promise<void> {
 }
 
 if (given.help) console.log(usage);
-else await main();
+else await inOwnGroup(main);

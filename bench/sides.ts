@@ -68,7 +68,7 @@ function mounted(name: 'juicepod' | 'juicefs', command: string, url: string, wor
     async mount(freshCache) {
       if (freshCache) rmSync(cache, { recursive: true, force: true });
       const args = ['mount', url, folder, '--cache-dir', cache, '--no-bgjob', ...extra];
-      child = spawn('sh', ['-c', `exec "$@" >> "$0" 2>&1`, log, command, ...args], { stdio: 'ignore' });
+      child = spawn('sh', ['-c', `exec "$@" >> "$0" 2>&1`, log, command, ...args], { stdio: 'ignore', detached: true });
       const started = child;
       ended = new Promise((done) => started.once('exit', done));
       for (let attempt = 0; !existsSync(join(folder, '.stats')); attempt++) {
@@ -82,9 +82,17 @@ function mounted(name: 'juicepod' | 'juicefs', command: string, url: string, wor
       try {
         run('umount', [folder]);
       } catch {
-        run('umount', ['-l', folder]);
+        try {
+          run('umount', ['-l', folder]);
+        } catch {
+          // It has gone by itself.
+        }
       }
+      const { pid } = child;
+      // A client that waits for a server which is gone, and whatever it has started.
+      const timer = setTimeout(() => pid && process.kill(-pid, 'SIGKILL'), 60_000);
       await ended;
+      clearTimeout(timer);
       child = undefined;
     },
     memory: () => resident(child?.pid ?? 0),

@@ -123,10 +123,11 @@ test('a file that is changed in place has no state, is there for its readers and
   first.pin(1 as Ino, true);
   await first.rekey(1 as Ino, 'a-2');
   assert.ok(first.find(1 as Ino, 'a-2'));
-  const path = await first.change(1 as Ino);
+  await assert.rejects(first.change(1 as Ino, 1001), /no room/);
+  assert.ok(first.find(1 as Ino, 'a-2'), 'it is as it was');
+  const path = await first.change(1 as Ino, 500);
   assert.match(path, /1\.live$/);
   assert.equal(first.find(1 as Ino, 'a-2'), undefined);
-  first.resized(1 as Ino, 500);
   assert.equal(first.bytes, 500);
   assert.equal(await make(first, 1, Buffer.alloc(10)), false, 'its readers have this one');
   first.close();
@@ -134,7 +135,7 @@ test('a file that is changed in place has no state, is there for its readers and
   assert.equal(folder.get(1 as Ino)?.path, path);
   folder.pin(1 as Ino, false);
   assert.equal(folder.get(1 as Ino), undefined);
-  await assert.rejects(folder.change(1 as Ino), /no whole file/);
+  await assert.rejects(folder.change(1 as Ino, 500), /no whole file/);
   folder.close();
 });
 

@@ -51,6 +51,7 @@ export interface WholeFile {
 }
 
 interface Kept extends WholeFile {
+  bytes: number;
   readonly crc: number;
   /** The kernel reads it. */
   pinned: boolean;
@@ -189,10 +190,15 @@ export class WholeFolder {
     }
   }
 
-  /** The file is about to be changed in place, under its readers: it loses its name, for it is in no state that could be found again. */
-  async change(ino: Ino): Promise<string> {
+  /** The file is about to be changed in place, under its readers: it loses its name, for it is in no state that could be found
+   * again. `bytes`: how long it will be. Throws where there is no room for that. */
+  async change(ino: Ino, bytes: number): Promise<string> {
     const file = this.#files.get(ino);
     if (!file) throw new Error(`no whole file of inode ${formatIno(ino)} is kept`);
+    if (bytes > file.bytes && !(await this.#room(bytes - file.bytes)))
+      throw new Error(`the file has grown from ${file.bytes} to ${bytes} bytes, and the cache has no room for it`);
+    this.#bytes += bytes - file.bytes;
+    file.bytes = bytes;
     if (file.key === undefined) return file.path;
     const path = join(this.#folder, `${formatIno(ino)}.live`);
     await rename(file.path, path);
@@ -204,14 +210,6 @@ export class WholeFolder {
     }
     this.#files.set(ino, { ...now, path, key: undefined });
     return path;
-  }
-
-  /** Another length, after a change in place. */
-  resized(ino: Ino, bytes: number): void {
-    const file = this.#files.get(ino);
-    if (!file) return;
-    this.#bytes += bytes - file.bytes;
-    this.#files.set(ino, { ...file, bytes });
   }
 
   /** The same bytes have another state: their attributes alone have changed. */

@@ -39,6 +39,7 @@ import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { type CacheOptions, diskOf, ownFolder, shownCache } from './cache-options.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
@@ -77,7 +78,7 @@ export interface VolumeOptions {
   readonly dirEntryTimeout: number;
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
-  readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  readonly cache?: CacheOptions;
   /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`, and `readOnly`. @default 0 */
   readonly wholeFiles?: number;
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
@@ -391,29 +392,33 @@ function overStore(
   return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
 }
 
+/** The one of the cache's folders that holds the volume's whole files. */
+const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
+
 /** How much of the cache is left to whole files. */
-const wholeBytes = ({ cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
-  cache && readOnly && mayPassThrough() ? Math.min(wholeFiles, cache.bytes) : 0;
+const wholeBytes = (format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
+  cache && readOnly && mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
 function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
-  const maxBytes = wholeBytes(options);
+  const maxBytes = wholeBytes(format, options);
   const { cache, mountPoint: mount, handles } = options;
   if (!cache || maxBytes === 0) return Promise.resolve(undefined);
   const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
-  return WholeFolder.open({ root: join(cache.folder, format.uuid), mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
+  const root = join(wholeFolder(format, cache), format.uuid);
+  return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
 }
 
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
-  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(options);
+  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(format, options);
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
     uuid: format.uuid,
-    disk: cache && blockBytes > 0 ? { folder: cache.folder, maxBytes: blockBytes, freeRatio: cache.freeRatio } : undefined,
+    disk: diskOf(cache && { ...cache, bytes: blockBytes }),
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
@@ -473,9 +478,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     },
     Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
     Chunk: {
-      CacheDir: options.cache ? join(options.cache.folder, format.uuid) : 'memory',
-      CacheSize: options.cache?.bytes ?? 0,
-      FreeSpace: options.cache?.freeRatio ?? 0,
+      ...shownCache(options.cache, format.uuid),
       Compress: format.compression,
       MaxUpload: options.maxUploads,
       MaxDownload: options.maxDownloads,

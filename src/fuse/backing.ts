@@ -3,7 +3,7 @@
  * the session, not to this process: who takes the session over ends it, too.
  * Source: FUSE_DEV_IOC_BACKING_OPEN and _CLOSE, struct fuse_backing_map of include/uapi/linux/fuse.h.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { isErrno, koffi, program, SystemError } from './libc.ts';
 import type { Backing } from './types.ts';
@@ -13,13 +13,20 @@ const BACKING_CLOSE = 0x4004_e502;
 
 const CAP_SYS_ADMIN = 21n;
 
-/** Whether this process may register such files: Linux 6.9 or later, and CAP_SYS_ADMIN. What the kernel was built with, INIT tells. */
-export function mayPassThrough(): boolean {
+/** f_type of a file system that lies over another one. Source: include/uapi/linux/magic.h. */
+const OVERLAYFS = 0x794c_7630;
+
+/**
+ * Whether this process may register files of a folder: Linux 6.9 or later, CAP_SYS_ADMIN in the first user namespace, and no overlay. What
+ * the kernel was built with, INIT tells.
+ */
+export function mayPassThrough(folder: string): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   if (process.platform !== 'linux' || major < 6 || (major === 6 && minor < 9)) return false;
   try {
     const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0';
-    return ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+    const everybody = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+    return ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n && everybody && statfsSync(folder).type !== OVERLAYFS;
   } catch {
     return false;
   }

@@ -3,14 +3,13 @@
  * opening to the end. Written once, over any engine.
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { UserError } from '../lib/errors.ts';
 import { ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import type { AtimeMode } from './atime.ts';
 import type { MetaEngine } from './engine.ts';
 import { checkVersion, type Format } from './format.ts';
-import { hourly, type JobName, jobNames } from './jobs.ts';
+import { hourly, type JobName, jobNames, TRIM_PAUSE, trimChangeLog } from './jobs.ts';
 import { Operations } from './operations.ts';
 import { deleteSustained } from './remove.ts';
 import { Rhythm } from './rhythm.ts';
@@ -77,10 +76,6 @@ export class VolumeMeta extends Operations implements Meta {
   constructor(engine: MetaEngine, format: Format, options: MetaOptions = {}) {
     checkVersion(format);
     const readOnly = options.readOnly ?? false;
-    if (format.changeLog && !readOnly)
-      throw new UserError('ChangeLog', `Volume ${format.name} keeps a change log, which this client does not write.`, {
-        hint: 'Mount it read-only, or switch the change log off.',
-      });
     super(
       new Volume(engine, format, {
         ...options,
@@ -118,7 +113,9 @@ export class VolumeMeta extends Operations implements Meta {
     await volume.stats.ensure(ROOT_INO);
     this.#every('writing of statistics', FLUSH_PAUSE, () => volume.stats.flush());
     this.#every('writing of quotas', QUOTA_PAUSE, () => volume.limits.accounts.flush());
-    if (jobs.some((job) => job !== 'sessions'))
+    if (jobs.includes('changelog'))
+      this.#every('trimming of the change log', TRIM_PAUSE, () => trimChangeLog(volume, this.#ending.signal));
+    if (jobs.some((job) => job !== 'sessions' && job !== 'changelog'))
       this.#every('cleaning', JOBS_PAUSE, () => hourly(volume, this.#ending.signal, jobs), FIRST_JOBS);
     return sid;
   }

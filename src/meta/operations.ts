@@ -101,8 +101,8 @@ export abstract class Operations implements OfVolume {
     return this.#as(ctx, (as) => setattr(this.volume, as, ino, set));
   }
 
-  truncate(ctx: Context, ino: Ino, length: number): Promise<Attr> {
-    return this.#as(ctx, (as) => truncate(this.volume, as, ino, length));
+  truncate(ctx: Context, ino: Ino, length: number, opened?: boolean): Promise<Attr> {
+    return this.#as(ctx, (as) => truncate(this.volume, as, ino, length, opened));
   }
 
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr> {

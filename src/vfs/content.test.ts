@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { ChunkStore } from '../chunk/types.ts';
 import { ino } from '../lib/int64.ts';
 import { CHUNK_SIZE, type Attr, type Meta, type Piece } from '../meta/types.ts';

@@ -8,7 +8,7 @@
  * What others write: an open finds what was closed before it (close-to-open). If the inode is bound, the local file is brought up to date in
  * place before that open is answered; if it cannot be within `OPEN_WAIT_MS`, the new handle reads through this process, and what it maps
  * is up to date as soon as the local file is. Handles that are open see changes as soon as this process has looked, `followMs` later at most, and the time that
- * fetching what is new takes; as through the kernel's page cache, a reader may meet a change half done. A mapping that outlives its
+ * fetching what is new takes, unless there is no room for a file that has grown; as through the kernel's page cache, a reader may meet a change half done. A mapping that outlives its
  * handle stays as it was then.
  *
  * Open handles, and what they are bound to, are in the journal of handles; a client that takes over goes on with them.
@@ -78,6 +78,8 @@ interface BoundInode {
   content: readonly Range[] | undefined;
   /** It is being brought up to date. */
   updating: Promise<void> | undefined;
+  /** It was said that it cannot be. */
+  warned: boolean;
 }
 
 export class Passthrough {
@@ -85,8 +87,8 @@ export class Passthrough {
   readonly #bound = new Map<Ino, BoundInode>();
   /** What files in the folder consist of, as far as known. */
   readonly #contents = new Map<Ino, readonly Range[]>();
-  /** Files to be made whole; true where blocks that are missing may be fetched. */
-  readonly #wanted = new Map<Ino, boolean>();
+  /** Files to be made whole. */
+  readonly #wanted = new Set<Ino>();
   readonly #updates = new Limiter(2);
   readonly #closing = new AbortController();
   #working: Promise<void> | undefined;
@@ -106,7 +108,7 @@ export class Passthrough {
       if (bound) bound.handles++;
       else {
         const state = dependencies.folder?.get(ino)?.key;
-        this.#bound.set(ino, { ino, id, handles: 1, state, content: undefined, updating: undefined });
+        this.#bound.set(ino, { ino, id, handles: 1, state, content: undefined, updating: undefined, warned: false });
         dependencies.folder?.pin(ino, true);
       }
     }
@@ -153,17 +155,6 @@ export class Passthrough {
     this.#with.folder?.pin(ino, false);
     if (this.#with.folder?.get(ino) === undefined) this.#contents.delete(ino);
     this.#with.backing()?.close(bound.id);
-  }
-
-  /** Somebody wants the file near: it is made whole, whether or not all of it is cached yet. */
-  warmed(ino: Ino): void {
-    this.#want(ino, true);
-  }
-
-  /** Somebody wants it dropped. Who reads it reads on. */
-  evicted(ino: Ino): void {
-    this.#wanted.delete(ino);
-    if (!this.#bound.has(ino)) void this.#with.folder?.drop(ino);
   }
 
   families(): readonly Family[] {
@@ -219,13 +210,14 @@ export class Passthrough {
     const file = folder.find(ino, state);
     if (!file) {
       const settled = clock.now() - attr.mtime * 1000 > SETTLED_MS;
-      if (folder.get(ino)?.key === state || (again && settled)) this.#want(ino, false);
+      if (folder.get(ino)?.key === state || (again && settled)) this.#want(ino);
       return undefined;
     }
     if (others > 0) return undefined;
     const id = this.#register(backing, file);
     if (id === undefined) return undefined;
-    this.#bound.set(ino, { ino, id, handles: 1, state, content: this.#contents.get(ino), updating: undefined });
+    const content = this.#contents.get(ino);
+    this.#bound.set(ino, { ino, id, handles: 1, state, content, updating: undefined, warned: false });
     folder.pin(ino, true);
     this.counters.opens++;
     this.#follow();
@@ -257,20 +249,19 @@ export class Passthrough {
 
   // Making files whole
 
-  #want(ino: Ino, fetch: boolean): void {
+  #want(ino: Ino): void {
     const { folder } = this.#with;
-    if (!folder || this.#refused || !this.#with.backing() || this.#closing.signal.aborted) return;
-    if (this.#wanted.size >= MAX_WANTED && !this.#wanted.has(ino)) return;
-    this.#wanted.set(ino, fetch || (this.#wanted.get(ino) ?? false));
+    if (!folder || this.#closing.signal.aborted || this.#wanted.size >= MAX_WANTED) return;
+    this.#wanted.add(ino);
     this.#working ??= this.#work(folder).finally(() => (this.#working = undefined));
   }
 
   async #work(folder: WholeFolder): Promise<void> {
     const { logger } = this.#with;
-    for (const [ino, fetch] of this.#wanted) {
+    for (const ino of this.#wanted) {
       this.#wanted.delete(ino);
       try {
-        await this.#makeWhole(folder, ino, fetch);
+        await this.#makeWhole(folder, ino);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
         this.counters.failures++;
@@ -279,7 +270,7 @@ export class Passthrough {
     }
   }
 
-  async #makeWhole(folder: WholeFolder, ino: Ino, fetch: boolean): Promise<void> {
+  async #makeWhole(folder: WholeFolder, ino: Ino): Promise<void> {
     const { chunks } = this.#with;
     const { signal } = this.#closing;
     const attr = await this.#attributes(ino);
@@ -289,7 +280,7 @@ export class Passthrough {
     const content = await this.#contentIn(ino, attr);
     if (!content) return;
     if (await folder.verify(ino, state, signal)) return void this.#contents.set(ino, content);
-    if (!fetch && !isCached(chunks, content)) return;
+    if (!isCached(chunks, content)) return;
     const made = await folder.make(ino, attr.length, async (write) => {
       let crc = 0;
       const take = async (bytes: Buffer, at: number, hole: boolean): Promise<void> => {
@@ -386,11 +377,12 @@ export class Passthrough {
       .then((done) => void (current = done))
       .catch((error: unknown) => {
         this.counters.failures++;
-        if (!this.#closing.signal.aborted)
-          logger.warn('a whole file could not be brought up to date; who opens it now reads through this process', {
-            ino: bound.ino,
-            error: messageOf(error),
-          });
+        if (this.#closing.signal.aborted || bound.warned) return;
+        bound.warned = true;
+        logger.warn('a whole file could not be brought up to date; who opens it now reads through this process', {
+          ino: bound.ino,
+          error: messageOf(error),
+        });
       });
     await bound.updating;
     bound.updating = undefined;
@@ -407,9 +399,9 @@ export class Passthrough {
       this.#contents.set(ino, content);
     } else {
       this.#contents.delete(ino);
+      const path = await folder.change(ino, attr.length);
       bound.state = undefined;
       bound.content = undefined;
-      const path = await folder.change(ino);
       const local = await open(path, 'r+');
       try {
         await local.truncate(attr.length);
@@ -425,7 +417,6 @@ export class Passthrough {
       } finally {
         await local.close();
       }
-      folder.resized(ino, attr.length);
       this.counters.updates++;
     }
     bound.state = state;

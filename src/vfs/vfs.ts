@@ -107,7 +107,6 @@ export class Vfs implements FileSystem {
       clock: this.#clock,
       logger: this.#logger,
       commitAll: () => this.#files.commitAll(),
-      ...(this.passthrough ? { whole: this.passthrough } : {}),
       nameChanged: (parent, name) => {
         this.#files.changes.node(parent);
         options.forgetName?.(this.#nodes.outside(parent), name);

@@ -25,6 +25,7 @@ import { checkQuotas } from '../../src/meta/quotas.ts';
 import { juicepod } from '../mounted.ts';
 import { type ClientName, type EngineName, openPair, type Pair } from './pair.ts';
 import { cannotInteroperate, run } from './official.ts';
+import { until } from '../until.ts';
 
 const KIB = 1024;
 /** What is changed is noticed within a second or so. */
@@ -82,13 +83,6 @@ function store(path: string, bytes: number): string | undefined {
 function room(path: string): { readonly total: number; readonly free: number; readonly files: number } {
   const { blocks, bavail, bsize, files } = statfsSync(path);
   return { total: blocks * bsize, free: bavail * bsize, files };
-}
-
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; !holds(); tries++) {
-    assert.ok(tries < 300, `waited in vain until ${what}`);
-    await new Promise((done) => setTimeout(done, 100));
-  }
 }
 
 async function remount(pair: Pair, work: () => Promise<unknown>): Promise<void> {
@@ -186,7 +180,7 @@ describe('quotas of both clients', { skip: cannotInteroperate, concurrency: 2 },
       const { url, ours } = pair;
       mkdirSync(join(ours, 'a'));
       await run(['quota', 'set', url, '--path', '/a', '--capacity', '1M', '--inodes', '4']);
-      await eventually('the quota is shown', () => room(join(ours, 'a')).total === 1024 * KIB);
+      await until('the quota is shown', () => room(join(ours, 'a')).total === 1024 * KIB);
       assert.equal(store(join(ours, 'a/1'), 900 * KIB), undefined);
       // Refused when it is written, not when it is stored: what was accepted before stays.
       const file = openSync(join(ours, 'a/1'), 'a');
@@ -200,7 +194,7 @@ describe('quotas of both clients', { skip: cannotInteroperate, concurrency: 2 },
         assert.deepEqual(room(join(ours, 'a')), { total: 1024 * KIB, free: 24 * KIB, files: 4 });
         await juicepod(['quota', 'set', url, '--path', '/a', '--capacity', '10M']);
         // The same open file goes on, without a restart.
-        await eventually('there is room', () => errnoOf(() => writeSync(file, Buffer.alloc(200 * KIB))) === undefined);
+        await until('there is room', () => errnoOf(() => writeSync(file, Buffer.alloc(200 * KIB))) === undefined);
         fsyncSync(file);
       } finally {
         closeSync(file);
@@ -217,14 +211,14 @@ describe('quotas of both clients', { skip: cannotInteroperate, concurrency: 2 },
       writeFileSync(join(ours, 'elsewhere'), '');
 
       await juicepod(['config', url, '--capacity', '3M', '--yes']);
-      await eventually('the capacity is shown', () => room(ours).total === 3072 * KIB);
+      await until('the capacity is shown', () => room(ours).total === 3072 * KIB);
       assert.equal(
         errnoOf(() => truncateSync(join(ours, 'elsewhere'), 8_000_000)),
         'ENOSPC',
       );
       assert.equal(store(join(ours, 'full'), 4000 * KIB), 'ENOSPC');
       await run(['config', url, '--capacity', '0', '--yes']);
-      await eventually('there is room', () => store(join(ours, 'full'), 4000 * KIB) === undefined);
+      await until('there is room', () => store(join(ours, 'full'), 4000 * KIB) === undefined);
     });
   }
 });

@@ -15,7 +15,8 @@ import { nullLogger } from '../../src/lib/log.ts';
 import { runOperator } from '../../src/operator/index.ts';
 import { startRedis } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
-import { install, type Installed, system, until } from './installed.ts';
+import { install, type Installed, system } from './installed.ts';
+import { until } from '../until.ts';
 import type { Manifest } from './manifests.ts';
 
 /** Rights that are used without a call of their own, or only when something rare happens. */

@@ -16,10 +16,11 @@ import { type JobName, jobNames } from '../../meta/jobs.ts';
 import { openEngine } from '../../meta/open.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
+import { cacheOf } from './cache-options.ts';
 import { metricsOf } from './metrics-options.ts';
 import { wholeFilesShare } from '../../client/semantics.ts';
 import { semanticsOf } from './mount-semantics.ts';
-import { numberOf, wholeNumberOf } from '../options.ts';
+import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
 import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from '../volume.ts';
@@ -36,10 +37,7 @@ interface MountCommand extends StorageOptions {
   readonly entryCache: string;
   readonly dirEntryCache: string;
   readonly negativeEntryCache: string;
-  readonly cacheDir?: string;
-  readonly cacheSize: string;
   readonly cacheWholeFiles?: string;
-  readonly freeSpaceRatio: string;
   readonly bufferSize: string;
   readonly maxReadahead: string;
   readonly maxUploads: string;
@@ -89,13 +87,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   const fuseOptions = (options.o ?? '').split(',').filter((option) => option !== '');
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
-  const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
-  const cacheBytes = parseSize(options.cacheSize, '--cache-size');
-  if (options.writeback && (folder === 'memory' || cacheBytes === 0))
-    throw new UserError('WritebackNeedsCache', '--writeback needs a cache directory on disk, with a --cache-size above 0', {
-      hint: 'Name one with --cache-dir, or leave --writeback out.',
-    });
-  if (folder !== 'memory') makeFolder(folder, '--cache-dir');
+  const cache = cacheOf(options as unknown as Record<string, unknown>, options.writeback === true);
   const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     const format = await formatOf(engine, url);
@@ -119,15 +111,8 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
       negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
-      cache:
-        folder === 'memory'
-          ? undefined
-          : {
-              folder,
-              bytes: cacheBytes,
-              freeRatio: numberOf(options.freeSpaceRatio, '--free-space-ratio', 0, 0.95),
-            },
-      ...(folder === 'memory' ? {} : { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cacheBytes, readOnly) }),
+      cache,
+      ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
       ...(options.writeback
         ? {
             writeback: {

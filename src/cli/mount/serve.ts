@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HEARTBEAT_FILE, PROBLEM_FILE, SERVED_FILE } from '../../api/heartbeat.ts';
 import type { Plan } from '../../api/plan.ts';
+import { cacheFolders, ownFolder } from '../../client/cache-options.ts';
 import { HolderLink } from '../../client/handover.ts';
 import { Heartbeat } from '../../client/heartbeat.ts';
 import { clientLimits } from '../../client/limits.ts';
@@ -137,8 +138,9 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
   const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
   const { metrics: _metrics, customLabels: _labels, ...options } = rest;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
-  if (cache) sweepJournals(cache.folder);
-  const journalFolder = join(cache?.folder ?? dirname(socket), `journal-${process.ppid}`);
+  if (cache) for (const folder of cacheFolders(cache)) sweepJournals(folder);
+  const journal = `journal-${process.ppid}`;
+  const journalFolder = join(cache ? ownFolder(cache, journal) : dirname(socket), journal);
   const mount = {
     target,
     source: sourceOf(volume),

@@ -9,7 +9,7 @@
 import type { Random } from '../../lib/random.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import { bareDirectory } from '../bare-directory.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, LogWrite, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
 import type { Attr, LockedFile } from '../types.ts';
 import { parseMetaUrl } from '../url.ts';
@@ -24,11 +24,14 @@ import { type Command, commandsOf, valueOf } from './reads.ts';
 import { proveRedis } from './renew.ts';
 import { scanKeys, scanMembers } from './scan.ts';
 import { RedisScans } from './scans.ts';
-import { lookupScript } from './scripts.ts';
+import { lookupScript, trimLogScript } from './scripts.ts';
 import type { Tracking } from './tracking.ts';
+import { logCommands } from './transaction.ts';
 
 const MGET_BATCH = 4096;
 const RESET_BATCH = 1000;
+/** Entries of the change log removed at once. */
+const TRIM_BATCH = 10_000;
 
 export interface RedisParts {
   /** Open. */
@@ -50,6 +53,8 @@ export class RedisEngine extends RedisScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'last';
   readonly usageCounters = 'inline';
+  readonly longestEntry = Infinity;
+  readonly logGaps = false;
   readonly bulk: RedisBulk;
   readonly #writer: RedisConnection;
   readonly #commits: RedisCommits;
@@ -171,24 +176,40 @@ export class RedisEngine extends RedisScans implements MetaEngine {
     return this.#commits.raw(checks, commands);
   }
 
-  async addAcl(rule: Buffer): Promise<number> {
-    // Repeated after a lost answer it leaves out a number, which does no harm.
-    const id = Number(await this.connection.call('INCR', this.keys.counter('aclMaxId')));
+  async trimLog({ before = 0, lines = -1 }: { readonly before?: number; readonly lines?: number }): Promise<number> {
+    const { log, logNumber } = this.keys;
+    const args = [log, logNumber, before, lines, TRIM_BATCH];
+    let removed = 0;
+    for (;;) {
+      const count = Number(await this.#writer.script(trimLogScript, 2, () => args));
+      removed += count;
+      if (count < TRIM_BATCH) return removed;
+    }
+  }
+
+  async addAcl(rule: Buffer, log?: LogWrite): Promise<number> {
+    const id = await this.#count('aclMaxId', log);
     await this.connection.call('HSETNX', this.keys.acls, id, rule);
     return id;
   }
 
-  async newSessionId(): Promise<number> {
-    const result = await this.commit({ checks: [], writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }] });
+  newSessionId(log?: LogWrite): Promise<number> {
+    return this.#count('nextSession', log);
+  }
+
+  async #count(counter: string, log: LogWrite | undefined): Promise<number> {
+    const writes = [{ kind: 'addCounter' as const, name: counter, delta: 1 }, ...(log ? [log] : [])];
+    const result = await this.commit({ checks: [], writes });
     return (result.ok ? result.results[0] : undefined) ?? 0;
   }
 
-  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false, log?: LogWrite): Promise<void> {
     await this.#commits.raw(
       [],
       [
         [this.keys.sessions, 'ZADD', expire, sid],
         [this.keys.sessionInfos, replace ? 'HSET' : 'HSETNX', sid, info],
+        ...(log ? logCommands(log, this.keys) : []),
       ],
     );
   }
@@ -197,7 +218,7 @@ export class RedisEngine extends RedisScans implements MetaEngine {
     return this.#notices.watch(this.keys.lockChannel(file), woken);
   }
 
-  async removeSession(sid: number): Promise<void> {
+  async removeSession(sid: number, log?: LogWrite): Promise<void> {
     const locked = this.keys.locked(sid);
     for await (const key of scanMembers(this.connection, locked)) {
       const fields = (await this.connection.call('HKEYS', key)) as Buffer[];
@@ -214,10 +235,7 @@ export class RedisEngine extends RedisScans implements MetaEngine {
     }
     await this.#commits.raw(
       [],
-      [
-        [this.keys.sessionInfos, 'HDEL', sid],
-        [this.keys.sessions, 'ZREM', sid],
-      ],
+      [[this.keys.sessionInfos, 'HDEL', sid], [this.keys.sessions, 'ZREM', sid], ...(log ? logCommands(log, this.keys) : [])],
     );
   }
 

@@ -3,7 +3,7 @@
  * server answers (scan.ts), so that things may come twice, and nothing is left out. Names come over a connection of their own where there is one.
  */
 import { formatIno, type Ino, parseIno } from '../../lib/int64.ts';
-import type { MetaEngine, NamedEntry } from '../engine.ts';
+import type { LogPart, MetaEngine, NamedEntry } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeEntry } from '../records.ts';
 import type { LockedFile } from '../types.ts';
@@ -12,6 +12,7 @@ import { type Keys, parseLocksKey, parseSliceField } from './keys.ts';
 import type { ListingConnection, Page } from './listing.ts';
 import { commandsOf, pairs, quotaOf, valueOf } from './reads.ts';
 import { scanHash, scanKeys, scanMembers, scanPage, scanSorted } from './scan.ts';
+import { readLogScript } from './scripts.ts';
 
 /** Chunk lists read in one go: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
@@ -34,6 +35,7 @@ type Scans = Pick<
   | 'sessions'
   | 'sustained'
   | 'lockedFiles'
+  | 'readLog'
 >;
 
 export abstract class RedisScans implements Scans {
@@ -63,6 +65,13 @@ export abstract class RedisScans implements Scans {
   async #page(key: string, cursor: string, count: number): Promise<Page> {
     const [next, fields] = await scanPage(this.connection, 'HSCAN', [key], cursor, ['COUNT', count]);
     return { cursor: next, entries: pairs(fields).map(([name, value]) => ({ name, ...decodeEntry(value) })) };
+  }
+
+  async readLog(from: number, limit: number): Promise<LogPart> {
+    const args = [this.keys.log, this.keys.logNumber, from, limit];
+    const answer = await this.connection.script(readLogScript, 2, () => args);
+    const [oldest, newest, first, ...texts] = answer as [number, number, number, ...Buffer[]];
+    return { oldest, newest, entries: texts.map((text, at) => ({ number: first + at, text: text.toString('latin1') })) };
   }
 
   async *scanChunks(ino: Ino): AsyncIterable<number> {

@@ -23,8 +23,6 @@ export interface ControlHost {
   commitAll(): Promise<void>;
   /** A name was made or removed past the kernel. */
   nameChanged(parent: Ino, name: Buffer): void;
-  /** Files that the kernel reads past this process: told of whose blocks are brought near, or dropped. */
-  readonly whole?: { warmed(ino: Ino): void; evicted(ino: Ino): void };
   /** Does something that nobody waits for. Throws EAGAIN where too much waits already. */
   inBackground(work: (signal: AbortSignal) => Promise<void>): void;
 }

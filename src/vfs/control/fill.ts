@@ -120,8 +120,6 @@ async function fill(
         }
       });
     }
-    if (action === CacheAction.Warm) host.whole?.warmed(ino);
-    else if (action === CacheAction.Evict) host.whole?.evicted(ino);
     counting.FileCount++;
     progress.first++;
   };
