@@ -95,6 +95,10 @@ export async function startMount(metaUrl: string, folder: string, work: string, 
   };
 }
 
+/** The volume of a mount, mounted once more, in a folder of that name beside it. */
+export const mountBeside = (mounted: Mounted, name: string, options: MountOptions = {}): Promise<Mounted> =>
+  startMount(mounted.metaUrl, join(mounted.work, name), mounted.work, options);
+
 /** A fresh volume of its own (blocks in a folder), mounted; everything of it is removed with the answer. */
 export async function freshVolume(engine: EngineName, options: MountOptions = {}): Promise<Mounted> {
   const work = mkdtempSync(join(tmpdir(), `juicepod-${engine}-`));

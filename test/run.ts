@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, globSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { prepareCluster } from './cluster/with-cluster.ts';
 import { prepareAll } from './prepare.ts';
 import { ToolMissing } from './tools.ts';
@@ -30,6 +30,10 @@ interface Stage {
 
 const counts = { passed: 0, failed: 0 };
 const skipped = new Map<string, string[]>();
+/** How long each file of tests took, seconds. */
+const durations = new Map<string, number>();
+/** Files that are named at the end, the longest first. */
+const MOST_NAMED = 12;
 
 /** Runs a program to its end with its output shown, or written to a descriptor; true where it succeeded. */
 function command(program: string, args: readonly string[], output = 1): Promise<boolean> {
@@ -65,7 +69,12 @@ async function tests(files: readonly string[], { output = 1, wrap = [], concurre
     // The runner did not get so far; its exit status says so.
   }
   for (const line of lines) {
-    const { name, ok: passed, skip } = JSON.parse(line) as { name: string; ok: boolean; skip?: string | boolean };
+    const result = JSON.parse(line) as { name: string; ok: boolean; skip?: string | boolean } | { file: string; seconds: number };
+    if ('file' in result) {
+      durations.set(relative(root, result.file), result.seconds);
+      continue;
+    }
+    const { name, ok: passed, skip } = result;
     if (skip) skipped.set(String(skip), [...(skipped.get(String(skip)) ?? []), name]);
     else if (passed) counts.passed++;
     else counts.failed++;
@@ -93,23 +102,34 @@ const find = (pattern: string): string[] => globSync(pattern, { cwd: root }).toS
 /** Test files that take minutes; begun first, so that none is left alone at the end. Their order is that of how long they take. */
 const LONG = [
   'test/interop/mount.test.ts',
+  'test/interop/maintenance.test.ts',
   'test/posix/pjdfstest-c.test.ts',
-  'test/interop/quotas.test.ts',
   'test/posix/pjdfstest.test.ts',
-  'test/interop/meta.test.ts',
-  'test/posix/fsx-redis.test.ts',
-  'test/posix/fsx-sqlite.test.ts',
-  'test/packaging/rights.test.ts',
   'test/interop/random.test.ts',
   'test/meta/model.test.ts',
+  'test/interop/quotas.test.ts',
+  'test/meta/quota-model.test.ts',
+  'test/interop/matrix.test.ts',
+  'test/consistency/two-mounts.test.ts',
+  'test/locks/mounts.test.ts',
+  'test/packaging/rights.test.ts',
 ];
-/** Real servers and mounts are waited for about half of the time. */
-const SYSTEM_CONCURRENCY = availableParallelism() + 1;
+/** Real servers and mounts are waited for more than half of the time. */
+const SYSTEM_CONCURRENCY = availableParallelism() + 2;
 
 function systemTests(): string[] {
   const files = find('test/**/*.test.ts').filter((file) => !file.startsWith('test/cluster/'));
   return [...LONG.filter((file) => files.includes(file)), ...files.filter((file) => !LONG.includes(file))];
 }
+
+/** What makes tests longer than they have to be every time. */
+const LONGER = `Longer, from the environment:
+  FSX_OPS=1000000             random operations on a file, for each engine (FSX_SEED: another course)
+  POSIX_ALL=1                 the pjdfstest in C over every engine
+  JUICEPOD_MODEL_RUNS=500     random courses of the metadata against its models, of dump and load, and of quotas
+  JUICEPOD_RUNS=500           random courses of the file system and of sync mode (JUICEPOD_SEED: one again)
+  JUICEPOD_TEST_REDIS=all     the suites of the metadata over every way in which Redis is run
+`;
 
 const stages: readonly Stage[] = [
   {
@@ -141,7 +161,7 @@ const stages: readonly Stage[] = [
 const wanted = process.argv.slice(2);
 if (wanted.includes('--help') || wanted.some((name) => !stages.some((stage) => stage.name === name))) {
   console.log(
-    `npm test [-- STAGE ...]\n\nStages, in order:\n${stages.map(({ name, title }) => `  ${name.padEnd(9)} ${title}\n`).join('')}`,
+    `npm test [-- STAGE ...]\n\nStages, in order:\n${stages.map(({ name, title }) => `  ${name.padEnd(9)} ${title}\n`).join('')}\n${LONGER}`,
   );
   process.exit(wanted.includes('--help') ? 0 : 2);
 }
@@ -185,6 +205,11 @@ for (const [index, stage] of chosen.entries()) {
   if (stage.name === 'static' && broken.length > 0) break;
 }
 
+const longest = [...durations].toSorted(([, a], [, b]) => b - a).slice(0, MOST_NAMED);
+if (longest.length > 0) {
+  console.log('\nWhat took longest:');
+  for (const [file, seconds] of longest) console.log(`  ${String(seconds).padStart(5)} s  ${file}`);
+}
 const skips = [...skipped.values()].reduce((sum, names) => sum + names.length, 0);
 if (skips > 0) {
   console.log('\nSkipped, by reason:');

@@ -16,6 +16,15 @@ const spec = {
       '64Ti',
     ).default('4Gi'),
     freeSpacePercent: declare(z.int().min(1).max(90), 'How much of the disk must stay free, in percent.').default(10),
+    eviction: choice(
+      'What makes room for new blocks. 2-random: old ones, picked at random. lru: the least recently used. none: nothing, new ones are not cached.',
+      ['none', '2-random', 'lru'],
+    ).default('2-random'),
+    expire: duration('Blocks that are not used for so long are dropped; 0s: never.', '8760h').default('0s'),
+    verifyChecksum: choice(
+      'What of a cached block is checked when it is read. extend: all pieces of 32 KiB that are touched; shrink: those read wholly; full: blocks read wholly; none: nothing.',
+      ['none', 'full', 'shrink', 'extend'],
+    ).default('extend'),
   }).prefault({}),
   readahead: object('Reading ahead of the application.', {
     max: quantity('How far, at most, for one open file.', '0', '4Gi').default('32Mi'),
@@ -28,6 +37,10 @@ const spec = {
     entryTTL: duration('Names of files.', '1h').default('1s'),
     dirTTL: duration('Names of directories.', '1h').default('1s'),
     negativeTTL: duration('That a name does not exist.', '1h').default('0s'),
+    openCache: duration(
+      'How long a file may be opened again by what was seen of it, without asking the database; others’ changes show so much later.',
+      '1h',
+    ).default('0s'),
     maxOpsPerSecond: declare(
       z.int().min(1).max(1_000_000),
       'Operations on names and attributes that the programs of a pod may make in a second; more wait. Absent: as many as they like.',

@@ -96,7 +96,14 @@ test('parseJuiceCachePolicy() fills in the defaults that pods without a policy g
   assert.deepEqual(parsed.spec, defaultCachePolicy);
   assert.deepEqual(parsed.spec.writeback, { enabled: false, maxStaging: '4Gi', uploadDelay: '0s', drainTimeout: '60s' });
   assert.deepEqual(parsed.spec.io, { maxUploads: 20, maxDownloads: 200 });
-  assert.deepEqual(parsed.spec.local, { medium: 'EphemeralDisk', size: '4Gi', freeSpacePercent: 10 });
+  assert.deepEqual(parsed.spec.local, {
+    medium: 'EphemeralDisk',
+    size: '4Gi',
+    freeSpacePercent: 10,
+    eviction: '2-random',
+    expire: '0s',
+    verifyChecksum: 'extend',
+  });
 });
 
 test('parseJuiceCachePolicy() refuses write-back where nothing outlives the client, and limits that nobody could work with', () => {

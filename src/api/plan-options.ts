@@ -3,7 +3,7 @@
  */
 import type { CachePolicySpec } from './cachepolicy.ts';
 import type { PlanOptions } from './plan-change.ts';
-import { formatPlan, parsePlan, type Plan } from './plan.ts';
+import { formatPlan, parsePlan, type Plan, type PlanCache } from './plan.ts';
 import { parseDuration, parseQuantity } from './units.ts';
 
 const MIB = 2 ** 20;
@@ -37,13 +37,25 @@ export interface OptionsInput {
   readonly isMounted: boolean;
 }
 
+/** What is as without the policy is left out, so that clients from before there was such a thing have the same plan. */
+function cacheIn({ local }: CachePolicySpec, directory: string, sizeMiB: number): PlanCache {
+  const { eviction, verifyChecksum: checksum } = local;
+  const expire = parseDuration(local.expire) / 1000;
+  return {
+    directory,
+    sizeMiB,
+    freeSpaceRatio: local.freeSpacePercent / 100,
+    ...(eviction === '2-random' ? {} : { eviction }),
+    ...(expire === 0 ? {} : { expire }),
+    ...(checksum === 'extend' ? {} : { checksum }),
+  };
+}
+
 export function optionsOf({ policy, logLevels, cacheMiB, folder, isMounted }: OptionsInput): PlanOptions {
   const seconds = (duration: string): number => parseDuration(duration) / 1000;
   const { local, metadata, io, readahead, writeback } = policy;
   return {
-    ...(cacheMiB === undefined
-      ? {}
-      : { cache: { directory: folder, sizeMiB: cacheMiB, freeSpaceRatio: local.freeSpacePercent / 100 } }),
+    ...(cacheMiB === undefined ? {} : { cache: cacheIn(policy, folder, cacheMiB) }),
     ...(writeback.enabled && isMounted
       ? {
           writeback: {
@@ -60,6 +72,7 @@ export function optionsOf({ policy, logLevels, cacheMiB, folder, isMounted }: Op
     entryTTL: seconds(metadata.entryTTL),
     dirEntryTTL: seconds(metadata.dirTTL),
     negativeTTL: seconds(metadata.negativeTTL),
+    ...(parseDuration(metadata.openCache) === 0 ? {} : { openCache: seconds(metadata.openCache) }),
     maxUploads: io.maxUploads,
     maxDownloads: io.maxDownloads,
     ...(io.uploadLimit === undefined ? {} : { uploadLimit: parseQuantity(io.uploadLimit) }),
@@ -83,6 +96,7 @@ const KNOWN: readonly string[] = [
   'entryTTL',
   'dirEntryTTL',
   'negativeTTL',
+  'openCache',
   'maxUploads',
   'maxDownloads',
   'uploadLimit',

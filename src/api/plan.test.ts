@@ -62,9 +62,26 @@ test('parsePlan() keeps write-back and limits, and leaves out what is not limite
   });
 });
 
+test('parsePlan() keeps how the cache is kept, and leaves out what is as without it', () => {
+  const { cache } = plan;
+  const kept: Plan = {
+    ...plan,
+    cache: { directory: '/c', sizeMiB: 1, freeSpaceRatio: 0, eviction: 'lru', expire: 0.5, checksum: 'full' },
+    openCache: 5,
+  };
+  assert.deepEqual(parsePlan(JSON.stringify(kept)), kept);
+  const usual = { ...cache, eviction: '2-random', expire: 0, checksum: 'extend' };
+  assert.deepEqual(parsePlan(JSON.stringify({ ...plan, cache: usual })), plan);
+});
+
 const bad: readonly [string, unknown, RegExp][] = [
   ['no JSON', '{', /not JSON/],
   ['a newer version', { ...plan, version: 2 }, /version must be 1 .*found 2/],
+  [
+    'an unknown eviction',
+    { ...plan, cache: { ...plan.cache, eviction: 'fifo' } },
+    /cache\.eviction must be none, lru, 2-random, found "fifo"/,
+  ],
   ['no mounts', { ...plan, mounts: [] }, /mounts must be a list/],
   [
     'two mounts on one directory',

@@ -53,13 +53,26 @@ export interface SyncPlan {
 /** Globs in one list. */
 const MAX_GLOBS = 64;
 
+/** The cache of blocks on disk. */
+export interface PlanCache {
+  readonly directory: string;
+  readonly sizeMiB: number;
+  readonly freeSpaceRatio: number;
+  /** What makes room for new blocks. @default '2-random' */
+  readonly eviction?: 'none' | 'lru';
+  /** Seconds after which blocks that are not used are dropped. Absent: never. */
+  readonly expire?: number;
+  /** What of a cached block is checked. @default 'extend' */
+  readonly checksum?: 'none' | 'full' | 'shrink';
+}
+
 export interface Plan {
   readonly version: 1;
   /** `namespace/name` of the JuiceCachePolicy that the pod chose itself. Absent: that of its volumes. */
   readonly policy?: string;
   readonly mounts: readonly PlanMount[];
   /** Absent: no cache on disk. */
-  readonly cache?: { readonly directory: string; readonly sizeMiB: number; readonly freeSpaceRatio: number };
+  readonly cache?: PlanCache;
   /** Written blocks go to the cache directory first and are uploaded later. Absent: they are uploaded at once. Only with `cache`. */
   readonly writeback?: {
     /** Staged at most, by all mounts together. */
@@ -78,6 +91,8 @@ export interface Plan {
   readonly entryTTL: number;
   readonly dirEntryTTL: number;
   readonly negativeTTL: number;
+  /** Seconds for which a file may be opened again without asking the database. Absent: not at all. */
+  readonly openCache?: number;
   readonly maxUploads: number;
   readonly maxDownloads: number;
   /** Bytes per second, of all mounts together. Absent: as each volume's settings say. */
@@ -183,6 +198,26 @@ function mount(value: unknown, where: string): PlanMount {
   };
 }
 
+/** One of those; undefined where it is absent, or the default. */
+function oneOf<T extends string>(value: unknown, where: string, all: readonly T[], usual: string): T | undefined {
+  if (value === undefined || value === usual) return undefined;
+  return all.find((each) => each === value) ?? fail(where, [...all, usual].join(', '), value);
+}
+
+function cacheOf(raw: Json): PlanCache {
+  const eviction = oneOf(raw['eviction'], 'cache.eviction', ['none', 'lru'], '2-random');
+  const expire = number(raw['expire'], 'cache.expire', 0, 31_536_000, 0);
+  const checksum = oneOf(raw['checksum'], 'cache.checksum', ['none', 'full', 'shrink'], 'extend');
+  return {
+    directory: string(raw['directory'], 'cache.directory', ABSOLUTE, 'an absolute path'),
+    sizeMiB: number(raw['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 4096),
+    freeSpaceRatio: number(raw['freeSpaceRatio'], 'cache.freeSpaceRatio', 0, 0.95, 0.1),
+    ...(eviction === undefined ? {} : { eviction }),
+    ...(expire === 0 ? {} : { expire }),
+    ...(checksum === undefined ? {} : { checksum }),
+  };
+}
+
 /**
  * Reads a plan. Members it does not know are ignored (a newer webhook may have written them); optional ones get their default.
  * Throws UserError `InvalidPlan` that names the member, what was wanted and what was found.
@@ -216,15 +251,7 @@ export function parsePlan(text: string): Plan {
     version: 1,
     ...(policy === undefined ? {} : { policy: string(policy, 'policy', /^[^/]+\/[^/]+$/, 'namespace/name') }),
     mounts,
-    ...(cache
-      ? {
-          cache: {
-            directory: string(cache['directory'], 'cache.directory', ABSOLUTE, 'an absolute path'),
-            sizeMiB: number(cache['sizeMiB'], 'cache.sizeMiB', 1, 2 ** 26, 4096),
-            freeSpaceRatio: number(cache['freeSpaceRatio'], 'cache.freeSpaceRatio', 0, 0.95, 0.1),
-          },
-        }
-      : {}),
+    ...(cache ? { cache: cacheOf(cache) } : {}),
     ...(writeback
       ? {
           writeback: {
@@ -241,6 +268,7 @@ export function parsePlan(text: string): Plan {
     entryTTL: number(raw['entryTTL'], 'entryTTL', 0, 3600, 1),
     dirEntryTTL: number(raw['dirEntryTTL'], 'dirEntryTTL', 0, 3600, 1),
     negativeTTL: number(raw['negativeTTL'], 'negativeTTL', 0, 3600, 0),
+    ...(raw['openCache'] === undefined ? {} : { openCache: number(raw['openCache'], 'openCache', 0, 3600, 0) }),
     maxUploads: number(raw['maxUploads'], 'maxUploads', 1, 1000, 20),
     maxDownloads: number(raw['maxDownloads'], 'maxDownloads', 1, 1000, 200),
     ...rate('uploadLimit'),

@@ -17,6 +17,7 @@ import {
   text,
 } from './schema.ts';
 import { parseDuration, parseQuantity } from './units.ts';
+import { changeLogSpec, changeLogStatus } from './volume-changelog.ts';
 import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients.ts';
 import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
 import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
@@ -111,6 +112,7 @@ const format = object('How the volume is written.', {
     'Access control lists (POSIX ACL). They can be switched on later, which keeps clients older than 1.2 out, and never off. Pods that run see them when they are started anew.',
     [neverOff],
   ).default(false),
+  changeLog: changeLogSpec.optional(),
 });
 
 const access = object('Who may mount the volume.', {
@@ -205,6 +207,7 @@ export const volumeStatus = object('What was observed.', {
   }).optional(),
   capacity: capacityStatus.optional(),
   quotas: quotaStatus.optional(),
+  changeLog: changeLogStatus.optional(),
   encryption: encryptionStatus.optional(),
   sessions: sessionsStatus.optional(),
   credentials: credentialsStatus.optional(),

@@ -179,7 +179,7 @@ function trailerBytes(path: string, size: number, length: number): number {
 }
 
 /** One read of a disk is bound by its latency: long ones are made as several at once. */
-const SPLIT = 1024 * 1024;
+const SPLIT = 256 * 1024;
 
 async function readFully(files: BlockFiles, fd: number, target: Buffer, offset: number, what: string): Promise<void> {
   if (target.length <= SPLIT) return readPart(files, fd, target, offset, what);

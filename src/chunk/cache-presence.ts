@@ -39,10 +39,11 @@ export class CachePresence {
     this.#device = device;
   }
 
-  /** Makes it, writes there and reads what was written. Fails where that does. */
+  /** Makes it, asks how full it is, writes there and reads what was written. Fails where that does. */
   async probe(): Promise<void> {
     await this.prepare();
     const files = this.#files;
+    await files.space(this.#root);
     const path = join(this.#root, 'raw', `probe.${process.pid}.tmp`);
     await files.write(path, [PROBE], this.#mode);
     try {

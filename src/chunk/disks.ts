@@ -31,6 +31,8 @@ export interface DiskCachesOptions extends DiskCacheSettings {
   readonly logger?: Logger;
 }
 
+const MOST_PENDING = 64 * 2 ** 20;
+
 /** The directories, in the order of their names. */
 export const foldersOf = ({ folder }: Pick<DiskCacheSettings, 'folder'>): readonly string[] =>
   typeof folder === 'string' ? [folder] : [...new Set(folder)].toSorted();
@@ -46,13 +48,14 @@ export class DiskCaches {
   /** Those that are written to, and the ring of their ids; made anew when one comes or goes. */
   #shares: { readonly disks: readonly DiskCache[]; readonly ring: HashRing } | undefined;
   #isReady = false;
+  #earlyBytes = 0;
 
   /** Makes the directories and begins to look for what they hold. */
   constructor(options: DiskCachesOptions) {
     this.#options = options;
     const { clock = systemClock, random = systemRandom, logger = nullLogger, files = blockFiles } = options;
     const { uuid, geometry, hashPrefix, freeRatio = 0.1, maxBytes = 100 * 2 ** 30, maxItems = 500_000 } = options;
-    const { maxPendingBytes = 64 * 2 ** 20, maxOpenFiles = 256 } = options;
+    const { maxPendingBytes = MOST_PENDING, maxOpenFiles = 256 } = options;
     const folders = foldersOf(options);
     const share = (whole: number): number => (whole === 0 ? 0 : Math.max(1, Math.floor(whole / folders.length)));
     const spaces = new FreeSpaces({ ratio: freeRatio, spare: geometry.blockSize, clock, files });
@@ -134,6 +137,7 @@ export class DiskCaches {
 
   /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. Never rejects. */
   async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
+    if (!this.#isReady) await this.#ready;
     const disk = this.#holder(number) ?? this.ownerOf(number, length);
     return disk !== undefined && disk.read(number, length, offset, target);
   }
@@ -141,6 +145,7 @@ export class DiskCaches {
   /** Writes the block in the background; drops it where the disk is full, broken or slow. Holds the block meanwhile. */
   write(number: number, block: Block): void {
     if (!this.#only && this.has(number)) return;
+    if (!this.#only && !this.#isReady) return this.#writeLater(number, block);
     const owner = this.ownerOf(number, block.length);
     if (owner) owner.write(number, block);
     else this.figures.drops++;
@@ -176,11 +181,29 @@ export class DiskCaches {
 
   /** Resolves when nothing is being written, read or scanned. */
   async settled(): Promise<void> {
+    await this.#ready;
     await Promise.all(this.disks.map((disk) => disk.settled()));
   }
 
   async close(): Promise<void> {
+    await this.#ready;
     await Promise.all(this.disks.map((disk) => disk.close()));
+  }
+
+  /** It is not known yet whose it is: some milliseconds after the start. */
+  #writeLater(number: number, block: Block): void {
+    const { maxPendingBytes = MOST_PENDING } = this.#options;
+    if (this.#earlyBytes + block.length > maxPendingBytes) {
+      this.figures.drops++;
+      return;
+    }
+    this.#earlyBytes += block.length;
+    block.retain();
+    void this.#ready.then(() => {
+      this.#earlyBytes -= block.length;
+      this.write(number, block);
+      block.release();
+    });
   }
 
   #holder(number: number): DiskCache | undefined {

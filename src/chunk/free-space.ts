@@ -35,6 +35,7 @@ export class FreeSpace {
   readonly #users = new Set<SpaceUser>();
   #room: Promise<boolean> = Promise.resolve(true);
   #lookedAt = -Infinity;
+  #asked = '';
   #cancelTimer: () => void = () => {};
 
   constructor(options: FreeSpaceOptions) {
@@ -55,13 +56,22 @@ export class FreeSpace {
    * Whether the part is free, asked for a folder there; where it is not, room is made, and there is none until the next look. Rejects
    * where the disk does not say.
    */
-  hasRoom(folder: string): Promise<boolean> {
+  async hasRoom(folder: string): Promise<boolean> {
     const now = this.#options.clock.monotonic();
     if (now - this.#lookedAt >= INTERVAL_MS) {
       this.#lookedAt = now;
+      this.#asked = folder;
       this.#room = this.#look(folder);
     }
-    return this.#room;
+    const asked = this.#asked;
+    try {
+      return await this.#room;
+    } catch (error) {
+      // It may be that folder alone.
+      this.#lookedAt = -Infinity;
+      if (asked === folder) throw error;
+      return this.hasRoom(folder);
+    }
   }
 
   async #look(folder: string): Promise<boolean> {

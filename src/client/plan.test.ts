@@ -40,3 +40,25 @@ test('each mount of a plan has the passphrases of its own volume, and one that i
     [['pass one'], ['pass two', 'before'], undefined],
   );
 });
+
+test('how the cache is kept, and for how long files are opened unasked, is what each mount gets', () => {
+  const config = join(folder, 'kept.json');
+  writeFileSync(
+    config,
+    formatMountConfig({ name: 'kept', uuid: 'faa27c8f-edab-4791-a4e0-1620b732b343', metaUrl: 'redis://h/1' }),
+  );
+  const mount = { id: '0', volume: 'default/kept', config, target: '/mnt/0', subPath: '', readOnly: false };
+  const plan = join(folder, 'kept-plan.json');
+  const cache = { directory: '/cache', sizeMiB: 64, freeSpaceRatio: 0.2, eviction: 'lru', expire: 60, checksum: 'full' };
+  writeFileSync(plan, JSON.stringify({ version: 1, mounts: [mount], cache, openCache: 1.5 }));
+  const [served] = readPlan(plan).mounts;
+  assert.deepEqual(served?.volume.cache, {
+    folder: '/cache',
+    bytes: 64 * 2 ** 20,
+    freeRatio: 0.2,
+    eviction: 'lru',
+    expireMs: 60_000,
+    checksum: 'full',
+  });
+  assert.deepEqual(served?.volume.semantics, { openCacheMs: 1500 });
+});

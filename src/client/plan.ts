@@ -66,12 +66,16 @@ export function readPlan(path: string, mode: 'fuse' | 'sync' = 'fuse'): ReadPlan
         entryTimeout: plan.entryTTL,
         dirEntryTimeout: plan.dirEntryTTL,
         negativeTimeout: plan.negativeTTL,
+        ...(plan.openCache === undefined ? {} : { semantics: { openCacheMs: plan.openCache * 1000 } }),
         ...(cache
           ? {
               cache: {
                 folder: cache.directory,
                 bytes: Math.floor((cache.sizeMiB * MIB) / shares),
                 freeRatio: cache.freeSpaceRatio,
+                ...(cache.eviction === undefined ? {} : { eviction: cache.eviction }),
+                ...(cache.expire === undefined ? {} : { expireMs: cache.expire * 1000 }),
+                ...(cache.checksum === undefined ? {} : { checksum: cache.checksum }),
               },
             }
           : {}),

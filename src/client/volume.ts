@@ -396,8 +396,10 @@ function overStore(
 const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
 
 /** How much of the cache is left to whole files. */
-const wholeBytes = (format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
-  cache && readOnly && mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
+function wholeBytes(format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
+  if (!cache || !readOnly || wholeFiles === 0) return 0;
+  return mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
+}
 
 /** The folder of whole files; undefined where none are wanted, or possible. */
 function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {

@@ -1,17 +1,17 @@
 /**
- * The connections to one store: reads of objects over sockets of our own (http-get.ts), everything else over undici, which is
- * loaded with the first request that needs it: a volume in a directory does without.
+ * The connections to one store: objects are read and written over sockets of our own (http-direct.ts), everything else goes over
+ * undici, which is loaded with the first request that needs it: a volume in a directory does without.
  *
  * Open connections are bounded; requests over the bound wait in a queue, which its callers bound.
  */
 import type { Pool } from 'undici';
 import type { Clock } from '../lib/clock.ts';
-import { Getter } from './http-get.ts';
+import { DirectClient } from './http-direct.ts';
 import { exchange, type ExchangeAnswer, type ExchangeRequest } from './http-exchange.ts';
 import { lookupHost } from './loopback.ts';
 
 export interface HttpOptions {
-  /** Connections at most, of reads and of everything else. @default 128 */
+  /** Connections at most, of reads, of writes and of everything else. @default 128 */
   readonly connections?: number;
   /** Milliseconds. @default 10000 */
   readonly connectTimeoutMs?: number;
@@ -29,7 +29,8 @@ export class HttpClient {
   readonly #origin: string;
   readonly #options: HttpOptions;
   #pool: Promise<Pool> | undefined;
-  #getter: Getter | undefined;
+  #reads: DirectClient | undefined;
+  #writes: DirectClient | undefined;
 
   /** `origin` is `https://host:port`. Nothing is connected yet. */
   constructor(origin: string, options: HttpOptions) {
@@ -39,26 +40,35 @@ export class HttpClient {
 
   /** A GET whose body goes straight to where the caller wants it. Fails as `exchange` does. */
   read(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    this.#getter ??= new Getter({
+    this.#reads ??= this.#direct();
+    return this.#reads.exchange(request);
+  }
+
+  /** Any other request. Fails as `exchange` does. */
+  async send(request: ExchangeRequest): Promise<ExchangeAnswer> {
+    if (request.method === 'PUT' && request.body) {
+      this.#writes ??= this.#direct();
+      return this.#writes.exchange(request);
+    }
+    this.#pool ??= this.#connect();
+    return exchange(await this.#pool, this.#options.clock, request);
+  }
+
+  async close(): Promise<void> {
+    this.#reads?.close();
+    this.#writes?.close();
+    const pool = await this.#pool;
+    await pool?.destroy();
+  }
+
+  #direct(): DirectClient {
+    return new DirectClient({
       origin: this.#origin,
       connections: this.#options.connections ?? CONNECTIONS,
       connectTimeoutMs: this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
       keepAliveMs: KEEP_ALIVE_MS,
       clock: this.#options.clock,
     });
-    return this.#getter.get(request);
-  }
-
-  /** Any other request. Fails as `exchange` does. */
-  async send(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    this.#pool ??= this.#connect();
-    return exchange(await this.#pool, this.#options.clock, request);
-  }
-
-  async close(): Promise<void> {
-    this.#getter?.close();
-    const pool = await this.#pool;
-    await pool?.destroy();
   }
 
   async #connect(): Promise<Pool> {

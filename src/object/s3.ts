@@ -31,7 +31,7 @@ export interface S3Options {
   readonly timeoutMs?: number;
   /** @default 10000 */
   readonly connectTimeoutMs?: number;
-  /** Connections at most, of reads and of everything else. @default 128 */
+  /** Connections at most, of reads, of writes and of everything else. @default 128 */
   readonly connections?: number;
   /** Keys in one page of a listing, at most 1000. @default 1000 */
   readonly pageSize?: number;

@@ -7,36 +7,33 @@
  *
  * What others write: an open finds what was closed before it (close-to-open). If the inode is bound, the local file is brought up to date in
  * place before that open is answered; if it cannot be within `OPEN_WAIT_MS`, the new handle reads through this process, and what it maps
- * is up to date as soon as the local file is. Handles that are open see changes as soon as this process has looked, `followMs` later at most, and the time that
- * fetching what is new takes, unless there is no room for a file that has grown; as through the kernel's page cache, a reader may meet a change half done. A mapping that outlives its
- * handle stays as it was then.
+ * is up to date as soon as the local file is. Handles that are open see changes as soon as this process has looked, `followMs` later
+ * at most, and the time that fetching what is new takes, unless there is no room for a file that has grown; as through the kernel's page
+ * cache, a reader may meet a change half done. A mapping that outlives its handle stays as it was then.
  *
  * Open handles, and what they are bound to, are in the journal of handles; a client that takes over goes on with them.
  *
- * Bounds: `MAX_BOUND` inodes bound, `MAX_WANTED` waiting to be made whole, one at a time, with one block of memory.
+ * Bounds: `MAX_BOUND` inodes bound; two brought up to date at a time, with a block of memory each.
  */
+import { closeSync, openSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { Limiter } from '../chunk/limiter.ts';
 import type { ChunkStore } from '../chunk/types.ts';
 import type { WholeFile, WholeFolder } from '../chunk/whole-folder.ts';
 import type { Backing } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
-import { crc32c } from '../lib/crc32c.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import { type Family, single } from '../lib/metrics.ts';
-import { type Attr, type Meta, NodeType } from '../meta/types.ts';
-import { closeSync, openSync } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { Limiter } from '../chunk/limiter.ts';
-import { changedRanges, contentOf, copyRanges, isCached, type Range, stateOf } from './content.ts';
+import type { Attr, Meta } from '../meta/types.ts';
+import { changedRanges, copyRanges, type Range, stateOf } from './content.ts';
 import type { Handle } from './handles.ts';
+import { attributesOf, contentIn, SMALLEST, WholeMaker } from './whole.ts';
 
 const O_ACCMODE = 3;
 const O_DIRECT = 0o40000;
-/** Smaller files are not worth a file of their own: the kernel's page cache holds them. */
-export const SMALLEST = 4 * 1024 * 1024;
 const MAX_BOUND = 10_000;
-const MAX_WANTED = 1024;
 /** Files asked after at once. */
 const BATCH = 256;
 /** A file that was changed a moment ago will likely be changed again. */
@@ -85,18 +82,15 @@ interface BoundInode {
 export class Passthrough {
   readonly #with: PassthroughDependencies;
   readonly #bound = new Map<Ino, BoundInode>();
-  /** What files in the folder consist of, as far as known. */
-  readonly #contents = new Map<Ino, readonly Range[]>();
-  /** Files to be made whole. */
-  readonly #wanted = new Set<Ino>();
+  /** With a folder. */
+  readonly #maker: WholeMaker | undefined;
   readonly #updates = new Limiter(2);
   readonly #closing = new AbortController();
-  #working: Promise<void> | undefined;
   #following: Promise<void> | undefined;
   #cancelFollow: (() => void) | undefined;
   #cancelTend: (() => void) | undefined;
   #refused = false;
-  readonly counters = { opens: 0, updates: 0, failures: 0 };
+  readonly counters = { opens: 0, updates: 0 };
 
   /** `handles`: what an earlier client has left open. */
   constructor(dependencies: PassthroughDependencies, handles: Iterable<Handle>) {
@@ -113,7 +107,10 @@ export class Passthrough {
       }
     }
     if (this.#bound.size > 0) this.#follow();
-    if (dependencies.folder) this.#tend();
+    const { folder } = dependencies;
+    if (!folder) return;
+    this.#maker = new WholeMaker({ ...dependencies, folder });
+    this.#tend();
   }
 
   /**
@@ -153,42 +150,19 @@ export class Passthrough {
     if (!bound || --bound.handles > 0) return;
     this.#bound.delete(ino);
     this.#with.folder?.pin(ino, false);
-    if (this.#with.folder?.get(ino) === undefined) this.#contents.delete(ino);
     this.#with.backing()?.close(bound.id);
   }
 
   families(): readonly Family[] {
     const { folder } = this.#with;
-    const { counters } = this;
-    return [
-      single(
-        'counter',
-        'passthrough_opens',
-        'Opened files that the kernel reads past this process (not a name of JuiceFS)',
-        () => counters.opens,
-      ),
-      single('gauge', 'passthrough_files', 'Files that are open so (not a name of JuiceFS)', () => this.#bound.size),
-      single(
-        'counter',
-        'passthrough_updates',
-        'Whole files brought up to date under their readers (not a name of JuiceFS)',
-        () => counters.updates,
-      ),
-      single('gauge', 'whole_files', 'Whole files in the cache directory (not a name of JuiceFS)', () => folder?.count ?? 0),
-      single(
-        'gauge',
-        'whole_files_bytes',
-        'Bytes of whole files in the cache directory (not a name of JuiceFS)',
-        () => folder?.bytes ?? 0,
-      ),
-      single('counter', 'whole_files_made', 'Whole files made (not a name of JuiceFS)', () => folder?.counters.made ?? 0),
-      single(
-        'counter',
-        'whole_files_evicts',
-        'Whole files dropped for room (not a name of JuiceFS)',
-        () => folder?.counters.evicted ?? 0,
-      ),
-    ];
+    return passthroughFamilies({
+      ...this.counters,
+      files: this.#bound.size,
+      whole: folder?.count ?? 0,
+      wholeBytes: folder?.bytes ?? 0,
+      made: folder?.counters.made ?? 0,
+      evicted: folder?.counters.evicted ?? 0,
+    });
   }
 
   /** Ends what runs; what is bound stays so, for the next client. */
@@ -196,8 +170,7 @@ export class Passthrough {
     this.#closing.abort();
     this.#cancelFollow?.();
     this.#cancelTend?.();
-    this.#wanted.clear();
-    await Promise.all([this.#working, this.#following, ...[...this.#bound.values()].map(({ updating }) => updating)]);
+    await Promise.all([this.#maker?.close(), this.#following, ...[...this.#bound.values()].map(({ updating }) => updating)]);
     this.#with.folder?.close();
   }
 
@@ -210,13 +183,17 @@ export class Passthrough {
     const file = folder.find(ino, state);
     if (!file) {
       const settled = clock.now() - attr.mtime * 1000 > SETTLED_MS;
-      if (folder.get(ino)?.key === state || (again && settled)) this.#want(ino);
+      if (folder.get(ino)?.key === state || (again && settled)) this.#maker?.want(ino);
       return undefined;
     }
     if (others > 0) return undefined;
     const id = this.#register(backing, file);
-    if (id === undefined) return undefined;
-    const content = this.#contents.get(ino);
+    if (id === undefined) {
+      // Somebody has emptied the cache directory, perhaps.
+      void folder.drop(ino);
+      return undefined;
+    }
+    const content = this.#maker?.content(ino);
     this.#bound.set(ino, { ino, id, handles: 1, state, content, updating: undefined, warned: false });
     folder.pin(ino, true);
     this.counters.opens++;
@@ -245,67 +222,6 @@ export class Passthrough {
       );
       return undefined;
     }
-  }
-
-  // Making files whole
-
-  #want(ino: Ino): void {
-    const { folder } = this.#with;
-    if (!folder || this.#closing.signal.aborted || this.#wanted.size >= MAX_WANTED) return;
-    this.#wanted.add(ino);
-    this.#working ??= this.#work(folder).finally(() => (this.#working = undefined));
-  }
-
-  async #work(folder: WholeFolder): Promise<void> {
-    const { logger } = this.#with;
-    for (const ino of this.#wanted) {
-      this.#wanted.delete(ino);
-      try {
-        await this.#makeWhole(folder, ino);
-      } catch (error) {
-        if (this.#closing.signal.aborted) return;
-        this.counters.failures++;
-        logger.debug('a file could not be made whole in the cache', { ino, error: messageOf(error) });
-      }
-    }
-  }
-
-  async #makeWhole(folder: WholeFolder, ino: Ino): Promise<void> {
-    const { chunks } = this.#with;
-    const { signal } = this.#closing;
-    const attr = await this.#attributes(ino);
-    if (attr?.type !== NodeType.File || attr.length < SMALLEST || attr.length > folder.maxBytes || this.#bound.has(ino)) return;
-    const state = stateOf(attr);
-    if (folder.find(ino, state)) return;
-    const content = await this.#contentIn(ino, attr);
-    if (!content) return;
-    if (await folder.verify(ino, state, signal)) return void this.#contents.set(ino, content);
-    if (!isCached(chunks, content)) return;
-    const made = await folder.make(ino, attr.length, async (write) => {
-      let crc = 0;
-      const take = async (bytes: Buffer, at: number, hole: boolean): Promise<void> => {
-        crc = crc32c(bytes, crc);
-        if (!hole) await write(bytes, at);
-      };
-      await copyRanges(chunks, content, take, signal);
-      return { key: state, crc };
-    });
-    if (!made) return;
-    this.#contents.set(ino, content);
-    if (this.#contents.size > 2 * folder.count + MAX_WANTED)
-      for (const known of this.#contents.keys()) if (!folder.get(known)) this.#contents.delete(known);
-  }
-
-  async #attributes(ino: Ino): Promise<Attr | undefined> {
-    const [attr] = await this.#with.meta.attributes([ino]);
-    return attr;
-  }
-
-  /** What the file consists of in the state of these attributes; undefined where it has another one by now. */
-  async #contentIn(ino: Ino, attr: Attr): Promise<readonly Range[] | undefined> {
-    const content = await contentOf(this.#with.meta, ino, attr.length);
-    const now = await this.#attributes(ino);
-    return now && stateOf(now) === stateOf(attr) ? content : undefined;
   }
 
   // Following changes
@@ -362,12 +278,12 @@ export class Passthrough {
     if (!folder?.get(bound.ino)) return false;
     const update = async (): Promise<boolean> => {
       for (let attempt = 0, target: Attr | undefined = attr; attempt < TRIES && target; attempt++) {
-        const content = await this.#contentIn(bound.ino, target);
+        const content = await contentIn(this.#with.meta, bound.ino, target);
         if (content) {
           await this.#copy(folder, bound, target, content);
           return true;
         }
-        target = await this.#attributes(bound.ino);
+        target = await attributesOf(this.#with.meta, bound.ino);
       }
       return false;
     };
@@ -376,7 +292,6 @@ export class Passthrough {
       .run(update)
       .then((done) => void (current = done))
       .catch((error: unknown) => {
-        this.counters.failures++;
         if (this.#closing.signal.aborted || bound.warned) return;
         bound.warned = true;
         logger.warn('a whole file could not be brought up to date; who opens it now reads through this process', {
@@ -394,11 +309,12 @@ export class Passthrough {
     const changed = changedRanges(bound.content, content);
     const state = stateOf(attr);
     const file = folder.get(ino);
+    if (this.#bound.get(ino) !== bound) return;
     if (changed.length === 0 && file?.key !== undefined && file.bytes === attr.length) {
       await folder.rekey(ino, state);
-      this.#contents.set(ino, content);
+      this.#maker?.consists(ino, content);
     } else {
-      this.#contents.delete(ino);
+      this.#maker?.consists(ino, undefined);
       const path = await folder.change(ino, attr.length);
       bound.state = undefined;
       bound.content = undefined;
@@ -422,4 +338,29 @@ export class Passthrough {
     bound.state = state;
     bound.content = content;
   }
+}
+
+export interface PassthroughFigures {
+  readonly opens: number;
+  readonly files: number;
+  readonly updates: number;
+  readonly whole: number;
+  readonly wholeBytes: number;
+  readonly made: number;
+  readonly evicted: number;
+}
+
+/** Figures of what is read past this process: of files, for their bytes are not seen here. None is a name of JuiceFS. */
+export function passthroughFamilies(now: PassthroughFigures): readonly Family[] {
+  const figure = (type: 'counter' | 'gauge', name: string, help: string, value: number): Family =>
+    single(type, name, `${help} (not a name of JuiceFS)`, () => value);
+  return [
+    figure('counter', 'passthrough_opens', 'Opened files that the kernel reads past the client', now.opens),
+    figure('gauge', 'passthrough_files', 'Files that are open so', now.files),
+    figure('counter', 'passthrough_updates', 'Whole files brought up to date under their readers', now.updates),
+    figure('gauge', 'whole_files', 'Whole files in the cache directory', now.whole),
+    figure('gauge', 'whole_files_bytes', 'Bytes of whole files in the cache directory', now.wholeBytes),
+    figure('counter', 'whole_files_made', 'Whole files made', now.made),
+    figure('counter', 'whole_files_evicts', 'Whole files dropped for room', now.evicted),
+  ];
 }

@@ -5,7 +5,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, 
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { cannotMount, freshVolume, fuseMounts, startMount } from '../mounted.ts';
+import { cannotMount, freshVolume, fuseMounts, mountBeside, startMount } from '../mounted.ts';
 import { freePort, startRedis, startS3 } from '../servers.ts';
 import { bin, commandLines, inScratch, refuses, refusesInJson, run, succeeds, until } from './command.ts';
 
@@ -141,7 +141,7 @@ test('a read-only mount reads everything and changes nothing', { skip: cannotMou
   await using volume = await freshVolume('redis');
   writeFileSync(join(volume.folder, 'file'), 'content');
   for (const option of [['--read-only'], ['-o', 'ro']]) {
-    await using mounted = await startMount(volume.metaUrl, join(volume.work, 'ro'), volume.work, { mount: option });
+    await using mounted = await mountBeside(volume, 'ro', { mount: option });
     const path = join(mounted.folder, 'file');
     assert.equal(readFileSync(path, 'utf8'), 'content');
     for (const change of [
@@ -164,7 +164,7 @@ test('--subdir shows a directory of the volume as the root, and no way out of it
   mkdirSync(join(volume.folder, 'a/b'), { recursive: true });
   writeFileSync(join(volume.folder, 'a/b/inside'), '1');
   writeFileSync(join(volume.folder, 'outside'), '2');
-  await using part = await startMount(volume.metaUrl, join(volume.work, 'part'), volume.work, {
+  await using part = await mountBeside(volume, 'part', {
     mount: ['--subdir', '/a/b/', '--hide-internal'],
   });
   assert.deepEqual(readdirSync(part.folder), ['inside']);
@@ -179,7 +179,7 @@ test('--subdir shows a directory of the volume as the root, and no way out of it
 
 test('--subdir makes the directory where it is missing, and whoever comes may write to it', { skip: cannotMount }, async () => {
   await using volume = await freshVolume('sqlite');
-  await using part = await startMount(volume.metaUrl, join(volume.work, 'part'), volume.work, {
+  await using part = await mountBeside(volume, 'part', {
     mount: ['--subdir', 'new/deep'],
   });
   writeFileSync(join(part.folder, 'file'), 'x');

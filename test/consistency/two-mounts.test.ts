@@ -26,7 +26,7 @@ import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { until } from '../cli/command.ts';
-import { cannotMount, freshVolume, type Mounted, startMount } from '../mounted.ts';
+import { cannotMount, freshVolume, mountBeside, type Mounted } from '../mounted.ts';
 
 const MIB = 1024 * 1024;
 const hash = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
@@ -53,7 +53,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
 
     before(async () => {
       one = await freshVolume(engine);
-      two = await startMount(one.metaUrl, join(one.work, 'two'), one.work);
+      two = await mountBeside(one, 'two');
     });
     after(async () => {
       await two?.[Symbol.asyncDispose]();

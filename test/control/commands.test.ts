@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { inScratch, refuses, refusesInJson, run, succeeds } from '../cli/command.ts';
-import { cannotMount, freshVolume, type Mounted, startMount } from '../mounted.ts';
+import { cannotMount, freshVolume, mountBeside, type Mounted, startMount } from '../mounted.ts';
 
 /** As busybox's cat does it. */
 const SENDFILE = `
@@ -101,7 +101,7 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
     prepared();
     const lifetimes = ['--attr-cache', '60', '--entry-cache', '60', '--dir-entry-cache', '60'];
     const options = { mount: [...lifetimes, '--free-space-ratio', '0.01'] };
-    await using longLived = await startMount(mounted.metaUrl, join(mounted.work, 'long'), mounted.work, options);
+    await using longLived = await mountBeside(mounted, 'long', options);
     writeFileSync(strange(join(top, 'sub')), 'x');
     // Its lifetime in the kernel is longer than that of the command.
     assert.ok(existsSync(join(longLived.folder, top.slice(mounted.folder.length), 'sub')));

@@ -68,6 +68,14 @@ test('every command that a page shows exists, with each of its options', () => {
   assert.ok(count > 40, `only ${count} command lines were found`);
 });
 
+test('no page and no help sends a command into the client’s container, which could not end while that waits for a mount', () => {
+  const texts = readdirSync(join(root, 'src/cli'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const wrong = [...pages, ...texts.map((name) => join('src/cli', name))].filter((file) =>
+    /-c juicepod-client -- juicepod/.test(readFileSync(join(root, file), 'utf8')),
+  );
+  assert.deepEqual(wrong, []);
+});
+
 test('a command, or an option, that does not exist is noticed', () => {
   const page =
     'See `juicepod mend x`, `juicepod inject -f pod.yaml --diff`.\n```sh\nkubectl juicepod pods --all\njuicepod quota ls URL # fine\n```\n';

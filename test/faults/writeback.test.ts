@@ -11,7 +11,7 @@ import { test } from 'node:test';
 import { parseFormat, serialiseFormat } from '../../src/meta/format.ts';
 import { openEngine } from '../../src/meta/open.ts';
 import { commandLines, succeeds, until } from '../cli/command.ts';
-import { cannotMount, clearMounts, freshVolume, type Mounted, startMount } from '../mounted.ts';
+import { cannotMount, clearMounts, freshVolume, mountBeside, type Mounted } from '../mounted.ts';
 import { startFailingS3 } from './s3-proxy.ts';
 
 const MIB = 1024 * 1024;
@@ -82,7 +82,7 @@ test('after SIGKILL of client and holder the next mount reads and uploads what w
   await until('both are gone', () => commandLines().every(({ pid }) => !pids.includes(pid)));
   await clearMounts(volume.folder);
   assert.equal(stored(volume), 0);
-  await using again = await startMount(volume.metaUrl, join(volume.work, 'again'), volume.work, { mount: ['--writeback'] });
+  await using again = await mountBeside(volume, 'again', { mount: ['--writeback'] });
   assert.ok(readFileSync(join(again.folder, 'file')).equals(data));
   await until('everything is uploaded', () => figure(again.folder, 'staging_blocks') === 0);
   assert.equal(stored(again), 3);
@@ -103,7 +103,7 @@ test('while the store is away programs go on, and all of it is there when it is 
   store.release();
   const said = await succeeds(['umount', volume.folder, '--flush']);
   assert.doesNotMatch(said, /staged/);
-  await using elsewhere = await startMount(volume.metaUrl, join(volume.work, 'elsewhere'), volume.work, {
+  await using elsewhere = await mountBeside(volume, 'elsewhere', {
     mount: ['--cache-dir', join(volume.work, 'cache-of-another')],
   });
   assert.ok((await readFile(join(elsewhere.folder, 'file'))).equals(data), 'a client without that cache directory');

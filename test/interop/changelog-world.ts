@@ -58,7 +58,7 @@ export interface PlayOptions {
   readonly trashDays?: number;
   readonly mount?: readonly string[];
   /** Done in the mount after the changes. */
-  readonly then?: (folder: string, url: string) => Promise<void>;
+  readonly during?: (folder: string, url: string) => Promise<void>;
 }
 
 export async function startWorld(engine: EngineName): Promise<World> {
@@ -93,7 +93,7 @@ export async function startWorld(engine: EngineName): Promise<World> {
             : await mountOfficial(url, folder, [...common, '--cache-dir', join(work, `cache${used}`)]);
         const { stdout } = await exec('python3', [SCRIPT, folder, ...changes], { timeout: 120_000, maxBuffer: 1 << 26 });
         answers = stdout;
-        await options.then?.(folder, url);
+        await options.during?.(folder, url);
       }
       return { url, answers, entries: await readAll(url) };
     },

@@ -74,7 +74,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
       for (const client of ['ours', 'official'] as const) {
         const lines: string[] = [];
         await world.play(client, ['1', '3'], {
-          async then(folder, url) {
+          async during(folder, url) {
             let made = 0;
             const make = (): void => {
               const path = join(folder, `directory ${++made}`);

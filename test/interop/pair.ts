@@ -38,6 +38,8 @@ export interface PairOptions {
   readonly defaultLifetimes?: boolean;
   readonly mountOurs?: readonly string[];
   readonly mountOfficial?: readonly string[];
+  /** How many directories each cache is in: `1`, `2`, … in its folder. Absent: the folder itself. */
+  readonly cacheDirectories?: number;
   /** Both use one folder for their caches. */
   readonly sharedCache?: boolean;
 }
@@ -87,16 +89,18 @@ export async function openPair(options: PairOptions): Promise<Pair> {
     const caches = options.sharedCache
       ? { official: join(work, 'cache'), ours: join(work, 'cache') }
       : { official: join(work, 'cache-official'), ours: join(work, 'cache-ours') };
+    const directories = (folder: string): string =>
+      Array.from({ length: options.cacheDirectories ?? 0 }, (_, at) => join(folder, String(at + 1))).join(':') || folder;
     const lifetimes = options.defaultLifetimes ? [] : NO_LIFETIMES;
     const common = ['--enable-xattr', '--free-space-ratio', '0.01', ...lifetimes];
     const mounts: { official?: OfficialMount; ours?: Mounted } = {};
     const mount = async (client: ClientName): Promise<void> => {
       if (client === 'official') {
-        const more = ['--cache-dir', caches.official, ...common, ...(options.mountOfficial ?? [])];
+        const more = ['--cache-dir', directories(caches.official), ...common, ...(options.mountOfficial ?? [])];
         mounts.official = await mountOfficial(url, folders.official, more);
       } else {
         // The later of two --cache-dir counts.
-        const more = ['--cache-dir', caches.ours, ...common, ...(options.mountOurs ?? [])];
+        const more = ['--cache-dir', directories(caches.ours), ...common, ...(options.mountOurs ?? [])];
         mounts.ours = await startMount(url, folders.ours, work, { mount: more });
       }
     };

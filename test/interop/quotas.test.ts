@@ -92,8 +92,7 @@ async function remount(pair: Pair, work: () => Promise<unknown>): Promise<void> 
   await Promise.all(both.map((client) => pair.mount(client)));
 }
 
-// Two at a time: they wait for what a client notices within a second or so.
-describe('quotas of both clients', { skip: cannotInteroperate, concurrency: 2 }, () => {
+describe('quotas of both clients', { skip: cannotInteroperate }, () => {
   for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const satisfies readonly EngineName[]) {
     test(`what one sets the other shows, ${engine}`, async () => {
       await using pair = await openPair({ engine });

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, statfsSync, unlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { until } from '../cli/command.ts';
-import { cannotMount, clearMounts, freshVolume, type Mounted, startMount } from '../mounted.ts';
+import { cannotMount, clearMounts, freshVolume, mountBeside, type Mounted } from '../mounted.ts';
 import { Locker, noPython } from './locker.ts';
 
 /** Sessions are over after five of these. */
@@ -33,7 +33,7 @@ describe('locks of a machine that dies', { concurrency: true }, () => {
       { skip: cannotMount || noPython, timeout: 300_000 },
       async () => {
         await using here = await freshVolume(engine, { format: ['--trash-days', '0'], mount: HEARTBEAT });
-        await using there = await startMount(here.metaUrl, join(here.work, 'there'), here.work, { mount: HEARTBEAT });
+        await using there = await mountBeside(here, 'there', { mount: HEARTBEAT });
         await using b = new Locker();
         for (const name of ['locked', 'gone']) writeFileSync(join(here.folder, name), name);
         assert.equal(await b.do(`open f ${join(here.folder, 'locked')} rw`), 'ok');

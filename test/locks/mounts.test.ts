@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { until } from '../cli/command.ts';
-import { cannotMount, freshVolume, type Mounted, startMount } from '../mounted.ts';
+import { cannotMount, freshVolume, mountBeside, type Mounted } from '../mounted.ts';
 import { onPath } from '../tools.ts';
 import { Locker, noPython, pending } from './locker.ts';
 
@@ -28,7 +28,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
 
     before(async () => {
       one = await freshVolume(engine);
-      two = await startMount(one.metaUrl, join(one.work, 'two'), one.work);
+      two = await mountBeside(one, 'two');
     });
     after(async () => {
       await two?.[Symbol.asyncDispose]();

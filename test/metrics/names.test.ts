@@ -12,6 +12,7 @@ import { Timings } from '../../src/meta/timings.ts';
 import { RequestFigures } from '../../src/object/measured.ts';
 import { volumeMetrics } from '../../src/operator/volume/metrics.ts';
 import { OperationStats } from '../../src/vfs/observed.ts';
+import { passthroughFamilies } from '../../src/vfs/passthrough.ts';
 import { succeeds, until } from '../cli/command.ts';
 import { cannotMount, freshVolume } from '../mounted.ts';
 import { type Scraped, scrape } from './scrape.ts';
@@ -27,6 +28,7 @@ function families(): readonly Family[] {
       new Timings(),
       { families: () => chunkFamilies({}, { reads: nothing, writes: nothing }) },
       new RequestFigures(''),
+      { families: () => passthroughFamilies({ opens: 0, files: 0, updates: 0, whole: 0, wholeBytes: 0, made: 0, evicted: 0 }) },
     ],
     fullness: { volume: { totalBytes: 0, usedBytes: 0, usedInodes: 0, availableInodes: 0 }, quotas: [] },
     subPath: '',

@@ -106,10 +106,17 @@ test('the API server fills in every default of a JuiceCachePolicy', async (t) =>
   const made = await calls(t, 'JuiceCachePolicy')?.create(sample('JuiceCachePolicy', {}), { dryRun: true });
   if (!made) return;
   assert.deepEqual((made as KubeObject & { spec: unknown }).spec, {
-    local: { medium: 'EphemeralDisk', size: '4Gi', freeSpacePercent: 10 },
+    local: {
+      medium: 'EphemeralDisk',
+      size: '4Gi',
+      freeSpacePercent: 10,
+      eviction: '2-random',
+      expire: '0s',
+      verifyChecksum: 'extend',
+    },
     readahead: { max: '32Mi' },
     buffer: { size: '300Mi' },
-    metadata: { attrTTL: '1s', entryTTL: '1s', dirTTL: '1s', negativeTTL: '0s' },
+    metadata: { attrTTL: '1s', entryTTL: '1s', dirTTL: '1s', negativeTTL: '0s', openCache: '0s' },
     io: { maxUploads: 20, maxDownloads: 200 },
     writeback: { enabled: false, maxStaging: '4Gi', uploadDelay: '0s', drainTimeout: '60s' },
   });

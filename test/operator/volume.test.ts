@@ -278,6 +278,29 @@ describe('a volume that is there already', () => {
     assert.equal((await database.getBuffer('i9223372032828243968'))?.length, 72);
     assert.equal(harness.condition('Ready'), 'True Succeeded');
   });
+
+  test('keeps a change log where the spec says so, and leaves that of others alone where it says nothing', async (t) => {
+    const { spec, database } = place(t);
+    const harness = createHarness();
+    const logged = async (changeLog: object | undefined): Promise<unknown> => {
+      await harness.changeVolume(({ format: old, ...rest }) => {
+        const { changeLog: _before, ...format } = old as { readonly changeLog?: object };
+        return { ...rest, format: { ...format, ...(changeLog ? { changeLog } : {}) } };
+      });
+      await harness.reconcile();
+      assert.equal(harness.condition('Ready'), 'True Succeeded');
+      const setting = await settingOf(database);
+      return [setting.changeLog, setting.changeLogMaxAge, setting.changeLogMaxLines, harness.volume()?.status?.changeLog];
+    };
+    await harness.createVolume(spec);
+    await harness.reconcile();
+    assert.deepEqual(await logged(undefined), [false, 0, 0, undefined]);
+    assert.deepEqual(await logged({ enabled: true }), [true, 7200, 0, { maxAgeSeconds: 7200 }]);
+    assert.deepEqual(await logged({ enabled: true, maxAge: '0s', maxEntries: 50 }), [true, 0, 50, { maxEntries: 50 }]);
+    assert.deepEqual(await logged(undefined), [true, 0, 50, { maxEntries: 50 }]);
+    assert.deepEqual(await logged({ enabled: false }), [false, 0, 50, undefined]);
+    assert.ok((await database.lrange('txnLog', 0, -1)).every((entry) => /^\d+\.\d{9}\|/.test(entry)));
+  });
 });
 
 describe('two volumes', () => {

@@ -42,6 +42,10 @@ type Field = readonly [path: string, value: (value: string, option: string) => V
 const fields: Readonly<Record<string, Field>> = {
   'cache-size': ['local.size', mebibytes],
   'free-space-ratio': ['local.freeSpacePercent', (value) => Math.round(Number(value) * 100)],
+  'cache-eviction': ['local.eviction', (value) => value],
+  'cache-expire': ['local.expire', seconds],
+  'verify-cache-checksum': ['local.verifyChecksum', (value) => value],
+  'open-cache': ['metadata.openCache', seconds],
   'buffer-size': ['buffer.size', mebibytes],
   'max-readahead': ['readahead.max', mebibytes],
   'attr-cache': ['metadata.attrTTL', seconds],
@@ -88,7 +92,6 @@ const why: Readonly<Record<string, string>> = {
   'upload-hours': 'what is staged is uploaded at any hour; writeback.uploadDelay holds it back for a time',
   'max-stage-write': 'see writeback.maxStaging for how much may wait on the disk',
   'writeback-threshold-size': 'every write is staged, whatever its size',
-  'open-cache': 'files that are opened are always looked up: close-to-open is kept',
   prefetch: 'blocks beside a random read are not fetched ahead',
   'no-bgjob': 'each client of a volume helps to clean up',
   'enable-xattr': 'extended attributes are switched on by the volume here, not by a mount',

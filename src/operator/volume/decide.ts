@@ -211,6 +211,9 @@ function changes(format: Format, { input }: Target): Partial<FormatInput> {
     ...(input.inodes === undefined ? {} : { inodes: input.inodes }),
     // Never switched off: files may have lists.
     ...(input.enableAcl ? { enableAcl: true } : {}),
+    ...(input.changeLog === undefined ? {} : { changeLog: input.changeLog }),
+    ...(input.changeLogMaxAge === undefined ? {} : { changeLogMaxAge: input.changeLogMaxAge }),
+    ...(input.changeLogMaxLines === undefined ? {} : { changeLogMaxLines: input.changeLogMaxLines }),
     ...(input.storage === 'file' || sameBucket(format, input) ? {} : { bucket: input.bucket }),
     // Without credentials in the spec, those of an adopted volume stay.
     ...(input.accessKey === undefined

@@ -29,6 +29,7 @@ const members = [
   'usage',
   'capacity',
   'quotas',
+  'changeLog',
   'encryption',
   'sessions',
   'credentials',
@@ -123,6 +124,12 @@ function capacity(volume: JuiceVolume, { format }: FoundVolume): VolumeStatus['c
   };
 }
 
+function changeLog({ format }: FoundVolume): VolumeStatus['changeLog'] {
+  if (!format.changeLog) return undefined;
+  const { changeLogMaxAge: age, changeLogMaxLines: entries } = format;
+  return { ...(age > 0 ? { maxAgeSeconds: age } : {}), ...(entries > 0 ? { maxEntries: entries } : {}) };
+}
+
 function leaks(old: VolumeStatus['leaks'], { leaks: seen, staleSessions }: FoundVolume, now: number): VolumeStatus['leaks'] {
   if (seen) return { staleSessions, ...seen, observedAt: timestamp(now) };
   return old && { ...old, staleSessions };
@@ -149,6 +156,7 @@ function fromDatabase(volume: JuiceVolume, found: FoundVolume, now: number): Par
     usage: usage(old.usage, found.usage, now),
     capacity: capacity(volume, found),
     quotas: quotaStatusOf(volume, found.quotas),
+    changeLog: changeLog(found),
     sessions: sessionsStatusOf(found.clients),
     leaks: leaks(old.leaks, found, now),
   };
@@ -165,7 +173,7 @@ function credentials(old: VolumeStatus, input: StatusInput, now: number): Volume
 export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number): VolumeStatus {
   const old = volume.status ?? {};
   const { metadata } = input.seen ?? {};
-  const { usage: used, capacity: limits, quotas, sessions, leaks: left } = old;
+  const { usage: used, capacity: limits, quotas, changeLog: log, sessions, leaks: left } = old;
   const handled = volume.metadata.annotations?.[annotations.reconcileAt];
   const parts = {
     observedGeneration: volume.metadata.generation,
@@ -176,7 +184,7 @@ export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number)
     storage: input.seen?.target?.storage ?? old.storage,
     ...(metadata?.state === 'volume'
       ? fromDatabase(volume, metadata, now)
-      : { usage: used, capacity: limits, quotas, sessions, leaks: left }),
+      : { usage: used, capacity: limits, quotas, changeLog: log, sessions, leaks: left }),
     encryption: encryption(volume, input),
     credentials: credentials(old, input, now),
     mountSecrets: input.secretNamespaces === undefined ? old.mountSecrets : { namespaces: input.secretNamespaces },

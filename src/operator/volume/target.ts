@@ -82,6 +82,16 @@ function volumeLimits(volume: JuiceVolume): { readonly capacity?: number; readon
   };
 }
 
+/** What the spec says of the change log; nothing where it leaves that to others. */
+function changeLogSettings({
+  format: { changeLog },
+}: VolumeSpec): Pick<FormatInput, 'changeLog' | 'changeLogMaxAge' | 'changeLogMaxLines'> {
+  if (!changeLog) return {};
+  const { enabled, maxAge, maxEntries } = changeLog;
+  if (!enabled) return { changeLog: false };
+  return { changeLog: true, changeLogMaxAge: Math.floor(parseDuration(maxAge) / 1000), changeLogMaxLines: maxEntries };
+}
+
 export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target {
   const { spec } = volume;
   const name = volumeNameOf(volume);
@@ -98,6 +108,7 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
       compression: compressions[spec.format.compression],
       trashDays: parseDuration(spec.format.trashRetention) / DAY,
       ...(spec.format.enableACL ? { enableAcl: true } : {}),
+      ...changeLogSettings(spec),
       ...volumeLimits(volume),
     },
     algorithm: spec.encryption && algorithms[spec.encryption.algorithm],

@@ -9,12 +9,12 @@ import { test } from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
 import * as fc from 'fast-check';
 import { systemClock } from '../lib/clock.ts';
-import { Getter } from './http-get.ts';
+import { DirectClient } from './http-direct.ts';
 import type { ExchangeRequest } from './http-exchange.ts';
 import { ObjectError } from './store.ts';
 
 interface Peer extends AsyncDisposable {
-  readonly getter: Getter;
+  readonly client: DirectClient;
   readonly origin: string;
   readonly requests: string[];
   connections(): number;
@@ -49,7 +49,7 @@ async function peer(
   const address = server.address();
   assert.ok(typeof address === 'object' && address);
   const origin = `${options.tls ? 'https' : 'http'}://localhost:${address.port}`;
-  const getter = new Getter({
+  const client = new DirectClient({
     origin,
     connections: options.connections ?? 4,
     connectTimeoutMs: 5000,
@@ -57,13 +57,13 @@ async function peer(
     clock: systemClock,
   });
   return {
-    getter,
+    client,
     origin,
     requests,
     open,
     connections: () => accepted,
     async [Symbol.asyncDispose]() {
-      getter.close();
+      client.close();
       for (const socket of open) socket.destroy();
       await new Promise<void>((resolve) => server.close(() => resolve()));
     },
@@ -141,7 +141,7 @@ test('a body arrives whole however it is framed and cut, and the connection serv
         const offset = Math.floor(body.length / 3);
         const into =
           kind === 'into' ? Buffer.alloc(body.length) : kind === 'larger' ? Buffer.alloc(body.length + 99, 1) : undefined;
-        const answer = await to.getter.get(
+        const answer = await to.client.exchange(
           request(to, { into, ...(kind === 'range' ? { range: { offset, length: 1000 } } : {}) }),
         );
         assert.equal(answer.status, kind === 'error' ? 503 : 200);
@@ -157,7 +157,7 @@ test('a body arrives whole however it is framed and cut, and the connection serv
 
 test('requests one after the other share a connection, and carry their headers', async () => {
   await using to = await peer((socket) => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
-  for (let n = 0; n < 5; n++) assert.equal((await to.getter.get(request(to))).body.toString(), 'ok');
+  for (let n = 0; n < 5; n++) assert.equal((await to.client.exchange(request(to))).body.toString(), 'ok');
   assert.equal(to.connections(), 1);
   assert.equal(to.requests[4], `GET /b/key HTTP/1.1\r\nhost: ${to.origin.slice(7)}\r\nconnection: keep-alive\r\nx-a: b`);
 });
@@ -169,7 +169,7 @@ test('more requests than connections wait for one', async () => {
       connections: 3,
     },
   );
-  const answers = await Promise.all(Array.from({ length: 20 }, () => to.getter.get(request(to))));
+  const answers = await Promise.all(Array.from({ length: 20 }, () => to.client.exchange(request(to))));
   assert.equal(new Set(answers.map(({ body }) => body.toString())).size, 20);
   assert.equal(to.connections(), 3);
 });
@@ -181,7 +181,7 @@ test('a request that fails gives its place to one that waits', async () => {
       connections: 1,
     },
   );
-  const [first, second] = await Promise.allSettled([to.getter.get(request(to)), to.getter.get(request(to))]);
+  const [first, second] = await Promise.allSettled([to.client.exchange(request(to)), to.client.exchange(request(to))]);
   assert.equal(first.status, 'rejected');
   assert.equal(second.status, 'fulfilled');
 });
@@ -193,15 +193,15 @@ test('a connection that the server closed, or is about to close, is not used aga
     );
     if (n === 3) socket.end();
   });
-  for (let n = 0; n < 3; n++) await to.getter.get(request(to));
+  for (let n = 0; n < 3; n++) await to.client.exchange(request(to));
   while (to.open.size > 0) await systemClock.sleep(1);
-  await to.getter.get(request(to));
+  await to.client.exchange(request(to));
   assert.equal(to.connections(), 4);
 });
 
 test('an idle connection is closed when its time is over', async () => {
   await using to = await peer((socket) => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n'), { keepAliveMs: 10 });
-  await to.getter.get(request(to));
+  await to.client.exchange(request(to));
   while (to.open.size > 0) await systemClock.sleep(1);
 });
 
@@ -218,7 +218,7 @@ for (const [what, answer, code] of [
 ] as const)
   test(`${what}: the request fails with ${code} and the connection is closed`, async () => {
     await using to = await peer((socket) => socket.write(answer));
-    await assert.rejects(to.getter.get(request(to, { into: Buffer.alloc(10) })), { code });
+    await assert.rejects(to.client.exchange(request(to, { into: Buffer.alloc(10) })), { code });
     while (to.open.size > 0) await systemClock.sleep(1);
   });
 
@@ -230,7 +230,9 @@ test('after an abort or a timeout in the middle of the body the buffer stays as 
     );
     const into = Buffer.alloc(100_000);
     const controller = new AbortController();
-    const reading = to.getter.get(request(to, { into, signal: controller.signal, timeoutMs: kind === 'timeout' ? 100 : 5000 }));
+    const reading = to.client.exchange(
+      request(to, { into, signal: controller.signal, timeoutMs: kind === 'timeout' ? 100 : 5000 }),
+    );
     const socket = await sent.promise;
     if (kind === 'abort') {
       while (into[0] === 0) await systemClock.sleep(1);
@@ -252,10 +254,10 @@ test('a request that is aborted while it waits is never sent', async () => {
       connections: 1,
     },
   );
-  const one = to.getter.get(request(to));
+  const one = to.client.exchange(request(to));
   const controller = new AbortController();
-  const two = to.getter.get(request(to, { path: '/two', signal: controller.signal }));
-  const three = to.getter.get(request(to, { path: '/three' }));
+  const two = to.client.exchange(request(to, { path: '/two', signal: controller.signal }));
+  const three = to.client.exchange(request(to, { path: '/three' }));
   controller.abort(new Error('no longer wanted'));
   await assert.rejects(two, /no longer wanted/);
   (await first.promise).write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
@@ -266,19 +268,119 @@ test('a request that is aborted while it waits is never sent', async () => {
   );
 });
 
+/** A server that takes in all that comes, and answers each request as soon as `answer` says so. */
+async function sink(
+  answer: (socket: Socket, head: string, body: Buffer) => boolean,
+  use: (client: DirectClient, origin: string, sockets: Socket[]) => Promise<void>,
+): Promise<void> {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    let come = Buffer.alloc(0);
+    socket.on('error', () => undefined);
+    socket.on('data', (bytes: Buffer) => {
+      come = Buffer.concat([come, bytes]);
+      const end = come.indexOf('\r\n\r\n');
+      if (end >= 0 && answer(socket, come.toString('latin1', 0, end), come.subarray(end + 4))) come = Buffer.alloc(0);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  assert.ok(typeof address === 'object' && address);
+  const origin = `http://localhost:${address.port}`;
+  const client = new DirectClient({ origin, connections: 4, connectTimeoutMs: 5000, keepAliveMs: 9000, clock: systemClock });
+  try {
+    await use(client, origin, sockets);
+  } finally {
+    client.close();
+    for (const socket of sockets) socket.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
+}
+
+const put = (origin: string, body: Buffer, more: Partial<ExchangeRequest> = {}): ExchangeRequest => ({
+  origin,
+  method: 'PUT',
+  path: '/b/key',
+  headers: { 'x-a': 'b' },
+  body,
+  maxBody: 1000,
+  timeoutMs: 20_000,
+  ...more,
+});
+
+const lengthIn = (head: string): number => Number(/^content-length: (\d+)$/m.exec(head)?.[1]);
+
+test('what is put arrives whole, whatever its length, one after the other over one connection', async () => {
+  const seen: Buffer[] = [];
+  await sink(
+    (socket, head, body) => {
+      if (body.length < lengthIn(head)) return false;
+      assert.match(head, /^PUT \/b\/key HTTP\/1.1\r\n/);
+      seen.push(Buffer.from(body));
+      return socket.write(`HTTP/1.1 ${seen.length % 2 ? '200 OK\r\ncontent-length: 0' : '204 Nothing'}\r\n\r\n`);
+    },
+    async (client, origin, sockets) => {
+      for (const length of [0, 1, 16_384, 70_000, 5_000_000, 3]) {
+        const body = Buffer.alloc(length, `body of ${length}`);
+        await client.exchange(put(origin, body));
+        assert.ok(seen.at(-1)?.equals(body), `${length} bytes`);
+      }
+      assert.equal(sockets.length, 1);
+    },
+  );
+});
+
+test('a body that nobody waits for any more is not sent further', async () => {
+  for (const kind of ['abort', 'timeout', 'answer'] as const) {
+    const body = Buffer.alloc(64 << 20, 'a');
+    const begun = Promise.withResolvers<Socket>();
+    let wrong = 0;
+    await sink(
+      (socket) => {
+        begun.resolve(socket);
+        return false;
+      },
+      async (client, origin) => {
+        const controller = new AbortController();
+        const timeoutMs = kind === 'timeout' ? 200 : 20_000;
+        const sending = client.exchange(put(origin, body, { signal: controller.signal, timeoutMs }));
+        const outcome = sending.then(
+          ({ status }) => status,
+          (error: Error) => error.message,
+        );
+        const socket = await begun.promise;
+        socket.pause();
+        if (kind === 'abort') controller.abort(new Error('no longer wanted'));
+        if (kind === 'answer') socket.write('HTTP/1.1 503 Slow\r\ncontent-length: 0\r\n\r\n');
+        const said = await outcome;
+        if (kind === 'answer') assert.equal(said, 503);
+        else assert.match(String(said), kind === 'abort' ? /no longer wanted/ : /did not finish/);
+        // The buffer is somebody else's now.
+        body.fill('b');
+        const closed = new Promise((resolve) => socket.once('close', resolve));
+        socket.removeAllListeners('data').on('data', (bytes: Buffer) => (wrong += bytes.includes('b') ? 1 : 0));
+        socket.resume();
+        await closed;
+        assert.equal(wrong, 0, kind);
+      },
+    );
+  }
+});
+
 test('a value with a line break is refused before anything is sent', async () => {
   await using to = await peer(() => undefined);
   for (const bad of [{ headers: { a: 'b\r\nc: d' } }, { path: '/a\nb' }, { headers: { a: 'ü€' } }])
-    await assert.rejects(to.getter.get(request(to, bad)), /cannot be sent/);
+    await assert.rejects(to.client.exchange(request(to, bad)), /cannot be sent/);
   assert.equal(to.connections(), 0);
 });
 
 test('closing ends what is under way and what waits', async () => {
   const asked = Promise.withResolvers<void>();
   await using to = await peer(() => asked.resolve(), { connections: 1 });
-  const both = [to.getter.get(request(to)), to.getter.get(request(to))];
+  const both = [to.client.exchange(request(to)), to.client.exchange(request(to))];
   await asked.promise;
-  to.getter.close();
+  to.client.close();
   for (const result of await Promise.allSettled(both))
     assert.ok(result.status === 'rejected' && result.reason instanceof ObjectError && result.reason.code === 'Unavailable');
   while (to.open.size > 0) await systemClock.sleep(1);
@@ -312,19 +414,19 @@ test('over TLS a body arrives whole, and a certificate that nobody vouches for i
     const body = Buffer.alloc(3_000_000, 'abcdefg');
     const tls = { key: readFileSync(key), cert: readFileSync(cert) };
     await using to = await peer((socket) => socket.write(encode('length', body, [])), { tls });
-    await assert.rejects(to.getter.get(request(to)), { code: 'Unavailable' });
+    await assert.rejects(to.client.exchange(request(to)), { code: 'Unavailable' });
     // The authorities of a process are read when it starts.
     const script = `
-      import { Getter } from ${JSON.stringify(new URL('http-get.ts', import.meta.url).href)};
+      import { DirectClient } from ${JSON.stringify(new URL('http-direct.ts', import.meta.url).href)};
       import { systemClock } from ${JSON.stringify(new URL('../lib/clock.ts', import.meta.url).href)};
       const origin = ${JSON.stringify(to.origin)};
-      const getter = new Getter({ origin, connections: 1, connectTimeoutMs: 5000, keepAliveMs: 9000, clock: systemClock });
+      const client = new DirectClient({ origin, connections: 1, connectTimeoutMs: 5000, keepAliveMs: 9000, clock: systemClock });
       for (let n = 0; n < 3; n++) {
         const into = Buffer.alloc(3000000);
-        const { body } = await getter.get({ origin, method: 'GET', path: '/', headers: {}, into, maxBody: 0, timeoutMs: 9000 });
+        const { body } = await client.exchange({ origin, method: 'GET', path: '/', headers: {}, into, maxBody: 0, timeoutMs: 9000 });
         if (!body.equals(Buffer.alloc(3000000, 'abcdefg'))) throw new Error('not what was sent');
       }
-      getter.close();
+      client.close();
       process.stdout.write('whole');`;
     const said = await new Promise<string>((resolve, reject) =>
       execFile(

@@ -1,8 +1,10 @@
 /**
- * GET requests of whole blocks over sockets of our own: the kernel's read puts the body where the caller wants it, with no
- * buffer of the socket in between. Everything that is not a body of known length goes the long way (see answer-body.ts).
+ * Requests for whole blocks over sockets of our own. GET: the kernel's read puts the body where the caller wants it, with no
+ * buffer of the socket in between. Everything that is not a body of known length goes the long way (see answer-body.ts). PUT: head
+ * and body in one write; opening a connection costs little, as stores that keep none want it for each block.
  *
- * As `exchange`, and with the same promise: once the answer is settled the caller's buffer is not touched again. Nothing is
+ * As `exchange`, and with the same promise: once the answer is settled the caller's buffers are not touched again, neither the
+ * one that is filled nor the one that is sent: an answer that came before the body was sent ends the connection. Nothing is
  * repeated here, not even where a kept connection turns out to be dead: see retry.ts.
  *
  * Bounds: `connections` sockets; requests over that wait in order, bounded by the callers; each socket has a buffer of 16 KiB.
@@ -16,7 +18,7 @@ import { describe, type ExchangeAnswer, type ExchangeRequest } from './http-exch
 import { lookupHost } from './loopback.ts';
 import { ObjectError } from './store.ts';
 
-export interface GetterOptions {
+export interface DirectOptions {
   readonly origin: string;
   readonly connections: number;
   readonly connectTimeoutMs: number;
@@ -31,8 +33,8 @@ const SCRATCH = 16 * 1024;
 const KEEP_ALIVE_MARGIN_MS = 2000;
 const NONE = Buffer.alloc(0);
 
-export class Getter {
-  readonly #options: GetterOptions;
+export class DirectClient {
+  readonly #options: DirectOptions;
   readonly #url: URL;
   readonly #connections = new Set<Connection>();
   /** Used last, used first. */
@@ -41,13 +43,13 @@ export class Getter {
   #session: Buffer | undefined;
   #closed = false;
 
-  constructor(options: GetterOptions) {
+  constructor(options: DirectOptions) {
     this.#options = options;
     this.#url = new URL(options.origin);
   }
 
   /** Sends the request; fails as `exchange` does. */
-  get(request: ExchangeRequest): Promise<ExchangeAnswer> {
+  exchange(request: ExchangeRequest): Promise<ExchangeAnswer> {
     return new Promise((resolve, reject) => {
       const { signal } = request;
       let connection: Connection | undefined;
@@ -186,7 +188,10 @@ class Connection {
     this.#request = request;
     this.#settle = settle;
     this.#socket.ref();
+    this.#socket.cork();
     this.#socket.write(head, 'latin1');
+    if (request.body) this.#socket.write(request.body);
+    this.#socket.uncork();
   }
 
   destroy(): void {
@@ -297,7 +302,7 @@ class Connection {
     this.#chunks = undefined;
     this.#place = this.#scratch;
     const keep = Math.min(this.#host.keepAliveMs, hint === undefined ? Infinity : hint - KEEP_ALIVE_MARGIN_MS);
-    if (keep <= 0) this.destroy();
+    if (keep <= 0 || this.#socket.writableLength > 0) this.destroy();
     else {
       this.#cancelTimer = this.#host.clock.timer(keep, () => this.destroy());
       this.#socket.unref();
@@ -309,9 +314,10 @@ class Connection {
 
 /** Throws where a header cannot be sent. */
 function requestHead(request: ExchangeRequest, host: string): string {
-  let head = `GET ${request.path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`;
+  let head = `${request.method} ${request.path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`;
+  if (request.body) head += `content-length: ${request.body.length}\r\n`;
   for (const name in request.headers) head += `${name}: ${request.headers[name]}\r\n`;
-  const lines = 3 + Object.keys(request.headers).length;
+  const lines = (request.body ? 4 : 3) + Object.keys(request.headers).length;
   // A line break in a value would begin a header, or a request, of its own.
   if (/[^\t\r\n\x20-\xff]/.test(head) || head.split(/\r\n|\r|\n/).length !== lines + 1)
     throw new Error('a header has characters that cannot be sent');
