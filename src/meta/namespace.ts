@@ -18,6 +18,10 @@ const O_APPEND = 0o2000;
 const LIST_BATCH = 4096;
 /** Names remembered while a directory is listed, so that none comes twice. */
 const LIST_MEMORY = 100_000;
+/** Names of a listing that are remembered to guess with: there is no room for more. */
+const LIST_GUESSES = 16_384;
+/** A first batch of so many names in order is one of an engine that lists in order, and no accident. */
+const SURELY_ORDERED = 64;
 
 /** What can be said of a node that is missing though an entry names it: only its type. */
 function damagedAttr(type: NodeType, parent: Ino): Attr {
@@ -76,16 +80,27 @@ export async function readlink(volume: Volume, ctx: Context, ino: Ino): Promise<
 
 /**
  * Names not seen before in this listing; beyond LIST_MEMORY names a second coming goes through. Within one batch no name comes
- * twice, so the first batch (often the only one) is looked through when a second one comes.
+ * twice, so the first batch (often the only one) is looked through when a second one comes. Names that come in order (SQL) cannot
+ * come twice, and are not remembered.
  */
 export class Listed {
   #first: readonly Named[] | undefined;
+  /** The last name, as long as they come in order. */
+  #last: Buffer | undefined;
   #names: Set<string> | undefined;
 
   fresh<T extends Named>(batch: readonly T[]): readonly T[] {
     if (!this.#first) {
       this.#first = batch;
       return batch;
+    }
+    if (!this.#names && (this.#last ?? lastInOrder(this.#first, SURELY_ORDERED))) {
+      const last = lastInOrder(batch, 0, this.#last ?? this.#first.at(-1)?.name);
+      if (last) {
+        this.#last = last;
+        this.#first = [];
+        return batch;
+      }
     }
     this.#names ??= new Set(this.#first.map(({ name }) => name.toString('latin1')));
     return batch.filter(({ name }) => this.#isNew(name.toString('latin1')));
@@ -103,6 +118,17 @@ interface Named {
   readonly name: Buffer;
 }
 
+/** The last name of a batch of at least so many, all behind `after` and each behind the one before; else undefined. */
+function lastInOrder(batch: readonly Named[], least: number, after?: Buffer): Buffer | undefined {
+  if (batch.length < least) return undefined;
+  let last = after;
+  for (const { name } of batch) {
+    if (last && last.compare(name) >= 0) return undefined;
+    last = name;
+  }
+  return last;
+}
+
 /** Attributes of several nodes in one round trip; undefined for those that are not there. */
 export async function attributes(volume: Volume, inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
   const attrs = await volume.engine.nodes(inos);
@@ -110,14 +136,15 @@ export async function attributes(volume: Volume, inos: readonly Ino[]): Promise<
   return attrs;
 }
 
-async function withAttrs(volume: Volume, parent: Ino, batch: readonly NamedEntry[]): Promise<DirEntry[]> {
+/** `guess`: what is found is remembered to guess with. */
+async function withAttrs(volume: Volume, parent: Ino, batch: readonly NamedEntry[], guess: boolean): Promise<DirEntry[]> {
   const attrs = await volume.engine.nodes(batch.map((entry) => entry.ino));
   return batch.map(({ name, ino, type }, index) => {
     const attr = attrs[index];
-    if (attr) {
+    if (attr && guess) {
       volume.seen(ino, attr);
       volume.guesses.setEntry(parent, name, { ino, type });
-    }
+    } else if (attr) volume.files.note(ino, attr);
     return { name, ino, type, attr };
   });
 }
@@ -137,11 +164,13 @@ export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr:
       yield* sorted(volume, ino, withAttr, first.value, batches, listed);
       return;
     }
+    let count = 0;
     for (let next = first.value; !next.done; next = await batches.next()) {
       ctx.signal?.throwIfAborted();
       const fresh = listed.fresh(next.value);
       if (fresh.length === 0) continue;
-      yield withAttr ? await withAttrs(volume, ino, fresh) : fresh;
+      yield withAttr ? await withAttrs(volume, ino, fresh, count < LIST_GUESSES) : fresh;
+      count += fresh.length;
     }
   } finally {
     await batches.return?.();
@@ -161,8 +190,11 @@ async function* sorted(
   let next = first;
   for (; !next.done && names.length < LIST_MEMORY; next = await batches.next()) names.push(...listed.fresh(next.value));
   names.sort((a, b) => a.name.compare(b.name));
-  const told = async (batch: readonly NamedEntry[]): Promise<readonly DirEntry[]> =>
-    withAttr ? await withAttrs(volume, ino, batch) : batch;
+  let count = 0;
+  const told = async (batch: readonly NamedEntry[]): Promise<readonly DirEntry[]> => {
+    count += batch.length;
+    return withAttr ? await withAttrs(volume, ino, batch, count <= LIST_GUESSES) : batch;
+  };
   for (let at = 0; at < names.length; at += LIST_BATCH) yield await told(names.slice(at, at + LIST_BATCH));
   for (; !next.done; next = await batches.next()) {
     const fresh = listed.fresh(next.value);

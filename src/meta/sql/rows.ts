@@ -5,7 +5,7 @@
  * remainder for times before 1970, which is understood as well.
  */
 import { type Ino, ino, inoToBigInt } from '../../lib/int64.ts';
-import type { EntryValue, LockRecord } from '../engine.ts';
+import type { EntryValue, LockRecord, NamedEntry } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import type { Attr, NodeType } from '../types.ts';
 
@@ -43,6 +43,20 @@ export const entryAt = (row: Row, index: number): EntryValue => ({
   type: numberAt(row, index) as NodeType,
   ino: inoAt(row, index + 1),
 });
+
+/** Rows of name, type and inode; names as bytes, or all as hexadecimal digits. They share one buffer then. */
+export function entriesAt(rows: readonly Row[]): readonly NamedEntry[] {
+  const digits = rows.map(([name]) => name);
+  if (!digits.every((name) => typeof name === 'string'))
+    return rows.map((row) => ({ name: bytesAt(row, 0), ...entryAt(row, 1) }));
+  const bytes = Buffer.from(digits.join(''), 'hex');
+  let end = 0;
+  return rows.map((row, index) => {
+    const start = end;
+    end += (digits[index]?.length ?? 0) / 2;
+    return { name: bytes.subarray(start, end), type: numberAt(row, 1) as NodeType, ino: inoAt(row, 2) };
+  });
+}
 
 /** A quota in a row whose columns from `start` on are limits and usage. */
 export const quotaAt = (row: Row, start: number, quota: QuotaKey): QuotaRecord => ({

@@ -6,12 +6,14 @@ import type { Ino } from '../../lib/int64.ts';
 import type { LogPart, MetaEngine, NamedEntry } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import type { LockedFile, LockKind } from '../types.ts';
-import { aclAt, bindIno, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
+import { aclAt, bindIno, bytesAt, entriesAt, inoAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
 import type { Statements } from './statements.ts';
 
 /** Chunk lists read at once: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 export const INDEX_BATCH = 4096;
+/** Names read at once at most: what a batch is made of lives as long as the batch, and the more, the later it is collected. */
+const ENTRY_BATCH = 1024;
 /** Entries of the change log removed at once. */
 const TRIM_BATCH = 10_000;
 
@@ -42,14 +44,15 @@ export abstract class SqlScans implements Scans {
   /** The rows of a statement that changes nothing, or may be carried out twice. */
   protected abstract rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]>;
 
-  async *scanEntries(ino: Ino, batch: number): AsyncGenerator<readonly NamedEntry[]> {
+  async *scanEntries(ino: Ino, wanted: number): AsyncGenerator<readonly NamedEntry[]> {
     const { sql } = this;
+    const batch = Math.min(wanted, ENTRY_BATCH);
     let last: Buffer | undefined;
     for (;;) {
       const rows = last
         ? await this.rows(sql.nextEntries, bindIno(ino), batch, last)
         : await this.rows(sql.firstEntries, bindIno(ino), batch);
-      const entries = rows.map((row) => ({ name: bytesAt(row, 0), ...entryAt(row, 1) }));
+      const entries = entriesAt(rows);
       if (entries.length > 0) yield entries;
       if (entries.length < batch) return;
       last = entries.at(-1)?.name;

@@ -111,8 +111,8 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     hasEntry: `SELECT 1 FROM ${t('edge')} WHERE parent = ?1 LIMIT 1`,
     countEntries: `SELECT COUNT(*) FROM ${t('edge')} WHERE parent = ?1`,
     getParents: `SELECT ${ino('parent')}, COUNT(*) FROM ${t('edge')} WHERE inode = ?1 GROUP BY parent`,
-    firstEntries: `SELECT name, type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 ORDER BY name LIMIT ?2`,
-    nextEntries: `SELECT name, type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 AND name > ?3 ORDER BY name LIMIT ?2`,
+    firstEntries: `SELECT ${dialect.manyBytes('name')}, type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 ORDER BY name LIMIT ?2`,
+    nextEntries: `SELECT ${dialect.manyBytes('name')}, type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 AND name > ?3 ORDER BY name LIMIT ?2`,
 
     getSymlink: `SELECT ${raw('target')} FROM ${t('symlink')} WHERE inode = ?1`,
     putSymlink: put('symlink', ['inode', 'target'], ['inode']),
