@@ -19,7 +19,7 @@ import { checkVersion, type Format } from './format.ts';
 import { liesBelow, locksOf, pathsOf } from './inspect.ts';
 import { hourly, type JobName, jobNames } from './jobs.ts';
 import { MAX_SYMLINK } from './names.ts';
-import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
+import { attributes, entriesAhead, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
 import type { QuotaRecord } from './quota.ts';
 import { deleteSustained, rmdir, unlink } from './remove.ts';
@@ -237,6 +237,10 @@ export class VolumeMeta implements Meta {
 
   attributes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
     return attributes(this.#volume, inos);
+  }
+
+  entriesAhead(ino: Ino, most: number): Promise<readonly DirEntry[] | undefined> {
+    return entriesAhead(this.#volume, ino, most);
   }
 
   lastSeen(ino: Ino): Attr | undefined {
