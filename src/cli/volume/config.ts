@@ -14,7 +14,8 @@ import { changeSetting } from '../../meta/setting.ts';
 import { checkStore } from '../../object/check.ts';
 import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
-import { COMMAND_PATIENCE_MS, formatOf, plainFormat, type StorageOptions, storeError, storeOf } from '../volume.ts';
+import { storeError, storeOf } from '../store.ts';
+import { COMMAND_PATIENCE_MS, formatOf, plainFormat, type StorageOptions } from '../volume.ts';
 
 interface ConfigOptions extends StorageOptions {
   readonly capacity?: string;

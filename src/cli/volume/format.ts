@@ -17,7 +17,8 @@ import { isPassphraseProtected } from '../../object/rsa-key.ts';
 import { readText, wholeNumberOf } from '../options.ts';
 import { type Output, print, table } from '../report.ts';
 import { PASSPHRASE_VARIABLE } from '../mount/settings.ts';
-import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions, storeError, storeOf } from '../volume.ts';
+import { storeError, storeOf } from '../store.ts';
+import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions } from '../volume.ts';
 
 interface FormatOptions extends StorageOptions {
   readonly blockSize: string;
