@@ -21,6 +21,7 @@ const [operation = '', folder = '', countText = '0'] = process.argv.slice(2);
 const count = Number(countText);
 const name = (index: number): string => join(folder, `file-${index}`);
 const small = Buffer.alloc(16 * 1024, 7);
+const large = Buffer.alloc(1024 * 1024, 7);
 
 const operations: Readonly<Record<string, () => number>> = {
   create: () => each((index) => closeSync(openSync(name(index), 'w'))),
@@ -35,6 +36,7 @@ const operations: Readonly<Record<string, () => number>> = {
     return names;
   },
   create16k: () => each((index) => writeFileSync(name(index), small)),
+  create1m: () => each((index) => writeFileSync(`${name(index)}.large`, large)),
   read16k: () => each((index) => void readFileSync(name(index))),
 };
 

@@ -1,7 +1,7 @@
 /** Names and paths of what is added to a pod. The client and the holder are started with them; nothing else knows them. */
 
 import { CACHE_VOLUME, sidecars } from '../api/group.ts';
-import { HEARTBEAT_FILE, PROBLEM_FILE, SERVING_FILE } from '../api/heartbeat.ts';
+import { HEARTBEAT_FILE, PROBLEM_FILE, SERVED_FILE } from '../api/heartbeat.ts';
 
 export const { holder: HOLDER, client: CLIENT, sync: SYNC } = sidecars;
 
@@ -19,7 +19,9 @@ export const SOCKET = `${RUN_ROOT}/hold.sock`;
 /** Left by the client beside the socket. */
 export const HEARTBEAT = `${RUN_ROOT}/${HEARTBEAT_FILE}`;
 export const PROBLEM = `${RUN_ROOT}/${PROBLEM_FILE}`;
-export const SERVING = `${RUN_ROOT}/${SERVING_FILE}`;
+export const SERVED = `${RUN_ROOT}/${SERVED_FILE}`;
+/** There while every mount is served; in the container's own file system, where no client finds what another left. */
+export const SERVING = '/tmp/juicepod-serving';
 export const CACHE_ROOT = '/juicepod/cache';
 export const SYNC_ROOT = '/juicepod/sync';
 /** Below the volume of a mount in sync mode: what the application sees, and beside it what it does not. */

@@ -26,8 +26,8 @@ function withDefaults(object: Json): Json {
     for (const container of copy.spec[list] ?? []) {
       container['terminationMessagePath'] ??= '/dev/termination-log';
       container['resources'] ??= {};
-      const startup = container['startupProbe'] as Record<string, unknown> | undefined;
-      if (startup) startup['successThreshold'] ??= 1;
+      const readiness = container['readinessProbe'] as Record<string, unknown> | undefined;
+      if (readiness) readiness['successThreshold'] ??= 1;
       const liveness = container['livenessProbe'] as Record<string, unknown> | undefined;
       if (liveness) liveness['successThreshold'] ??= 1;
       (container['volumeMounts'] as Json[] | undefined)?.push({
@@ -97,7 +97,7 @@ test('what another webhook took away or changed is put back in place, and its im
   delete holder['restartPolicy'];
   client['args'] = ['mount'];
   client['image'] = 'mirror.example/juicepod:0.1.0';
-  client['startupProbe'] = null;
+  client['readinessProbe'] = null;
   holder['securityContext'] = { privileged: false, seLinuxOptions: { level: 's0' } };
   main['volumeMounts'] = [{ name: 'juicepod-mnt', mountPath: '/data', subPath: '0' }];
   const { operations, result } = admit(broken, home);
@@ -111,7 +111,7 @@ test('what another webhook took away or changed is put back in place, and its im
       'add /spec/initContainers/0/securityContext/runAsGroup',
       'add /spec/initContainers/0/securityContext/runAsNonRoot',
       'replace /spec/initContainers/1/args',
-      'replace /spec/initContainers/1/startupProbe',
+      'replace /spec/initContainers/1/readinessProbe',
     ],
   );
   assert.equal(get(result, 'spec', 'initContainers', 1, 'image'), 'mirror.example/juicepod:0.1.0');

@@ -18,8 +18,9 @@ export interface Settings {
   /** Pods get at least so many seconds to end: what was written must be uploaded. */
   readonly minGraceSeconds: number;
   /**
-   * Seconds in which a mount must answer before the client is started anew. Long, because that helps against nothing but a defect: a
-   * client that cannot begin ends itself, and one that follows another waits for its volume with the programs.
+   * Seconds in which every mount must answer when a pod begins, before the client is started anew. Helps against nothing but a defect: a
+   * client that cannot begin ends itself, and one that follows another waits for its volume with the programs. Not longer than needed:
+   * the kubelet shows nothing of the client meanwhile.
    */
   readonly startSeconds: number;
   /** Port at which clients serve metrics; 0: they do not. Pods on the network of their node never do: two of them would collide. */
@@ -41,7 +42,7 @@ export const defaultSettings: Settings = {
   clientResources: { requests: { cpu: '100m', memory: '256Mi' } },
   holderResources: { requests: { cpu: '10m', memory: '64Mi' } },
   minGraceSeconds: 60,
-  startSeconds: 600,
+  startSeconds: 120,
   metricsPort: 9567,
   requestDisk: true,
   checkPodSecurity: true,

@@ -23,6 +23,7 @@ import {
   PLAN_ROOT,
   PLAN_VOLUME,
   PROBLEM,
+  SERVED,
   SERVING,
   RUN_ROOT,
   RUN_VOLUME,
@@ -63,24 +64,23 @@ const LISTEN_SECONDS = 20;
 /** What a client gets to end that was taken for dead, seconds: one that lives hands its mounts over, and loses nothing. */
 const END_SECONDS = 10;
 
-/** A command of sh that waits, in small steps, until all `conditions` (commands, too) have held, one after the other. */
-const waiting = (conditions: readonly string[], last: string): readonly string[] => {
-  const wait = `i=$((i+1)); test $i -lt ${PROBE_SECONDS / STEP_SECONDS} || ${last}; sleep ${STEP_SECONDS}`;
+/** A command of sh that waits, in small steps, for at most so many seconds until all `conditions` (commands, too) have held, one after the other. */
+const waiting = (conditions: readonly string[], seconds: number, last: string): readonly string[] => {
+  const wait = `i=$((i+1)); test $i -lt ${Math.round(seconds / STEP_SECONDS)} || ${last}; sleep ${STEP_SECONDS}`;
   return ['sh', '-c', `i=0; ${conditions.map((one) => `until ${one}; do ${wait}; done`).join('; ')}`];
 };
 
 /**
- * Has started when all `conditions` (commands of sh) have held, one after the other. The probe itself waits, in small steps: the
- * kubelet asks at most once a second, and the application would start that much later. What it prints when they have not held, the
- * kubelet puts into an event of the pod.
+ * The probe itself waits, so that a client that follows another is ready as soon as it serves. What it prints when it has waited in
+ * vain, why the client does not serve, the kubelet puts into an event of the pod.
  */
-const probe = (conditions: readonly string[], seconds: number, otherwise: string): Json => {
-  return {
-    exec: { command: waiting(conditions, `{ ${otherwise}; exit 1; }`) },
-    periodSeconds: 1,
-    timeoutSeconds: 2 * PROBE_SECONDS,
-    failureThreshold: Math.ceil(seconds / PROBE_SECONDS),
-  };
+const readiness: Json = {
+  exec: {
+    command: waiting([`test ! -s ${PROBLEM}`, `test -e ${SERVING}`], PROBE_SECONDS, `{ cat ${PROBLEM} 2> /dev/null; exit 1; }`),
+  },
+  periodSeconds: PROBE_SECONDS,
+  timeoutSeconds: 2 * PROBE_SECONDS,
+  failureThreshold: 1,
 };
 
 const shared: readonly Json[] = [
@@ -100,7 +100,7 @@ export function holderContainer({ settings, image, plan, holderResources }: Side
     securityContext,
     // Not a probe: the kubelet would begin with it up to a second later, and the client would be as late. The holder rests on nothing
     // but its pod, so it is there at once, or ends; the kubelet tells nobody of a container whose hook still waits.
-    lifecycle: { postStart: { exec: { command: waiting([`test -S ${SOCKET}`], 'exit 1') } } },
+    lifecycle: { postStart: { exec: { command: waiting([`test -S ${SOCKET}`], PROBE_SECONDS, 'exit 1') } } },
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: shared,
   };
@@ -124,7 +124,7 @@ const liveness: Json = {
   terminationGracePeriodSeconds: END_SECONDS,
 };
 
-/** Serves all volumes of the pod. It has started when it says that every mount answers; no probe looks into one (src/api/heartbeat.ts). */
+/** Serves all volumes of the pod; ready when it says that every mount answers. Nothing looks into one (src/api/heartbeat.ts). */
 export function clientContainer(input: SidecarInput): Json {
   const { settings, image, secrets, clientResources, group, hostNetwork = false } = input;
   const metricsPort = hostNetwork ? 0 : settings.metricsPort;
@@ -139,13 +139,18 @@ export function clientContainer(input: SidecarInput): Json {
       `${PLAN_ROOT}/${PLAN_FILE}`,
       '--socket',
       SOCKET,
+      '--serving',
+      SERVING,
       ...(metricsPort > 0 ? ['--metrics', `:${metricsPort}`] : []),
     ],
     // By this name Prometheus finds it.
     ...(metricsPort > 0 ? { ports: [{ name: METRICS_PORT_NAME, containerPort: metricsPort, protocol: 'TCP' }] } : {}),
     resources: clientResources,
     securityContext: group === undefined ? securityContext : { ...securityContext, runAsGroup: group },
-    startupProbe: probe([`test ! -s ${PROBLEM}`, `test -e ${SERVING}`], settings.startSeconds, `cat ${PROBLEM} 2> /dev/null`),
+    // A hook, and a probe only for what comes later: after a startup probe the kubelet begins with the application up to two seconds
+    // later. It publishes neither state nor log while a hook waits, so this one waits for the first client of the pod only.
+    lifecycle: { postStart: { exec: { command: waiting([`test -e ${SERVED}`], settings.startSeconds, 'exit 1') } } },
+    readinessProbe: readiness,
     livenessProbe: liveness,
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: [

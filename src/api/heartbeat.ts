@@ -11,11 +11,13 @@ export const HEARTBEAT_FILE = 'alive';
 /** Why the client does not serve yet; not there, or empty, while it does. */
 export const PROBLEM_FILE = 'problem';
 /**
- * There while every mount is served. A startup probe looks for this and never into a mount: it runs in the client's container, and where
- * the client is killed before it has answered the probe, the probe waits for the next client, and the end of the container, without
- * which there is no next client, for the probe.
+ * There once every mount has been served: written by the first client of the pod, and taken away by a holder that finds nothing mounted
+ * (the pod begins again). The client's hook waits for it, so the first client holds the application back and no later one does.
+ *
+ * No hook and no probe looks into a mount: it runs in the client's container, and where the client is killed before it has answered, the
+ * probe waits for the next client, and the end of the container, without which there is no next client, for the probe.
  */
-export const SERVING_FILE = 'serving';
+export const SERVED_FILE = 'served';
 
 export const BEAT_SECONDS = 5;
 /** A heartbeat older than this is silence. Much more than a busy or throttled client needs for a turn of its loop. */

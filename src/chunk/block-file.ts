@@ -3,44 +3,31 @@
  * `….tmp`, then renamed, so that whoever sees the name sees all of the block. Nothing is synced: a block survives the death of
  * the process, not of the machine. Source: the JuiceFS format, "Local cache directory".
  */
-import { link, mkdir, open, rename, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { crc32cPieces } from '../lib/crc32c.ts';
 import { type ChecksumLevel, PIECE, trailerLength } from './cache-file.ts';
-import { folderMode } from './cache-folder.ts';
+import { folderMode, LOCK } from './cache-folder.ts';
+import { blockFiles, type BlockFiles } from './disk-files.ts';
 import type { Block } from './pool.ts';
 
-/** What is done to the cache directory, so that tests can have it fail. Each fails with the system's error. */
-export interface BlockFiles {
-  /** Writes a new file, replacing one that is there. */
-  write(path: string, parts: readonly Uint8Array[], mode: number): Promise<void>;
-  rename(from: string, to: string): Promise<void>;
-  link(from: string, to: string): Promise<void>;
-  unlink(path: string): Promise<void>;
+export interface BlockFileOptions {
+  /** The cache directory: folders are made below it, but only while it is there (cache-folder.ts). */
+  readonly root: string;
+  /** Of files; folders can be searched by whoever may read them. */
+  readonly mode: number;
+  /** @default the file system */
+  readonly files?: BlockFiles;
 }
 
-export const blockFiles: BlockFiles = {
-  async write(path, parts, mode) {
-    const file = await open(path, 'w', mode);
-    try {
-      const total = parts.reduce((sum, part) => sum + part.length, 0);
-      const { bytesWritten } = await file.writev(parts);
-      if (bytesWritten !== total) throw Object.assign(new Error(`wrote ${bytesWritten} of ${total} bytes`), { code: 'ENOSPC' });
-    } finally {
-      await file.close();
-    }
-  },
-  rename,
-  link,
-  unlink,
-};
-
-/** Does it again where the folder was missing, with the folder. */
-async function inFolder(path: string, mode: number, action: () => Promise<void>): Promise<void> {
+/** Does it again where the folder was missing, with the folder. Nothing is made where a disk is not mounted any more. */
+async function inFolder(path: string, options: BlockFileOptions, action: () => Promise<void>): Promise<void> {
+  const { root, mode, files = blockFiles } = options;
   try {
     await action();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    await files.stat(join(root, LOCK));
     await mkdir(dirname(path), { recursive: true, mode: folderMode(mode) });
     await action();
   }
@@ -50,8 +37,9 @@ async function inFolder(path: string, mode: number, action: () => Promise<void>)
 export async function writeBlock(
   path: string,
   block: Block,
-  { level, mode, files = blockFiles }: { readonly level: ChecksumLevel; readonly mode: number; readonly files?: BlockFiles },
+  options: BlockFileOptions & { readonly level: ChecksumLevel },
 ): Promise<void> {
+  const { level, mode, files = blockFiles } = options;
   const temporary = `${path}.${process.pid}.tmp`;
   const parts: Uint8Array[] = [block.data];
   if (level !== 'none') {
@@ -60,7 +48,7 @@ export async function writeBlock(
     parts.push(trailer);
   }
   try {
-    await inFolder(path, mode, () => files.write(temporary, parts, mode));
+    await inFolder(path, options, () => files.write(temporary, parts, mode));
     await files.rename(temporary, path);
   } catch (error) {
     await files.unlink(temporary).catch(() => undefined);
@@ -69,8 +57,9 @@ export async function writeBlock(
 }
 
 /** A second name for a file; one that is there already is left. */
-export async function linkBlock(from: string, to: string, mode: number, files: BlockFiles = blockFiles): Promise<void> {
-  await inFolder(to, mode, () => files.link(from, to)).catch((error: NodeJS.ErrnoException) => {
+export async function linkBlock(from: string, to: string, options: BlockFileOptions): Promise<void> {
+  const { files = blockFiles } = options;
+  await inFolder(to, options, () => files.link(from, to)).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
 }

@@ -7,25 +7,21 @@
  * A piece that was verified is not verified again while the file is open: it lies in the page cache, and the checksum
  * guards against what disks and crashes do, not against memory.
  */
-import { close, closeSync, fstatSync, open, openSync, read } from 'node:fs';
-import { promisify } from 'node:util';
 import { crc32c } from '../lib/crc32c.ts';
 import { CHECKSUM_PIECE } from '../object/store.ts';
-import { readIfCached } from './nowait.ts';
+import { blockFiles, type BlockFiles } from './disk-files.ts';
 
 /** Bytes under one checksum; the same as what stores sum up by. */
 export const PIECE = CHECKSUM_PIECE;
 
 /** What is verified: nothing; whole blocks only; the pieces that lie wholly within a read; every piece a read touches. */
-export type ChecksumLevel = 'none' | 'full' | 'shrink' | 'extend';
+export const checksumLevels = ['none', 'full', 'shrink', 'extend'] as const;
+export type ChecksumLevel = (typeof checksumLevels)[number];
 
 /** The file's bytes are not what was written: drop it. */
 export class CorruptCacheFile extends Error {
   override readonly name = 'CorruptCacheFile';
 }
-
-const openAsync = promisify(open);
-const readAsync = promisify(read);
 
 /** Scratch for reads on the main thread that are wider than what was asked for; grows to the longest such read. */
 let scratch = Buffer.alloc(0);
@@ -41,6 +37,7 @@ export function trailerLength(length: number): number {
 
 export class CacheFile {
   readonly length: number;
+  readonly #files: BlockFiles;
   readonly #fd: number;
   readonly #sums: Uint32Array | undefined;
   readonly #level: ChecksumLevel;
@@ -48,7 +45,8 @@ export class CacheFile {
   #users = 0;
   #closing = false;
 
-  private constructor(fd: number, length: number, trailer: Buffer | undefined, level: ChecksumLevel) {
+  private constructor(files: BlockFiles, fd: number, length: number, trailer: Buffer | undefined, level: ChecksumLevel) {
+    this.#files = files;
     this.#fd = fd;
     this.length = length;
     this.#level = trailer ? level : 'none';
@@ -61,37 +59,37 @@ export class CacheFile {
   }
 
   /** Opens on the main thread; undefined where that would wait, or there is no such file. */
-  static openSync(path: string, length: number, level: ChecksumLevel): CacheFile | undefined {
+  static openSync(path: string, length: number, level: ChecksumLevel, files: BlockFiles = blockFiles): CacheFile | undefined {
     let fd: number;
     try {
-      fd = openSync(path, 'r');
+      fd = files.openSync(path);
     } catch {
       return undefined;
     }
     try {
-      const bytes = trailerBytes(path, fd, length);
+      const bytes = trailerBytes(path, files.size(fd), length);
       const trailer = Buffer.allocUnsafe(bytes);
-      if (bytes > 0 && !readIfCached(fd, trailer, length, true)) {
-        closeSync(fd);
+      if (bytes > 0 && !files.readNow(fd, trailer, length, true)) {
+        files.close(fd);
         return undefined;
       }
-      return new CacheFile(fd, length, bytes > 0 ? trailer : undefined, level);
+      return new CacheFile(files, fd, length, bytes > 0 ? trailer : undefined, level);
     } catch (error) {
-      closeSync(fd);
+      files.close(fd);
       throw error;
     }
   }
 
   /** Fails with the system's error, or CorruptCacheFile where the size cannot be that of this block. */
-  static async open(path: string, length: number, level: ChecksumLevel): Promise<CacheFile> {
-    const fd = await openAsync(path, 'r');
+  static async open(path: string, length: number, level: ChecksumLevel, files: BlockFiles = blockFiles): Promise<CacheFile> {
+    const fd = await files.open(path);
     try {
-      const bytes = trailerBytes(path, fd, length);
+      const bytes = trailerBytes(path, files.size(fd), length);
       const trailer = Buffer.allocUnsafe(bytes);
-      if (bytes > 0) await readFully(fd, trailer, length, path);
-      return new CacheFile(fd, length, bytes > 0 ? trailer : undefined, level);
+      if (bytes > 0) await readFully(files, fd, trailer, length, path);
+      return new CacheFile(files, fd, length, bytes > 0 ? trailer : undefined, level);
     } catch (error) {
-      close(fd);
+      files.close(fd);
       throw error;
     }
   }
@@ -103,12 +101,12 @@ export class CacheFile {
     const start = known ? offset : from * PIECE;
     const end = known ? offset + target.length : Math.min(to * PIECE, this.length);
     if (from >= to || (start >= offset && end <= offset + target.length)) {
-      if (!readIfCached(this.#fd, target, offset, known)) return false;
+      if (!this.#files.readNow(this.#fd, target, offset, known)) return false;
       if (!known) this.#verify(target, offset, from, to);
       return true;
     }
     const wide = scratchOf(end - start);
-    if (!readIfCached(this.#fd, wide, start, known)) return false;
+    if (!this.#files.readNow(this.#fd, wide, start, known)) return false;
     this.#verify(wide, start, from, to);
     wide.copy(target, 0, offset - start, offset - start + target.length);
     return true;
@@ -122,17 +120,17 @@ export class CacheFile {
       const start = from < to ? Math.min(offset, from * PIECE) : offset;
       const end = from < to ? Math.max(offset + target.length, Math.min(to * PIECE, this.length)) : offset + target.length;
       if (this.#isVerified(from, to) || (start === offset && end === offset + target.length)) {
-        await readFully(this.#fd, target, offset, 'cached block');
+        await readFully(this.#files, this.#fd, target, offset, 'cached block');
         if (!this.#isVerified(from, to)) this.#verify(target, offset, from, to);
         return;
       }
       const wide = Buffer.allocUnsafe(end - start);
-      await readFully(this.#fd, wide, start, 'cached block');
+      await readFully(this.#files, this.#fd, wide, start, 'cached block');
       this.#verify(wide, start, from, to);
       wide.copy(target, 0, offset - start, offset - start + target.length);
     } finally {
       this.#users--;
-      if (this.#closing && this.#users === 0) close(this.#fd);
+      if (this.#closing && this.#users === 0) this.#files.close(this.#fd);
     }
   }
 
@@ -140,7 +138,7 @@ export class CacheFile {
   close(): void {
     if (this.#closing) return;
     this.#closing = true;
-    if (this.#users === 0) close(this.#fd);
+    if (this.#users === 0) this.#files.close(this.#fd);
   }
 
   /** The pieces [from, to) that this read has to verify, before what is known already. */
@@ -171,8 +169,8 @@ export class CacheFile {
 }
 
 /** How many bytes of checksums the file has. Throws CorruptCacheFile. */
-function trailerBytes(path: string, fd: number, length: number): number {
-  const extra = fstatSync(fd).size - length;
+function trailerBytes(path: string, size: number, length: number): number {
+  const extra = size - length;
   const wanted = trailerLength(length);
   if (extra === 0 || (extra > 0 && extra % 4 !== 0)) return 0;
   if (extra < wanted)
@@ -183,18 +181,19 @@ function trailerBytes(path: string, fd: number, length: number): number {
 /** One read of a disk is bound by its latency: long ones are made as several at once. */
 const SPLIT = 1024 * 1024;
 
-async function readFully(fd: number, target: Buffer, offset: number, what: string): Promise<void> {
-  if (target.length <= SPLIT) return readPart(fd, target, offset, what);
+async function readFully(files: BlockFiles, fd: number, target: Buffer, offset: number, what: string): Promise<void> {
+  if (target.length <= SPLIT) return readPart(files, fd, target, offset, what);
   const parts: Promise<void>[] = [];
-  for (let at = 0; at < target.length; at += SPLIT) parts.push(readPart(fd, target.subarray(at, at + SPLIT), offset + at, what));
+  for (let at = 0; at < target.length; at += SPLIT)
+    parts.push(readPart(files, fd, target.subarray(at, at + SPLIT), offset + at, what));
   // All must have ended before the buffer is somebody else's.
   for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
 }
 
-async function readPart(fd: number, target: Buffer, offset: number, what: string): Promise<void> {
+async function readPart(files: BlockFiles, fd: number, target: Buffer, offset: number, what: string): Promise<void> {
   let done = 0;
   while (done < target.length) {
-    const { bytesRead } = await readAsync(fd, target, done, target.length - done, offset + done);
+    const bytesRead = await files.read(fd, target, done, target.length - done, offset + done);
     if (bytesRead === 0) throw new CorruptCacheFile(`${what} ends at ${offset + done}`);
     done += bytesRead;
   }

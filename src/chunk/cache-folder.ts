@@ -1,8 +1,12 @@
-/** Making the cache directory, and finding what an earlier mount left in it. */
+/**
+ * Making a cache directory, and finding what an earlier mount left in it. Its `.lock` holds its id, by which blocks are given to it
+ * (hash-ring.ts), and tells the disk from the empty mount point beneath it.
+ */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
+import type { BlockFiles } from './disk-files.ts';
 import { parseBlockName } from './key.ts';
 
 /** Temporary files younger than this may still be written by another client. */
@@ -10,6 +14,8 @@ const STALE_MS = 60_000;
 
 /** The folder of blocks that are not uploaded yet, beside `raw`. */
 export const STAGING = 'rawstaging';
+/** The file in a cache directory that holds its id. */
+export const LOCK = '.lock';
 
 /** Directories can be searched by whoever may read the files. */
 export function folderMode(mode: number): number {
@@ -17,47 +23,81 @@ export function folderMode(mode: number): number {
   return mode | (readers >> 2) | (readers >> 1);
 }
 
-/** Makes `<cache-dir>/<UUID>/raw` and the `.lock` that tells this disk from the empty mount point beneath it. */
-export async function prepareCacheFolder(root: string, mode: number): Promise<void> {
+/** Makes `<cache-dir>/<UUID>/raw` and the `.lock`. Says the directory's id and the device it is on. Fails with the system's error. */
+export async function prepareCacheFolder(
+  root: string,
+  mode: number,
+  files: BlockFiles,
+): Promise<{ readonly id: string; readonly device: number }> {
+  const lock = join(root, LOCK);
   await mkdir(join(root, 'raw'), { recursive: true, mode: folderMode(mode) });
-  await writeFile(join(root, '.lock'), randomUUID(), { flag: 'wx', mode: 0o666 }).catch((error: NodeJS.ErrnoException) => {
+  const made = randomUUID();
+  await writeFile(lock, made, { flag: 'wx', mode: 0o666 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
+  let id = (await files.text(lock)).trim();
+  // Made by somebody who died before the next line, or is on it.
+  if (id === '') {
+    await writeFile(lock, made);
+    id = made;
+  }
+  return { id, device: (await files.stat(root)).dev };
 }
 
-/**
- * Walks the tree of cached blocks, a directory at a time, and tells of each block. Leftovers of interrupted writes that
- * are older than a minute are deleted, and empty directories. Names that are no blocks are left alone.
- */
-export async function scanCache(
-  folder: string,
-  clock: Clock,
-  signal: AbortSignal,
-  found: (block: { readonly id: number; readonly index: number; readonly length: number }) => void,
-): Promise<void> {
-  if (signal.aborted) return;
-  const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  for (const entry of entries) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) {
-      await scanCache(path, clock, signal, found);
-      // Refused where something is in it.
-      if (await isStale(path, clock)) await rmdir(path).catch(() => undefined);
-    } else if (entry.name.endsWith('.tmp')) {
-      if (await isStale(path, clock)) await unlink(path).catch(() => undefined);
-    } else {
-      const block = entry.isFile() ? parseBlockName(entry.name) : undefined;
-      if (block) found(block);
+/** The device of the nearest folder above that is there. */
+export async function deviceAbove(path: string, files: BlockFiles): Promise<number> {
+  for (let folder = path; ; folder = dirname(folder)) {
+    try {
+      return (await files.stat(folder)).dev;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || folder === dirname(folder)) throw error;
     }
   }
 }
 
-async function isStale(path: string, clock: Clock): Promise<boolean> {
+/** A block that lies in a folder. */
+export interface FoundBlock {
+  readonly id: number;
+  readonly index: number;
+  readonly length: number;
+  readonly path: string;
+}
+
+/**
+ * Walks the tree of cached blocks, some names at a time, and tells of each block. Leftovers of interrupted writes that
+ * are older than a minute are deleted, and empty directories. Names that are no blocks are left alone.
+ */
+export async function scanCache(
+  folder: string,
+  parts: { readonly clock: Clock; readonly files: BlockFiles; readonly signal: AbortSignal },
+  found: (block: FoundBlock) => Promise<void> | void,
+): Promise<void> {
+  const { clock, files, signal } = parts;
+  if (signal.aborted) return;
   try {
-    return clock.now() - (await stat(path)).mtimeMs > STALE_MS;
+    for await (const entry of await files.list(folder)) {
+      if (signal.aborted) return;
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) {
+        await scanCache(path, parts, found);
+        // Refused where something is in it.
+        if (await isStale(path, clock, files)) await files.rmdir(path).catch(() => undefined);
+      } else if (entry.name.endsWith('.tmp')) {
+        if (await isStale(path, clock, files)) await files.unlink(path).catch(() => undefined);
+      } else {
+        const block = entry.isFile() ? parseBlockName(entry.name) : undefined;
+        if (block) await found({ ...block, path });
+      }
+    }
+  } catch (error) {
+    // Nothing there, or somebody removed it meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+async function isStale(path: string, clock: Clock, files: BlockFiles): Promise<boolean> {
+  try {
+    return clock.now() - (await files.stat(path)).mtimeMs > STALE_MS;
   } catch {
     return false;
   }

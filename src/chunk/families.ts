@@ -14,6 +14,7 @@ const kinds: Readonly<Record<string, readonly [type: 'counter' | 'gauge', help: 
   blockcache_evicts: ['counter', 'Blocks that made room for others'],
   blockcache_io_errors: ['counter', 'Failures of the cache directory (not a name of JuiceFS)'],
   blockcache_corrupt: ['counter', 'Damaged blocks found in the cache directory (not a name of JuiceFS)'],
+  blockcache_failing_dirs: ['gauge', 'Cache directories that are not written to because they fail (not a name of JuiceFS)'],
   used_buffer_size_bytes: ['gauge', 'Memory of written data that is not stored yet'],
   used_read_buffer_size_bytes: ['gauge', 'Bytes that are being read ahead'],
   store_cache_size_bytes: ['gauge', 'Bytes of cached blocks in memory'],
@@ -25,6 +26,11 @@ const kinds: Readonly<Record<string, readonly [type: 'counter' | 'gauge', help: 
   staging_write_bytes: ['counter', 'Bytes written there'],
   staging_block_errors: ['counter', 'Blocks that could not be written there'],
   staging_block_delay_seconds: ['counter', 'How long blocks waited there until they were uploaded, seconds, summed up'],
+  staging_unreadable_blocks: ['gauge', 'Blocks there that cannot be read, so not uploaded (not a name of JuiceFS)'],
+  staging_lost_blocks: [
+    'gauge',
+    'Blocks that are gone from there without an object: lost, or removed by another client (not a name of JuiceFS)',
+  ],
 };
 
 /** The values of now; one that there is no part for is 0. */

@@ -3,16 +3,26 @@ import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { ObjectStore } from '../object/store.ts';
-import type { BlockFiles } from './block-file.ts';
 import type { ChecksumLevel } from './cache-file.ts';
+import type { Eviction } from './cache-index.ts';
+import type { BlockFiles } from './disk-files.ts';
 
 export interface DiskCacheSettings {
-  /** --cache-dir: one directory. */
-  readonly folder: string;
-  /** --cache-size, bytes. @default 100 GiB */
+  /** --cache-dir: one directory, or several. */
+  readonly folder: string | readonly string[];
+  /** --cache-size, bytes; of all directories together. @default 100 GiB */
   readonly maxBytes?: number;
-  /** --cache-items. @default 500000 */
+  /**
+   * --cache-items: blocks at most in all directories together, 37 bytes of memory each at most (47 with lru); 0: what the disks have
+   * inodes for, 5 million a directory at most. @default 500000
+   */
   readonly maxItems?: number;
+  /** --cache-eviction: what makes room. @default '2-random' */
+  readonly eviction?: Eviction;
+  /** --cache-expire, milliseconds: blocks that are not used for so long are dropped; 0: never. @default 0 */
+  readonly expireMs?: number;
+  /** --cache-scan-interval, milliseconds: how often it is looked at what others have changed there; 0: once, at the start. @default 1 h */
+  readonly scanIntervalMs?: number;
   /** --free-space-ratio. @default 0.1 */
   readonly freeRatio?: number;
   /** --verify-cache-checksum. @default 'extend' */
@@ -23,15 +33,17 @@ export interface DiskCacheSettings {
   readonly largeWrites?: boolean;
   /** --cache-partial-only: only blocks shorter than the block size are cached. @default false */
   readonly partialOnly?: boolean;
+  /** For tests. @default the file system */
+  readonly files?: BlockFiles;
 }
 
 /** --writeback: written blocks go to the disk first. See staging.ts. */
 export interface WritebackSettings {
-  /** Bytes staged at most; more is uploaded directly. @default the size of the disk cache */
+  /** Bytes staged at most, in all directories together; more is uploaded directly. @default the size of the disk cache */
   readonly maxBytes?: number;
   /** --upload-delay, milliseconds. @default 0 */
   readonly delayMs?: number;
-  /** For tests. @default the file system */
+  /** For tests. @default that of the disk cache */
   readonly files?: BlockFiles;
 }
 

@@ -72,6 +72,12 @@ export class BufferPool {
     return new Block(buffer ?? Buffer.allocUnsafeSlow(capacity), length, this);
   }
 
+  /** Lets go of what lies unused. */
+  trim(): void {
+    this.#free.clear();
+    this.#freeBytes = 0;
+  }
+
   /** Called by a block at its last release. */
   take(buffer: Buffer): void {
     this.#usedBytes -= buffer.length;

@@ -8,7 +8,7 @@ import { type Limiter } from './limiter.ts';
 import { crc32cOfPieces } from '../lib/crc32c.ts';
 import { CHECKSUM_PIECE, ObjectError, type ObjectStore } from '../object/store.ts';
 import type { Codec } from './compress.ts';
-import type { DiskCache } from './disk.ts';
+import type { DiskCaches } from './disks.ts';
 import { abandonable, toFsError } from './errors.ts';
 import { blockKey, type BlockGeometry } from './key.ts';
 import type { MemoryCache } from './memory.ts';
@@ -21,7 +21,7 @@ export interface ReaderParts {
   readonly codec: Codec | undefined;
   readonly hashPrefix: boolean;
   readonly memory: MemoryCache;
-  readonly disk: DiskCache | undefined;
+  readonly disk: DiskCaches | undefined;
   readonly partialOnly: boolean;
   readonly pool: BufferPool;
   readonly downloads: Limiter;

@@ -1,9 +1,9 @@
 /** The files of staged blocks: where each lies, and what is done to them. What they mean is in staging.ts. */
-import { stat } from 'node:fs/promises';
 import type { Clock } from '../lib/clock.ts';
-import { blockFiles, type BlockFiles, linkBlock, writeBlock } from './block-file.ts';
+import { linkBlock, writeBlock } from './block-file.ts';
 import { CacheFile, type ChecksumLevel } from './cache-file.ts';
 import { scanCache, STAGING } from './cache-folder.ts';
+import type { BlockFiles } from './disk-files.ts';
 import { blockKey, type BlockGeometry } from './key.ts';
 import type { Block, BufferPool } from './pool.ts';
 
@@ -16,12 +16,11 @@ export interface StagingFolderOptions {
   /** Of files; folders can be searched by whoever may read them. */
   readonly mode: number;
   readonly pool: BufferPool;
-  /** @default the file system */
-  readonly files?: BlockFiles;
+  readonly files: BlockFiles;
 }
 
-/** A block that was found. */
-export interface FoundBlock {
+/** A staged block that was found. */
+export interface FoundStaged {
   readonly number: number;
   readonly length: number;
   /** When it was staged, wall clock, milliseconds; 0 where that was not asked for. */
@@ -34,7 +33,7 @@ export class StagingFolder {
 
   constructor(options: StagingFolderOptions) {
     this.#options = options;
-    this.#files = options.files ?? blockFiles;
+    this.#files = options.files;
   }
 
   path(number: number, length: number): string {
@@ -42,13 +41,17 @@ export class StagingFolder {
   }
 
   write(number: number, block: Block): Promise<void> {
-    const { level, mode } = this.#options;
-    return writeBlock(this.path(number, block.length), block, { level, mode, files: this.#files });
+    return writeBlock(this.path(number, block.length), block, this.#options);
   }
 
-  /** The whole block, held once for the caller. Fails with the system's error, or CorruptCacheFile. */
+  /** The whole block, by either of its names, held once for the caller. Fails with the system's error, or CorruptCacheFile. */
   async read(number: number, length: number): Promise<Block> {
-    const file = await CacheFile.open(this.path(number, length), length, this.#options.level);
+    const { level } = this.#options;
+    const file = await CacheFile.open(this.path(number, length), length, level, this.#files).catch((error: unknown) =>
+      CacheFile.open(this.#path('raw', number, length), length, level, this.#files).catch(() => {
+        throw error;
+      }),
+    );
     const block = this.#options.pool.acquire(length);
     try {
       await file.read(0, block.data);
@@ -64,7 +67,7 @@ export class StagingFolder {
   /** Gives a staged block its second name, as a cached one. Never rejects: without it the block is only not cached. */
   async cache(number: number, length: number): Promise<void> {
     const to = this.#path('raw', number, length);
-    await linkBlock(this.path(number, length), to, this.#options.mode, this.#files).catch(() => undefined);
+    await linkBlock(this.path(number, length), to, this.#options).catch(() => undefined);
   }
 
   /** Takes that name away. Never rejects. */
@@ -84,17 +87,17 @@ export class StagingFolder {
   }
 
   /** Looks for staged blocks, those that were staged first at first; old leftovers of writes are removed. */
-  async scan(clock: Clock, signal: AbortSignal, withTimes: boolean, onError: (error: unknown) => void): Promise<FoundBlock[]> {
+  async scan(clock: Clock, signal: AbortSignal, withTimes: boolean, onError: (error: unknown) => void): Promise<FoundStaged[]> {
     const { root, geometry } = this.#options;
-    const found: FoundBlock[] = [];
+    const found: FoundStaged[] = [];
     // What was found before something could not be read counts all the same.
-    await scanCache(`${root}/${STAGING}`, clock, signal, ({ id, index, length }) => {
+    await scanCache(`${root}/${STAGING}`, { clock, signal, files: this.#files }, ({ id, index, length }) => {
       if (index < geometry.blocksPerSlice && length <= geometry.blockSize)
         found.push({ number: geometry.number(id, index), length, since: 0 });
     }).catch(onError);
     if (withTimes)
       for (const [at, block] of found.entries()) {
-        const info = await stat(this.path(block.number, block.length)).catch(() => undefined);
+        const info = await this.#files.stat(this.path(block.number, block.length)).catch(() => undefined);
         if (info) found[at] = { ...block, since: info.mtimeMs };
       }
     return found.toSorted((a, b) => a.since - b.since || a.number - b.number);

@@ -2,16 +2,17 @@
  * Whether blocks may be staged on a disk now: not while it is full, nor for a minute after it failed three times within a minute
  * or did not answer. Source of the shares: JuiceFS, pkg/chunk/disk_cache.go (isFull: half of --free-space-ratio for staging).
  */
-import { statfs } from 'node:fs/promises';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import type { BlockFiles } from './disk-files.ts';
 
 export interface StagingGuardOptions {
   /** A folder on the disk. */
   readonly root: string;
   /** The part of the disk that is to stay free. */
   readonly freeRatio: number;
+  readonly files: BlockFiles;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -79,8 +80,8 @@ export class StagingGuard {
   }
 
   async #look(): Promise<boolean> {
-    const { root, freeRatio } = this.#options;
-    const info = await statfs(root);
+    const { root, freeRatio, files } = this.#options;
+    const info = await files.space(root);
     const free = Math.min(info.bavail / info.blocks, info.files > 0 ? info.ffree / info.files : 1);
     this.#low = free < freeRatio;
     return free >= freeRatio / 2;

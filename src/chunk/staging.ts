@@ -10,10 +10,12 @@
  * A block that cannot be staged (no room, a disk that fails or hangs, more than `maxBytes` staged) is uploaded directly: `stage`
  * says false. Bounds: `maxBytes` on the disk, `parallel` uploads of `maxUploadBytes`, 16 files being written, one record in memory for each block.
  */
+import { join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { CorruptCacheFile } from './cache-file.ts';
+import { LOCK } from './cache-folder.ts';
 import type { DiskCache } from './disk.ts';
 import { Limiter } from './limiter.ts';
 import type { Block } from './pool.ts';
@@ -37,6 +39,8 @@ export interface StagingOptions extends StagingFolderOptions {
   readonly inMemory: (number: number) => Block | undefined;
   /** Makes the object; the block stays the caller's. Rejects when it could not, or when the signal aborts. */
   readonly upload: (number: number, block: Block, signal: AbortSignal) => Promise<void>;
+  /** Whether there is an object of a block of this length. Rejects when that cannot be found out. */
+  readonly stored: (number: number, length: number, signal: AbortSignal) => Promise<boolean>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -74,6 +78,8 @@ const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
 /** The same where somebody waits for the end. */
 const LONGEST_DRAIN_PAUSE_MS = 2000;
+/** Of blocks that cannot be read so many are named one by one. */
+const TOLD_EACH = 10;
 /** Uploads begin early when so much of `maxBytes` is staged. */
 const PRESSED = 0.9;
 
@@ -91,6 +97,10 @@ export class Staging {
   /** Removed before it was known what is staged. */
   readonly #removedEarly = new Set<number>();
   readonly #changed = new Set<() => void>();
+  /** Those whose files could not be read when it was tried last. */
+  readonly #unreadable = new Set<Staged>();
+  #lost = 0;
+  #quietUntil = -Infinity;
   #scanned = false;
   #bytes = 0;
   /** Of files that are being written, or are to be. */
@@ -112,6 +122,11 @@ export class Staging {
     this.ready = this.#scan();
   }
 
+  /** The cache of the same directory. */
+  get disk(): DiskCache {
+    return this.#options.disk;
+  }
+
   get staged(): StagedAmount {
     return { blocks: this.#blocks.size, bytes: this.#bytes };
   }
@@ -125,13 +140,16 @@ export class Staging {
       staging_write_bytes: this.counters.writeBytes,
       staging_block_errors: this.counters.errors,
       staging_block_delay_seconds: this.counters.delaySeconds,
+      staging_unreadable_blocks: this.#unreadable.size,
+      staging_lost_blocks: this.#lost,
     };
   }
 
   /** Stages the block. False where it has to be uploaded by the caller. Never rejects; the block stays the caller's. */
   async stage(number: number, block: Block): Promise<boolean> {
-    const { clock } = this.#options;
-    if (this.#draining || this.#closed.signal.aborted || !this.#guard.open || !this.#fits(block.length)) return false;
+    const { clock, disk } = this.#options;
+    if (this.#draining || this.#closed.signal.aborted || disk.state !== 'up') return false;
+    if (!this.#guard.open || !this.#fits(block.length)) return false;
     const attempt = { abandoned: false };
     const { promise: late, resolve } = Promise.withResolvers<'late'>();
     const cancel = clock.timer(WRITE_TIMEOUT_MS, () => resolve('late'));
@@ -212,7 +230,7 @@ export class Staging {
       this.counters.errors++;
       logger.warn('the folder of staged blocks cannot be read', { root, error: messageOf(error) });
     };
-    await disk.ready.catch(failed);
+    await disk.ready;
     // When they were staged matters only to those who wait.
     const found = await this.#folder.scan(clock, this.#closed.signal, delayMs > 0, failed);
     const younger = this.#waiting;
@@ -277,6 +295,7 @@ export class Staging {
 
   #forget(entry: Staged, cached: boolean): void {
     this.#waiting.delete(entry);
+    this.#unreadable.delete(entry);
     if (this.#blocks.get(entry.number) !== entry) return;
     this.#blocks.delete(entry.number);
     this.#bytes -= entry.length;
@@ -346,24 +365,15 @@ export class Staging {
       await this.#unlink(number, length);
     } catch (error) {
       if (entry.removed) return;
-      if (!block && (error as NodeJS.ErrnoException).code === 'ENOENT') {
-        // Another client over the same folder was faster, or somebody cleared it.
-        this.#forget(entry, false);
-        return logger.info('a staged block is gone: another client over the folder has uploaded it, or the folder was cleared', {
-          path: this.#folder.path(number, length),
-        });
-      }
+      if (!block && (await this.#isGone(entry, error))) return;
+      if (entry.removed) return;
       this.#waiting.add(entry);
       if (this.#closed.signal.aborted) return;
       const now = clock.monotonic();
       if (!block) {
         this.counters.errors++;
         entry.notBefore = now + LONGEST_PAUSE_MS;
-        logger.error(`a staged block ${error instanceof CorruptCacheFile ? 'is damaged' : 'cannot be read'}, so not uploaded`, {
-          path: this.#folder.path(number, length),
-          error: messageOf(error),
-        });
-        return;
+        return this.#tellUnreadable(entry, error);
       }
       if (now >= this.#noUploadUntil)
         this.#uploadPause = Math.min(
@@ -380,6 +390,60 @@ export class Staging {
     } finally {
       block?.release();
     }
+  }
+
+  /**
+   * Whether a block that cannot be read need not be tried again: its file is gone from a directory that is there. Then another client
+   * over the folder has uploaded it, or removed its slice, or it is lost: that is said and stays counted. Never rejects.
+   */
+  async #isGone(entry: Staged, error: unknown): Promise<boolean> {
+    const { number, length } = entry;
+    const { logger, stored, root, files } = this.#options;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return false;
+    const path = this.#folder.path(number, length);
+    try {
+      const isStored = await stored(number, length, this.#closed.signal);
+      if (!isStored) await files.stat(join(root, LOCK));
+      if (entry.removed) return true;
+      if (isStored) logger.info('a staged block is gone: another client over the folder has uploaded it', { path });
+      else {
+        this.#lost++;
+        this.counters.errors++;
+        this.#told(
+          'a staged block is gone and there is no object: lost, unless another client over the folder has removed its slice',
+          path,
+          error,
+        );
+      }
+      this.#forget(entry, false);
+      return true;
+    } catch {
+      // The store does not answer, or the whole directory is away: it may come back.
+      return false;
+    }
+  }
+
+  /** It stays counted as staged. */
+  #tellUnreadable(entry: Staged, error: unknown): void {
+    const isNew = !this.#unreadable.has(entry);
+    this.#unreadable.add(entry);
+    const why = error instanceof CorruptCacheFile ? 'is damaged' : 'cannot be read';
+    if (isNew)
+      this.#told(
+        `a staged block ${why}, so not uploaded; it is tried again`,
+        this.#folder.path(entry.number, entry.length),
+        error,
+      );
+  }
+
+  /** Some one by one; then once a minute, with how many there are. */
+  #told(what: string, path: string, error: unknown): void {
+    const { clock, logger } = this.#options;
+    const unreadable = this.#unreadable.size;
+    const now = clock.monotonic();
+    if (unreadable + this.#lost > TOLD_EACH && now < this.#quietUntil) return;
+    this.#quietUntil = now + LONGEST_PAUSE_MS;
+    logger.error(what, { path, error: messageOf(error), unreadable, lost: this.#lost });
   }
 
   /** False where there was no such file. Never rejects. */

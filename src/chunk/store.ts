@@ -12,16 +12,19 @@ import type { Family } from '../lib/metrics.ts';
 import type { ObjectStore } from '../object/store.ts';
 import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
-import { cacheSeconds, DiskCache } from './disk.ts';
+import { cacheSeconds } from './disk-figures.ts';
+import { blockFiles } from './disk-files.ts';
+import { DiskCaches } from './disks.ts';
 import { toFsError } from './errors.ts';
 import { chunkFamilies } from './families.ts';
 import { blockKey, BlockGeometry } from './key.ts';
 import { Limiter } from './limiter.ts';
 import { MemoryCache } from './memory.ts';
-import type { ChunkStoreOptions, DiskCacheSettings, WritebackSettings } from './options.ts';
+import type { ChunkStoreOptions, DiskCacheSettings } from './options.ts';
 import { type Block, BufferPool } from './pool.ts';
 import { SliceReader } from './reader.ts';
 import { type StagedAmount, Staging } from './staging.ts';
+import { StagingSet } from './staging-set.ts';
 import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
 import { BlockSliceWriter, type WriterHost } from './writer.ts';
 
@@ -38,8 +41,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   readonly #hashPrefix: boolean;
   readonly #options: ChunkStoreOptions;
   readonly #memory: MemoryCache;
-  readonly #disk: DiskCache | undefined;
-  readonly #staging: Staging | undefined;
+  readonly #disk: DiskCaches | undefined;
+  readonly #staging: StagingSet | undefined;
   readonly #reader: SliceReader;
   readonly #uploads: Limiter;
   /** Blocks brought into the cache by themselves fill half of the memory for reading at most. */
@@ -66,19 +69,17 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.#uploads = new Limiter(options.maxUploads ?? 20);
     this.#deletes = new Limiter(options.maxDeletes ?? 10);
     if (disk) {
-      const { largeWrites: _large, partialOnly: _partial, ...settings } = disk;
-      this.#disk = new DiskCache({
-        ...settings,
+      const { geometry } = this;
+      this.#disk = new DiskCaches({
+        ...disk,
         uuid: options.uuid,
-        geometry: this.geometry,
+        geometry,
         hashPrefix: this.#hashPrefix,
         clock,
         logger,
         ...(random ? { random } : {}),
       });
-      this.#disk.start();
-      const leftovers = options.leftovers !== false && existsSync(join(disk.folder, options.uuid, STAGING));
-      if (options.writeback || leftovers) this.#staging = this.#stageTo(this.#disk, disk, options.writeback ?? { maxBytes: 0 });
+      this.#staging = this.#stageTo(this.#disk, disk);
     }
     this.#reader = new SliceReader({
       objects: this.#objects,
@@ -200,6 +201,12 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     });
   }
 
+  trim(): void {
+    // Without a disk cache this one is the cache that was asked for.
+    if (this.#disk) this.#memory.clear();
+    this.pool.trim();
+  }
+
   stats(): Readonly<Record<string, number>> {
     const { counters: reads } = this.#reader;
     const disk = this.#disk;
@@ -210,12 +217,13 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       blockcache_hit_bytes: reads.hitBytes,
       blockcache_miss: reads.misses,
       blockcache_miss_bytes: reads.missBytes,
-      blockcache_writes: disk?.counters.writes ?? 0,
-      blockcache_write_bytes: disk?.counters.writeBytes ?? 0,
-      blockcache_drops: disk?.counters.drops ?? 0,
-      blockcache_evicts: this.#memory.evictions + (disk?.counters.evicts ?? 0),
-      blockcache_io_errors: disk?.counters.errors ?? 0,
-      blockcache_corrupt: disk?.counters.corrupt ?? 0,
+      blockcache_writes: disk?.figures.writes ?? 0,
+      blockcache_write_bytes: disk?.figures.writeBytes ?? 0,
+      blockcache_drops: disk?.figures.drops ?? 0,
+      blockcache_evicts: this.#memory.evictions + (disk?.figures.evicts ?? 0),
+      blockcache_io_errors: disk?.figures.errors ?? 0,
+      blockcache_corrupt: disk?.figures.corrupt ?? 0,
+      blockcache_failing_dirs: disk?.failing ?? 0,
       used_buffer_size_bytes: this.#usedBufferBytes,
       used_read_buffer_size_bytes: this.#reader.readAheadBytes,
       store_cache_size_bytes: this.#memory.bytes,
@@ -227,8 +235,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
 
   families(): readonly Family[] {
     const cache = {
-      reads: this.#disk?.readSeconds ?? cacheSeconds(),
-      writes: this.#disk?.writeSeconds ?? cacheSeconds(),
+      reads: this.#disk?.figures.readSeconds ?? cacheSeconds(),
+      writes: this.#disk?.figures.writeSeconds ?? cacheSeconds(),
     };
     return chunkFamilies(this.stats(), cache);
   }
@@ -269,28 +277,42 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored, signal);
   }
 
-  #stageTo(disk: DiskCache, settings: DiskCacheSettings, writeback: WritebackSettings): Staging {
-    const { clock = systemClock, logger = nullLogger, maxUploads = 20, uuid } = this.#options;
-    return new Staging({
-      root: join(settings.folder, uuid),
-      geometry: this.geometry,
-      hashPrefix: this.#hashPrefix,
-      level: settings.checksum ?? 'extend',
-      mode: settings.mode ?? 0o600,
-      freeRatio: settings.freeRatio ?? 0.1,
-      maxBytes: writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30,
-      delayMs: writeback.delayMs ?? 0,
-      parallel: maxUploads,
-      maxUploadBytes: this.#bufferBytes / 2,
-      disk,
-      pool: this.pool,
-      inMemory: (number) => this.#memory.get(number),
-      upload: (number, block, signal) =>
-        this.#uploads.run(() => this.#put(this.geometry.id(number), this.geometry.index(number), block, signal)),
-      clock,
-      logger,
-      ...(writeback.files ? { files: writeback.files } : {}),
-    });
+  /** Undefined where nothing is staged, nor to be. */
+  #stageTo(disks: DiskCaches, settings: DiskCacheSettings): StagingSet | undefined {
+    const { clock = systemClock, logger = nullLogger, maxUploads = 20, writeback, leftovers } = this.#options;
+    const used = disks.disks.filter(
+      ({ folder }) => writeback !== undefined || (leftovers !== false && existsSync(join(folder, STAGING))),
+    );
+    if (used.length === 0) return undefined;
+    const maxBytes = writeback ? (writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30) : 0;
+    const stagings = used.map(
+      (disk) =>
+        new Staging({
+          root: disk.folder,
+          geometry: this.geometry,
+          hashPrefix: this.#hashPrefix,
+          level: settings.checksum ?? 'extend',
+          mode: settings.mode ?? 0o600,
+          freeRatio: settings.freeRatio ?? 0.1,
+          maxBytes: Math.floor(maxBytes / used.length),
+          delayMs: writeback?.delayMs ?? 0,
+          parallel: maxUploads,
+          maxUploadBytes: this.#bufferBytes / 2 / used.length,
+          disk,
+          pool: this.pool,
+          inMemory: (number) => this.#memory.get(number),
+          upload: (number, block, signal) =>
+            this.#uploads.run(() => this.#put(this.geometry.id(number), this.geometry.index(number), block, signal)),
+          stored: async (number, length, signal) => {
+            const key = blockKey(this.geometry.id(number), this.geometry.index(number), length, this.#hashPrefix);
+            return (await this.#objects.head(key, signal)) !== undefined;
+          },
+          clock,
+          logger,
+          files: writeback?.files ?? settings.files ?? blockFiles,
+        }),
+    );
+    return new StagingSet(disks, stagings);
   }
 
   discard(id: number, size: number, after: Promise<unknown>): void {

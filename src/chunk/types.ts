@@ -82,6 +82,8 @@ export interface ChunkStore {
   readonly dirtyBytes: number;
   /** Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. */
   throttle(signal?: AbortSignal): Promise<void> | undefined;
+  /** For a time without work: lets go of buffers that lie unused, and of clean blocks where the disk has a cache for them. */
+  trim(): void;
   /** Figures by JuiceFS's names, without prefix. */
   stats(): Readonly<Record<string, number>>;
   /** The same, and more, for `.stats` and /metrics: the values of now. */

@@ -18,6 +18,13 @@ export function wholeNumberOf(text: string, option: string, min: number, max: nu
   return value;
 }
 
+/** A switch: alone, or with `=true` or `=false`. Throws UserError `InvalidOption` naming the option. */
+export function booleanOf(value: string | boolean, option: string): boolean {
+  if (typeof value === 'boolean') return value;
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw new UserError('InvalidOption', `${option}: wanted ${option} or ${option}=false, found ${JSON.stringify(value)}`);
+}
+
 /** The text of a file that an option names; `-` is standard input. Throws UserError `FileUnreadable` naming the option. */
 export function readText(path: string, option: string): string {
   try {

@@ -36,7 +36,7 @@ export function addObservation(juicepod: Command): void {
     .command('debug')
     .summary('collect what somebody needs who is to help, without secrets')
     .description(
-      'Writes an archive (tar.gz) about a mount: versions, options, figures, the log, the state of the client’s processes, a CPU profile of the client. In a pod: kubectl exec POD -c juicepod-client -- juicepod debug MOUNTPOINT --out-dir - > bundle.tar.gz',
+      'Writes an archive (tar.gz) about a mount: versions, options, figures, the log, the state of the client’s processes, a CPU profile of the client. In a pod: kubectl exec POD -c juicepod-holder -- juicepod debug MOUNTPOINT --out-dir - > bundle.tar.gz',
     )
     .argument('<MOUNTPOINT>')
     .option('--out-dir <folder>', 'where the archive goes; -: to standard output', './debug')

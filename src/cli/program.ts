@@ -3,6 +3,8 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 import { addSemantics } from './mount/mount-semantics.ts';
+import { addCache } from './program-cache.ts';
+import { addChangeLog, changeLogOptions } from './program-changelog.ts';
 import { addCluster } from './program-cluster.ts';
 import { addControl } from './program-control.ts';
 import { addBenchmarks, addObservation } from './program-observe.ts';
@@ -36,15 +38,17 @@ export function program(quiet = false): Command {
     .showHelpAfterError('(juicepod --help lists the commands, juicepod COMMAND --help explains one)');
 
   juicepod.commandsGroup('Volumes:');
-  storage(
-    juicepod
-      .command('format')
-      .summary('make a volume')
-      .description(
-        'Makes a volume: checks the object store, writes the settings into the metadata database. Running it again on a volume of that name changes what may change.',
-      )
-      .argument('<META-URL>')
-      .argument('<NAME>', 'name of the volume: 3 to 63 lower-case letters, digits and dashes; the prefix of all its objects'),
+  changeLogOptions(
+    storage(
+      juicepod
+        .command('format')
+        .summary('make a volume')
+        .description(
+          'Makes a volume: checks the object store, writes the settings into the metadata database. Running it again on a volume of that name changes what may change.',
+        )
+        .argument('<META-URL>')
+        .argument('<NAME>', 'name of the volume: 3 to 63 lower-case letters, digits and dashes; the prefix of all its objects'),
+    ),
   )
     .option('--block-size <size>', 'size of a block, 64K to 16M', '4M')
     .option('--compress <algorithm>', 'none, lz4 or zstd', 'none')
@@ -58,30 +62,33 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, url = '', name = '') => (await import('./volume/format.ts')).formatCommand(url, name, options)));
 
-  addSemantics(
-    storage(
-      juicepod
-        .command('mount')
-        .summary('mount a volume')
-        .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
-        .argument('[META-URL]')
-        .argument('[MOUNTPOINT]'),
-    )
-      .option('-d, --background', 'go to the background when the mount answers')
-      .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
-      .option('--read-only', 'allow no changes')
-      .option('--subdir <path>', 'mount a directory of the volume as the root')
-      .option('--enable-xattr', 'allow extended attributes')
-      .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
-      .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro'),
+  addCache(
+    addSemantics(
+      storage(
+        juicepod
+          .command('mount')
+          .summary('mount a volume')
+          .description('Mounts a volume. A parent process keeps the mount over a crash of the client and unmounts at the end.')
+          .argument('[META-URL]')
+          .argument('[MOUNTPOINT]'),
+      )
+        .option('-d, --background', 'go to the background when the mount answers')
+        .option('--log <path>', 'log file when in the background (default: /var/log/juicepod.log, or ~/.juicepod/juicepod.log)')
+        .option('--read-only', 'allow no changes')
+        .option('--subdir <path>', 'mount a directory of the volume as the root')
+        .option('--enable-xattr', 'allow extended attributes')
+        .option('--hide-internal', 'leave .accesslog, .config and .stats out of listings')
+        .option('-o <options>', 'FUSE options, separated by commas: allow_other, ro'),
+    ),
   )
     .option('--attr-cache <time>', 'how long the kernel trusts attributes', '1.0s')
     .option('--entry-cache <time>', 'how long the kernel trusts names of files', '1.0s')
     .option('--dir-entry-cache <time>', 'how long the kernel trusts names of directories', '1.0s')
     .option('--negative-entry-cache <time>', 'how long the kernel trusts that a name does not exist', '0s')
-    .option('--cache-dir <path>', 'folder of the block cache, or memory (default: /var/jfsCache, or ~/.juicefs/cache)')
-    .option('--cache-size <size>', 'bytes of the block cache', '100G')
-    .option('--free-space-ratio <ratio>', 'part of the disk that is left free', '0.1')
+    .option(
+      '--cache-whole-files <size>',
+      'with --read-only: part of the cache for whole files, which the kernel reads without asking; 0 for none (default: half, where it can)',
+    )
     .option('--buffer-size <size>', 'memory for data being read and written', '300M')
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')
     .option('--max-uploads <count>', 'uploads at once', '20')
@@ -103,7 +110,10 @@ export function program(quiet = false): Command {
     .option('--metrics <address>', 'where /metrics is served; none: nowhere (default: 127.0.0.1:9567, or another port)')
     .option('--custom-labels <labels>', 'labels of all metrics: name:value;name:value')
     .option('--no-bgjob', 'leave cleaning up to other clients')
-    .option('--skip-jobs <names>', 'leave these jobs to other clients: sessions, files, slices, trash, separated by commas')
+    .option(
+      '--skip-jobs <names>',
+      'leave these jobs to other clients: sessions, files, slices, trash, changelog, separated by commas',
+    )
     .option('--backup-meta <time>', 'how often the metadata is backed up into the object store; 0 is never', '1h')
     .option('--backup-skip-trash', 'leave the trash out of such a backup')
     .option('--plan <file>', 'mount what the plan of a pod says (used by the sidecar)')
@@ -132,14 +142,16 @@ export function program(quiet = false): Command {
     .addOption(output())
     .action(run(async (options, url = '') => (await import('./volume/status.ts')).statusCommand(url, options)));
 
-  storage(
-    juicepod
-      .command('config')
-      .summary('show or change the settings of a volume')
-      .description(
-        'Without options shows the settings. With options changes them; mounted clients take that over within a heartbeat (12 s).',
-      )
-      .argument('<META-URL>'),
+  changeLogOptions(
+    storage(
+      juicepod
+        .command('config')
+        .summary('show or change the settings of a volume')
+        .description(
+          'Without options shows the settings. With options changes them; mounted clients take that over within a heartbeat (12 s).',
+        )
+        .argument('<META-URL>'),
+    ),
   )
     .option('--capacity <size>', 'what the volume may hold, in GiB or with a unit (500G, 2T); 0 is no limit')
     .option('--inodes <count>', 'files and directories that it may hold; 0 is no limit')
@@ -157,6 +169,7 @@ export function program(quiet = false): Command {
     .action(run(async (options, url = '') => (await import('./volume/config.ts')).configCommand(url, options)));
 
   addQuota(juicepod);
+  addChangeLog(juicepod);
   addStores(juicepod);
   addMaintenance(juicepod);
   addDump(juicepod);
@@ -244,7 +257,7 @@ export function program(quiet = false): Command {
     .option('--platform <name>', 'where all pods run, unless they or their namespaces say otherwise (default: told by each pod)')
     .option('--no-pod-security-check', 'leave Pod Security to the API server (for clusters that exempt namespaces)')
     .option('--no-storage-requests', 'do not request the disk that caches may take')
-    .option('--start-timeout <time>', 'how long a client may take until every mount of its pod answers (default: 10m)')
+    .option('--start-timeout <time>', 'how long a client may take, when its pod begins, until every mount answers (default: 2m)')
     .option('--client-metrics-port <port>', 'port at which clients serve /metrics in their pods; 0: they do not', '9567')
     .option('--cert-dir <folder>', 'take tls.crt and tls.key from this folder, instead of own ones; read again when they change')
     .option('--tls-cert <file>', 'the same, with files of other names: certificate')

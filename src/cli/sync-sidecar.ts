@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { plainLogger } from '../client/hold.ts';
 import { UserError } from '../lib/errors.ts';
 import { runSidecar } from '../sync/run.ts';
+import { endingSignal } from './options.ts';
 import { explain } from './report.ts';
 
 const HELP = `juicepod sync-sidecar --plan FILE --ready FILE [--pod NAME] [--share none|group|all] [--termination FILE]
@@ -12,8 +13,7 @@ those of others) until SIGTERM; then writes back the rest, within the time the p
 `;
 
 export async function syncSidecarCommand(argv: readonly string[]): Promise<void> {
-  const ending = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  const ending = endingSignal();
   try {
     const { values } = parseArgs({
       args: [...argv],
@@ -37,7 +37,7 @@ export async function syncSidecarCommand(argv: readonly string[]): Promise<void>
       throw new UserError('ArgumentInvalid', '--share must be none, group or all');
     const log = plainLogger({ component: 'sync' });
     process.exit(
-      await runSidecar({ plan, ready, termination, log, share, signal: ending.signal, ...(pod === undefined ? {} : { pod }) }),
+      await runSidecar({ plan, ready, termination, log, share, signal: ending, ...(pod === undefined ? {} : { pod }) }),
     );
   } catch (error) {
     process.stderr.write(explain(error));

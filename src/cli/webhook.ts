@@ -37,7 +37,7 @@ function platformOf(name: string): string {
 /** In whole seconds, a minute at least: the client itself waits half of that for a database. Throws UserError. */
 function startSecondsOf(text: string): number {
   const seconds = Math.ceil(parseDuration(text, '--start-timeout') / 1000);
-  if (seconds < 60 || seconds > 86_400) throw new UserError('InvalidOption', `--start-timeout ${text}: wanted 1m to 24h`);
+  if (seconds < 10 || seconds > 3600) throw new UserError('InvalidOption', `--start-timeout ${text}: wanted 10s to 1h`);
   return seconds;
 }
 

@@ -8,8 +8,9 @@
  * - `close` unmounts everything lazily, FUSE and guards, and then closes the descriptors, which ends the sessions.
  */
 import { chmodSync, closeSync, mkdirSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isErrno, MountFlag, mountAt, readable, unmountAt } from '../fuse/libc.ts';
+import { SERVED_FILE } from '../api/heartbeat.ts';
 import { FUSE_TYPE } from '../fuse/mount.ts';
 import { mountsAt } from '../fuse/mountinfo.ts';
 import { accept, connectTo, listenAt, setTimeouts } from '../fuse/socket.ts';
@@ -53,13 +54,13 @@ function alreadyRunning(path: string): boolean {
   }
 }
 
-/** Makes a mount point and puts a guard on it. */
-async function prepare(target: string, guard: boolean): Promise<void> {
+/** Makes a mount point and puts a guard on it. True where nothing was mounted there. */
+async function prepare(target: string, guard: boolean): Promise<boolean> {
   const mounts = mountsAt(target);
   if (mounts.length === 0) mkdirSync(target, { recursive: true });
   // A FUSE mount that is there is left alone, dead or alive. A live one means that only the holder was restarted; a dead one is
   // covered by the next client: taken away, it would stay for ever in the namespaces of running containers.
-  if (!guard || mounts.some(({ source, type }) => source === GUARD || type === FUSE_TYPE)) return;
+  if (!guard || mounts.some(({ source, type }) => source === GUARD || type === FUSE_TYPE)) return mounts.length === 0;
   const flags = MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC;
   await mountAt(GUARD, target, 'tmpfs', flags, 'size=4k,nr_inodes=2,mode=0555').catch((cause: unknown) => {
     throw new UserError('GUARD_DENIED', `cannot guard ${target}: ${messageOf(cause)}`, {
@@ -67,6 +68,7 @@ async function prepare(target: string, guard: boolean): Promise<void> {
       hint: 'the holder needs the right to mount: in Kubernetes, privileged',
     });
   });
+  return mounts.length === 0;
 }
 
 export class Holder implements AsyncDisposable {
@@ -90,8 +92,9 @@ export class Holder implements AsyncDisposable {
     const { socket } = options;
     if (alreadyRunning(socket))
       throw new UserError('HOLDER_RUNNING', `another holder listens at ${socket}`, { hint: 'stop it, or name another socket' });
-    for (const target of options.targets ?? []) await prepare(target, options.guard ?? true);
     mkdirSync(dirname(socket), { recursive: true });
+    for (const target of options.targets ?? [])
+      if (await prepare(target, options.guard ?? true)) rmSync(join(dirname(socket), SERVED_FILE), { force: true });
     rmSync(socket, { force: true });
     const mask = process.umask(0o077);
     try {

@@ -7,6 +7,7 @@
  * Secret may bring other credentials at any time. Its client says why it waits.
  */
 import { mountsAt } from '../fuse/mountinfo.ts';
+import { giveBackMemory } from '../fuse/resident.ts';
 import { type MountOptions, raiseReadAhead, realTarget, unmount } from '../fuse/mount.ts';
 import { RawTransport } from '../fuse/raw.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -14,6 +15,7 @@ import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { type FuseSession, type HolderLink, openSession } from './handover.ts';
+import { whenIdle } from './idle.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
 import type { MetricsServer } from './metrics-server.ts';
 import { proveAccess } from './proof.ts';
@@ -83,6 +85,8 @@ interface Serving {
   readonly target: string;
   readonly ended: Promise<Ending>;
   readonly stop: (how: Stop) => void;
+  /** For a time without work: lets go of what the next requests can get again. */
+  readonly trim: () => void;
 }
 
 /**
@@ -95,6 +99,27 @@ export async function serveAll(
   signal: AbortSignal,
 ): Promise<ServeResult> {
   const serving: Serving[] = [];
+  const stopWatching = whenIdle({
+    clock: systemClock,
+    giveBack() {
+      for (const { trim } of serving) trim();
+      giveBackMemory();
+    },
+  });
+  try {
+    return await serveEach(mounts, serving, options, signal);
+  } finally {
+    stopWatching();
+  }
+}
+
+/** Serves all mounts; `serving` gets each that answers. */
+async function serveEach(
+  mounts: readonly ServeOptions[],
+  serving: Serving[],
+  options: ServeAllOptions,
+  signal: AbortSignal,
+): Promise<ServeResult> {
   const failed = new AbortController();
   const { handOver } = options;
   const opening = AbortSignal.any([signal, failed.signal, ...(handOver ? [handOver] : [])]);
@@ -230,6 +255,7 @@ function run(
     ...(session.resume ? { resume: session.resume.init } : {}),
   });
   volume.onNameChanged((parent, name) => transport.notifier.invalidateEntry(parent, name));
+  volume.onBacking(() => transport.backing);
   const stopping = new AbortController();
   let lost = false;
   void volume.lost.then((reason) => {
@@ -268,6 +294,7 @@ function run(
   return {
     target,
     ended,
+    trim: () => volume.trim(),
     stop(how) {
       told ??= volume.failures();
       if (kept)

@@ -5,6 +5,7 @@ import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mou
 import { parsePlan, type Plan, type PlanMount } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type ClientLimits, clientLimits } from './limits.ts';
+import { wholeFilesShare } from './semantics.ts';
 import type { ServeOptions } from './mount.ts';
 
 const MIB = 1024 * 1024;
@@ -74,6 +75,7 @@ export function readPlan(path: string, mode: 'fuse' | 'sync' = 'fuse'): ReadPlan
               },
             }
           : {}),
+        ...(cache && readOnly ? { wholeFiles: wholeFilesShare(Math.floor((cache.sizeMiB * MIB) / shares)) } : {}),
         ...(cache && plan.writeback && !mount.readOnly
           ? {
               writeback: {

@@ -34,6 +34,9 @@ export interface Semantics {
   readonly maxIo?: number;
 }
 
+/** How much of the bytes of a cache may hold whole files where nothing else is said: on mounts that are read-only. */
+export const wholeFilesShare = (cacheBytes: number): number => Math.floor(cacheBytes / 2);
+
 /** What the kernel must agree to when it is mounted; `acl`: the volume has access control lists. */
 export function initOf(acl: boolean, { umask, capabilities, maxIo, squash }: Semantics): InitOptions {
   // With lists the kernel always checks permissions itself, which it cannot for whom everybody is taken for.

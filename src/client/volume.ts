@@ -6,8 +6,10 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
+import { WholeFolder } from '../chunk/whole-folder.ts';
+import { mayPassThrough } from '../fuse/backing.ts';
 import type { InitOptions } from '../fuse/init.ts';
-import type { FileSystem, HandleJournal } from '../fuse/types.ts';
+import type { Backing, FileSystem, HandleJournal } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
@@ -37,6 +39,7 @@ import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { type CacheOptions, diskOf, ownFolder, shownCache } from './cache-options.ts';
 import { type ClientLimits, VolumeLimits } from './limits.ts';
 import { drainStaged, type WritebackOptions } from './staged.ts';
 import { findRoot } from './root.ts';
@@ -75,7 +78,9 @@ export interface VolumeOptions {
   readonly dirEntryTimeout: number;
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
-  readonly cache?: { readonly folder: string; readonly bytes: number; readonly freeRatio: number };
+  readonly cache?: CacheOptions;
+  /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`, and `readOnly`. @default 0 */
+  readonly wholeFiles?: number;
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;
   /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
@@ -116,6 +121,8 @@ export interface OpenVolume {
   readonly parts: { readonly meta: Meta; readonly chunks: ChunkStore; readonly root: Ino };
   /** `forget` is called where the kernel is to forget a name; the directory is what the kernel calls it. */
   onNameChanged(forget: (parent: Ino, name: Buffer) => void): void;
+  /** `backing` says where the kernel is told which local files it reads. */
+  onBacking(backing: () => Backing | undefined): void;
   /** What was taken over from an earlier client. */
   readonly recovered: { readonly handles: number; readonly writes: number } | undefined;
   /** Resolves with the reason when the volume is gone or was formatted anew: the mount must end. */
@@ -128,16 +135,27 @@ export interface OpenVolume {
   readonly failures: () => number;
   /** Commits all written data; the volume can still be served. */
   flush(): Promise<void>;
+  /** For a time without work: lets go of what the next requests can get again. */
+  trim(): void;
   /** Uploads what is staged, where a drain time was given. True where nothing is left. */
   drain(): Promise<boolean>;
   /** Ends. With `keep` the session, its open handles and their state stay for the next client. */
   close(keep: boolean): Promise<void>;
 }
 
+/** What runs beside the file system. */
+interface Background {
+  chunks?: ChunkStore;
+  compactor?: Compactor;
+  renewal?: Renewal;
+  backups?: Backups;
+  wholeFiles?: WholeFolder | undefined;
+}
+
 /** Opens the volume and registers a session. Throws UserError where that cannot be. */
 export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
   const logger = options.logger ?? nullLogger;
-  const background: { chunks?: ChunkStore; compactor?: Compactor; renewal?: Renewal; backups?: Backups } = {};
+  const background: Background = {};
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -214,6 +232,7 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
     await background.backups?.close();
     await background.renewal?.close();
     await chunks?.close();
+    background.wholeFiles?.close();
     // A session to follow is the next try's, with all that its programs have open.
     await (meta ? meta.close({ keepSession: options.resume !== undefined }) : engine.close()).catch(() => {});
     throw error;
@@ -227,7 +246,7 @@ async function serveVolume(
   limits: VolumeLimits,
   options: VolumeOptions,
   lost: Promise<string>,
-  background: { compactor?: Compactor; renewal?: Renewal; backups?: Backups },
+  background: Background,
   { requests, timings }: { readonly requests: RequestFigures; readonly timings: Timings },
   logger: Logger,
 ): Promise<OpenVolume> {
@@ -243,11 +262,15 @@ async function serveVolume(
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
-  const journal = journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, logger);
+  const journal =
+    journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
+  let backing: (() => Backing | undefined) | undefined;
+  const wholeFiles = await openWholeFiles(format, options, logger);
+  background.wholeFiles = wholeFiles;
   const families = (): readonly Family[] =>
     mountFamilies({
-      parts: [stats, timings, chunks, requests],
+      parts: [stats, timings, chunks, requests, ...(vfs.passthrough ? [vfs.passthrough] : [])],
       fullness: meta.known(),
       subPath: options.subPath,
       openHandles: vfs.openHandles,
@@ -282,6 +305,8 @@ async function serveVolume(
     hideInternal: options.hideInternal,
     ...(options.handles ? { handles: options.handles } : {}),
     ...(journal ? { journal } : {}),
+    ...(wholeFiles ? { wholeFiles } : {}),
+    backing: () => backing?.(),
     logger,
   });
   const fileSystem = observed(vfs, stats, accessLog);
@@ -289,12 +314,15 @@ async function serveVolume(
   return {
     name: format.name,
     uuid: format.uuid,
-    init: initOf(format.enableAcl, semantics),
+    init: { ...initOf(format.enableAcl, semantics), ...(wholeFiles ? { passthrough: true } : {}) },
     sid,
     fileSystem: squash ? squashed(fileSystem, squash) : fileSystem,
     parts: { meta, chunks, root },
     onNameChanged(forget) {
       forgetName = forget;
+    },
+    onBacking(told) {
+      backing = told;
     },
     recovered,
     lost,
@@ -302,12 +330,16 @@ async function serveVolume(
     families,
     failures: () => vfs.failures,
     flush: () => vfs.flushAll(),
+    trim() {
+      vfs.trim();
+      chunks.trim();
+    },
     // What a client with write-back left is no less to be stored when the pod ends than what one with it wrote.
     drain: () => drainStaged(chunks, options.writeback ?? options.leftovers, { clock: systemClock, logger, volume: format.name }),
     async close(keep) {
       await vfs.endCommands();
       await vfs.flushAll();
-      vfs.close();
+      await vfs.close();
       await background.backups?.close();
       await compactor.close();
       await renewal?.close();
@@ -360,15 +392,33 @@ function overStore(
   return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
 }
 
+/** The one of the cache's folders that holds the volume's whole files. */
+const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
+
+/** How much of the cache is left to whole files. */
+const wholeBytes = (format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number =>
+  cache && readOnly && mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
+
+/** The folder of whole files; undefined where none are wanted, or possible. */
+function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
+  const maxBytes = wholeBytes(format, options);
+  const { cache, mountPoint: mount, handles } = options;
+  if (!cache || maxBytes === 0) return Promise.resolve(undefined);
+  const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
+  const root = join(wholeFolder(format, cache), format.uuid);
+  return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
+}
+
 function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
   const { cache } = options;
+  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(format, options);
   return openChunkStore({
     objects,
     blockSize: format.blockSize * 1024,
     compression: format.compression || 'none',
     hashPrefix: format.hashPrefix,
     uuid: format.uuid,
-    disk: cache && cache.bytes > 0 ? { folder: cache.folder, maxBytes: cache.bytes, freeRatio: cache.freeRatio } : undefined,
+    disk: diskOf(cache && { ...cache, bytes: blockBytes }),
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
     bufferBytes: options.bufferBytes,
@@ -392,9 +442,10 @@ function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, att
 }
 
 /** The journal of written data; a mount can do without where its folder cannot be written to. */
-function openJournal(folder: string, logger: Logger): Journal | undefined {
+function openJournal(folder: string, bufferBytes: number, logger: Logger): Journal | undefined {
   try {
-    return new Journal(folder, { logger });
+    // What is kept for later writes comes out of what written data may take anyway: so much disk is asked for.
+    return new Journal(folder, { keepBytes: Math.min(192 * MIB, bufferBytes), logger });
   } catch (error) {
     logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
       folder,
@@ -427,9 +478,7 @@ function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, 
     },
     Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
     Chunk: {
-      CacheDir: options.cache ? join(options.cache.folder, format.uuid) : 'memory',
-      CacheSize: options.cache?.bytes ?? 0,
-      FreeSpace: options.cache?.freeRatio ?? 0,
+      ...shownCache(options.cache, format.uuid),
       Compress: format.compression,
       MaxUpload: options.maxUploads,
       MaxDownload: options.maxDownloads,

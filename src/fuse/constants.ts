@@ -73,6 +73,7 @@ export const InitBit = {
   HANDLE_KILLPRIV_V2: 28,
   INIT_EXT: 30,
   DIRECT_IO_ALLOW_MMAP: 36,
+  PASSTHROUGH: 37,
   HAS_RESEND: 39,
 } as const;
 
@@ -96,6 +97,7 @@ export const OpenOut = {
   CACHE_DIR: 1 << 3,
   NOFLUSH: 1 << 5,
   PARALLEL_DIRECT_WRITES: 1 << 6,
+  PASSTHROUGH: 1 << 7,
 } as const;
 
 export const GETATTR_FH = 1;

@@ -110,3 +110,14 @@ test('the next process reads from the reply what was agreed on', () => {
   assert.deepEqual(readInit(reply), negotiated);
   assert.throws(() => readInit(reply.subarray(0, 24)), RangeError);
 });
+
+test('local files are read in place of ours where that is wanted and offered, and none that lies on another stack', () => {
+  const { reply } = agreed(negotiate(offer(), { passthrough: true }, features));
+  assert.ok(flagsOf({ passthrough: true }).includes('PASSTHROUGH'));
+  assert.equal(reply.readUInt32LE(36), 1);
+  assert.ok(hasFlag(readInit(reply), InitBit.PASSTHROUGH), 'a process that takes over knows');
+  assert.ok(!flagsOf({}).includes('PASSTHROUGH'));
+  assert.equal(agreed(negotiate(offer(), {}, features)).reply.readUInt32LE(36), 0);
+  assert.ok(!flagsOf({ passthrough: true }, offer({ flags2: 0x5dd })).includes('PASSTHROUGH'));
+  assert.ok(!flagsOf({ passthrough: true, writebackCache: true }).includes('PASSTHROUGH'));
+});

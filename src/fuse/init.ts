@@ -35,6 +35,8 @@ export interface InitOptions {
   readonly keepMode?: boolean;
   /** LOOKUP understands `.` and `..`, as NFS export needs. @default false */
   readonly exportSupport?: boolean;
+  /** Opened files may be bound to files of the local disk (Linux 6.9 with CONFIG_FUSE_PASSTHROUGH). Not with `writebackCache`. @default false */
+  readonly passthrough?: boolean;
 }
 
 /** What depends on the file system: the methods it has. */
@@ -85,6 +87,7 @@ export function wantedFlags(options: InitOptions, features: InitFeatures): reado
     ...when(options.posixAcl ?? false, InitBit.POSIX_ACL),
     ...when((options.posixAcl ?? false) || (options.keepMode ?? false), InitBit.DONT_MASK),
     ...when(options.exportSupport ?? false, InitBit.EXPORT_SUPPORT),
+    ...when((options.passthrough ?? false) && !(options.writebackCache ?? false), InitBit.PASSTHROUGH),
   ];
 }
 
@@ -148,6 +151,8 @@ function writeInit(negotiated: Negotiated): Buffer {
   reply.writeUInt32LE(1, 24);
   reply.writeUInt16LE(negotiated.maxWrite / PAGE, 28);
   reply.writeUInt32LE(negotiated.flags2, 32);
+  // How deep file systems may be stacked on one another, of those that opened files are bound to: 1 is "on none".
+  if (hasFlag(negotiated, InitBit.PASSTHROUGH)) reply.writeUInt32LE(1, 36);
   return reply;
 }
 

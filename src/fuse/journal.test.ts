@@ -12,6 +12,7 @@ test('another process finds exactly the handles that are open, at any moment', (
     add: fc.boolean(),
     handle: fc.integer({ min: 1, max: 12 }),
     flags: fc.nat({ max: 0xffff_ffff }),
+    backing: fc.option(fc.integer({ min: 1, max: 0x7fff_ffff }), { nil: undefined }),
   });
   fc.assert(
     fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
@@ -19,8 +20,8 @@ test('another process finds exactly the handles that are open, at any moment', (
       try {
         let journal = openJournal(fd);
         const model = new Map<number, OpenHandle>();
-        for (const [index, { add, handle, flags }] of operations.entries()) {
-          const open = { handle: handle * 2 ** 40, ino: ino(handle - 6), flags };
+        for (const [index, { add, handle, flags, backing }] of operations.entries()) {
+          const open = { handle: handle * 2 ** 40, ino: ino(handle - 6), flags, ...(backing === undefined ? {} : { backing }) };
           if (add) {
             assert.equal(journal.add(open), true);
             model.set(open.handle, open);

@@ -3,7 +3,7 @@
  * open. A record is written by one pwrite of a few bytes, which a killed process has either done or not; the file lives as
  * long as any process has it open.
  *
- * Record, 24 bytes, little-endian: handle u64 (0: free), inode u64, flags u32, zero u32. At most `LIMIT` records (6 MiB).
+ * Record, 24 bytes, little-endian: handle u64 (0: free), inode u64, flags u32, number of the backing file u32 (0: none). At most `LIMIT` records (6 MiB).
  */
 import { fstatSync, readSync, writeSync } from 'node:fs';
 import { readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/int64.ts';
@@ -29,16 +29,23 @@ export function openJournal(fd: number, limit = LIMIT): HandleJournal {
       continue;
     }
     slots.set(handle, used);
-    found.push({ handle, ino: readInoLE(bytes, at + 8), flags: bytes.readUInt32LE(at + 16) });
+    const backing = bytes.readUInt32LE(at + 20);
+    found.push({
+      handle,
+      ino: readInoLE(bytes, at + 8),
+      flags: bytes.readUInt32LE(at + 16),
+      ...(backing === 0 ? {} : { backing }),
+    });
   }
 
   return {
-    add({ handle, ino, flags }) {
+    add({ handle, ino, flags, backing = 0 }) {
       const slot = slots.get(handle) ?? free.pop() ?? (used < limit ? used++ : undefined);
       if (slot === undefined) return false;
       writeU64LE(record, handle, 0);
       writeInoLE(record, ino, 8);
       record.writeUInt32LE(flags >>> 0, 16);
+      record.writeUInt32LE(backing, 20);
       try {
         writeSync(fd, record, 0, RECORD, slot * RECORD);
       } catch {

@@ -13,13 +13,14 @@ import { writeSync, writevSync } from 'node:fs';
 import { errno as errnos, messageOf } from '../lib/errors.ts';
 import { type Ino, readInoLE, readU64LE } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
-import { IN_HEADER, Opcode, OUT_HEADER, REQUEST_OVERHEAD } from './constants.ts';
+import { IN_HEADER, InitBit, Opcode, OUT_HEADER, REQUEST_OVERHEAD } from './constants.ts';
 import { call, keepsBuffer } from './dispatch.ts';
-import { type InitOptions, type Negotiated, negotiate, readInit } from './init.ts';
+import { hasFlag, type InitOptions, type Negotiated, negotiate, readInit } from './init.ts';
+import { createBacking } from './backing.ts';
 import { isErrno, lastErrno, read } from './libc.ts';
 import { OUT_BYTES, Request, type Session, silentRequest } from './request.ts';
 import { createNotifier, resendMessage } from './notifier.ts';
-import type { FileSystem, FuseTransport, ServeEnd } from './types.ts';
+import type { Backing, FileSystem, FuseTransport, ServeEnd } from './types.ts';
 import { type Watch, watch } from './watch.ts';
 
 /** Requests served before the event loop gets its turn. */
@@ -64,6 +65,7 @@ export class RawTransport implements FuseTransport, Session {
   #buffer: Buffer | undefined;
   #held = 0;
   #negotiated: Negotiated | undefined;
+  #backing: Backing | undefined;
   #fileSystem: FileSystem | undefined;
   #watch: Watch | undefined;
   #finish: ((end: ServeEnd) => void) | undefined;
@@ -91,6 +93,12 @@ export class RawTransport implements FuseTransport, Session {
   /** What was agreed on with the kernel; undefined before INIT. */
   get negotiated(): Negotiated | undefined {
     return this.#negotiated;
+  }
+
+  /** Where the kernel has agreed to read local files in place of ours; undefined before INIT, and where it has not. */
+  get backing(): Backing | undefined {
+    if (!this.#negotiated || !hasFlag(this.#negotiated, InitBit.PASSTHROUGH)) return undefined;
+    return (this.#backing ??= createBacking(this.#fd));
   }
 
   serve(fileSystem: FileSystem, signal?: AbortSignal): Promise<ServeEnd> {

@@ -49,6 +49,11 @@ export interface FuseOpened {
   readonly noFlush?: boolean;
   /** Writes with direct I/O on one inode may come at the same time. */
   readonly parallelDirectWrites?: boolean;
+  /**
+   * Reads and mappings go to the file of the local disk that was registered under this number (`Backing`), past this process; with
+   * `directIo` mappings alone do. All opens of an inode that are not closed must say the same; not together with `keepCache`.
+   */
+  readonly backing?: number;
 }
 
 export interface FuseStatFs {
@@ -242,6 +247,16 @@ export interface OpenHandle {
   readonly ino: Ino;
   /** Flags of open(2), or whatever else the file system wants to know again; 32 bits. */
   readonly flags: number;
+  /** What the kernel reads in its place, as in `FuseOpened`. */
+  readonly backing?: number;
+}
+
+/** Files of the local disk that the kernel reads in place of a handle's file. */
+export interface Backing {
+  /** Registers an open file, which may be closed then; answers its number. Throws SystemError: EPERM without CAP_SYS_ADMIN, ELOOP on a stacked file system. */
+  open(fd: number): number;
+  /** Ends a registration, also of an earlier process; handles that were opened with it keep the file. Unknown numbers are ignored. */
+  close(id: number): void;
 }
 
 /** What a file system notes so that its open handles outlive the process, SIGKILL included. Calls cost about a microsecond. */

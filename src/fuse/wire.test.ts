@@ -115,15 +115,16 @@ test('a negative entry is node 0 with a lifetime', () => {
 test('an open file is laid out as struct fuse_open_out, with the flags of the kernel', () => {
   const flags = ['directIo', 'keepCache', 'nonSeekable', 'cacheDir', undefined, 'noFlush', 'parallelDirectWrites'];
   fc.assert(
-    fc.property(u64, fc.subarray(flags.filter((name) => name !== undefined)), (handle, chosen) => {
+    fc.property(u64, fc.subarray(flags.filter((name) => name !== undefined)), fc.nat({ max: 9 }), (handle, chosen, backing) => {
       const { words, bytes } = dirty(Words.open);
-      putOpened(words, 0, { handle, ...Object.fromEntries(chosen.map((name) => [name, true])) });
+      const bound = backing === 0 ? {} : { backing };
+      putOpened(words, 0, { handle, ...bound, ...Object.fromEntries(chosen.map((name) => [name, true])) });
       assert.equal(bytes.readBigUInt64LE(0), BigInt(handle));
       assert.equal(
         bytes.readUInt32LE(8),
-        chosen.reduce((sum, name) => sum + (1 << flags.indexOf(name)), 0),
+        chosen.reduce((sum, name) => sum + (1 << flags.indexOf(name)), backing === 0 ? 0 : 1 << 7),
       );
-      assert.equal(bytes.readUInt32LE(12), 0);
+      assert.equal(bytes.readUInt32LE(12), backing);
     }),
   );
 });

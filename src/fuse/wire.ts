@@ -89,8 +89,9 @@ export function putOpened(words: Uint32Array, at: number, opened: FuseOpened): v
     (opened.nonSeekable ? OpenOut.NONSEEKABLE : 0) |
     (opened.cacheDir ? OpenOut.CACHE_DIR : 0) |
     (opened.noFlush ? OpenOut.NOFLUSH : 0) |
-    (opened.parallelDirectWrites ? OpenOut.PARALLEL_DIRECT_WRITES : 0);
-  words[at + 3] = 0;
+    (opened.parallelDirectWrites ? OpenOut.PARALLEL_DIRECT_WRITES : 0) |
+    (opened.backing === undefined ? 0 : OpenOut.PASSTHROUGH);
+  words[at + 3] = opened.backing ?? 0;
 }
 
 /** Writes struct fuse_statfs_out (80 bytes). */

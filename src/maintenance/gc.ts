@@ -246,7 +246,7 @@ class Collection {
         const old = batch.filter(({ time }) => time < this.#edge);
         await forEachParallel(old, this.#threads, async (delayed) => {
           signal.throwIfAborted();
-          await dropDelayed(volume, delayed);
+          await dropDelayed(volume, delayed, 'gc');
           report.cleaned.replaced += decodeDelayed(delayed.slices).length;
         });
       }

@@ -7,6 +7,7 @@ import type { Ino } from '../lib/int64.ts';
 import {
   type AclRule,
   completedRule,
+  encodeRule,
   isEmptyRule,
   isMinimalRule,
   modeOfRule,
@@ -61,13 +62,17 @@ export async function setAcl(volume: Volume, ctx: Context, ino: Ino, name: strin
     if (attr.flags & (NodeFlag.Immutable | NodeFlag.Append)) throw new FsError('EPERM');
     if (attr.type === NodeType.Symlink) throw new FsError('ENOTSUP');
     if (member === 'defaultAcl' && attr.type !== NodeType.Directory && !isEmptyRule(rule)) throw new FsError('EACCES');
-    const changed = await withAcl(volume, ctx, attr, member, rule);
-    const same = changed[member] === attr[member] && changed.mode === attr.mode;
-    return { writes: same ? [] : [{ kind: 'putNode', ino, attr: changed }], value: { attr, changed: same ? attr : changed } };
+    const complete = isEmptyRule(rule) ? rule : completedRule(rule, attr.mode);
+    const changed = await withAcl(volume, ctx, attr, member, complete);
+    if (changed[member] === attr[member] && changed.mode === attr.mode) return { writes: [], value: { attr, changed: attr } };
+    const now = { sec: changed.ctime, nsec: changed.ctimensec };
+    const log = volume.log.setAcl(ino, member === 'accessAcl' ? 1 : 2, encodeRule(complete), now);
+    return { writes: [{ kind: 'putNode', ino, attr: changed }, ...log], value: { attr, changed } };
   }, ctx.signal);
   volume.files.changed(ino, done.attr, done.changed);
 }
 
+/** The attributes with a list, which says all that it leaves to the mode; or with none. */
 async function withAcl(volume: Volume, ctx: Context, attr: Attr, member: Member, rule: AclRule): Promise<Attr> {
   const { sec, nsec } = volume.now();
   const access = member === 'accessAcl';
@@ -75,8 +80,7 @@ async function withAcl(volume: Volume, ctx: Context, attr: Attr, member: Member,
   const kept = ctx.uid !== 0 && !inGroup(ctx, attr.gid) ? attr.mode & ~0o2000 : attr.mode;
   const after = (id: number, mode: number): Attr => ({ ...attr, [member]: id, mode, ctime: sec, ctimensec: nsec });
   if (isEmptyRule(rule)) return after(0, kept);
-  const complete = completedRule(rule, attr.mode);
-  const mode = access ? (kept & 0o7000) | modeOfRule(complete) : kept;
-  if (access && isMinimalRule(complete)) return after(0, mode);
-  return after(await volume.acls.idOf(complete), mode);
+  const mode = access ? (kept & 0o7000) | modeOfRule(rule) : kept;
+  if (access && isMinimalRule(rule)) return after(0, mode);
+  return after(await volume.acls.idOf(rule), mode);
 }

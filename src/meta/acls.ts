@@ -7,6 +7,7 @@
  */
 import { FsError } from '../lib/errors.ts';
 import { type AclRule, decodeRule, encodeRule } from './acl-rule.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine } from './engine.ts';
 
 const LIMIT = 10_000;
@@ -24,12 +25,14 @@ export class UnknownRule extends Error {
 
 export class Acls {
   readonly #engine: Pick<MetaEngine, 'read' | 'acls' | 'addAcl'>;
+  readonly #log: Pick<ChangeLog, 'addCounter'> | undefined;
   readonly #rules = new Map<number, AclRule>();
   /** Numbers by stored bytes. */
   readonly #ids = new Map<string, number>();
 
-  constructor(engine: Pick<MetaEngine, 'read' | 'acls' | 'addAcl'>) {
+  constructor(engine: Pick<MetaEngine, 'read' | 'acls' | 'addAcl'>, log?: Pick<ChangeLog, 'addCounter'>) {
     this.#engine = engine;
+    this.#log = log;
   }
 
   #remember(id: number, bytes: Buffer): AclRule {
@@ -72,7 +75,7 @@ export class Acls {
     const bytes = encodeRule(rule);
     const known = this.#ids.get(bytes.toString('latin1'));
     if (known !== undefined) return known;
-    const id = await this.#engine.addAcl(bytes);
+    const id = await this.#engine.addAcl(bytes, this.#log?.addCounter('aclMaxId', 1)[0]);
     this.#remember(id, bytes);
     return id;
   }

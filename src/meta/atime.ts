@@ -9,6 +9,7 @@
 import type { Ino } from '../lib/int64.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { Guesses } from './guesses.ts';
 import type { OpenFiles } from './open-files.ts';
 import type { Committed, Decide } from './transact.ts';
@@ -29,6 +30,7 @@ interface Surroundings {
   readonly files: OpenFiles;
   readonly logger: Logger;
   readonly readOnly: boolean;
+  readonly log: Pick<ChangeLog, 'access'>;
   now(): Moment;
   change<T>(decide: Decide<T>): Promise<Committed<T>>;
 }
@@ -73,7 +75,7 @@ export class AccessTimes {
       const now = volume.now();
       if (!before || !needsTouch(this.#mode, before, now)) return { writes: [], value: undefined };
       const after = { ...before, atime: now.sec, atimensec: now.nsec };
-      return { writes: [{ kind: 'putNode', ino, attr: after }], value: { before, after } };
+      return { writes: [{ kind: 'putNode', ino, attr: after }, ...volume.log.access(ino, now)], value: { before, after } };
     });
     if (value) volume.files.changed(ino, value.before, value.after);
   }

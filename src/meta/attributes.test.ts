@@ -1,30 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ROOT_INO } from '../lib/int64.ts';
 import { changedAttr } from './attributes.ts';
+import { plainFile } from './testing/sample.ts';
 import { type Attr, type Context, NodeType, type SetAttr } from './types.ts';
 
 const now = { sec: 1000, nsec: 5 };
-const file: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
-  uid: 10,
-  gid: 20,
-  atime: 1,
-  atimensec: 1,
-  mtime: 2,
-  mtimensec: 2,
-  ctime: 3,
-  ctimensec: 3,
-  nlink: 1,
-  length: 0,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const file: Attr = { ...plainFile, uid: 10, gid: 20, atime: 1, atimensec: 1, mtime: 2, mtimensec: 2, ctime: 3, ctimensec: 3 };
 const root: Context = { uid: 0, gid: 0, pid: 1, checkPermission: true };
 const user = (uid: number, ...gids: number[]): Context => ({ uid, gid: gids[0] ?? uid, gids, pid: 1, checkPermission: true });
 const mode = (ctx: Context, attr: Attr, set: SetAttr): string => changedAttr(ctx, attr, set, now).mode.toString(8);

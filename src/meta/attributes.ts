@@ -3,6 +3,7 @@ import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import { modeOfRule, ruleWithMode } from './acl-rule.ts';
 import { aclNames, getAcl, isAclName, setAcl } from './acl-xattrs.ts';
+import type { Write } from './engine.ts';
 import type { Owner } from './limits.ts';
 import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess, requireMovable } from './permissions.ts';
 import { statOf } from './stats.ts';
@@ -144,7 +145,7 @@ export async function setattr(volume: Volume, ctx: Context, ino: Ino, set: SetAt
     requireChangeable(attr, set);
     const changed = changedAttr(ctx, attr, set, volume.now());
     const plan = (after: Attr): Plan<Changed> => ({
-      writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }],
+      writes: after === attr ? [] : [{ kind: 'putNode', ino, attr: after }, ...volume.log.setattr(ino, set, attr, after)],
       value: { attr, changed: after },
     });
     const room = requireOwnersRoom(volume, attr, changed);
@@ -203,7 +204,8 @@ export async function setxattr(
     requireAccess(ctx, attr, MAY_WRITE);
     if (mode.create) view.require({ kind: 'xattr', ino, name, expect: 'absent' }, () => new FsError('EEXIST'));
     if (mode.replace) view.require({ kind: 'xattr', ino, name, expect: 'present' }, () => new FsError('ENODATA'));
-    return { writes: [{ kind: 'putXattr', ino, name, value }], value: undefined };
+    const writes: Write[] = [{ kind: 'putXattr', ino, name, value }, ...volume.log.setxattr(ino, name, value, mode)];
+    return { writes, value: undefined };
   }, ctx.signal);
 }
 
@@ -215,6 +217,6 @@ export async function removexattr(volume: Volume, ctx: Context, ino: Ino, name: 
     requireMovable(attr);
     requireAccess(ctx, attr, MAY_WRITE);
     view.require({ kind: 'xattr', ino, name, expect: 'present' }, () => new FsError('ENODATA'));
-    return { writes: [{ kind: 'removeXattr', ino, name }], value: undefined };
+    return { writes: [{ kind: 'removeXattr', ino, name }, ...volume.log.removexattr(ino, name)], value: undefined };
   }, ctx.signal);
 }

@@ -25,6 +25,8 @@ type CopyOptions = Pick<CloneOptions, 'preserve' | 'umask'>;
 
 /** A node to be made: what its commit rests on, and its writes but for its name. */
 export interface Copy {
+  /** What it is a copy of. */
+  readonly source: Ino;
   readonly ino: Ino;
   readonly attr: Attr;
   readonly checks: readonly Check[];
@@ -145,7 +147,7 @@ async function planCopy(volume: Volume, as: As, known: Known, parent: Ino, optio
     }
     for (const [id, { size, delta }] of references) writes.push({ kind: 'addSliceRef', id, size, delta });
   }
-  return { ino, attr, checks, writes };
+  return { source, ino, attr, checks, writes };
 }
 
 /** The lists of slices of a file that are not empty; the first one is at hand. */

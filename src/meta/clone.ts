@@ -83,6 +83,11 @@ class Cloning {
     this.#options.onCloned?.(copies.length);
   }
 
+  #entry({ source, ino }: Copy, place: { readonly parent: Ino; readonly name: Buffer }, top = false): readonly Write[] {
+    const { log } = this.#volume;
+    return log.on ? log.clone(source, place, this.#options, top, ino, this.#volume.now()) : [];
+  }
+
   #usage(copies: readonly Copy[]): readonly Write[] {
     const space = copies.reduce((sum, { attr }) => sum + statOf(attr).space, 0);
     return this.#volume.stats.writes(space, copies.length);
@@ -105,9 +110,10 @@ class Cloning {
       {
         checks: [alive.check, ...copies.flatMap(({ checks }) => checks)],
         writes: [
-          ...copies.flatMap(({ ino, attr, name, writes }): Write[] => [
-            ...writes,
-            { kind: 'putEntry', parent: directory.ino, name, value: { type: attr.type, ino } },
+          ...copies.flatMap((copy): Write[] => [
+            ...copy.writes,
+            { kind: 'putEntry', parent: directory.ino, name: copy.name, value: { type: copy.attr.type, ino: copy.ino } },
+            ...this.#entry(copy, { parent: directory.ino, name: copy.name }),
           ]),
           ...this.#usage(copies),
           ...alive.writes,
@@ -216,6 +222,7 @@ class Cloning {
                 { kind: 'putEntry', parent, name, value: { type: copy.attr.type, ino: copy.ino } },
                 { kind: 'touchNode', ino: parent, ...volume.now(), nlink: 0 },
                 ...this.#usage([copy]),
+                ...this.#entry(copy, { parent, name }, true),
               ],
               value: undefined,
             };
@@ -243,7 +250,12 @@ class Cloning {
     if (volume.readOnly) throw new FsError('EROFS');
     await volume.engine.commit({
       checks: [],
-      writes: [...top.writes, { kind: 'addDetached', ino: top.ino, time: this.#renewed }, ...this.#usage([top])],
+      writes: [
+        ...top.writes,
+        { kind: 'addDetached', ino: top.ino, time: this.#renewed },
+        ...this.#usage([top]),
+        ...this.#entry(top, { parent, name }, true),
+      ],
     });
     this.#made([top]);
     this.#top = top.ino;
@@ -274,12 +286,14 @@ class Cloning {
         if (!node) throw new FsError('EIO', 'the copy was removed by somebody else while it was made', { retryable: true });
         await limits.require({ ...all, volume: false });
         const attr = { ...node, parent };
+        const now = volume.now();
         return {
           writes: [
             { kind: 'putNode', ino: top, attr },
             { kind: 'putEntry', parent, name, value: { type: NodeType.Directory, ino: top } },
-            { kind: 'touchNode', ino: parent, ...volume.now(), nlink: 1 },
+            { kind: 'touchNode', ino: parent, ...now, nlink: 1 },
             { kind: 'removeDetached', ino: top },
+            ...volume.log.attach(top, { parent, name }, now),
           ],
           value: { ino: top, attr },
         };

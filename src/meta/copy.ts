@@ -159,10 +159,16 @@ export async function copyFileRange(
       view.require({ kind: 'chunkPrefix', ino: from, index: first + at, records, whole: true });
     const newLength = Math.max(before.length, toOffset + plan.copied);
     const space = charged(newLength) - charged(before.length);
-    const { sec, nsec } = volume.now();
+    const now = volume.now();
+    const { sec, nsec } = now;
     const after: Attr = { ...before, length: newLength, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
     return withRoom(volume, to, before, space, (places): Plan<Copied> => ({
-      writes: [...writesOf(to, plan, before.length), { kind: 'putNode', ino: to, attr: after }, ...volume.stats.writes(space, 0)],
+      writes: [
+        ...writesOf(to, plan, before.length),
+        { kind: 'putNode', ino: to, attr: after },
+        ...volume.stats.writes(space, 0),
+        ...volume.log.copyFileRange(from, offset, to, toOffset, plan.copied, newLength, now),
+      ],
       value: { before, after, places, copied: plan.copied },
     }));
   }, ctx.signal);

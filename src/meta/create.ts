@@ -84,14 +84,16 @@ export async function makeNode(volume: Volume, ctx: Context, parent: Ino, name: 
     const plain = newAttr(ctx, parent, above, node, now);
     const planOf = (attr: Attr): Plan<Entry> => {
       const directory = node.type === NodeType.Directory;
+      const touched = volume.touch(parent, above, now, directory ? 1 : 0);
       const writes: Write[] = [
         { kind: 'putNode', ino, attr },
         { kind: 'putEntry', parent, name, value: { type: node.type, ino } },
-        ...volume.touch(parent, above, now, directory ? 1 : 0),
+        ...touched,
         ...volume.stats.writes(space, 1),
       ];
       if (node.target) writes.push({ kind: 'putSymlink', ino, target: node.target });
       if (directory) writes.push({ kind: 'putDirStat', ino, value: { length: 0, space: 0, inodes: 0 } });
+      writes.push(...volume.log.create({ parent, name }, ctx, node, touched.length > 0, ino, now));
       return { writes, value: { ino, attr } };
     };
     const room = limits.require({ space, inodes: 1, owner: plain, places });
@@ -118,9 +120,15 @@ export async function makeUnnamed(volume: Volume, ctx: Context, parent: Ino, mod
     const above = view.node(parent, 'access');
     requireAdd(ctx, above);
     const node: NewNode = { type: NodeType.File, mode, umask, rdev: 0 };
-    const plain = { ...newAttr(ctx, parent, above, node, volume.now()), nlink: 0 };
+    const now = volume.now();
+    const plain = { ...newAttr(ctx, parent, above, node, now), nlink: 0 };
     const planOf = (attr: Attr): Plan<Entry> => ({
-      writes: [{ kind: 'putNode', ino, attr }, { kind: 'addSustained', sid, ino }, ...volume.stats.writes(space, 1)],
+      writes: [
+        { kind: 'putNode', ino, attr },
+        { kind: 'addSustained', sid, ino },
+        ...volume.stats.writes(space, 1),
+        ...volume.log.unnamed(parent, ctx, node, ino, now),
+      ],
       value: { ino, attr },
     });
     const room = limits.require({ space, inodes: 1, owner: plain });
@@ -158,16 +166,18 @@ export async function link(volume: Volume, ctx: Context, ino: Ino, parent: Ino, 
       ctimensec: now.nsec,
       parent: unnamed ? parent : (0 as Ino),
     };
+    const touched = volume.touch(parent, above, now);
     const writes: Write[] = [
       { kind: 'putNode', ino, attr: linked },
       { kind: 'putEntry', parent, name, value: { type: attr.type, ino } },
-      ...volume.touch(parent, above, now),
+      ...touched,
     ];
     if (unnamed) writes.push({ kind: 'removeSustained', sid: volume.sid, ino });
     else {
       if (attr.parent !== 0) writes.push({ kind: 'addParent', ino, parent: attr.parent, delta: 1 });
       writes.push({ kind: 'addParent', ino, parent, delta: 1 });
     }
+    writes.push(...volume.log.link(ino, { parent, name }, touched.length > 0, linked.nlink, now));
     const plan = { writes, value: linked };
     // As JuiceFS: the owner must have room for a file more, though it counts only once for him.
     const owned = limits.require({ space: 0, inodes: 1, volume: false, owner: attr });

@@ -104,7 +104,8 @@ export async function afterChange(volume: Volume, ino: Ino, { before, after, pla
   await volume.addToParents(ino, after, after.length - before.length, space);
 }
 
-export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: number): Promise<Attr> {
+/** `opened`: by somebody who has the file open. */
+export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: number, opened = false): Promise<Attr> {
   if (!Number.isInteger(length) || length < 0) throw new FsError('EINVAL');
   if (length > MAX_LENGTH) throw new FsError('EFBIG');
   const { value } = await volume.change<Changed>(async (view) => {
@@ -112,11 +113,17 @@ export async function truncate(volume: Volume, ctx: Context, ino: Ino, length: n
     requireFile(ctx, before);
     if (before.length === length) return { writes: [], value: { before, after: before, places: NOWHERE } };
     const space = charged(length) - charged(before.length);
-    const { sec, nsec } = volume.now();
+    const now = volume.now();
+    const { sec, nsec } = now;
     const after: Attr = { ...before, length, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
     const zeros = await zeroWrites(volume, ino, Math.min(length, before.length), Math.max(length, before.length));
     return withRoom(volume, ino, before, space, (places) => ({
-      writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
+      writes: [
+        { kind: 'putNode', ino, attr: after },
+        ...zeros,
+        ...volume.stats.writes(space, 0),
+        ...volume.log.truncate(ino, before.length, length, opened, now),
+      ],
       value: { before, after, places },
     }));
   }, ctx.signal);
@@ -154,12 +161,18 @@ export async function fallocate(
     const end = offset + length;
     const newLength = mode & KEEP_SIZE ? before.length : Math.max(before.length, end);
     const space = charged(newLength) - charged(before.length);
-    const { sec, nsec } = volume.now();
+    const now = volume.now();
+    const { sec, nsec } = now;
     const after: Attr = { ...before, length: newLength, mtime: sec, mtimensec: nsec, ctime: sec, ctimensec: nsec };
     // What lies beyond the old length is zeros already.
     const zeros = mode & (PUNCH_HOLE | ZERO_RANGE) ? await zeroWrites(volume, ino, offset, Math.min(end, before.length)) : [];
     return withRoom(volume, ino, before, space, (places) => ({
-      writes: [{ kind: 'putNode', ino, attr: after }, ...zeros, ...volume.stats.writes(space, 0)],
+      writes: [
+        { kind: 'putNode', ino, attr: after },
+        ...zeros,
+        ...volume.stats.writes(space, 0),
+        ...volume.log.fallocate(ino, offset, length, mode, now),
+      ],
       value: { before, after, places },
     }));
   }, ctx.signal);
@@ -218,6 +231,8 @@ export async function writeParts(
   // Each record is a reference.
   const references: readonly Write[] =
     parts.length > 1 ? [{ kind: 'addSliceRef', id: slice.id, size: slice.size, delta: parts.length - 1 }] : [];
+  const entries = (after: Attr): readonly Write[] =>
+    volume.log.on ? parts.flatMap(({ index, pos, len }) => volume.log.write(ino, index, pos, slice.id, len, after)) : [];
   const mtime = Number(mtimeNs / 1_000_000_000n);
   const mtimensec = Number(mtimeNs % 1_000_000_000n);
   const { value, results } = await volume.change<Changed>((view) => {
@@ -229,7 +244,13 @@ export async function writeParts(
     const now = volume.now();
     const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
     const plan = (places: readonly Account[]): Plan<Changed> => ({
-      writes: [...appends, ...references, { kind: 'putNode', ino, attr: after }, ...volume.stats.writes(space, 0)],
+      writes: [
+        ...appends,
+        ...references,
+        { kind: 'putNode', ino, attr: after },
+        ...volume.stats.writes(space, 0),
+        ...entries(after),
+      ],
       value: { before, after, places },
     });
     return withRoom(volume, ino, before, space, plan, room !== undefined);
@@ -314,6 +335,7 @@ export async function commitCompaction(
   if (!delay) writes.push(...replaced.map(({ id, size }) => dropReference(id, size)));
   else if (replaced.length > 0)
     writes.push({ kind: 'delaySlices', id: slice.id, time: volume.seconds(), slices: encodeDelayed(replaced) });
+  writes.push(...volume.log.compact(plan, list.length - skipped, slice));
   const result = await volume.engine.commit({
     checks: [{ kind: 'chunkPrefix', ino, index, records: snapshot, whole: false }],
     writes,

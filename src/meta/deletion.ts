@@ -9,6 +9,7 @@
 import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import { decodeSlices } from './records.ts';
 import { CHUNK_SIZE, type MetaCallbacks } from './types.ts';
@@ -23,6 +24,7 @@ const CHUNKS_TO_TRY = 1024;
 /** What is needed of the volume. */
 interface Surroundings {
   readonly engine: MetaEngine;
+  readonly log: Pick<ChangeLog, 'deleteChunk' | 'deleteSlice'>;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly callbacks: MetaCallbacks;
@@ -121,7 +123,11 @@ export class Deletions {
     const slices = decodeSlices(records).filter((record) => record.id > 0);
     const result = await this.#volume.engine.commit({
       checks: [{ kind: 'chunkPrefix', ino, index, records, whole: true }],
-      writes: [{ kind: 'removeChunk', ino, index }, ...slices.map(({ id, size }) => dropReference(id, size))],
+      writes: [
+        { kind: 'removeChunk', ino, index },
+        ...slices.map(({ id, size }) => dropReference(id, size)),
+        ...this.#volume.log.deleteChunk(ino, index),
+      ],
     });
     if (!result.ok) return false;
     const gone = slices.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0);
@@ -131,12 +137,12 @@ export class Deletions {
 
   /** Deletes the blocks of slices without references, as far as the owner of the blocks takes part. */
   async deleteSlices(slices: readonly { readonly id: number; readonly size: number }[]): Promise<void> {
-    const { callbacks, engine } = this.#volume;
+    const { callbacks, engine, log } = this.#volume;
     if (!callbacks.deleteSlice) return;
     // The same slice may have been in several records.
     for (const { id, size } of new Map(slices.map((slice) => [slice.id, slice])).values()) {
       await callbacks.deleteSlice(id, size);
-      await engine.commit({ checks: [], writes: [{ kind: 'forgetSlice', id, size }] });
+      await engine.commit({ checks: [], writes: [{ kind: 'forgetSlice', id, size }, ...log.deleteSlice(id, size)] });
     }
   }
 }

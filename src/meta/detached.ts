@@ -31,6 +31,7 @@ export async function discard(volume: Volume, top: Ino): Promise<void> {
       { kind: 'removeDirStat', ino: top },
       forget,
       ...volume.stats.writes(-space, -1),
+      ...volume.log.cleanup(top),
     ],
   });
   if (!result.ok) throw new FsError('ENOTEMPTY');

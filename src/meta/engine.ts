@@ -181,7 +181,28 @@ export type Write =
       readonly last: boolean;
     }
   /** Wakes who waits for locks in this file (`watchLocks`); nothing where the engine cannot. Never fails. */
-  | { readonly kind: 'announceLocks'; readonly of: LockKind; readonly ino: Ino };
+  | { readonly kind: 'announceLocks'; readonly of: LockKind; readonly ino: Ino }
+  | LogWrite;
+
+/**
+ * An entry at the end of the change log (changelog.ts): `head` and `tail`, ASCII. With `records` what stands between them is how many
+ * records that list holds after the writes before, as far as the official client would say: on Redis 0, on MySQL 0 of one.
+ */
+export interface LogWrite {
+  readonly kind: 'appendLog';
+  readonly head: string;
+  readonly tail: string;
+  readonly records?: { readonly ino: Ino; readonly index: number };
+}
+
+/** A piece of the change log. */
+export interface LogPart {
+  /** The number of the oldest entry that is kept; `newest + 1` where none is. */
+  readonly oldest: number;
+  /** The highest number that was given; 0 where none was. */
+  readonly newest: number;
+  readonly entries: readonly { readonly number: number; readonly text: string }[];
+}
 
 export interface Transaction {
   readonly checks: readonly Check[];
@@ -266,15 +287,29 @@ export interface MetaEngine {
   /** Writes `setting`. With `create`, makes root (and trash root) and initial counters, and fails (false) where one exists. */
   writeSetting(text: string, create?: { readonly trash: boolean; readonly nowNs: bigint }): Promise<boolean>;
 
+  /** The change log from the number `from` on, at most `limit` entries. */
+  readLog(from: number, limit: number): Promise<LogPart>;
+  /**
+   * Removes from the change log, some ten thousand entries at a time, those before number `before` (exclusive), and all but the last
+   * `lines`; answers how many went.
+   */
+  trimLog(keep: { readonly before?: number; readonly lines?: number }): Promise<number>;
+  /**
+   * The longest entry of the change log that fits, bytes. Numbers of entries may have gaps, and may come to be seen out of their order,
+   * where `logGaps` is so.
+   */
+  readonly longestEntry: number;
+  readonly logGaps: boolean;
+
   /** Access control lists of the volume, at most so many. */
   acls(limit: number): Promise<readonly { readonly id: number; readonly rule: Buffer }[]>;
-  /** Stores an access control list (acl-rule.ts) under a new number. */
-  addAcl(rule: Buffer): Promise<number>;
+  /** Stores an access control list (acl-rule.ts) under a new number; with an entry of the change log for a counter that gives it. */
+  addAcl(rule: Buffer, log?: LogWrite): Promise<number>;
 
   /** A new session id (the counter only). */
-  newSessionId(): Promise<number>;
+  newSessionId(log?: LogWrite): Promise<number>;
   /** Writes or renews the session; `info` is the JSON, written only where there is none, or with `replace`. */
-  putSession(sid: number, expire: number, info: string, replace?: boolean): Promise<void>;
+  putSession(sid: number, expire: number, info: string, replace?: boolean, log?: LogWrite): Promise<void>;
   sessions(): Promise<readonly { readonly sid: number; readonly expire: number; readonly info: string | undefined }[]>;
   sustained(sid: number): Promise<readonly Ino[]>;
   /** Where the session holds locks; files may be among them where it holds none any more. */
@@ -286,7 +321,7 @@ export interface MetaEngine {
    */
   watchLocks?(file: LockedFile, woken: () => void): Promise<() => void>;
   /** Releases (and announces) the locks of a session and removes its record (its sustained inodes must be gone). */
-  removeSession(sid: number): Promise<void>;
+  removeSession(sid: number, log?: LogWrite): Promise<void>;
   /**
    * Proves the credentials of a metadata URL (and of `environment`) for the same database, beside the connection in use; the
    * answer makes the engine go on with them. Throws UserError. Absent where there are none.

@@ -51,6 +51,12 @@ export interface FormatInput {
   readonly encryption?: EncryptionInput;
   /** @default false */
   readonly enableAcl?: boolean;
+  /** Whether the volume keeps a log of its changes. @default false */
+  readonly changeLog?: boolean;
+  /** How long entries of the log are kept, seconds; 0 = for ever. @default 7200 where the log is switched on */
+  readonly changeLogMaxAge?: number;
+  /** How many entries are kept; 0 = all. @default 0 */
+  readonly changeLogMaxLines?: number;
 }
 
 const MIN_BLOCK = 64;
@@ -131,9 +137,7 @@ export function newFormat(input: FormatInput, random: Random): Format {
     enableAcl: input.enableAcl ?? false,
     rangerRestUrl: '',
     rangerService: '',
-    changeLog: false,
-    changeLogMaxAge: 0,
-    changeLogMaxLines: 0,
+    ...logSettings({ changeLog: false, changeLogMaxAge: 0, changeLogMaxLines: 0 }, input),
     kerbConf: '',
     unknown: [],
   };
@@ -176,6 +180,23 @@ function checkEncryptionStays(old: Format, { key, passphrase, algorithm = DEFAUL
   if (found !== algorithm) throw refuse(`it is encrypted with ${found}, not ${algorithm}`);
   if (old.encryptKey !== key && !isSameKey(openEncryptionKey(old.encryptKey, passphrase), openEncryptionKey(key, passphrase)))
     throw refuse('it is encrypted with another key');
+}
+
+type LogSettings = Pick<Format, 'changeLog' | 'changeLogMaxAge' | 'changeLogMaxLines'>;
+
+/** How long entries of the change log are kept where nobody says, seconds; also the official client's. */
+const LOG_AGE = 7200;
+
+/** The settings of the change log after a change of some. Where it is switched on and nobody ever said how long, it gets an age. */
+export function logSettings(old: LogSettings, changes: Partial<LogSettings>): LogSettings {
+  const changeLog = changes.changeLog ?? old.changeLog;
+  const age =
+    changes.changeLogMaxAge ?? (changeLog && !old.changeLog && old.changeLogMaxAge === 0 ? LOG_AGE : old.changeLogMaxAge);
+  return {
+    changeLog,
+    changeLogMaxAge: wholeNumber('The age of the change log in seconds', age),
+    changeLogMaxLines: wholeNumber('The number of lines of the change log', changes.changeLogMaxLines ?? old.changeLogMaxLines),
+  };
 }
 
 /** What changes in a volume that gets access control lists, which cannot be undone: clients too old for them are kept out. */
@@ -221,6 +242,7 @@ export function changedFormat(old: Format, changes: Partial<FormatInput>, random
       inodes: wholeNumber('The number of inodes', changes.inodes ?? old.inodes),
       trashDays: wholeNumber('The number of days in the trash', changes.trashDays ?? old.trashDays, 36_500),
       ...(changes.enableAcl ? aclSettings(old) : {}),
+      ...logSettings(old, changes),
     },
     random,
   );

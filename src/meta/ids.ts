@@ -2,10 +2,12 @@
  * Inode numbers and slice ids: taken from a counter in batches, so that most operations need no round trip for one. Numbers
  * of a batch that are not used are lost. The next batch is fetched when a tenth of one is left.
  */
+import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine } from './engine.ts';
 
 export class Ids {
   readonly #engine: MetaEngine;
+  readonly #log: Pick<ChangeLog, 'addCounter'> | undefined;
   readonly #counter: string;
   readonly #batch: number;
   readonly #first: number;
@@ -15,8 +17,9 @@ export class Ids {
   #fetching: Promise<void> | undefined;
 
   /** `first` is the smallest number that may be given out. */
-  constructor(engine: MetaEngine, counter: string, batch: number, first: number) {
+  constructor(engine: MetaEngine, counter: string, batch: number, first: number, log?: Pick<ChangeLog, 'addCounter'>) {
     this.#engine = engine;
+    this.#log = log;
     this.#counter = counter;
     this.#batch = batch;
     this.#first = first;
@@ -46,7 +49,10 @@ export class Ids {
   async #fetchBatch(): Promise<void> {
     const result = await this.#engine.commit({
       checks: [],
-      writes: [{ kind: 'addCounter', name: this.#counter, delta: this.#batch }],
+      writes: [
+        { kind: 'addCounter', name: this.#counter, delta: this.#batch },
+        ...(this.#log?.addCounter(this.#counter, this.#batch) ?? []),
+      ],
     });
     const value = (result.ok ? result.results[0] : undefined) ?? 0;
     const end = this.#engine.idCountersHold === 'last' ? value + 1 : value;

@@ -6,6 +6,7 @@
  */
 import { FsError } from '../lib/errors.ts';
 import { TRASH_INO } from '../lib/int64.ts';
+import { trimLog } from './changelog-read.ts';
 import { dropReference } from './deletion.ts';
 import { cleanDetached } from './detached.ts';
 import { decodeDelayed } from './records.ts';
@@ -33,7 +34,7 @@ export async function claim(volume: Volume, counter: string, seconds: number): P
   const begin = async (atMost: number): Promise<boolean> => {
     const result = await volume.engine.commit({
       checks: [{ kind: 'counterAtMost', name: counter, value: atMost }],
-      writes: [{ kind: 'setCounter', name: counter, value: now }],
+      writes: [{ kind: 'setCounter', name: counter, value: now }, ...volume.log.setCounter(counter, now)],
     });
     return result.ok;
   };
@@ -114,20 +115,39 @@ export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void>
 export async function dropDelayed(
   volume: Volume,
   { id, time, slices }: { readonly id: number; readonly time: number; readonly slices: Buffer },
+  by: 'age' | 'gc' = 'age',
 ): Promise<void> {
   const list = decodeDelayed(slices);
   const result = await volume.engine.commit({
     checks: [{ kind: 'delayed', id, time }],
-    writes: [{ kind: 'removeDelayed', id, time }, ...list.map((slice) => dropReference(slice.id, slice.size))],
+    writes: [
+      { kind: 'removeDelayed', id, time },
+      ...list.map((slice) => dropReference(slice.id, slice.size)),
+      ...volume.log.dropDelayed(id, time, by),
+    ],
   });
   if (!result.ok) return;
   await volume.deletions.deleteSlices(list.filter((_slice, at) => (result.results[at + 1] ?? 1) <= 0));
 }
 
+/** How often the change log is trimmed, ms. */
+export const TRIM_PAUSE = 300_000;
+
+/** Removes entries of the change log that are beyond what the volume keeps, where no other client has just done so. */
+export async function trimChangeLog(volume: Volume, signal: AbortSignal): Promise<void> {
+  const { changeLog, changeLogMaxAge: maxAge, changeLogMaxLines: maxLines } = volume.format;
+  if (!changeLog || (maxAge === 0 && maxLines === 0)) return;
+  if (await claim(volume, 'lastCleanupChangelog', (0.9 * TRIM_PAUSE) / 1000))
+    await trimLog(volume.engine, { maxAge, maxLines }, volume.clock, signal);
+}
+
 type Job = (volume: Volume, signal: AbortSignal) => Promise<void>;
 
-/** Kinds of cleaning that a client can leave to others. `sessions` is that after clients that died, with each heartbeat (sessions.ts). */
-export const jobNames = ['sessions', 'files', 'slices', 'trash'] as const;
+/**
+ * Kinds of cleaning that a client can leave to others. `sessions` is that after clients that died, with each heartbeat (sessions.ts);
+ * `changelog` removes old entries of the change log every few minutes, where there is one.
+ */
+export const jobNames = ['sessions', 'files', 'slices', 'trash', 'changelog'] as const;
 export type JobName = (typeof jobNames)[number];
 
 const jobs: readonly { readonly name: JobName; readonly guard: string; readonly work: readonly Job[] }[] = [

@@ -22,6 +22,7 @@ import { FsError, messageOf } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { LockRecord, MetaEngine, Write } from './engine.ts';
 import { decodeRanges, encodeRanges, lockInTheWay, withRange } from './lock-ranges.ts';
 import { fileKey, LockWaits } from './lock-waits.ts';
@@ -37,6 +38,7 @@ const RETRY_MS = 1000;
 
 const LETTER_READ = Buffer.from('R');
 const LETTER_WRITE = Buffer.from('W');
+const END_OF_FILE = 2n ** 63n - 1n;
 const NOTHING: readonly LockRecord[] = [];
 
 type Me = Pick<LockRecord, 'sid' | 'owner'>;
@@ -48,6 +50,11 @@ interface Decision {
   readonly released: boolean;
   /** Whose locks are in the way. */
   readonly inTheWay: readonly LockRecord[];
+}
+/** How an owner's locks are to change, and the lock that was asked for, where that was one. */
+interface Wanted {
+  readonly decide: Decide;
+  readonly lock?: RangeLock;
 }
 type Decide = (own: Buffer | undefined, others: readonly LockRecord[]) => Decision;
 
@@ -94,6 +101,7 @@ interface Surroundings {
   readonly random: Random;
   readonly logger: Logger;
   readonly readOnly: boolean;
+  readonly log: Pick<ChangeLog, 'on' | 'flock' | 'setlk'>;
   /** The session. */
   readonly sid: number;
 }
@@ -116,12 +124,12 @@ export class Locks {
   }
 
   async flock(ctx: Context, ino: Ino, owner: bigint, type: LockType, wait: boolean): Promise<void> {
-    await this.#set(ctx, { of: 'flock', ino }, owner, flockTo(type), wait);
+    await this.#set(ctx, { of: 'flock', ino }, owner, { decide: flockTo(type) }, wait);
   }
 
   async setlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock, wait: boolean): Promise<void> {
     if (lock.start > lock.end) throw new FsError('EINVAL', `a lock from byte ${lock.start} to ${lock.end}`);
-    await this.#set(ctx, { of: 'posix', ino }, owner, rangeTo(lock), wait);
+    await this.#set(ctx, { of: 'posix', ino }, owner, { decide: rangeTo(lock), lock }, wait);
   }
 
   async getlk(ctx: Context, ino: Ino, owner: bigint, lock: RangeLock): Promise<RangeLock | undefined> {
@@ -173,7 +181,7 @@ export class Locks {
     const { sid } = this.#volume;
     const locks = this.#doubtful.has(fileKey(file)) ? await this.#read(file) : this.#known.get(fileKey(file))?.locks;
     const mine = (locks ?? NOTHING).filter((lock) => lock.sid === sid && (owner === undefined || lock.owner === owner));
-    for (const me of mine) await this.#change(file, me, released);
+    for (const me of mine) await this.#change(file, me, { decide: released });
   }
 
   /** Reads all locks of a file, after which nothing is in doubt. */
@@ -183,10 +191,10 @@ export class Locks {
     return locks;
   }
 
-  async #set(ctx: Context, file: LockedFile, owner: bigint, decide: Decide, wait: boolean): Promise<void> {
+  async #set(ctx: Context, file: LockedFile, owner: bigint, wanted: Wanted, wait: boolean): Promise<void> {
     if (this.#volume.readOnly) throw new FsError('EROFS');
     const me = { sid: this.#volume.sid, owner };
-    const attempt = (): Promise<boolean> => this.#turn(file, () => this.#change(file, me, decide, ctx.signal));
+    const attempt = (): Promise<boolean> => this.#turn(file, () => this.#change(file, me, wanted, ctx.signal));
     if (await attempt()) return;
     if (!wait) throw new FsError('EAGAIN', 'somebody else holds the lock');
     await this.#waits.until(file, attempt, ctx.signal);
@@ -214,7 +222,7 @@ export class Locks {
   }
 
   /** Changes what an owner holds, as it is decided. True where that was granted. */
-  async #change(file: LockedFile, me: Me, decide: Decide, signal?: AbortSignal): Promise<boolean> {
+  async #change(file: LockedFile, me: Me, { decide, lock }: Wanted, signal?: AbortSignal): Promise<boolean> {
     const { engine, clock, random } = this.#volume;
     const mine = isOf(me);
     const key = fileKey(file);
@@ -243,6 +251,7 @@ export class Locks {
           : { kind: 'removeLock', ...file, ...me, last: others.every(({ sid }) => sid !== me.sid) },
       ];
       if (decision.released) writes.push({ kind: 'announceLocks', ...file });
+      writes.push(...this.#entries(file, me.owner, decision.value, lock));
       // Where no answer comes, it may have been done all the same.
       this.#doubtful.add(key);
       const result = await engine.commit({ checks: [{ kind: 'locks', ...file, expect: locks }], writes }, signal);
@@ -257,6 +266,16 @@ export class Locks {
     throw new FsError('EIO', `gave up a lock after ${ATTEMPTS} attempts, each of which met a change by others`, {
       retryable: true,
     });
+  }
+
+  /** What the change log says of a change: what was asked for, or what an owner holds now. */
+  #entries({ of, ino }: LockedFile, owner: bigint, value: Buffer | undefined, lock: RangeLock | undefined): readonly Write[] {
+    const { log } = this.#volume;
+    if (!log.on) return [];
+    if (of === 'flock')
+      return log.flock(ino, owner, value ? (value.equals(LETTER_READ) ? LockType.Read : LockType.Write) : LockType.None);
+    const locks = lock ? [lock] : value ? decodeRanges(value) : [{ type: LockType.None, start: 0n, end: END_OF_FILE, pid: 0 }];
+    return locks.flatMap((each) => log.setlk(ino, owner, each));
   }
 
   /** Takes locks away whose sessions are no more, where they are in the way. True where there were such, or others were faster. */
@@ -297,7 +316,7 @@ export class Locks {
       await this.#turn(file, async () => {
         for (const lock of locks.filter((each) => each.sid === sid)) {
           this.#doubtful.add(fileKey(file));
-          const kept = await this.#change(file, lock, again(file, lock.value));
+          const kept = await this.#change(file, lock, { decide: again(file, lock.value) });
           if (kept) continue;
           logger.error('a lock is lost: the database was away for too long, and somebody else has the lock now', {
             inode: file.ino,

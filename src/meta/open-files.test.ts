@@ -1,30 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ino, ROOT_INO } from '../lib/int64.ts';
+import { ino } from '../lib/int64.ts';
 import { OpenFiles } from './open-files.ts';
-import { type Attr, NodeType, type Piece } from './types.ts';
+import { plainFile } from './testing/sample.ts';
+import { type Attr, type Piece } from './types.ts';
 
 const file = ino(7);
-const attr: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
-  uid: 0,
-  gid: 0,
-  atime: 1,
-  atimensec: 0,
-  mtime: 1,
-  mtimensec: 0,
-  ctime: 1,
-  ctimensec: 0,
-  nlink: 1,
-  length: 10,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const attr: Attr = { ...plainFile, atime: 1, mtime: 1, ctime: 1, length: 10 };
 const pieces: readonly Piece[] = [{ pos: 0, id: 1, size: 10, off: 0, len: 10 }];
 
 function opened(): OpenFiles {

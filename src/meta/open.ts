@@ -7,6 +7,7 @@ import type { Random } from '../lib/random.ts';
 import type { MetaEngine } from './engine.ts';
 import { type Format, parseFormat, serialiseFormat } from './format.ts';
 import type { MetaOptions } from './meta.ts';
+import { logFor } from './setting.ts';
 import type { Meta } from './types.ts';
 import { type Environment, parseMetaUrl } from './url.ts';
 
@@ -67,6 +68,8 @@ export async function readFormat(engine: MetaEngine): Promise<Format | undefined
   return text === undefined ? undefined : parseFormat(text);
 }
 
+const NOTHING = { length: 0, space: 0, inodes: 0 };
+
 /**
  * Makes a volume in an empty database, as `format` describes it (secrets already as they are to be stored). False where a
  * volume is there already; it is left as it is.
@@ -77,7 +80,10 @@ export async function formatVolume(engine: MetaEngine, format: Format, clock: Cl
   if (made && format.dirStats)
     await engine.commit({
       checks: [],
-      writes: [{ kind: 'putDirStat', ino: ROOT_INO, value: { length: 0, space: 0, inodes: 0 } }],
+      writes: [
+        { kind: 'putDirStat', ino: ROOT_INO, value: NOTHING },
+        ...logFor(engine, format, clock).dirStat(ROOT_INO, NOTHING),
+      ],
     });
   return made;
 }

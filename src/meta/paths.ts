@@ -6,7 +6,7 @@ import { nullLogger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
 import { makeNode } from './create.ts';
 import type { MetaEngine } from './engine.ts';
-import { readSetting, requireNoChangeLog } from './setting.ts';
+import { readSetting } from './setting.ts';
 import { NodeType, SYSTEM } from './types.ts';
 import { Volume } from './volume.ts';
 
@@ -76,7 +76,6 @@ const ABOVE: DirectoryModel = { uid: 0, gid: 0, mode: 0o755 };
  */
 export async function makeDirectories(engine: MetaEngine, path: string, model?: DirectoryModel): Promise<void> {
   const { format } = await readSetting(engine);
-  requireNoChangeLog(format);
   const [clock, random, logger] = [systemClock, systemRandom, nullLogger];
   const volume = new Volume(engine, format, { clock, random, logger, readOnly: false, callbacks: {} });
   let directory: Ino = ROOT_INO;

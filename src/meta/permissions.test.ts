@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ino, ROOT_INO, TRASH_INO } from '../lib/int64.ts';
+import { ino, TRASH_INO } from '../lib/int64.ts';
 import {
   grants,
   inTrash,
@@ -14,28 +14,10 @@ import {
   requireSticky,
   requireStickyMove,
 } from './permissions.ts';
+import { plainFile } from './testing/sample.ts';
 import { type Attr, type Context, NodeFlag, NodeType } from './types.ts';
 
-const directory: Attr = {
-  flags: 0,
-  type: NodeType.Directory,
-  mode: 0o755,
-  uid: 10,
-  gid: 20,
-  atime: 0,
-  atimensec: 0,
-  mtime: 0,
-  mtimensec: 0,
-  ctime: 0,
-  ctimensec: 0,
-  nlink: 2,
-  length: 4096,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const directory: Attr = { ...plainFile, type: NodeType.Directory, mode: 0o755, uid: 10, gid: 20, nlink: 2, length: 4096 };
 const user = (uid: number, ...gids: number[]): Context => ({ uid, gid: gids[0] ?? uid, gids, pid: 1, checkPermission: true });
 const root = user(0);
 

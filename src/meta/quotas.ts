@@ -9,11 +9,12 @@
  */
 import { FsError, UserError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
 import { type DirectoryModel, makeDirectories, pathOf, resolvePath } from './paths.ts';
 import { NO_LIMITS, type QuotaKey, type QuotaLimits, type QuotaRecord, type QuotaUsage } from './quota.ts';
-import { changeSetting, readSetting, requireNoChangeLog } from './setting.ts';
+import { changeSetting, logFor, readSetting } from './setting.ts';
 import { ownerUsage, treeUsage } from './usage.ts';
 
 /** Whose quota. A path begins at the root of the volume: `/projects/a`; `/` is everything but the trash. */
@@ -117,14 +118,14 @@ export async function setVolumeLimits(engine: MetaEngine, limits: Limits): Promi
 }
 
 /** Writes a record's limits, where it is as it was when they were decided. True where the record is new. */
-async function putLimits(engine: MetaEngine, quota: QuotaKey, { capacity, inodes }: Limits): Promise<boolean> {
+async function putLimits(engine: MetaEngine, log: ChangeLog, quota: QuotaKey, { capacity, inodes }: Limits): Promise<boolean> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const [found] = await engine.read([{ kind: 'quota', quota }]);
     const before = found?.limits ?? NO_LIMITS;
     const limits = { space: capacity ?? before.space, inodes: inodes ?? before.inodes };
     const result = await engine.commit({
       checks: [{ kind: 'quotaLimits', quota, expect: found?.limits }],
-      writes: [{ kind: 'putQuota', quota, limits }],
+      writes: [{ kind: 'putQuota', quota, limits }, ...log.setQuota(quota, capacity, inodes)],
     });
     if (result.ok) return !found;
   }
@@ -134,10 +135,13 @@ async function putLimits(engine: MetaEngine, quota: QuotaKey, { capacity, inodes
 /** Replaces the usage of records; their limits stay. */
 async function putUsages(
   engine: MetaEngine,
+  log: ChangeLog,
   usages: readonly { readonly quota: QuotaKey; readonly limits: QuotaLimits; readonly usage: QuotaUsage }[],
 ): Promise<void> {
   for (let from = 0; from < usages.length; from += CHANGES_PER_COMMIT) {
-    const writes = usages.slice(from, from + CHANGES_PER_COMMIT).map((each): Write => ({ kind: 'putQuota', ...each }));
+    const writes = usages
+      .slice(from, from + CHANGES_PER_COMMIT)
+      .flatMap((each): readonly Write[] => [{ kind: 'putQuota', ...each }, ...log.setQuota(each.quota)]);
     await engine.commit({ checks: [], writes });
   }
 }
@@ -170,6 +174,7 @@ async function compareOwners(
 
 /** Usage of users and groups from nothing, after counting was switched on. */
 export async function countOwners(engine: MetaEngine, signal?: AbortSignal): Promise<void> {
+  const log = logFor(engine, (await readSetting(engine)).format);
   const { users, groups } = await ownerUsage(engine, signal);
   for (const [kind, counted] of [
     ['user', users],
@@ -178,6 +183,7 @@ export async function countOwners(engine: MetaEngine, signal?: AbortSignal): Pro
     const compared = await compareOwners(engine, kind, counted);
     await putUsages(
       engine,
+      log,
       compared.map(({ record, counted: usage }) => ({ quota: record.quota, limits: record.limits, usage })),
     );
   }
@@ -200,14 +206,14 @@ export async function setQuota(
   const quota = await keyOf(engine, owner);
   const counts = quota.kind === 'directory' ? ('dirStats' as const) : ('userGroupQuota' as const);
   const { before, after } = await changeSetting(engine, (format) => (format[counts] ? format : { ...format, [counts]: true }));
-  requireNoChangeLog(after);
-  const created = await putLimits(engine, quota, limits);
+  const log = logFor(engine, after);
+  const created = await putLimits(engine, log, quota, limits);
   if (quota.kind !== 'directory') {
     if (!before.userGroupQuota) await countOwners(engine, options.signal);
   } else if (created) {
     const usage = await treeUsage(engine, quota.id, options.strict, options.signal);
     const [record] = await engine.read([{ kind: 'quota', quota }]);
-    if (record) await putUsages(engine, [{ quota, limits: record.limits, usage }]);
+    if (record) await putUsages(engine, log, [{ quota, limits: record.limits, usage }]);
   }
   const [record] = await engine.read([{ kind: 'quota', quota }]);
   return quotaOf(owner, record ?? { quota, limits: NO_LIMITS, used: { space: 0, inodes: 0 } });
@@ -222,13 +228,14 @@ export async function getQuota(engine: MetaEngine, owner: QuotaOwner): Promise<Q
 /** Removes a quota; what a user or group uses is still counted. Nothing where there is none. */
 export async function removeQuota(engine: MetaEngine, owner: QuotaOwner): Promise<void> {
   const quota = await keyOf(engine, owner);
-  requireNoChangeLog((await readSetting(engine)).format);
+  const log = logFor(engine, (await readSetting(engine)).format);
   if (quota.kind === 'directory') {
-    await engine.commit({ checks: [], writes: [{ kind: 'removeQuota', quota }] });
+    await engine.commit({ checks: [], writes: [{ kind: 'removeQuota', quota }, ...log.removeQuota(quota)] });
     return;
   }
   const [record] = await engine.read([{ kind: 'quota', quota }]);
-  if (record) await engine.commit({ checks: [], writes: [{ kind: 'putQuota', quota, limits: NO_LIMITS }] });
+  if (!record) return;
+  await engine.commit({ checks: [], writes: [{ kind: 'putQuota', quota, limits: NO_LIMITS }, ...log.removeQuota(quota)] });
 }
 
 /** All quotas that limit something: directories by path, then users, then groups by number. */
@@ -261,12 +268,12 @@ function byOwner({ owner: a }: Quota, { owner: b }: Quota): number {
 export async function checkQuotas(engine: MetaEngine, options: CheckQuotasOptions = {}): Promise<readonly QuotaCheck[]> {
   const { format } = await readSetting(engine);
   const { owner, repair = false, strict = false, signal } = options;
-  if (repair) requireNoChangeLog(format);
+  const log = logFor(engine, format);
   const checks: QuotaCheck[] = [];
   const check = async (record: QuotaRecord, counted: QuotaUsage, recorded: boolean, named?: QuotaOwner): Promise<void> => {
     const consistent = recorded && record.used.space === counted.space && record.used.inodes === counted.inodes;
     const repaired = repair && !consistent;
-    if (repaired) await putUsages(engine, [{ quota: record.quota, limits: record.limits, usage: counted }]);
+    if (repaired) await putUsages(engine, log, [{ quota: record.quota, limits: record.limits, usage: counted }]);
     const of = named ?? (await ownerOf(engine, record.quota));
     checks.push({ owner: of, recorded: record.used, counted, consistent, repaired });
   };

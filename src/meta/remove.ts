@@ -153,7 +153,11 @@ async function remove(
       removal = planRemoval(volume, view, { parent, name, entry }, attr, trash, now);
       writes.push(...removal.writes);
     } else if (directory) view.requireEmpty(entry.ino);
-    if (!isTrash(parent)) writes.push(...volume.touch(parent, above, now, directory ? -1 : 0));
+    const touched = isTrash(parent) ? [] : volume.touch(parent, above, now, directory ? -1 : 0);
+    writes.push(...touched);
+    const [trash, sustained] = [removal?.trash ?? NO_TRASH, removal?.sustained ?? false];
+    if (directory) writes.push(...volume.log.rmdir({ parent, name }, trash, entry.ino, now));
+    else writes.push(...volume.log.unlink({ parent, name }, trash, sustained, touched.length > 0, entry.ino, now));
     return { writes, value: removal };
   }, ctx.signal);
   if (value) await afterRemoval(volume, parent, value);
@@ -181,6 +185,7 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
         { kind: 'addDelfile', ino, length: attr.length, time: volume.seconds() },
         ...volume.stats.writes(-statOf(attr).space, -1),
         forget,
+        ...volume.log.deleteSustained(sid, ino),
       ],
       value: attr,
     };

@@ -18,6 +18,7 @@ import { afterRemoval, planRemoval, type Removal } from './remove.ts';
 import type { QuotaUsage } from './quota.ts';
 import { charged, minus, statOf } from './stats.ts';
 import type { View } from './transact.ts';
+import { NO_TRASH } from './trash.ts';
 import { type Attr, type Context, type Entry, NodeType, RenameFlag } from './types.ts';
 import { treeUsage } from './usage.ts';
 import type { Moment, Volume } from './volume.ts';
@@ -248,7 +249,18 @@ export async function rename(
         { ino: to.parent, attr: destination, links: toLinks },
         now,
       ),
+      ...volume.log.move(
+        from,
+        to,
+        flags & ~RenameFlag.Whiteout,
+        restore,
+        target?.ino ?? (0 as Ino),
+        result.removal?.trash ?? NO_TRASH,
+        ino,
+        now,
+      ),
     );
+    if (left) writes.push(...volume.log.create(from, ctx, WHITEOUT, false, whiteout.ino, now));
     return { writes, value: result };
   }, ctx.signal);
 

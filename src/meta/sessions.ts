@@ -105,7 +105,7 @@ export class Session {
     this.#mountPoint = mountPoint;
     this.#began = volume.clock.now();
     this.#info = sessionText(mountPoint, this.#began, process.pid, generation);
-    const sid = resume ?? (await volume.engine.newSessionId());
+    const sid = resume ?? (await volume.engine.newSessionId(volume.log.addCounter('nextSession', 1)[0]));
     // A session that is gone on with has the description of its former client.
     await this.#renew(sid, true);
     volume.sid = sid;
@@ -121,9 +121,10 @@ export class Session {
   }
 
   async #renew(sid: number, replace = false): Promise<void> {
-    const { clock, engine } = this.#volume;
+    const { clock, engine, log } = this.#volume;
     const lifetime = Math.ceil((this.#beat * MISSED_BEATS) / 1000);
-    await engine.putSession(sid, this.#seconds() + lifetime, this.#info, replace);
+    const expire = this.#seconds() + lifetime;
+    await engine.putSession(sid, expire, this.#info, replace, replace ? log.newSession(sid, expire, this.#info) : undefined);
     const now = clock.monotonic();
     if (now - this.#renewed > lifetime * 1000) this.#thoughtDead = true;
     this.#renewed = now;
@@ -178,8 +179,6 @@ export class Session {
       return lost(`another volume was formatted at ${volume.engine.description} in place of ${volume.format.name}`);
     if (format.metaVersion > MAX_META_VERSION)
       return lost(`the volume ${format.name} was converted to metadata version ${format.metaVersion}`);
-    if (format.changeLog && !volume.readOnly)
-      return lost(`the change log of volume ${format.name} was switched on, which this client does not write`);
     if (serialiseFormat(format) === serialiseFormat(volume.format)) return true;
     volume.format = format;
     volume.callbacks.formatChanged?.();
@@ -234,9 +233,9 @@ export class Session {
   }
 
   async #clean(sid: number): Promise<void> {
-    const { engine } = this.#volume;
+    const { engine, log } = this.#volume;
     for (const ino of await engine.sustained(sid)) await deleteSustained(this.#volume, sid, ino);
-    await engine.removeSession(sid);
+    await engine.removeSession(sid, log.cleanSession(sid));
   }
 
   /** Releases everything this session holds. */

@@ -10,6 +10,7 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError, UserError } from '../lib/errors.ts';
 import { TRASH_INO } from '../lib/int64.ts';
 import { bareDirectory } from './bare-directory.ts';
+import { ChangeLog } from './changelog.ts';
 import type { Check, MetaEngine, Write } from './engine.ts';
 import { type Format, parseFormat, serialiseFormat } from './format.ts';
 
@@ -24,12 +25,11 @@ export async function readSetting(engine: MetaEngine): Promise<{ readonly text: 
   return { text, format: parseFormat(text) };
 }
 
-/** Throws where changes of this volume must be written to a log, which we do not do. */
-export function requireNoChangeLog(format: Format): void {
-  if (format.changeLog)
-    throw new UserError('ChangeLog', `Volume ${format.name} keeps a change log, which this client does not write.`, {
-      hint: 'Change it with the official client, or switch the change log off.',
-    });
+/** The change log of a volume for a command: it has no session. */
+export function logFor(engine: Pick<MetaEngine, 'longestEntry'>, format: Format, clock: Clock = systemClock): ChangeLog {
+  const log = new ChangeLog(clock, () => 0, engine.longestEntry);
+  log.on = format.changeLog;
+  return log;
 }
 
 /**
@@ -45,12 +45,16 @@ export async function changeSetting(
     const { text, format: before } = await readSetting(engine);
     const after = await change(before);
     if (after === before || serialiseFormat(after) === serialiseFormat(before)) return { before, after: before };
-    requireNoChangeLog(before);
+    const log = logFor(engine, before, clock);
     const checks: Check[] = [{ kind: 'setting', expect: text }];
     const writes: Write[] = [];
-    if (after.dirStats && !before.dirStats) writes.push({ kind: 'removeDirStats' });
+    if (after.dirStats && !before.dirStats) writes.push({ kind: 'removeDirStats' }, ...log.startCounting('DIRSTATS'));
     if (after.userGroupQuota && !before.userGroupQuota)
-      writes.push({ kind: 'removeQuotas', of: 'user' }, { kind: 'removeQuotas', of: 'group' });
+      writes.push(
+        { kind: 'removeQuotas', of: 'user' },
+        { kind: 'removeQuotas', of: 'group' },
+        ...log.startCounting('USERGROUPQUOTA'),
+      );
     if (after.trashDays > 0) {
       const [trash] = await engine.nodes([TRASH_INO]);
       if (!trash) {

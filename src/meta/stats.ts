@@ -11,6 +11,7 @@
 import { FsError } from '../lib/errors.ts';
 import { type Ino, TRASH_INO } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { DirStat, MetaEngine, Write } from './engine.ts';
 import { type Attr, NodeType } from './types.ts';
 
@@ -43,6 +44,7 @@ export function minus(stat: DirStat): DirStat {
 
 export class Stats {
   readonly #engine: MetaEngine;
+  readonly #log: Pick<ChangeLog, 'dirStat'> | undefined;
   readonly #logger: Logger;
   #directories = new Map<Ino, DirStat>();
   #pendingSpace = 0;
@@ -58,8 +60,9 @@ export class Stats {
   /** Bytes set aside for data that was accepted and is not committed yet. */
   reserved = 0;
 
-  constructor(engine: MetaEngine, logger: Logger) {
+  constructor(engine: MetaEngine, logger: Logger, log?: Pick<ChangeLog, 'dirStat'>) {
     this.#engine = engine;
+    this.#log = log;
     this.#logger = logger;
   }
 
@@ -181,7 +184,7 @@ export class Stats {
     }
     await this.#engine.commit({
       checks: [{ kind: 'node', ino, expect: attr, scope: 'exists' }],
-      writes: [{ kind: 'putDirStat', ino, value: stat }],
+      writes: [{ kind: 'putDirStat', ino, value: stat }, ...(this.#log?.dirStat(ino, stat) ?? [])],
     });
     this.#logger.debug('counted a directory anew', { ino, ...stat });
   }

@@ -7,28 +7,10 @@ import { systemRandom } from '../lib/random.ts';
 import type { CommitResult, EntryValue, MetaEngine, Read, Transaction } from './engine.ts';
 import { Guesses } from './guesses.ts';
 import { type Decide, Transactor } from './transact.ts';
+import { plainFile } from './testing/sample.ts';
 import { type Attr, NodeType } from './types.ts';
 
-const attr: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
-  uid: 0,
-  gid: 0,
-  atime: 0,
-  atimensec: 0,
-  mtime: 0,
-  mtimensec: 0,
-  ctime: 0,
-  ctimensec: 0,
-  nlink: 1,
-  length: 0,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const attr: Attr = plainFile;
 const name = Buffer.from('name');
 const file = ino(2);
 

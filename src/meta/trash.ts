@@ -8,14 +8,18 @@ import { FsError } from '../lib/errors.ts';
 import { type Ino, ino, isTrash, TRASH_INO } from '../lib/int64.ts';
 import type { Clock } from '../lib/clock.ts';
 import { bareDirectory } from './bare-directory.ts';
+import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine } from './engine.ts';
 import type { Format } from './format.ts';
 import { charged, type Stats } from './stats.ts';
 import type { Committed, Decide, View } from './transact.ts';
-import { NodeType } from './types.ts';
+import { NodeType, SYSTEM } from './types.ts';
 
 /** No trash for this removal. */
 export const NO_TRASH = 0 as Ino;
+
+/** An hour's directory, as it is made. */
+const HOUR = { type: NodeType.Directory, mode: 0o555, umask: 0 };
 
 const pad = (value: number): string => String(value).padStart(2, '0');
 
@@ -39,6 +43,7 @@ interface Surroundings {
   readonly clock: Clock;
   readonly format: Format;
   readonly stats: Stats;
+  readonly log: Pick<ChangeLog, 'create'>;
   now(): { readonly sec: number; readonly nsec: number };
   change<T>(decide: Decide<T>): Promise<Committed<T>>;
 }
@@ -92,13 +97,15 @@ export class Trash {
       const entry = view.entry(TRASH_INO, name, 'absent');
       // Another client was quicker; a node that is missing was removed with the trash of an earlier life of the volume.
       if (entry && view.node(entry.ino, 'exists')) return { writes: [], value: entry.ino };
-      const attr = bareDirectory(0o555, volume.now(), TRASH_INO);
+      const now = volume.now();
+      const attr = bareDirectory(0o555, now, TRASH_INO);
       return {
         writes: [
           { kind: 'putNode', ino: directory, attr },
           { kind: 'putEntry', parent: TRASH_INO, name, value: { type: NodeType.Directory, ino: directory } },
           { kind: 'putDirStat', ino: directory, value: { length: 0, space: 0, inodes: 0 } },
           ...volume.stats.writes(charged(0), 1),
+          ...volume.log.create({ parent: TRASH_INO, name }, SYSTEM, HOUR, false, directory, now),
         ],
         value: directory,
       };

@@ -237,7 +237,8 @@ export interface Meta {
   /** EACCES where the mode does not grant the caller `mask` (4 read, 2 write, 1 execute). */
   access(ctx: Context, ino: Ino, mask: number): Promise<void>;
   setattr(ctx: Context, ino: Ino, set: SetAttr): Promise<Attr>;
-  truncate(ctx: Context, ino: Ino, length: number): Promise<Attr>;
+  /** `opened`: by somebody who has the file open, which the change log says. @default false */
+  truncate(ctx: Context, ino: Ino, length: number, opened?: boolean): Promise<Attr>;
   fallocate(ctx: Context, ino: Ino, mode: number, offset: number, length: number): Promise<Attr>;
   /**
    * Shows a range of a file at an offset of another one, or of the same one where the ranges do not overlap (EINVAL). Answers how many

@@ -6,6 +6,7 @@ import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { Acls } from './acls.ts';
 import { AccessTimes, type AtimeMode } from './atime.ts';
+import { ChangeLog } from './changelog.ts';
 import { Deletions } from './deletion.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import type { Format } from './format.ts';
@@ -55,6 +56,7 @@ export class Volume {
   readonly callbacks: MetaCallbacks;
   readonly timings: Timings | undefined;
   readonly guesses = new Guesses();
+  readonly log: ChangeLog;
   readonly files: OpenFiles;
   readonly atimes: AccessTimes;
   /** What the mount asked for. */
@@ -83,19 +85,20 @@ export class Volume {
     this.callbacks = options.callbacks;
     this.timings = options.timings;
     this.options = options;
+    this.log = new ChangeLog(options.clock, () => this.sid, engine.longestEntry);
     this.files = new OpenFiles(options.clock, options.openCacheMs, options.openCacheLimit);
     this.atimes = new AccessTimes(this, options.atimeMode ?? 'noatime');
     this.#format = format;
     this.#transactor = new Transactor(engine, this.guesses, options.clock, options.random, options.timings);
     // Inode 1 is the root.
-    this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2);
-    this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1);
-    this.stats = new Stats(engine, options.logger);
+    this.#inodes = new Ids(engine, 'nextInode', INODE_BATCH, 2, this.log);
+    this.#slices = new Ids(engine, 'nextChunk', SLICE_BATCH, 1, this.log);
+    this.stats = new Stats(engine, options.logger, this.log);
     this.limits = new Limits(this);
     this.trash = new Trash(this);
     this.deletions = new Deletions(this);
     this.locks = new Locks(this);
-    this.acls = new Acls(engine);
+    this.acls = new Acls(engine, this.log);
     this.format = format;
   }
 
@@ -105,6 +108,7 @@ export class Volume {
 
   set format(format: Format) {
     this.#format = format;
+    this.log.on = format.changeLog;
     this.stats.directoryStats = format.dirStats;
     this.stats.capacity = format.capacity;
     this.stats.inodes = format.inodes;

@@ -11,6 +11,7 @@ const reads: ReadonlySet<string> = new Set([
   'head',
   'list',
   'read',
+  'readLog',
   'readSetting',
   'lookup',
   'nodes',

@@ -6,6 +6,8 @@ export interface BufferPool {
   /** A buffer of at least `bytes`; its content is arbitrary. */
   take(bytes: number): Buffer;
   give(buffer: Buffer): void;
+  /** Lets go of those that are kept. */
+  trim(): void;
 }
 
 const SIZES = [4096, 131_072, 1_048_576] as const;
@@ -21,6 +23,9 @@ export function createBufferPool(): BufferPool {
     give(buffer) {
       const list = free.get(buffer.length);
       if (list && list.length < KEPT) list.push(buffer);
+    },
+    trim() {
+      for (const list of free.values()) list.length = 0;
     },
   };
 }

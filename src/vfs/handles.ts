@@ -15,6 +15,8 @@ export interface FileHandle {
   /** open(2) flags. */
   readonly flags: number;
   readonly position: ReadPosition;
+  /** The number of the local file that the kernel reads in its place (passthrough.ts). */
+  readonly backing: number | undefined;
   /** Failures of the file's writer that this handle has been told of. */
   failuresSeen: number;
 }
@@ -50,10 +52,10 @@ export class Handles {
   /** What the journal holds already is taken over. */
   constructor(journal?: HandleJournal) {
     this.#journal = journal;
-    for (const { handle, ino, flags } of journal?.entries() ?? []) {
+    for (const { handle, ino, flags, backing } of journal?.entries() ?? []) {
       while (this.#table.length < handle) this.#free.push(this.#table.push(undefined));
       this.#free.splice(this.#free.indexOf(handle), 1);
-      this.#table[handle - 1] = flags >= DIRECTORY ? directoryHandle(ino) : fileHandle(ino, flags);
+      this.#table[handle - 1] = flags >= DIRECTORY ? directoryHandle(ino) : fileHandle(ino, flags, backing);
     }
   }
 
@@ -61,8 +63,10 @@ export class Handles {
   add(handle: Handle): number {
     const number = this.#free.pop() ?? this.#table.length + 1;
     this.#table[number - 1] = handle;
-    if (handle.kind === 'file') this.#journal?.add({ handle: number, ino: handle.ino, flags: handle.flags & ~DIRECTORY });
-    else if (handle.kind === 'directory') this.#journal?.add({ handle: number, ino: handle.ino, flags: DIRECTORY });
+    if (handle.kind === 'file') {
+      const { ino, flags, backing } = handle;
+      this.#journal?.add({ handle: number, ino, flags: flags & ~DIRECTORY, ...(backing === undefined ? {} : { backing }) });
+    } else if (handle.kind === 'directory') this.#journal?.add({ handle: number, ino: handle.ino, flags: DIRECTORY });
     return number;
   }
 
@@ -93,8 +97,8 @@ export class Handles {
   }
 }
 
-export function fileHandle(ino: Ino, flags: number): FileHandle {
-  return { kind: 'file', ino, flags, position: newReadPosition(), failuresSeen: 0 };
+export function fileHandle(ino: Ino, flags: number, backing?: number): FileHandle {
+  return { kind: 'file', ino, flags, position: newReadPosition(), backing, failuresSeen: 0 };
 }
 
 export function directoryHandle(ino: Ino): DirectoryHandle {

@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
+import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { Journal, readJournal } from './journal.ts';
 
@@ -48,18 +59,148 @@ test('what was committed before a clean mark is not written again', async () => 
   });
 });
 
+/** The file that the newest segment lies in, as it was before its last record: cut so long that the record is not whole. */
+function tear(folder: string, bytes: number): void {
+  const [newest] = readdirSync(folder)
+    .filter((name) => name.endsWith('.segment'))
+    .toSorted((x, y) => Number.parseInt(y, 10) - Number.parseInt(x, 10));
+  assert.ok(newest);
+  const path = join(folder, newest);
+  truncateSync(path, statSync(path).size - bytes);
+}
+
 test('a record that the dying process left unfinished is left out', async () => {
+  for (const missing of [1, 8, 9, 30, 50])
+    await inFolder((folder) => {
+      const journal = new Journal(folder);
+      journal.hold(journal.write(a, 0, 1n, Buffer.from('whole')));
+      journal.hold(journal.write(a, 5, 1n, Buffer.alloc(40, 'torn')));
+      tear(folder, missing);
+      assert.deepEqual(
+        [...readJournal(folder).writes()].map(({ data }) => data.toString()),
+        ['whole'],
+        `${missing} bytes are missing`,
+      );
+    });
+});
+
+/** Writes `texts` into one segment each, all of them committed, so that the next segment lies in a file that held the last. */
+function used(folder: string, texts: readonly string[]): Journal {
+  const journal = new Journal(folder, { segmentBytes: 100 });
+  for (const text of texts) {
+    const segment = journal.write(a, 0, 1n, Buffer.from(text));
+    journal.hold(segment);
+    // A second segment, since the open one stays where it is small.
+    const next = journal.write(b, 0, 1n, Buffer.alloc(100, text));
+    journal.hold(next);
+    journal.clean(a);
+    journal.clean(b);
+    journal.release(segment);
+    journal.release(next);
+  }
+  return journal;
+}
+
+test('what lies behind the last record of a file that is used again is not repeated', async () => {
   await inFolder((folder) => {
+    const journal = used(folder, ['x'.repeat(300), 'y'.repeat(300)]);
+    assert.ok(readdirSync(folder).some((name) => name.endsWith('.spare')));
+    journal.hold(journal.write(b, 7, 1n, Buffer.from('new')));
+    assert.ok(readdirSync(folder).some((name) => name.endsWith('.segment') && statSync(join(folder, name)).size > 300));
+    assert.deepEqual(
+      [...readJournal(folder).writes()].map(({ ino, offset, data }) => [ino, offset, data.toString()]),
+      [[b, 7, 'new']],
+    );
+  });
+});
+
+test('data of a file that looks like a record is none, and a torn write over old data is none either', async () => {
+  await inFolder((folder) => {
+    // A record as it stands in the file, taken over as data, so that it comes to lie where the next record would begin.
+    const journal = new Journal(folder, { segmentBytes: 100 });
+    journal.hold(journal.write(a, 0, 1n, Buffer.alloc(50, 'forged')));
+    const [name = ''] = readdirSync(folder);
+    const record = readFileSync(join(folder, name)).subarray(16);
+    const many = Buffer.concat([Buffer.alloc(5), ...Array.from({ length: 20 }, () => record)]);
+    const again = used(folder, []);
+    again.hold(again.write(a, 0, 1n, many));
+    const path = join(folder, '1.segment');
+    const before = readFileSync(path);
+    // The file of a later use: head and first record of the new use over the bytes of the old.
+    for (let length = 1; length < 200; length++) {
+      const later = join(folder, 'later');
+      mkdirSync(later);
+      const fresh = new Journal(later);
+      fresh.hold(fresh.write(b, 1, 1n, Buffer.alloc(length, 1)));
+      const file = readFileSync(join(later, '0.segment'));
+      writeFileSync(join(later, '0.segment'), Buffer.concat([file, before.subarray(file.length)]));
+      assert.equal([...readJournal(later).writes()].length, 1);
+      for (const missing of [8, 9, 20]) {
+        if (missing > length + 8) continue;
+        const torn = file.length - missing;
+        writeFileSync(join(later, '0.segment'), Buffer.concat([file.subarray(0, torn), before.subarray(torn)]));
+        assert.equal([...readJournal(later).writes()].length, 0);
+      }
+      rmSync(later, { recursive: true });
+    }
+  });
+});
+
+test('an old mark behind the last record is none', async () => {
+  await inFolder((folder) => {
+    const old = new Journal(folder);
+    old.hold(old.write(a, 0, 1n, Buffer.from('old')));
+    old.clean(a);
+    const path = join(folder, '0.segment');
+    const mark = readFileSync(path).subarray(-40);
+    // As if it were of a later segment than all.
+    mark.writeUInt32LE(1000, 16);
     const journal = new Journal(folder);
-    journal.hold(journal.write(a, 0, 1n, Buffer.from('whole')));
-    const header = Buffer.alloc(32);
-    header.writeUInt32LE(100, 0);
-    header.writeUInt32LE(0x4a504a31, 4);
-    appendFileSync(join(folder, '0.segment'), Buffer.concat([header, Buffer.from('torn')]));
+    journal.hold(journal.write(a, 0, 1n, Buffer.from('new')));
+    const later = join(folder, '1.segment');
+    writeFileSync(later, Buffer.concat([readFileSync(later), mark]));
     assert.deepEqual(
       [...readJournal(folder).writes()].map(({ data }) => data.toString()),
-      ['whole'],
+      ['new'],
     );
+  });
+});
+
+test('files kept for later writes are bounded, and go when none is wanted, and with the journal', async () => {
+  await inFolder((folder) => {
+    let fire: (() => void) | undefined;
+    const clock: Clock = {
+      ...systemClock,
+      timer: (_ms, callback) => {
+        fire = () => {
+          fire = undefined;
+          callback();
+        };
+        return () => (fire = undefined);
+      },
+    };
+    const bytes = (): number => readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+    const spares = (): number => readdirSync(folder).filter((name) => name.endsWith('.spare')).length;
+    const journal = new Journal(folder, { segmentBytes: 10_000, keepBytes: 50_000, clock });
+    const held = Array.from({ length: 30 }, (_, at) => {
+      const segment = journal.write(a, at, 1n, Buffer.alloc(10_000));
+      journal.hold(segment);
+      return segment;
+    });
+    journal.clean(a);
+    for (const segment of held) journal.release(segment);
+    assert.ok(spares() > 0);
+    assert.ok(bytes() <= 50_000, `${bytes()} bytes are kept`);
+    // One was used meanwhile, then none.
+    const segments = [0, 1].map((at) => journal.write(a, at, 1n, Buffer.alloc(10_000)));
+    fire?.();
+    assert.ok(spares() > 0);
+    fire?.();
+    assert.equal(spares(), 0);
+    for (const segment of segments) journal.hold(segment);
+    journal.close();
+    assert.equal(fire, undefined);
+    assert.equal(existsSync(folder), false);
   });
 });
 

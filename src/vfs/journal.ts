@@ -10,38 +10,39 @@
  * whenever a file has nothing more to commit; and one for each file that an older segment still holds, when a newer segment
  * is removed.
  *
- * Segment file: records `u32 length of data | u32 magic | u64 inode | u64 offset | i64 time in ns`, little-endian, then the
- * data. `length` 0xffffffff is a mark: the inode's records before byte `time` of segment number `offset` are over. A torn
- * record at the end (death within the write) was never acknowledged and is left out.
+ * The layout of a segment file is in journal-file.ts. A mark says that the inode's records before byte `time` of segment number
+ * `offset` are over.
  *
  * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
- * folder holds the segments with dirty bytes, and those of the same files that were begun since.
+ * folder holds the segments with dirty bytes, and those of the same files that were begun since. Besides, removed ones are
+ * kept as *spares* to be written over, as long as all files together stay below `keepBytes`, and until none was wanted for some seconds.
  *
  * A disk that is full (or gone) fails no write: `write` throws JournalFull and has then changed nothing, and the caller stores
  * the bytes before it answers. A mark for which there is no room is made by overwriting instead: the records that are over get
  * the inode 0, which nobody has.
  */
-import { closeSync, mkdirSync, openSync, readSync, readdirSync, rmSync, truncateSync, writeSync, writevSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import { type Ino, readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/int64.ts';
+import type { Ino } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { type Random, systemRandom } from '../lib/random.ts';
+import { INODE_AT, records, SegmentFile } from './journal-file.ts';
 
-const HEADER = 32;
-const MAGIC = 0x4a504a31;
 /** A full disk is told of once in this time, milliseconds. */
 const WARNING_MS = 60_000;
-/** In place of a length. */
-const MARK = 0xffffffff;
 const SEGMENT_BYTES = 32 * 1024 * 1024;
-/** Largest data of one record: the kernel's largest write. */
-const MAX_DATA = 1024 * 1024;
+const KEEP_BYTES = 192 * 1024 * 1024;
+/** Spares are removed when none was wanted for so long, milliseconds. */
+const SPARE_MS = 5000;
 
 /** Where a write was put; `release` it once the bytes are committed. */
 export interface Segment {
   readonly index: number;
   readonly path: string;
+  /** How long the file is: longer than what is written where it was used before. */
+  extent: number;
   /** Slices whose bytes lie here and are not committed. */
   users: number;
   /** Where the last record of each inode begins. */
@@ -79,6 +80,9 @@ export class JournalFull extends Error {
 export interface JournalOptions {
   /** A segment is closed when it has reached this many bytes. @default 32 MiB */
   readonly segmentBytes?: number | undefined;
+  /** Bytes that spares may bring the folder to. @default 192 MiB */
+  readonly keepBytes?: number | undefined;
+  readonly random?: Random;
   readonly logger?: Logger;
   readonly clock?: Clock;
 }
@@ -86,12 +90,15 @@ export interface JournalOptions {
 export class Journal {
   readonly #folder: string;
   readonly #segmentBytes: number;
-  readonly #header = Buffer.alloc(HEADER);
+  readonly #keepBytes: number;
+  readonly #random: Random;
   /** Those that are there, oldest first; the last one may be open. */
   #segments: Segment[] = [];
-  #file: number | undefined;
+  #file: SegmentFile | undefined;
   #current: Segment | undefined;
-  #bytes = 0;
+  /** Files that are to be written over, the one used last at the end; their records are nobody's. */
+  readonly #spares: { readonly path: string; readonly extent: number }[] = [];
+  #cancelTimer: (() => void) | undefined;
   #position = 0;
   #next: number;
   /** Up to where the writes of an inode are over, for inodes that the segments hold. */
@@ -102,28 +109,42 @@ export class Journal {
   #quietUntil = -Infinity;
 
   /** Opens the folder, which is made where it is missing. New segments follow those that are there. */
-  constructor(folder: string, { segmentBytes = SEGMENT_BYTES, logger = nullLogger, clock = systemClock }: JournalOptions = {}) {
+  constructor(folder: string, options: JournalOptions = {}) {
     this.#folder = folder;
-    this.#segmentBytes = segmentBytes;
-    this.#logger = logger;
-    this.#clock = clock;
+    this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.#keepBytes = options.keepBytes ?? KEEP_BYTES;
+    this.#logger = options.logger ?? nullLogger;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? systemRandom;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const name of readdirSync(folder)) if (name.endsWith('.spare')) rmSync(join(folder, name), { force: true });
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }
 
   /** Puts one write down. Throws JournalFull, and has then changed nothing. */
   write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
     try {
-      const segment = this.#segment();
-      const position = this.#bytes;
-      this.#append(data.length, ino, offset, timeNs, data);
-      segment.last.set(ino, position);
-      this.#position = position;
-      return segment;
-    } catch (error) {
+      return this.#write(ino, offset, timeNs, data);
+    } catch (first) {
+      let error = first;
+      if (this.#dropSpares())
+        try {
+          return this.#write(ino, offset, timeNs, data);
+        } catch (second) {
+          error = second;
+        }
       this.#warn(error);
       throw new JournalFull(`the journal in ${this.#folder} could not take a write`, { cause: error });
     }
+  }
+
+  #write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
+    const [segment, file] = this.#open();
+    const position = file.bytes;
+    file.append(ino, offset, timeNs, data);
+    segment.last.set(ino, position);
+    this.#position = position;
+    return segment;
   }
 
   /** Where the last record begins in its segment. */
@@ -134,7 +155,7 @@ export class Journal {
   /** Notes that everything written to this inode so far is committed, or given up. Never fails. */
   clean(ino: Ino): void {
     if (!isIn(this.#segments, ino)) return;
-    this.#over.set(ino, { index: this.#next - 1, position: this.#current ? this.#bytes : Number.MAX_SAFE_INTEGER });
+    this.#over.set(ino, { index: this.#next - 1, position: this.#file?.bytes ?? Number.MAX_SAFE_INTEGER });
     this.#mark(ino);
     this.#sweep();
   }
@@ -157,10 +178,10 @@ export class Journal {
 
   /** Ends cleanly: all data is committed, nothing is kept. */
   close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
-    this.#current = undefined;
+    this.#cancelTimer?.();
+    this.#closeCurrent();
     this.#segments = [];
+    this.#spares.length = 0;
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
@@ -169,7 +190,7 @@ export class Journal {
     for (const segment of this.#segments.slice()) {
       if (segment.users > 0) continue;
       // The open one is filled further, but not for ever: it would grow with everything that was committed.
-      if (segment === this.#current && this.#bytes <= this.#segmentBytes / 8) continue;
+      if (segment === this.#current && (this.#file?.bytes ?? 0) <= this.#segmentBytes / 8) continue;
       const older = this.#segments.slice(0, this.#segments.indexOf(segment));
       if (!older.every((each) => this.#isOver(each, segment))) continue;
       const marks = [...new Set([...segment.last.keys(), ...segment.marks])].filter((ino) => isIn(older, ino));
@@ -177,10 +198,45 @@ export class Journal {
       if (segment.last.size === 0 && marks.length > 0) continue;
       if (segment === this.#current) this.#closeCurrent();
       for (const ino of marks) this.#mark(ino);
-      rmSync(segment.path, { force: true });
       this.#segments.splice(this.#segments.indexOf(segment), 1);
+      this.#retire(segment);
       for (const ino of segment.last.keys()) if (!isIn(this.#segments, ino)) this.#over.delete(ino);
     }
+  }
+
+  /** Takes the file of a segment that nobody needs: as a spare, or away. */
+  #retire({ index, path, extent }: Segment): void {
+    let bytes = extent + (this.#file?.bytes ?? 0);
+    for (const each of [...this.#segments, ...this.#spares]) bytes += each.extent;
+    if (bytes <= this.#keepBytes) {
+      const spare = join(this.#folder, `${index}.spare`);
+      try {
+        renameSync(path, spare);
+        this.#spares.push({ path: spare, extent });
+        this.#watchSpares();
+        return;
+      } catch {
+        // The folder is gone, or cannot be changed: then away with it, if that goes.
+      }
+    }
+    rmSync(path, { force: true });
+  }
+
+  /** Sees to it that spares which are not used any more do not stay. */
+  #watchSpares(): void {
+    const last = this.#next;
+    this.#cancelTimer ??= this.#clock.timer(SPARE_MS, () => {
+      this.#cancelTimer = undefined;
+      if (last === this.#next) this.#dropSpares();
+      else if (this.#spares.length > 0) this.#watchSpares();
+    });
+  }
+
+  /** False where there are none. */
+  #dropSpares(): boolean {
+    const spares = this.#spares.splice(0);
+    for (const { path } of spares) rmSync(path, { force: true });
+    return spares.length > 0;
   }
 
   /** True where the older segment has nothing that must be repeated of an inode whose newer writes are in `segment`. */
@@ -198,8 +254,8 @@ export class Journal {
     const over = this.#over.get(ino);
     if (!over) return;
     try {
-      const segment = this.#segment();
-      this.#append(MARK, ino, over.index, BigInt(over.position), undefined);
+      const [segment, file] = this.#open();
+      file.append(ino, over.index, BigInt(over.position), undefined);
       segment.marks.add(ino);
     } catch (error) {
       this.#warn(error);
@@ -215,7 +271,8 @@ export class Journal {
         const file = openSync(path, 'r+');
         try {
           for (const record of records([{ index, path }], false))
-            if (record.ino === ino && isBefore(record, before)) writeSync(file, nobody, 0, nobody.length, record.position + 8);
+            if (record.ino === ino && isBefore(record, before))
+              writeSync(file, nobody, 0, nobody.length, record.position + INODE_AT);
         } finally {
           closeSync(file);
         }
@@ -236,44 +293,36 @@ export class Journal {
     });
   }
 
-  #segment(): Segment {
-    if (this.#current && this.#bytes < this.#segmentBytes) return this.#current;
+  /** The segment that takes the next record, and its file. */
+  #open(): readonly [Segment, SegmentFile] {
+    if (this.#current && this.#file && this.#file.bytes < this.#segmentBytes) return [this.#current, this.#file];
     const index = this.#next;
     const path = join(this.#folder, `${index}.segment`);
-    const file = openSync(path, 'a', 0o600);
+    const { file, extent } = this.#make(path);
     this.#next++;
     this.#closeCurrent();
     this.#file = file;
-    this.#current = { index, path, users: 0, last: new Map(), marks: new Set() };
+    this.#current = { index, path, extent, users: 0, last: new Map(), marks: new Set() };
     this.#segments.push(this.#current);
-    this.#bytes = 0;
-    return this.#current;
+    return [this.#current, file];
+  }
+
+  /** A file for a segment: a spare, if there is a good one. */
+  #make(path: string): { readonly file: SegmentFile; readonly extent: number } {
+    for (let spare = this.#spares.pop(); spare; spare = this.#spares.pop())
+      try {
+        return { file: new SegmentFile(path, this.#random.bytes(8), spare.path), extent: spare.extent };
+      } catch {
+        rmSync(spare.path, { force: true });
+      }
+    return { file: new SegmentFile(path, this.#random.bytes(8)), extent: 0 };
   }
 
   #closeCurrent(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
+    if (this.#current && this.#file) this.#current.extent = Math.max(this.#current.extent, this.#file.bytes);
+    this.#file?.close();
     this.#file = undefined;
     this.#current = undefined;
-  }
-
-  #append(length: number, ino: Ino, offset: number, timeNs: bigint, data: Buffer | undefined): void {
-    const header = this.#header;
-    header.writeUInt32LE(length, 0);
-    header.writeUInt32LE(MAGIC, 4);
-    writeInoLE(header, ino, 8);
-    writeU64LE(header, offset, 16);
-    header.writeBigInt64LE(timeNs, 24);
-    const file = this.#file;
-    if (file === undefined) throw new Error('the journal has no open segment');
-    const before = this.#bytes;
-    const wanted = HEADER + (data?.length ?? 0);
-    const written = data ? writevSync(file, [header, data]) : writevSync(file, [header]);
-    if (written !== wanted) {
-      const path = this.#current?.path;
-      if (path) truncateSync(path, before);
-      throw Object.assign(new Error(`the journal in ${this.#folder} took ${written} of ${wanted} bytes`), { code: 'ENOSPC' });
-    }
-    this.#bytes += wanted;
   }
 }
 
@@ -308,37 +357,4 @@ export function readJournal(folder: string): { writes(): Generator<JournaledWrit
       for (const { path } of files) rmSync(path, { force: true });
     },
   };
-}
-
-function* records(
-  files: readonly { readonly index: number; readonly path: string }[],
-  withData: boolean,
-): Generator<JournaledWrite & Place & { readonly mark: boolean }> {
-  const header = Buffer.alloc(HEADER);
-  const none = Buffer.alloc(0);
-  for (const { index, path } of files) {
-    const file = openSync(path, 'r');
-    try {
-      let position = 0;
-      while (readSync(file, header, 0, HEADER, position) === HEADER && header.readUInt32LE(4) === MAGIC) {
-        const length = header.readUInt32LE(0);
-        const mark = length === MARK;
-        if (!mark && length > MAX_DATA) break;
-        const size = mark ? 0 : length;
-        const data = withData && size > 0 ? Buffer.allocUnsafe(size) : none;
-        const probe = Buffer.alloc(1);
-        const whole =
-          size === 0 ||
-          (withData
-            ? readSync(file, data, 0, size, position + HEADER) === size
-            : readSync(file, probe, 0, 1, position + HEADER + size - 1) === 1);
-        if (!whole) break;
-        const offset = readU64LE(header, 16);
-        yield { ino: readInoLE(header, 8), offset, timeNs: header.readBigInt64LE(24), data, mark, index, position };
-        position += HEADER + size;
-      }
-    } finally {
-      closeSync(file);
-    }
-  }
 }

@@ -82,7 +82,7 @@ export class NameOperations {
       await interruptible(writer.flush(), () => request.signal, this.#clock);
     let attr: Attr | undefined;
     if (set.size !== undefined) {
-      attr = await this.#meta.truncate(ctx, node, set.size);
+      attr = await this.#meta.truncate(ctx, node, set.size, set.handle !== undefined);
       this.#nodes.files.changed(node, attr);
     }
     const { mode, uid, gid, atime, mtime } = set;

@@ -1,6 +1,7 @@
 /** What a file system is made of, and how it is to behave. */
 import type { ChunkStore } from '../chunk/types.ts';
-import type { HandleJournal } from '../fuse/types.ts';
+import type { WholeFolder } from '../chunk/whole-folder.ts';
+import type { Backing, HandleJournal } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
@@ -42,6 +43,10 @@ export interface VfsOptions extends NodeOptions {
   /** Where open handles are noted for a client that takes over. */
   readonly handles?: HandleJournal;
   readonly journal?: Journal;
+  /** Where files lie whole for the kernel to read past this process; only where nothing is written here. See passthrough.ts. */
+  readonly wholeFiles?: WholeFolder;
+  /** Where the kernel is told which local file it reads; undefined as long as it cannot. @default never */
+  readonly backing?: () => Backing | undefined;
   readonly clock?: Clock;
   readonly logger?: Logger;
 }

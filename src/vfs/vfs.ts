@@ -26,6 +26,7 @@ import { FlagOperations } from './node-flags.ts';
 import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { RangeOperations } from './ranges.ts';
+import { Passthrough } from './passthrough.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
@@ -35,6 +36,8 @@ import { XattrOperations } from './xattrs.ts';
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
 const O_EXCL = 0o200;
+/** Files that the kernel reads past this process are asked after so often at most, ms. */
+const SHORTEST_FOLLOW_MS = 1000;
 
 export class Vfs implements FileSystem {
   readonly #meta: Meta;
@@ -48,6 +51,8 @@ export class Vfs implements FileSystem {
   readonly #control: Control;
   readonly #nodes: Nodes;
   readonly #locks: LockOperations | undefined;
+  /** Files that the kernel reads past this process. */
+  readonly passthrough: Passthrough | undefined;
   readonly #reader: ReaderDependencies;
   // Operations that live in files of their own
   readonly lookup: FileSystem['lookup'];
@@ -94,6 +99,7 @@ export class Vfs implements FileSystem {
       logger: this.#logger,
     });
     this.#handles = new Handles(options.handles);
+    this.passthrough = this.#passing();
     const control = new Control({
       ...options,
       root: options.root ?? ROOT_INO,
@@ -160,6 +166,15 @@ export class Vfs implements FileSystem {
     }
   }
 
+  /** Also without whole files to come: an earlier client may have left some that are open. */
+  #passing(): Passthrough | undefined {
+    const { wholeFiles: folder, backing = () => undefined, attrTimeout, meta, chunks } = this.#options;
+    const handles = [...this.#handles.all()];
+    if (!folder && !handles.some((handle) => handle.kind === 'file' && handle.backing !== undefined)) return undefined;
+    const followMs = Math.max(SHORTEST_FOLLOW_MS, attrTimeout * 1000);
+    return new Passthrough({ meta, chunks, clock: this.#clock, logger: this.#logger, folder, backing, followMs }, handles);
+  }
+
   /** See recovery.ts. */
   recover(journalFolder: string | undefined): Promise<Recovered> {
     const room = (writer: FileWriter): Promise<void> | undefined => this.#room(writer);
@@ -174,6 +189,11 @@ export class Vfs implements FileSystem {
   }
 
   /** Commits everything that was written. */
+  /** For a time without work: lets go of buffers that lie unused. */
+  trim(): void {
+    this.#reader.buffers.trim();
+  }
+
   flushAll(): Promise<void> {
     return this.#files.flushAll();
   }
@@ -184,8 +204,9 @@ export class Vfs implements FileSystem {
   }
 
   /** Ends after `flushAll`. */
-  close(): void {
+  async close(): Promise<void> {
     this.#files.close();
+    await this.passthrough?.close();
   }
 
   /** How often written data could not be stored so far. */
@@ -211,11 +232,13 @@ export class Vfs implements FileSystem {
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
     const file = this.#files.opened(ino, attr, moment);
-    const handle = fileHandle(ino, flags);
+    const opening = this.passthrough?.open(ino, flags, attr, file.handles - 1, keepCache);
+    const bound = opening instanceof Promise ? await opening : opening;
+    const handle = fileHandle(ino, flags, bound?.backing);
     handle.failuresSeen = file.writer?.failures ?? 0;
     reply.opened({
       handle: this.#handles.add(handle),
-      keepCache,
+      ...(bound ?? { keepCache }),
       // Or it would take a file for as long as it was when it last asked.
       forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
       // A reader that may have locked something is to tell when it closes: that unlocks it.
@@ -325,7 +348,10 @@ export class Vfs implements FileSystem {
   #release(reply: Reply, ino: Ino, handle: number): void {
     const open = this.#handles.remove(handle, ino);
     if (open?.kind === 'virtual') open.close();
-    else if (open?.kind === 'file') this.#files.released(ino);
+    else if (open?.kind === 'file') {
+      if (open.backing !== undefined) this.passthrough?.released(ino);
+      this.#files.released(ino);
+    }
     reply.ok();
   }
 

@@ -16,6 +16,7 @@ import { connect } from '../../src/kube/client.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
+import { until } from '../until.ts';
 
 type Json = Record<string, unknown>;
 
@@ -40,14 +41,6 @@ async function attempt(on: ApiServer, args: readonly string[], input?: string): 
   } catch (error) {
     return { ok: false, output: (error as { stderr?: string }).stderr ?? String(error) };
   }
-}
-
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  for (let count = 0; count < 300; count++) {
-    if (await check()) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  assert.fail(`gave up waiting until ${what}`);
 }
 
 const pod = (name: string, volumes?: string, fields: Json = {}, spec: Json = {}): string =>

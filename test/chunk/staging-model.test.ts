@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import * as fc from 'fast-check';
-import { blockFiles, type BlockFiles } from '../../src/chunk/block-file.ts';
+import { blockFiles, type BlockFiles } from '../../src/chunk/disk-files.ts';
 import type { ChunkStore, SliceId } from '../../src/chunk/types.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import type { ObjectStore } from '../../src/object/store.ts';
@@ -65,6 +65,7 @@ class Process {
         });
     };
     return {
+      ...blockFiles,
       write: step((path, parts: readonly Uint8Array[], mode: number) => blockFiles.write(path, parts, mode)),
       rename: step((from, to: string) => blockFiles.rename(from, to)),
       link: step((from, to: string) => blockFiles.link(from, to)),

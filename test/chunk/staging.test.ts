@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, u
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { blockFiles, type BlockFiles } from '../../src/chunk/block-file.ts';
+import { blockFiles, type BlockFiles } from '../../src/chunk/disk-files.ts';
 import type { WritebackSettings } from '../../src/chunk/options.ts';
 import type { ChunkStore } from '../../src/chunk/types.ts';
 import { crc32c } from '../../src/lib/crc32c.ts';

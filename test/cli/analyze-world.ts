@@ -12,7 +12,8 @@ import type { Finding } from '../../src/cli/cluster/findings.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { KubeClient } from '../../src/kube/types.ts';
 import { nullLogger } from '../../src/lib/log.ts';
-import { install, type Installed, system, until } from '../packaging/installed.ts';
+import { install, type Installed, system } from '../packaging/installed.ts';
+import { until } from '../until.ts';
 import { ToolMissing } from '../tools.ts';
 
 export type Json = Record<string, unknown>;

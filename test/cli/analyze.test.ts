@@ -269,8 +269,8 @@ for (const [reason, state, message] of [
 for (const [reason, state, event, message] of [
   [
     'WaitsForVolume',
-    { started: false, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
-    { reason: 'Unhealthy', message: 'Startup probe failed: /juicepod/mnt/0 waits for its volume: WRONGPASS invalid\n' },
+    { started: true, restartCount: 1, state: { running: {} }, lastState: terminated(137)['lastState'] },
+    { reason: 'Unhealthy', message: 'Readiness probe failed: /juicepod/mnt/0 waits for its volume: WRONGPASS invalid\n' },
     /cannot open its volume: .*WRONGPASS/,
   ],
   [

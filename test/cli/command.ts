@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { clearMounts } from '../mounted.ts';
+export { until } from '../until.ts';
 
 export const bin = resolve(import.meta.dirname, '../../bin/juicepod');
 /** A command that has not ended by then is stuck, milliseconds. */
@@ -104,13 +105,4 @@ export function commandLines(): { readonly pid: number; readonly text: string }[
         return [];
       }
     });
-}
-
-/** Waits until a condition holds, and says what was waited for where it does not. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 1500; attempt++) {
-    if (await holds()) return;
-    await new Promise((done) => setTimeout(done, 20));
-  }
-  throw new Error(`waited in vain until ${what}`);
 }

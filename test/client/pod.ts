@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatMountConfig, type MountConfig } from '../../src/api/mount.ts';
-import { RUN_ROOT } from '../../src/admission/names.ts';
+import { RUN_ROOT, SERVING } from '../../src/admission/names.ts';
 import { defaultSettings } from '../../src/admission/settings.ts';
 import { clientContainer } from '../../src/admission/sidecar.ts';
 import { formatPlan, parsePlan, type PlanMount } from '../../src/api/plan.ts';
@@ -50,9 +50,14 @@ export interface PodProcesses extends AsyncDisposable {
   readonly client: { readonly pid: number; readonly ended: Promise<number | null> };
   /** Starts another client after one that has ended, as the kubelet does. */
   startClient(): void;
-  /** Runs one of the probes that the webhook gives the client's container, on these folders; answers its exit code and output. */
-  probe(which: 'startupProbe' | 'livenessProbe', edit?: (command: string) => string): Promise<{ code: number; output: string }>;
+  /** Runs the hook or one of the probes that the webhook gives the client's container, on these folders; answers its exit code and output. */
+  probe(
+    which: 'postStart' | 'readinessProbe' | 'livenessProbe',
+    edit?: (command: string) => string,
+  ): Promise<{ code: number; output: string }>;
 }
+
+type Probes = Readonly<Record<string, { readonly exec: { readonly command: readonly string[] } }>>;
 
 export type PodMount = Partial<Omit<PlanMount, 'id' | 'volume' | 'config' | 'target'>>;
 
@@ -123,8 +128,20 @@ export async function startPodProcesses(
   };
   launch('hold', '--socket', socket, ...targets.flatMap((target) => ['--mount', target]));
   await until('the holder listens', () => existsSync(socket));
+  // A container that is started again has files of its own.
+  const serving = join(work, 'serving');
   const startClient = (): PodProcesses['client'] => {
-    const child = launch('mount', '--plan', join(work, 'pod/plan.json'), '--socket', socket, ...(options.client ?? []));
+    rmSync(serving, { force: true });
+    const child = launch(
+      'mount',
+      '--plan',
+      join(work, 'pod/plan.json'),
+      '--socket',
+      socket,
+      '--serving',
+      serving,
+      ...(options.client ?? []),
+    );
     return { pid: child.pid ?? 0, ended: ended(child) };
   };
   let client = startClient();
@@ -138,8 +155,11 @@ export async function startPodProcesses(
       memoryCache: false,
       clientResources: {},
       holderResources: {},
-    }) as unknown as Record<typeof which, { readonly exec: { readonly command: readonly string[] } }>;
-    const [shell = '', ...args] = container[which].exec.command.map((part) => part.replaceAll(RUN_ROOT, join(work, 'run')));
+    }) as unknown as Probes & { readonly lifecycle: Probes };
+    const command = (which === 'postStart' ? container.lifecycle : container)[which]?.exec.command ?? [];
+    const [shell = '', ...args] = command.map((part) =>
+      part.replaceAll(RUN_ROOT, join(work, 'run')).replaceAll(SERVING, serving),
+    );
     return new Promise((done) => {
       const child = spawn(shell, args.map(edit), { stdio: ['ignore', 'pipe', 'inherit'] });
       let output = '';

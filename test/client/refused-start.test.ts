@@ -26,16 +26,18 @@ async function restartOver(pod: PodProcesses, wrong: MountConfig, problem: RegEx
   await until('it says why it waits', () => existsSync(file));
   assert.match(readFileSync(file, 'utf8'), problem);
   // The kubelet puts this into an event of the pod.
-  const { code, output } = await pod.probe('startupProbe', (command) => command.replace('-lt 300', '-lt 5'));
+  const { code, output } = await pod.probe('readinessProbe', (command) => command.replace('-lt 300', '-lt 5'));
   assert.equal(code, 1);
   assert.match(output, problem);
   assert.equal((await pod.probe('livenessProbe')).code, 0, 'it waits, and is well');
+  assert.equal((await pod.probe('postStart')).code, 0, 'it holds nobody back: the pod has been served before');
   let ended = false;
   void pod.client.ended.then(() => (ended = true));
   await sleep(2000);
   assert.equal(ended, false, 'it does not give up');
   pod.project(right);
   await until('it serves', () => !existsSync(file));
+  assert.deepEqual(await pod.probe('readinessProbe'), { code: 0, output: '' });
 }
 
 const cases: readonly {

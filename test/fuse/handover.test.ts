@@ -1,7 +1,7 @@
 /** A mount that outlives its servers: client and holder killed and restarted under a program that writes. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Holder } from '../../src/client/hold.ts';
@@ -239,6 +239,25 @@ test(
     assert.equal(await done, 0);
     assert.deepEqual(mountsAt(target), []);
     assert.equal(existsSync(socket), false);
+  },
+);
+
+test(
+  'where nothing is mounted the pod begins anew, and where the holder alone is started again it goes on',
+  { skip, timeout },
+  async () => {
+    await using folder = scratch();
+    const [target, served] = [join(folder.path, 'mnt'), join(folder.path, 'served')];
+    const start = (socket: string): Promise<Holder> =>
+      Holder.start({ socket: join(folder.path, socket), targets: [target], log: nullLogger });
+    writeFileSync(served, '');
+    await using first = await start('one.sock');
+    assert.ok(!existsSync(served), 'that of a sandbox before');
+    writeFileSync(served, '');
+    // The first one lives on, so its guard is there: as after a SIGKILL.
+    await using second = await start('two.sock');
+    assert.ok(existsSync(served));
+    assert.deepEqual([first.targets, second.targets], [[], []]);
   },
 );
 

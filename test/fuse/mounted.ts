@@ -138,7 +138,7 @@ export async function run(command: string, args: readonly string[], ms = 20_000)
 export const shell = (script: string, ms?: number): Promise<string> => run('sh', ['-ec', script], ms);
 
 /** Waits until something holds. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 15_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   for (const end = Date.now() + ms; ;) {
     if (await condition()) return;
     if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);

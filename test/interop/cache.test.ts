@@ -37,7 +37,7 @@ async function untilCached(folder: string): Promise<Map<string, Buffer>> {
     } catch {
       // Not there yet.
     }
-    assert.ok(attempt < 400, `four blocks in ${folder}`);
+    assert.ok(attempt < 3600, `four blocks in ${folder}`);
     await new Promise((done) => setTimeout(done, 25));
   }
 }

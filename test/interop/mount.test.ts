@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { cannotInteroperate, fsck, gc } from './official.ts';
 import { type ClientName, type Compression, type EngineName, openPair, otherClient, type PairOptions } from './pair.ts';
-import { compressible, incompressible, largeFile, PATCHED, sameTrees, scenarios } from './scenarios.ts';
+import { compressible, incompressible, largeFile, ofBlocks, PATCHED, sameTrees, scenarios } from './scenarios.ts';
 
 /**
  * The official client from 1.3.0 to 1.4.1 decompresses zstd past the end of what was asked for, over other slices of the same read
@@ -64,8 +64,12 @@ describe('a volume mounted by both clients', { skip: cannotInteroperate }, () =>
     test(`in ${engine} and ${storage}, ${how}, formatted by ${formattedBy}`, async (t) => {
       await using pair = await openPair(options);
       const bytes = compression === 'zstd' ? incompressible : compressible;
+      // What is the database's alone is tried once for each database and each client that formats.
+      const plain = compression === 'none' && storage === 'file' && !encryption;
+      const whole = plain || engine === 'postgres' || engine === 'mysql';
       // Each scenario goes both ways in each engine and compression: one way here, the other on the volume that the other client made.
       for (const [at, [title, scenario]] of Object.entries(scenarios).entries()) {
+        if (!whole && !ofBlocks.has(title)) continue;
         const by = at % 2 === 0 ? formattedBy : otherClient(formattedBy);
         await t.test(`${title}: ${by} first`, { skip: compression === 'zstd' && title === PATCHED && ZSTD_FAULT }, async () => {
           const folder = `${at}`;
@@ -79,8 +83,7 @@ describe('a volume mounted by both clients', { skip: cannotInteroperate }, () =>
           });
         });
       }
-      const large =
-        engine === 'redis' && compression === 'none' && storage === 'file' && !encryption ? [otherClient(formattedBy)] : [];
+      const large = engine === 'redis' && plain ? [otherClient(formattedBy)] : [];
       for (const by of large)
         await t.test(`a file of several chunks: ${by} first`, () =>
           largeFile({ writer: pair.folder(by), reader: pair.folder(otherClient(by)) }),

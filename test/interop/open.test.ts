@@ -8,17 +8,9 @@ import { describe, test } from 'node:test';
 import { cannotInteroperate, fsck, gc } from './official.ts';
 import { type ClientName, openPair, otherClient } from './pair.ts';
 import { compressible } from './scenarios.ts';
+import { until } from '../until.ts';
 
 const clients: readonly ClientName[] = ['official', 'ours'];
-
-/** Waits until a condition holds; the lifetime of a name or of attributes is a second. */
-async function eventually(condition: () => Promise<boolean>, what: string): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await condition()) return;
-    await new Promise((done) => setTimeout(done, 25));
-  }
-  assert.fail(`${what}: not within ten seconds`);
-}
 
 const exists = (path: string): Promise<boolean> =>
   lstat(path).then(
@@ -35,13 +27,13 @@ describe('what one client sees while the other works', { skip: cannotInteroperat
       await writeFile(`${writer}/${by}`, 'first');
       assert.equal(await readFile(`${reader}/${by}`, 'utf8'), 'first');
       await writeFile(`${writer}/${by}`, 'second, longer');
-      await eventually(async () => (await readFile(`${reader}/${by}`, 'utf8')) === 'second, longer', 'new contents');
+      await until('new contents', async () => (await readFile(`${reader}/${by}`, 'utf8')) === 'second, longer');
       await rename(`${writer}/${by}`, `${writer}/renamed`);
-      await eventually(async () => !(await exists(`${reader}/${by}`)), 'the old name goes');
+      await until('the old name goes', async () => !(await exists(`${reader}/${by}`)));
       assert.equal(await readFile(`${reader}/renamed`, 'utf8'), 'second, longer');
       assert.ok((await readdir(reader)).includes('renamed'));
       await unlink(`${writer}/renamed`);
-      await eventually(async () => !(await exists(`${reader}/renamed`)), 'the removed name goes');
+      await until('the removed name goes', async () => !(await exists(`${reader}/renamed`)));
     }
   });
 

@@ -25,6 +25,7 @@ import { checkQuotas } from '../../src/meta/quotas.ts';
 import { juicepod } from '../mounted.ts';
 import { type ClientName, type EngineName, openPair, type Pair } from './pair.ts';
 import { cannotInteroperate, run } from './official.ts';
+import { until } from '../until.ts';
 
 const KIB = 1024;
 /** What is changed is noticed within a second or so. */
@@ -84,13 +85,6 @@ function room(path: string): { readonly total: number; readonly free: number; re
   return { total: blocks * bsize, free: bavail * bsize, files };
 }
 
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; !holds(); tries++) {
-    assert.ok(tries < 300, `waited in vain until ${what}`);
-    await new Promise((done) => setTimeout(done, 100));
-  }
-}
-
 async function remount(pair: Pair, work: () => Promise<unknown>): Promise<void> {
   const both: readonly ClientName[] = ['ours', 'official'];
   await Promise.all(both.map((client) => pair.unmount(client)));
@@ -98,7 +92,8 @@ async function remount(pair: Pair, work: () => Promise<unknown>): Promise<void> 
   await Promise.all(both.map((client) => pair.mount(client)));
 }
 
-describe('quotas of both clients', { skip: cannotInteroperate }, () => {
+// Two at a time: they wait for what a client notices within a second or so.
+describe('quotas of both clients', { skip: cannotInteroperate, concurrency: 2 }, () => {
   for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const satisfies readonly EngineName[]) {
     test(`what one sets the other shows, ${engine}`, async () => {
       await using pair = await openPair({ engine });
@@ -185,7 +180,7 @@ describe('quotas of both clients', { skip: cannotInteroperate }, () => {
       const { url, ours } = pair;
       mkdirSync(join(ours, 'a'));
       await run(['quota', 'set', url, '--path', '/a', '--capacity', '1M', '--inodes', '4']);
-      await eventually('the quota is shown', () => room(join(ours, 'a')).total === 1024 * KIB);
+      await until('the quota is shown', () => room(join(ours, 'a')).total === 1024 * KIB);
       assert.equal(store(join(ours, 'a/1'), 900 * KIB), undefined);
       // Refused when it is written, not when it is stored: what was accepted before stays.
       const file = openSync(join(ours, 'a/1'), 'a');
@@ -199,7 +194,7 @@ describe('quotas of both clients', { skip: cannotInteroperate }, () => {
         assert.deepEqual(room(join(ours, 'a')), { total: 1024 * KIB, free: 24 * KIB, files: 4 });
         await juicepod(['quota', 'set', url, '--path', '/a', '--capacity', '10M']);
         // The same open file goes on, without a restart.
-        await eventually('there is room', () => errnoOf(() => writeSync(file, Buffer.alloc(200 * KIB))) === undefined);
+        await until('there is room', () => errnoOf(() => writeSync(file, Buffer.alloc(200 * KIB))) === undefined);
         fsyncSync(file);
       } finally {
         closeSync(file);
@@ -216,14 +211,14 @@ describe('quotas of both clients', { skip: cannotInteroperate }, () => {
       writeFileSync(join(ours, 'elsewhere'), '');
 
       await juicepod(['config', url, '--capacity', '3M', '--yes']);
-      await eventually('the capacity is shown', () => room(ours).total === 3072 * KIB);
+      await until('the capacity is shown', () => room(ours).total === 3072 * KIB);
       assert.equal(
         errnoOf(() => truncateSync(join(ours, 'elsewhere'), 8_000_000)),
         'ENOSPC',
       );
       assert.equal(store(join(ours, 'full'), 4000 * KIB), 'ENOSPC');
       await run(['config', url, '--capacity', '0', '--yes']);
-      await eventually('there is room', () => store(join(ours, 'full'), 4000 * KIB) === undefined);
+      await until('there is room', () => store(join(ours, 'full'), 4000 * KIB) === undefined);
     });
   }
 });

@@ -11,6 +11,7 @@ import { describe, test } from 'node:test';
 import { clearMounts, juicepod } from '../mounted.ts';
 import { cannotInteroperate, runClean } from './official.ts';
 import { type ClientName, openPair, otherClient, type Pair } from './pair.ts';
+import { until } from '../until.ts';
 
 const BLOCK = 1 << 20;
 const WRITEBACK = ['--writeback', '--upload-delay', '1h'];
@@ -31,11 +32,6 @@ function staged(pair: Pair): string[] {
 
 const uploaded = (pair: Pair): string[] => filesIn(join(pair.objects, 'chunks'));
 
-async function eventually(state: () => boolean, what: string): Promise<void> {
-  for (let tried = 0; tried < 3000 && !state(); tried++) await new Promise((done) => setTimeout(done, 20));
-  assert.ok(state(), what);
-}
-
 const alive = (pid: number): boolean =>
   existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 
@@ -48,7 +44,7 @@ function processesOf(pair: Pair, client: ClientName): number[] {
 async function kill(pair: Pair, client: ClientName): Promise<void> {
   const pids = processesOf(pair, client).filter((pid) => pid > 1 && pid !== process.pid);
   for (const pid of pids) process.kill(pid, 'SIGKILL');
-  await eventually(() => pids.every((pid) => !alive(pid)), `${client} is dead`);
+  await until(`${client} is dead`, () => pids.every((pid) => !alive(pid)));
   await clearMounts(pair.folder(client));
 }
 
@@ -72,7 +68,7 @@ describe('what is staged', { skip: cannotInteroperate }, () => {
         const removed = `${pair.folder(by)}/removed`;
         await writeFile(removed, randomBytes(BLOCK), { flush: true });
         await unlink(removed);
-        await eventually(() => staged(pair).length === 5, 'five blocks are staged');
+        await until('five blocks are staged', () => staged(pair).length === 5);
         const blocks = staged(pair);
         assert.deepEqual(uploaded(pair), []);
         await kill(pair, by);
@@ -81,7 +77,7 @@ describe('what is staged', { skip: cannotInteroperate }, () => {
         await pair.mount(other);
         for (const [name, data] of Object.entries(contents))
           assert.ok((await readFile(`${pair.folder(other)}/${name}`)).equals(data), `${name}, served by ${other}`);
-        await eventually(() => staged(pair).length === 0, 'nothing is staged any more');
+        await until('nothing is staged any more', () => staged(pair).length === 0);
         assert.deepEqual(uploaded(pair), blocks);
         await pair.unmount(other);
         if (by === 'ours') {

@@ -110,7 +110,7 @@ export async function take<T>(stream: AsyncIterable<T>, enough: (seen: readonly 
 }
 
 export async function eventually(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
+  for (let attempt = 0; attempt < 1800; attempt++) {
     if (await check()) return;
     await systemClock.sleep(50);
   }

@@ -13,7 +13,8 @@ import type { KubeClient, KubeObject, ListOptions, Reflector, StoreChange, Watch
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
 import { eventually } from './backends.ts';
-import { type Line, lineTo } from './line.ts';
+import type { Line } from '../line.ts';
+import { lineTo } from './line.ts';
 
 interface World {
   readonly api: ApiServer;
@@ -55,8 +56,8 @@ interface Following extends AsyncDisposable {
 
 /** A reflector of the ConfigMaps with the label `of`, over a line; what they hold is not kept. */
 async function follow({ api, direct }: World, of: string): Promise<Following> {
-  const line = await lineTo(api);
-  const client = connect({ kubeconfig: line.kubeconfig, ...fast });
+  const { line, kubeconfig } = await lineTo(api);
+  const client = connect({ kubeconfig, ...fast });
   const maps = client.resource(ConfigMaps);
   const asked: string[] = [];
   const changes: StoreChange<KubeObject>[] = [];
@@ -94,7 +95,7 @@ async function follow({ api, direct }: World, of: string): Promise<Following> {
     },
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the test is over'));
-      line.mend();
+      await line.mend();
       line.flow();
       await running;
       await client.close();
@@ -126,11 +127,11 @@ test('a connection that is reset in the middle of a watch costs no new list, and
   for (let round = 0; round < 2; round++) {
     await following.isEqual();
     following.changes.length = 0;
-    following.line.cut();
+    await following.line.cut();
     await put('a', `round ${round}`);
     await (round % 2 === 0 ? drop('b') : put('b', 'again'));
     await put(`d${round}`, 'new');
-    following.line.mend();
+    await following.line.mend();
     await following.isEqual();
     assert.deepEqual(
       told(following.changes),
@@ -148,13 +149,13 @@ test('an API server that is killed and starts anew with a compacted etcd: what h
   await using following = await follow(on, 'restart');
   await following.isEqual();
   following.changes.length = 0;
-  following.line.cut();
+  await following.line.cut();
   await put('a', '2');
   await drop('b');
   await put('d', 'new');
   await on.api.compact();
   await on.api.restart();
-  following.line.mend();
+  await following.line.mend();
   await following.isEqual();
   assert.deepEqual(told(following.changes), ['added d', 'deleted b', 'updated a']);
   assert.ok(following.asked.lastIndexOf('stream') > 0, 'the version to watch from was gone, and all objects were read anew');

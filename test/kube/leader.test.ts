@@ -9,9 +9,9 @@ import { test } from 'node:test';
 import { connect } from '../../src/kube/client.ts';
 import { ConfigMaps, Leases } from '../../src/kube/resources.ts';
 import type { KubeClient, KubeObject, Resource } from '../../src/kube/types.ts';
-import { systemClock } from '../../src/lib/clock.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
+import { until } from '../until.ts';
 
 interface Seen {
   readonly version: number;
@@ -37,15 +37,6 @@ function record(
   };
   void watch().catch(() => {});
   return seen;
-}
-
-/** Waits for a minute and a half: a lease must run out, and programs start slowly on a busy machine. */
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 1800; attempt++) {
-    if (holds()) return;
-    await systemClock.sleep(50);
-  }
-  assert.fail(`did not come about: ${what}`);
 }
 
 class Contender {
@@ -89,7 +80,7 @@ test('of processes that are killed, frozen and told to end, only the one that th
   const leader = async (before: readonly Contender[]): Promise<Contender> => {
     const from = writes.length;
     const isNew = ({ who }: Seen): boolean => before.every(({ name }) => name !== who);
-    await eventually('another one leads and works', () => writes.slice(from).some(isNew));
+    await until('another one leads and works', () => writes.slice(from).some(isNew));
     return all.find(({ name }) => name === writes.slice(from).find(isNew)?.who) as Contender;
   };
 
@@ -102,13 +93,13 @@ test('of processes that are killed, frozen and told to end, only the one that th
 
   // Between two writes: one that is on its way already is taken, whenever it arrives.
   const written = writes.length;
-  await eventually('it writes once more', () => writes.length > written);
+  await until('it writes once more', () => writes.length > written);
   second.child.kill('SIGSTOP');
   assert.equal(await leader([first, second]), third);
   const sofar = writes.length;
   second.child.kill('SIGCONT');
   assert.equal(await second.exit, 3, 'it finds out that it lost the lease, and ends');
-  await eventually('the other one goes on', () => writes.length > sofar + 5);
+  await until('the other one goes on', () => writes.length > sofar + 5);
 
   const fourth = join('d');
   third.child.kill('SIGTERM');
@@ -116,7 +107,7 @@ test('of processes that are killed, frozen and told to end, only the one that th
   assert.equal(await leader([third]), fourth);
   fourth.child.kill('SIGTERM');
   assert.equal(await fourth.exit, 0);
-  await eventually('the lease is given back', () => leases.at(-1)?.who === '');
+  await until('the lease is given back', () => leases.at(-1)?.who === '');
 
   for (const { version, who } of writes) {
     const holder = leases.findLast((each) => each.version < version)?.who;

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statfsSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { until } from '../cli/command.ts';
 import { cannotMount, clearMounts, freshVolume, type Mounted, startMount } from '../mounted.ts';
 import { Locker, noPython } from './locker.ts';
@@ -25,54 +25,57 @@ function inodes({ folder }: Mounted): number {
   return files - ffree;
 }
 
-for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
-  test(
-    `what a machine that stands still, and one that dies, held is taken over after its session, over ${engine}`,
-    { skip: cannotMount || noPython, timeout: 300_000 },
-    async () => {
-      await using here = await freshVolume(engine, { format: ['--trash-days', '0'], mount: HEARTBEAT });
-      await using there = await startMount(here.metaUrl, join(here.work, 'there'), here.work, { mount: HEARTBEAT });
-      await using b = new Locker();
-      for (const name of ['locked', 'gone']) writeFileSync(join(here.folder, name), name);
-      assert.equal(await b.do(`open f ${join(here.folder, 'locked')} rw`), 'ok');
-      for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
-        await using a = new Locker();
-        writeFileSync(join(there.folder, 'gone'), 'gone');
-        for (const [file, name] of [
-          ['f', 'locked'],
-          ['g', 'gone'],
-        ] as const)
-          assert.equal(await a.do(`open ${file} ${join(there.folder, name)} rw`), 'ok');
-        assert.equal(await a.do('flock f w'), 'ok');
-        assert.equal(await a.do('fcntl f w 0 10'), 'ok');
-        unlinkSync(join(there.folder, 'gone'));
-        assert.equal(await a.do('read g 0 4'), 'gone');
-        assert.equal(await b.do('flock f w'), 'EAGAIN');
-        // The inode is counted in the database within a second.
-        await until('the file without a name is counted', () => inodes(here) === 2);
-        const ended = processes(there);
-        for (const pid of ended) process.kill(pid, signal);
-        assert.equal(await b.do('flock f w wait'), 'ok', signal);
-        assert.equal(await b.do('fcntl f w 0 10 wait'), 'ok', signal);
-        await until('the file without a name is deleted', () => inodes(here) === 1);
-        if (signal === 'SIGKILL') {
-          await clearMounts(there.folder);
-          break;
+// Side by side: they wait for sessions to end.
+describe('locks of a machine that dies', { concurrency: true }, () => {
+  for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
+    test(
+      `what a machine that stands still, and one that dies, held is taken over after its session, over ${engine}`,
+      { skip: cannotMount || noPython, timeout: 300_000 },
+      async () => {
+        await using here = await freshVolume(engine, { format: ['--trash-days', '0'], mount: HEARTBEAT });
+        await using there = await startMount(here.metaUrl, join(here.work, 'there'), here.work, { mount: HEARTBEAT });
+        await using b = new Locker();
+        for (const name of ['locked', 'gone']) writeFileSync(join(here.folder, name), name);
+        assert.equal(await b.do(`open f ${join(here.folder, 'locked')} rw`), 'ok');
+        for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
+          await using a = new Locker();
+          writeFileSync(join(there.folder, 'gone'), 'gone');
+          for (const [file, name] of [
+            ['f', 'locked'],
+            ['g', 'gone'],
+          ] as const)
+            assert.equal(await a.do(`open ${file} ${join(there.folder, name)} rw`), 'ok');
+          assert.equal(await a.do('flock f w'), 'ok');
+          assert.equal(await a.do('fcntl f w 0 10'), 'ok');
+          unlinkSync(join(there.folder, 'gone'));
+          assert.equal(await a.do('read g 0 4'), 'gone');
+          assert.equal(await b.do('flock f w'), 'EAGAIN');
+          // The inode is counted in the database within a second.
+          await until('the file without a name is counted', () => inodes(here) === 2);
+          const ended = processes(there);
+          for (const pid of ended) process.kill(pid, signal);
+          assert.equal(await b.do('flock f w wait'), 'ok', signal);
+          assert.equal(await b.do('fcntl f w 0 10 wait'), 'ok', signal);
+          await until('the file without a name is deleted', () => inodes(here) === 1);
+          if (signal === 'SIGKILL') {
+            await clearMounts(there.folder);
+            break;
+          }
+          for (const pid of ended.toReversed()) process.kill(pid, 'SIGCONT');
+          // What it held is another's now; everything else goes on.
+          await until('the mount answers', () => readdirSync(there.folder).includes('locked'));
+          writeFileSync(join(there.folder, 'awake'), 'again');
+          assert.equal(readFileSync(join(here.folder, 'awake'), 'utf8'), 'again');
+          unlinkSync(join(here.folder, 'awake'));
+          await using c = new Locker();
+          assert.equal(await c.do(`open f ${join(there.folder, 'locked')} rw`), 'ok');
+          assert.equal(await c.do('flock f w'), 'EAGAIN');
+          assert.equal(await b.do('flock f u'), 'ok');
+          assert.equal(await b.do('fcntl f u'), 'ok');
+          assert.equal(await c.do('flock f w wait'), 'ok');
+          assert.equal(await c.do('flock f u'), 'ok');
+          await a.kill();
         }
-        for (const pid of ended.toReversed()) process.kill(pid, 'SIGCONT');
-        // What it held is another's now; everything else goes on.
-        await until('the mount answers', () => readdirSync(there.folder).includes('locked'));
-        writeFileSync(join(there.folder, 'awake'), 'again');
-        assert.equal(readFileSync(join(here.folder, 'awake'), 'utf8'), 'again');
-        unlinkSync(join(here.folder, 'awake'));
-        await using c = new Locker();
-        assert.equal(await c.do(`open f ${join(there.folder, 'locked')} rw`), 'ok');
-        assert.equal(await c.do('flock f w'), 'EAGAIN');
-        assert.equal(await b.do('flock f u'), 'ok');
-        assert.equal(await b.do('fcntl f u'), 'ok');
-        assert.equal(await c.do('flock f w wait'), 'ok');
-        assert.equal(await c.do('flock f u'), 'ok');
-        await a.kill();
-      }
-    },
-  );
+      },
+    );
+});

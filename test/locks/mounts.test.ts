@@ -190,7 +190,7 @@ for (const engine of ['redis', 'sqlite', 'postgres', 'mysql'] as const)
       const script = (folder: string): string =>
         `for i in $(seq 15); do flock ${folder}/${name}.lock sh -c 'n=$(cat ${folder}/${name}); echo $((n+1)) > ${folder}/${name}'; done`;
       execFileSync('sh', ['-c', `(${script(one.folder)}) & (${script(two.folder)}) & (${script(two.folder)}) & wait`], {
-        timeout: 60_000,
+        timeout: 240_000,
       });
       assert.equal(readFileSync(join(one.folder, name), 'utf8').trim(), '45');
     });

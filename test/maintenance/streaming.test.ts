@@ -14,6 +14,7 @@ import { readdir } from '../../src/meta/namespace.ts';
 import { encodeSlices } from '../../src/meta/records.ts';
 import { hourName } from '../../src/meta/trash.ts';
 import { ownerUsage, treeUsage } from '../../src/meta/usage.ts';
+import { plainFile } from '../../src/meta/testing/sample.ts';
 import { type Attr, NodeType } from '../../src/meta/types.ts';
 import { Volume } from '../../src/meta/volume.ts';
 import { type Database, describeEngines } from '../meta/engines.ts';
@@ -74,21 +75,7 @@ async function fill(world: World, parent: number, count: number, first: number, 
   const { engine, clock } = world;
   const sec = Math.floor(clock.now() / 1000);
   const times = { atime: sec, atimensec: 0, mtime: sec, mtimensec: 0, ctime: sec, ctimensec: 0 };
-  const attr: Attr = {
-    ...times,
-    flags: 0,
-    type: NodeType.File,
-    mode: 0o644,
-    uid: 1000,
-    gid: 1000,
-    nlink: 1,
-    length: 100,
-    rdev: 0,
-    parent: ino(parent),
-    accessAcl: 0,
-    defaultAcl: 0,
-    tier: 0,
-  };
+  const attr: Attr = { ...plainFile, ...times, uid: 1000, gid: 1000, length: 100, parent: ino(parent) };
   for (let from = 0; from < count; from += 200) {
     const writes: Write[] = [];
     for (let at = from; at < Math.min(count, from + 200); at++) {

@@ -5,19 +5,13 @@ import { ROOT_INO } from '../../src/lib/int64.ts';
 import { type Logger, nullLogger } from '../../src/lib/log.ts';
 import { openMeta } from '../../src/meta/open.ts';
 import { LockType, type Meta } from '../../src/meta/types.ts';
-import { describeEngines } from './engines.ts';
+import { type Database, describeEngines } from './engines.ts';
 import { name, openVolume, ROOT_USER as root, TestClock, type TestVolume } from './volume.ts';
+import { until } from '../until.ts';
 
 const HOUR = 3600_000;
 const BEAT = 200;
 const range = (type: LockType) => ({ type, start: 0n, end: 0n, pid: 1 });
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    assert.ok(tries < 1000, 'it did not come to pass');
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 /** A clock that is so far ahead (negative: behind) of the volume's. */
 function ahead(volume: TestVolume, ms: number): TestClock {
@@ -40,7 +34,7 @@ async function hold(meta: Meta, volume: TestVolume): Promise<() => Promise<void>
 /** Heartbeats enough for a session to be watched and cleaned. */
 const someBeats = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 4000));
 
-describeEngines('clients whose clocks differ', (database) => {
+const suite = (database: Database): void => {
   test('a client that is an hour ahead, or behind, takes nothing from those that live, and keeps its own', async (t) => {
     const volume = await openVolume(t, database.newUrl(), {}, { heartbeat: BEAT });
     const held = await hold(await volume.another(), volume);
@@ -91,7 +85,9 @@ describeEngines('clients whose clocks differ', (database) => {
     const [stamp] = await volume.engine.read([{ kind: 'counter', name: 'lastCleanupSessions' }]);
     volume.clock.advance(60_000);
     assert.ok(stamp > 0);
-    await until(async () => (await volume.engine.sessions()).length === 1);
+    await until('one session is left', async () => (await volume.engine.sessions()).length === 1);
     await volume.meta.flock(root, ino, 9n, LockType.Write, false);
   });
-});
+};
+
+describeEngines('clients whose clocks differ', suite, { sideBySide: true });

@@ -6,6 +6,7 @@ import { decodeDelayed, decodeSlices } from '../../src/meta/records.ts';
 import { type Attr, CHUNK_SIZE, type Meta, NodeType, type Piece } from '../../src/meta/types.ts';
 import { type Database, describeEngines } from './engines.ts';
 import { dirStatAfterClose, fails, list, name, openVolume, ROOT_USER as root, user } from './volume.ts';
+import { until } from '../until.ts';
 
 const MIB = 1024 * 1024;
 const KEEP_SIZE = 1;
@@ -251,8 +252,7 @@ describeEngines('data of files', (database: Database) => {
       ],
     });
     await meta.unlink(root, ROOT_INO, name('a'));
-    for (let attempt = 0; attempt < 500 && (await engine.scanDelfiles(2 ** 40, 9)).length > 0; attempt++)
-      await new Promise((resolve) => setTimeout(resolve, 5));
+    await until('no deleted file is left', async () => (await engine.scanDelfiles(2 ** 40, 9)).length === 0);
     assert.deepEqual([deleted, await engine.scanDelfiles(2 ** 40, 9)], [[], []]);
     assert.equal((await meta.readChunk(second, 0))[0]?.id, id);
     await meta.unlink(root, ROOT_INO, name('b'));

@@ -8,6 +8,7 @@ import { type Attr, NodeType } from '../../src/meta/types.ts';
 import { type Database, describeEngines, openUrl } from './engines.ts';
 import { byText, collect, counterNames, object, sample, universe } from './random-transactions.ts';
 import { ReferenceEngine } from './reference-engine.ts';
+import { until } from '../until.ts';
 
 const nowNs = 1_795_256_351_123_456_789n;
 
@@ -383,11 +384,10 @@ describeEngines(
       await engine.watchLocks({ of: 'flock', ino: ino(7) }, () => heard.push('flock 7'));
       await engine.watchLocks({ of: 'posix', ino: ino(7) }, () => heard.push('posix 7, the second'));
       // A connection says so when it is there: everybody is woken once.
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await new Promise((resolve) => setTimeout(resolve, 300));
       heard.length = 0;
       const hears = async (...wanted: string[]): Promise<void> => {
-        for (let attempt = 0; attempt < 200 && heard.length < wanted.length; attempt++)
-          await new Promise((resolve) => setTimeout(resolve, 5));
+        await until(`all of ${wanted.join(', ')} are heard`, () => heard.length >= wanted.length, 5);
         assert.deepEqual(heard.splice(0).toSorted(), wanted.toSorted());
       };
       await other.commit(write({ kind: 'announceLocks', of: 'posix', ino: ino(7) }));

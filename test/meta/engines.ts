@@ -49,16 +49,31 @@ const withOption = (group: Group, option: string): RedisGroup => ({
   stop: () => group.stop(),
 });
 
-/**
- * Describes a suite once per engine. Databases are made before its first test and gone after its last. `everywhere`: over all
- * ways in which Redis is run.
- */
+export interface EnginesOptions {
+  /** Over all ways in which Redis is run. @default as JUICEPOD_TEST_REDIS says */
+  readonly everywhere?: boolean;
+  /** The engines at the same time, for suites that mostly wait; each engine's tests one after the other all the same. @default false */
+  readonly sideBySide?: boolean;
+}
+
+/** Describes a suite once per engine. Databases are made before its first test and gone after its last. */
 export function describeEngines(
   title: string,
   suite: (database: Database) => void,
-  { everywhere = process.env['JUICEPOD_TEST_REDIS'] === 'all' }: { readonly everywhere?: boolean } = {},
+  { sideBySide = false, ...options }: EnginesOptions = {},
 ): void {
-  describe(`${title}, SQLite`, () => {
+  if (sideBySide) describe(title, { concurrency: true }, () => describeEach(title, suite, options));
+  else describeEach(title, suite, options);
+}
+
+function describeEach(
+  title: string,
+  suite: (database: Database) => void,
+  { everywhere = process.env['JUICEPOD_TEST_REDIS'] === 'all' }: Pick<EnginesOptions, 'everywhere'>,
+): void {
+  // Else they would inherit it.
+  const serial = { concurrency: false };
+  describe(`${title}, SQLite`, serial, () => {
     let folder = '';
     let used = 0;
     before(() => {
@@ -67,7 +82,7 @@ export function describeEngines(
     after(() => rmSync(folder, { recursive: true, force: true }));
     suite({ ...ROOMY, newUrl: () => `sqlite3://${join(folder, `${++used}.db`)}` });
   });
-  describe(`${title}, Redis`, () => {
+  describe(`${title}, Redis`, serial, () => {
     let server: Awaited<ReturnType<typeof startRedis>> | undefined;
     let used = 0;
     before(async () => {
@@ -77,7 +92,7 @@ export function describeEngines(
     suite({ ...ROOMY, newUrl: () => server?.url(++used) ?? '' });
   });
   for (const [name, start] of everywhere ? groups : [])
-    describe(`${title}, ${name}`, () => {
+    describe(`${title}, ${name}`, serial, () => {
       let group: RedisGroup | undefined;
       let used = 0;
       before(async () => {
@@ -90,7 +105,7 @@ export function describeEngines(
     ['PostgreSQL', startPostgres, 65_536],
     ['MariaDB', startMariadb, 65_535],
   ] as const)
-    describe(`${title}, ${name}`, () => {
+    describe(`${title}, ${name}`, serial, () => {
       let server: Awaited<ReturnType<typeof start>> | undefined;
       let used = 0;
       before(async () => {

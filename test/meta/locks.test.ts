@@ -12,6 +12,7 @@ import { type Context, LockType, type Meta, type RangeLock } from '../../src/met
 import { describeEngines, openUrl } from './engines.ts';
 import { byText } from './random-transactions.ts';
 import { fails, name, openVolume, ROOT_USER as ctx, TestClock, type TestVolume } from './volume.ts';
+import { until } from '../until.ts';
 
 const { Read, Write, None } = LockType;
 
@@ -312,8 +313,7 @@ describeEngines('locks', (database) => {
     await engine.removeSession(sid);
     await volume.meta.setlk(ctx, ino, 9n, range(Read, 1, 1), false);
     clock.offset = 60_000;
-    for (let attempt = 0; attempt < 300 && errors.length === 0; attempt++)
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    await until('the loss is told', () => errors.length > 0);
     const after = await records(volume, 'posix', ino);
     assert.deepEqual(after.map(({ sid: holder, owner }) => (holder === sid ? String(owner) : 'other')).toSorted(byText), [
       '1',

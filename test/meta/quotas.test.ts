@@ -53,7 +53,7 @@ async function eventually<T>(attempt: () => Promise<T>): Promise<T> {
     try {
       return await attempt();
     } catch (error) {
-      if (tries === 400) throw error;
+      if (tries === 3600) throw error;
     }
     await new Promise((done) => setTimeout(done, 25));
   }

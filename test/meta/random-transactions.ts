@@ -4,17 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
-import { type Ino, ino, ROOT_INO, TRASH_INO } from '../../src/lib/int64.ts';
+import { type Ino, ino, TRASH_INO } from '../../src/lib/int64.ts';
 import type { Check, LockRecord, MetaEngine, Read, Write } from '../../src/meta/engine.ts';
 import type { QuotaKey, QuotaRecord } from '../../src/meta/quota.ts';
-import { type Attr, type LockedFile, NodeType } from '../../src/meta/types.ts';
+import { plainFile } from '../../src/meta/testing/sample.ts';
+import type { Attr, LockedFile, NodeType } from '../../src/meta/types.ts';
 import type { ReferenceEngine } from './reference-engine.ts';
 
 /** A plain file. */
 export const sample: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
+  ...plainFile,
   uid: 1000,
   gid: 1001,
   atime: 1,
@@ -23,13 +22,7 @@ export const sample: Attr = {
   mtimensec: 4,
   ctime: 5,
   ctimensec: 6,
-  nlink: 1,
   length: 7,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
 };
 
 // Small universes, so that random operations meet the same things.
@@ -178,6 +171,11 @@ export function universe(largest: number) {
       .tuple(anyLockedFile, anyHolder)
       .map(([file, holder]) => ({ kind: 'removeLock' as const, ...file, ...holder, last: false })),
     anyLockedFile.map((file) => ({ kind: 'announceLocks' as const, ...file })),
+    object({
+      kind: fc.constant('appendLog' as const),
+      head: fc.constantFrom('1.000000001|A(', 'x'),
+      tail: fc.constantFrom('', ')|(0,1)'),
+    }),
   );
 
   const anyCheck: fc.Arbitrary<Guess> = fc.oneof(
@@ -293,6 +291,11 @@ export function universe(largest: number) {
       const wanted = inos.filter((inode) => model.sustained.has(`${sid}/${inode}`));
       assert.deepEqual([...(await engine.sustained(sid))].toSorted(byText), wanted.toSorted(byText));
     }
+    const log = await engine.readLog(0, 1000);
+    assert.deepEqual(
+      log.entries.map(({ text }) => text),
+      model.log,
+    );
     for (const file of lockedFiles) {
       const [found] = await engine.read([{ kind: 'locks', ...file }]);
       const wanted = model.read({ kind: 'locks', ...file }) as readonly LockRecord[];

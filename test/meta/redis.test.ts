@@ -10,9 +10,10 @@ import { openRedis } from '../../src/meta/redis/open.ts';
 import { newFormat } from '../../src/meta/format-input.ts';
 import { formatVolume, openEngine, openMeta } from '../../src/meta/open.ts';
 import { systemRandom } from '../../src/lib/random.ts';
+import { plainFile } from '../../src/meta/testing/sample.ts';
 import { type Attr, NodeType, SYSTEM } from '../../src/meta/types.ts';
 import { parseMetaUrl, type RedisUrl } from '../../src/meta/url.ts';
-import { Proxy } from '../proxy.ts';
+import { Line } from '../line.ts';
 import { freePort, startRedis } from '../servers.ts';
 
 let server: Awaited<ReturnType<typeof startRedis>>;
@@ -27,42 +28,21 @@ function parse(url: string): RedisUrl {
   return parsed;
 }
 
-async function withProxy(
+async function withLine(
   options: { readonly patience: number },
-  run: (engine: MetaEngine, proxy: Proxy) => Promise<void>,
+  run: (engine: MetaEngine, line: Line) => Promise<void>,
 ): Promise<void> {
-  const proxy = new Proxy(await freePort(), server.port);
-  await proxy.open();
-  const engine = await openRedis(parse(`redis://127.0.0.1:${proxy.port}/1`), options);
+  await using line = await Line.start(server.port);
+  const engine = await openRedis(parse(`redis://127.0.0.1:${line.port}/1`), options);
   try {
-    await run(engine, proxy);
+    await run(engine, line);
   } finally {
     await engine.reset().catch(() => {});
     await engine.close();
-    await proxy.close();
   }
 }
 
-const file: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
-  uid: 0,
-  gid: 0,
-  atime: 1,
-  atimensec: 0,
-  mtime: 1,
-  mtimensec: 0,
-  ctime: 1,
-  ctimensec: 0,
-  nlink: 1,
-  length: 0,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const file: Attr = { ...plainFile, atime: 1, mtime: 1, ctime: 1 };
 
 const count = (delta: number): Transaction => ({ checks: [], writes: [{ kind: 'addCounter', name: 'usedSpace', delta }] });
 
@@ -72,10 +52,10 @@ async function counter(engine: MetaEngine): Promise<number> {
 }
 
 test('a commit whose answer is lost is neither done twice nor reported as failed', async () => {
-  await withProxy({ patience: 10_000 }, async (engine, proxy) => {
+  await withLine({ patience: 10_000 }, async (engine, line) => {
     await engine.commit(count(0));
     let lost = 0;
-    proxy.loses = (data) => data.includes('EVALSHA') && lost++ < 5;
+    line.loses = (data) => data.includes('EVALSHA') && lost++ < 5;
     for (let done = 1; done <= 20; done++) assert.deepEqual(await engine.commit(count(7)), { ok: true, results: [done * 7] });
     assert.ok(lost > 5);
     assert.equal(await counter(engine), 140);
@@ -83,10 +63,10 @@ test('a commit whose answer is lost is neither done twice nor reported as failed
 });
 
 test('commits that are out together when the connection goes are each done once', async () => {
-  await withProxy({ patience: 10_000 }, async (engine, proxy) => {
+  await withLine({ patience: 10_000 }, async (engine, line) => {
     await engine.commit(count(0));
     let lost = 0;
-    proxy.loses = (data) => data.includes('EVALSHA') && lost++ === 0;
+    line.loses = (data) => data.includes('EVALSHA') && lost++ === 0;
     const results = await Promise.all(Array.from({ length: 600 }, () => engine.commit(count(1))));
     assert.ok(results.every((result) => result.ok));
     assert.equal(await counter(engine), 600);
@@ -94,33 +74,30 @@ test('commits that are out together when the connection goes are each done once'
 });
 
 test('operations wait while the server is away, and go on when it is back', async () => {
-  await withProxy({ patience: 20_000 }, async (engine, proxy) => {
+  await withLine({ patience: 20_000 }, async (engine, line) => {
     await engine.commit(count(1));
-    await proxy.close();
+    await line.cut();
     const waiting = [engine.commit(count(1)), counter(engine), engine.lookup(ROOT_INO, Buffer.from('x'))] as const;
     await new Promise((resolve) => setTimeout(resolve, 300));
-    const again = new Proxy(proxy.port, server.port);
-    await again.open();
+    await line.mend();
     const [committed, , found] = await Promise.all(waiting);
     assert.deepEqual(committed, { ok: true, results: [2] });
     assert.equal(found, undefined);
     await engine.reset();
     await engine.close();
-    await again.close();
   });
 });
 
 test('an operation gives up after its patience, in a sentence that names the server, and the next one works again', async () => {
-  await withProxy({ patience: 400 }, async (engine, proxy) => {
-    await proxy.close();
+  await withLine({ patience: 400 }, async (engine, line) => {
+    await line.cut();
     await assert.rejects(engine.commit(count(1)), (error: unknown) => {
       assert.ok(error instanceof FsError);
       assert.equal(error.code, 'EIO');
       assert.match(error.message, /Redis at redis:\/\/127\.0\.0\.1:\d+\/1 does not answer: .*ECONNREFUSED/);
       return true;
     });
-    const again = new Proxy(proxy.port, server.port);
-    await again.open();
+    await line.mend();
     // The connection is made anew after a pause of at most a second.
     for (let attempt = 0; ; attempt++) {
       const result = await engine.commit(count(1)).catch((error: unknown) => {
@@ -131,20 +108,18 @@ test('an operation gives up after its patience, in a sentence that names the ser
     assert.equal(await counter(engine), 1);
     await engine.reset();
     await engine.close();
-    await again.close();
   });
 });
 
 test('a mount ends though the server is away', async () => {
-  const proxy = new Proxy(await freePort(), server.port);
-  await proxy.open();
-  const url = `redis://127.0.0.1:${proxy.port}/2`;
+  await using line = await Line.start(server.port);
+  const url = `redis://127.0.0.1:${line.port}/2`;
   const engine = await openEngine(url);
   await formatVolume(engine, newFormat({ name: 'test-volume', bucket: '/nowhere' }, systemRandom));
   await engine.close();
   const meta = await openMeta(url, { patience: 3_600_000, closeGrace: 100, heartbeat: 10 });
   await meta.newSession('/mnt');
-  await proxy.close();
+  await line.cut();
   const made = meta.mkdir(SYSTEM, ROOT_INO, Buffer.from('d'), 0o755, 0);
   await Promise.all([assert.rejects(made, { code: 'EIO' }), meta.close()]);
 });
@@ -216,7 +191,7 @@ test('a server that would drop keys is told not to, and a full one answers ENOSP
 });
 
 test('scripts that the server has forgotten are loaded again', async () => {
-  await withProxy({ patience: 5000 }, async (engine) => {
+  await withLine({ patience: 5000 }, async (engine) => {
     const admin = new Redis(server.port, '127.0.0.1');
     assert.deepEqual(await engine.commit(count(1)), { ok: true, results: [1] });
     await admin.script('FLUSH');
@@ -227,7 +202,7 @@ test('scripts that the server has forgotten are loaded again', async () => {
 });
 
 test('a node that an older client wrote in another length is compared by what it means', async () => {
-  await withProxy({ patience: 5000 }, async (engine) => {
+  await withLine({ patience: 5000 }, async (engine) => {
     const admin = new Redis({ port: server.port, host: '127.0.0.1', db: 1 });
     await admin.set('i2', encodeAttr(file).subarray(0, 71));
     const [attr] = await engine.read([{ kind: 'node', ino: ino(2) }]);
@@ -243,7 +218,7 @@ test('a node that an older client wrote in another length is compared by what it
 });
 
 test('the keys of a new volume are those of the official client, and our own begin with a letter it does not know', async () => {
-  await withProxy({ patience: 5000 }, async (engine) => {
+  await withLine({ patience: 5000 }, async (engine) => {
     const admin = new Redis({ port: server.port, host: '127.0.0.1', db: 1 });
     await engine.writeSetting('{}', { trash: true, nowNs: 1_700_000_000_500_000_000n });
     const keys = (await admin.keys('*')).toSorted();

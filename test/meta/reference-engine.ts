@@ -33,6 +33,7 @@ export class ReferenceEngine {
   setting = '';
   /** Slices whose references are not simply one. */
   readonly references = new Map<number, { readonly size: number; readonly count: number }>();
+  readonly log: string[] = [];
   readonly delayed = new Map<number, { readonly time: number; readonly slices: Buffer }>();
   readonly delfiles = new Map<number, { readonly length: number; readonly time: number }>();
   readonly sustained = new Set<string>();
@@ -275,6 +276,9 @@ export class ReferenceEngine {
         this.locks.get(fileName(write))?.delete(holderName(write));
         return 0;
       case 'announceLocks':
+        return 0;
+      case 'appendLog':
+        this.log.push(write.head + write.tail);
         return 0;
     }
   }

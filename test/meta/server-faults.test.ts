@@ -14,6 +14,7 @@ import { ino, ROOT_INO } from '../../src/lib/int64.ts';
 import type { MetaEngine, Transaction, Write } from '../../src/meta/engine.ts';
 import { openEngine } from '../../src/meta/open.ts';
 import { type Server, startMariadb, startPostgres } from '../servers.ts';
+import { until } from '../until.ts';
 import { asAdministrator, makeUser, restart, type SecureServer, type SqlKind, sqlKinds, startSecure } from '../sql-servers.ts';
 
 const write = (...writes: readonly Write[]): Transaction => ({ checks: [], writes });
@@ -109,6 +110,12 @@ for (const [name, kind] of sqlKinds)
       assert.ok(attr);
       for (const inode of [5, 6]) await engine.commit(write({ kind: 'putNode', ino: ino(inode), attr }));
       const other = await openTransaction(kind, server.port);
+      const waits =
+        kind === 'postgres'
+          ? `SELECT COUNT(*) FROM pg_stat_activity WHERE usename = 'client' AND wait_event_type = 'Lock'`
+          : `SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'`;
+      const somebodyWaits = (): Promise<boolean> =>
+        until('the client waits for a row', async () => Number((await asAdministrator(kind, server.port, waits))[0]?.[0]) > 0);
       const touch = (inode: number): Promise<void> =>
         other.run(`UPDATE ${table('node')} SET gid = gid + 1 WHERE inode = ${inode}`);
       const both = (sec: number) =>
@@ -122,7 +129,7 @@ for (const [name, kind] of sqlKinds)
       await touch(6);
       // Has 5, and waits for 6; then each waits for the other.
       const waiting = both(77);
-      await pause(200);
+      await somebodyWaits();
       const kept = await touch(5).then(
         () => true,
         () => false,
@@ -133,7 +140,7 @@ for (const [name, kind] of sqlKinds)
       await other.run('BEGIN');
       await touch(5);
       const cancelled = both(78);
-      await pause(200);
+      await somebodyWaits();
       if (kind === 'postgres')
         await asAdministrator(
           kind,

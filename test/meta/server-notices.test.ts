@@ -7,6 +7,7 @@ import { openEngine } from '../../src/meta/open.ts';
 import type { LockedFile } from '../../src/meta/types.ts';
 import { startPostgres } from '../servers.ts';
 import { asAdministrator } from '../sql-servers.ts';
+import { until } from '../until.ts';
 
 const release = (engine: MetaEngine, file: LockedFile): Promise<unknown> =>
   engine.commit({
@@ -16,13 +17,6 @@ const release = (engine: MetaEngine, file: LockedFile): Promise<unknown> =>
       { kind: 'announceLocks', ...file },
     ],
   });
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; !(await holds()); attempt++) {
-    assert.ok(attempt < 1000, `waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 test('one connection listens for all who wait, is made again when it is cut, and is heard of in the end', async (t) => {
   await using server = await startPostgres();

@@ -1,68 +1,17 @@
 /** Round trips of commits on SQL servers, and that what is sent in one is carried out once, however late it comes. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { ino, ROOT_INO } from '../../src/lib/int64.ts';
 import type { MetaEngine, Transaction } from '../../src/meta/engine.ts';
 import { openEngine } from '../../src/meta/open.ts';
+import { plainFile } from '../../src/meta/testing/sample.ts';
 import { type Attr, NodeType } from '../../src/meta/types.ts';
+import { Line } from '../line.ts';
 import { startMariadb, startPostgres } from '../servers.ts';
 import { asAdministrator } from '../sql-servers.ts';
 
-/** A way to a server on which what clients send is counted, and can be kept back while its sender goes. */
-async function startLine(target: number) {
-  let sent = 0;
-  let keeps: (data: Buffer) => boolean = () => false;
-  const kept: { readonly to: Socket; readonly data: Buffer }[] = [];
-  const sockets = new Set<Socket>();
-  const server = createServer((near) => {
-    const far = connect(target, '127.0.0.1');
-    let forsaken = false;
-    for (const socket of [near, far]) sockets.add(socket.on('error', () => {}).setNoDelay());
-    near.on('data', (data: Buffer) => {
-      sent++;
-      if (!keeps(data)) return void far.write(data);
-      forsaken = true;
-      kept.push({ to: far, data });
-      near.destroy();
-    });
-    far.on('data', (data: Buffer) => void near.write(data));
-    near.on('close', () => forsaken || far.destroy());
-    far.on('close', () => near.destroy());
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    /** Messages of clients since the last call. */
-    take(): number {
-      const taken = sent;
-      sent = 0;
-      return taken;
-    },
-    keep: (which: typeof keeps) => void (keeps = which),
-    /** Sends what was kept back, and ends its connection when the server has done with it. */
-    async deliver(): Promise<number> {
-      const late = kept.splice(0);
-      for (const { to, data } of late) {
-        to.end(data);
-        if (!to.closed) await once(to, 'close');
-      }
-      return late.length;
-    },
-    [Symbol.asyncDispose]: async () => {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-      await once(server, 'close');
-    },
-  };
-}
-
 const file: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
+  ...plainFile,
   uid: 7,
   gid: 8,
   atime: 1,
@@ -71,13 +20,6 @@ const file: Attr = {
   mtimensec: 1_999,
   ctime: 1,
   ctimensec: 999_999_999,
-  nlink: 1,
-  length: 0,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
 };
 
 const name = (number: number): Buffer => Buffer.from(`file ${number}`);
@@ -151,7 +93,7 @@ describe('round trips', () => {
   for (const { product, start, url } of servers)
     test(`${product}: creating, writing and unlinking are one each, and so is finding out that a check does not hold`, async () => {
       await using server = await start();
-      await using line = await startLine(server.port);
+      await using line = await Line.start(server.port);
       const engine = await openEngine(`${url(line.port)}&max_open_conns=1`, { environment: {} });
       await engine.writeSetting('{}', { trash: true, nowNs: 1n });
       const root = await rootOf(engine);
@@ -186,7 +128,7 @@ describe('round trips', () => {
 for (const { product, kind, start, url } of servers)
   test(`${product}: a commit that was given up and comes late all the same is not carried out again`, async () => {
     await using server = await start();
-    await using line = await startLine(server.port);
+    await using line = await Line.start(server.port);
     const engine = await openEngine(url(line.port), { environment: {} });
     await engine.writeSetting('{}', { trash: true, nowNs: 1n });
     const stat = (delta: number): Transaction => ({
@@ -196,7 +138,7 @@ for (const { product, kind, start, url } of servers)
     await engine.commit({ checks: [], writes: [{ kind: 'putDirStat', ino: ino(5), value: { length: 0, space: 0, inodes: 0 } }] });
     for (let done = 1; done <= 5; done++) {
       let keeping = true;
-      line.keep((data) => keeping && data.includes('COMMIT') && !(keeping = false));
+      line.keeps = (data) => keeping && data.includes('COMMIT') && !(keeping = false);
       assert.ok((await engine.commit(stat(1))).ok);
       assert.equal(await line.deliver(), 1);
       const [found] = await engine.read([{ kind: 'dirStat', ino: ino(5) }]);

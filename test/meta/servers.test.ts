@@ -7,8 +7,9 @@ import { FsError, UserError } from '../../src/lib/errors.ts';
 import { ino, ROOT_INO } from '../../src/lib/int64.ts';
 import type { MetaEngine, Transaction } from '../../src/meta/engine.ts';
 import { openEngine } from '../../src/meta/open.ts';
-import { type Attr, NodeType } from '../../src/meta/types.ts';
-import { Proxy } from '../proxy.ts';
+import { plainFile } from '../../src/meta/testing/sample.ts';
+import { type Attr } from '../../src/meta/types.ts';
+import { Line } from '../line.ts';
 import { freePort, type Server, startMariadb, startPostgres } from '../servers.ts';
 
 const count = (delta: number): Transaction => ({ checks: [], writes: [{ kind: 'addCounter', name: 'usedSpace', delta }] });
@@ -18,26 +19,7 @@ async function counter(engine: MetaEngine): Promise<number> {
   return value;
 }
 
-const file: Attr = {
-  flags: 0,
-  type: NodeType.File,
-  mode: 0o644,
-  uid: 0,
-  gid: 0,
-  atime: 1,
-  atimensec: 0,
-  mtime: 1,
-  mtimensec: 0,
-  ctime: 1,
-  ctimensec: 0,
-  nlink: 1,
-  length: 0,
-  rdev: 0,
-  parent: ROOT_INO,
-  accessAcl: 0,
-  defaultAcl: 0,
-  tier: 0,
-};
+const file: Attr = { ...plainFile, atime: 1, mtime: 1, ctime: 1 };
 
 interface Kind {
   readonly name: string;
@@ -96,40 +78,38 @@ for (const { name, start, crash, refused, commits } of kinds)
 
     const through = (port: number): string => server.url().replace(`:${server.port}`, `:${port}`);
 
-    async function withProxy(
+    async function withLine(
       options: { readonly patience: number },
-      run: (engine: MetaEngine, proxy: Proxy) => Promise<void>,
+      run: (engine: MetaEngine, line: Line) => Promise<void>,
     ): Promise<void> {
-      const proxy = new Proxy(await freePort(), server.port);
-      await proxy.open();
-      const url = `${through(proxy.port)}?table_prefix=p${++used}`;
+      await using line = await Line.start(server.port);
+      const url = `${through(line.port)}?table_prefix=p${++used}`;
       const engine = await openEngine(url, { environment: {}, ...options });
       try {
         await engine.writeSetting('{}', { trash: true, nowNs: 1n });
-        await run(engine, proxy);
+        await run(engine, line);
       } finally {
         await engine.close();
-        await proxy.close();
       }
     }
 
     test('a commit whose answer is lost is neither done twice nor reported as failed', async () => {
-      await withProxy({ patience: 20_000 }, async (engine, proxy) => {
+      await withLine({ patience: 20_000 }, async (engine, line) => {
         let lost = 0;
-        proxy.loses = (data) => commits(data) && lost++ % 3 === 0;
+        line.loses = (data) => commits(data) && lost++ % 3 === 0;
         for (let done = 1; done <= 12; done++) assert.deepEqual(await engine.commit(count(7)), { ok: true, results: [done * 7] });
-        proxy.loses = () => false;
+        line.loses = () => false;
         assert.ok(lost > 5);
         assert.equal(await counter(engine), 84);
       });
     });
 
     test('commits that are out together when the connections go are each done once', async () => {
-      await withProxy({ patience: 20_000 }, async (engine, proxy) => {
+      await withLine({ patience: 20_000 }, async (engine, line) => {
         let lost = 0;
-        proxy.loses = (data) => commits(data) && lost++ % 20 === 5;
+        line.loses = (data) => commits(data) && lost++ % 20 === 5;
         const results = await Promise.all(Array.from({ length: 100 }, () => engine.commit(count(1))));
-        proxy.loses = () => false;
+        line.loses = () => false;
         assert.deepEqual(
           results.map((result) => (result.ok ? result.results[0] : 0)).toSorted((a, b) => Number(a) - Number(b)),
           Array.from({ length: 100 }, (_, index) => index + 1),
@@ -139,38 +119,34 @@ for (const { name, start, crash, refused, commits } of kinds)
     });
 
     test('operations wait while the server is away, and go on when it is back', async () => {
-      await withProxy({ patience: 20_000 }, async (engine, proxy) => {
+      await withLine({ patience: 20_000 }, async (engine, line) => {
         await engine.commit(count(1));
-        await proxy.close();
+        await line.cut();
         const waiting = [engine.commit(count(1)), counter(engine), engine.lookup(ROOT_INO, Buffer.from('x'))] as const;
         await new Promise((resolve) => setTimeout(resolve, 300));
-        const again = new Proxy(proxy.port, server.port);
-        await again.open();
+        await line.mend();
         const [committed, , found] = await Promise.all(waiting);
         assert.deepEqual(committed, { ok: true, results: [2] });
         assert.equal(found, undefined);
         await engine.close();
-        await again.close();
       });
     });
 
     test('an operation gives up after its patience, in a sentence that names the server, and the next one works again', async () => {
-      await withProxy({ patience: 400 }, async (engine, proxy) => {
-        await proxy.close();
+      await withLine({ patience: 400 }, async (engine, line) => {
+        await line.cut();
         await assert.rejects(engine.commit(count(1)), (error: unknown) => {
           assert.ok(error instanceof FsError);
           assert.equal(error.code, 'EIO');
           assert.match(
             error.message,
-            new RegExp(`at \\w+://\\(?127\\.0\\.0\\.1:${proxy.port}\\)?/\\w+ does not answer: .*ECONNREFUSED`),
+            new RegExp(`at \\w+://\\(?127\\.0\\.0\\.1:${line.port}\\)?/\\w+ does not answer: .*ECONNREFUSED`),
           );
           return true;
         });
-        const again = new Proxy(proxy.port, server.port);
-        await again.open();
+        await line.mend();
         assert.deepEqual(await engine.commit(count(1)), { ok: true, results: [1] });
         await engine.close();
-        await again.close();
       });
     });
 
@@ -198,7 +174,7 @@ for (const { name, start, crash, refused, commits } of kinds)
     });
 
     test('a number that does not fit its column is an error of the call, and nothing is changed', async () => {
-      await withProxy({ patience: 5000 }, async (engine) => {
+      await withLine({ patience: 5000 }, async (engine) => {
         const write = (uid: number) =>
           engine.commit({
             checks: [],

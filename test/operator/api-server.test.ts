@@ -14,6 +14,7 @@ import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { freePort, type Server, startRedis } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 import { operatorKubeconfig } from './service-account.ts';
+import { until } from '../until.ts';
 
 const root = resolve(import.meta.dirname, '..', '..');
 const namespace = 'data';
@@ -30,14 +31,6 @@ async function reconciles(): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   const counts = text.matchAll(/^controller_runtime_reconcile_total\{[^}]*controller="juicevolume"[^}]*\} (\d+)$/gm);
   return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 30_000;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error('nothing happened within 30 s');
-    await new Promise((done) => setTimeout(done, 50));
-  }
 }
 
 before(async () => {
@@ -148,7 +141,7 @@ test('a volume becomes ready with the rights of config/rbac alone, follows its S
   const healed = await version();
   const seen = await reconciles();
   await kubectl('patch', 'secret', 'redis', '--type=merge', '-p', JSON.stringify({ stringData: { other: 'x' } }));
-  await until(async () => (await reconciles()) > seen);
+  await until('it is reconciled once more', async () => (await reconciles()) > seen);
   assert.equal(await version(), healed);
 
   await cluster.kubectl(['label', 'namespace', 'training', 'team-']);

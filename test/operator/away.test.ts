@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
 import { Secrets } from '../../src/kube/resources.ts';
+import { UserError } from '../../src/lib/errors.ts';
 import { ROOT_INO } from '../../src/lib/int64.ts';
-import { openMeta } from '../../src/meta/open.ts';
+import { openEngine, openMeta } from '../../src/meta/open.ts';
 import { NodeType } from '../../src/meta/types.ts';
 import { type Fault, withFaults } from '../../src/object/faults.ts';
 import { openObjectStore } from '../../src/object/open.ts';
@@ -181,8 +182,21 @@ test('a database that does not let its settings be read is told as unknown, and 
 });
 
 test('a limit that the volume does not take is told as failed; one of what is no directory waits; the volume stays ready', async (t) => {
-  const { spec, database } = place(t);
-  const harness = createHarness();
+  const { spec } = place(t);
+  let refused = false;
+  const harness = createHarness({
+    backends: {
+      openEngine: async (url) => {
+        const engine = await openEngine(url);
+        const commit = engine.commit.bind(engine);
+        engine.commit = (transaction, signal) =>
+          refused && transaction.writes.some(({ kind }) => kind === 'putQuota')
+            ? Promise.reject(new UserError('Refused', 'the database takes no change of its limits'))
+            : commit(transaction, signal);
+        return engine;
+      },
+    },
+  });
   await harness.createVolume(spec);
   await harness.reconcile();
   await makeFile(harness);
@@ -196,13 +210,11 @@ test('a limit that the volume does not take is told as failed; one of what is no
     harness.volume()?.status?.quotas?.map(({ name, state }) => `${name} ${state}`),
     ['/file Pending', '9 Applied'],
   );
-  // Somebody switches on what only the official client writes.
-  const setting = JSON.parse((await database.get('setting')) ?? '') as object;
-  await database.set('setting', JSON.stringify({ ...setting, ChangeLog: true }));
+  refused = true;
   await harness.changeVolume((old) => ({ ...old, quota: { users: [{ uid: 9, inodes: 10 }] } }));
   await harness.reconcile();
   assert.equal(harness.condition('QuotasApplied'), 'False QuotaFailed');
-  assert.match(harness.message('QuotasApplied'), /user 9.*change log/i);
+  assert.match(harness.message('QuotasApplied'), /user 9.*no change of its limits/i);
   assert.equal(harness.condition('Ready'), 'True Succeeded');
 });
 

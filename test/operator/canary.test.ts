@@ -144,7 +144,7 @@ test('no secret is in a log, an event, a status, a metric, an environment or a p
   });
   const condition = (name: string, type: string): Promise<string> =>
     api.kubectl(['get', 'jv', name, '-n', namespace, '-o', `jsonpath={.status.conditions[?(@.type=="${type}")].reason}`]);
-  const becomes = (name: string, wanted: RegExp): Promise<void> =>
+  const becomes = (name: string, wanted: RegExp): Promise<boolean> =>
     until(`${name} is ${wanted.source}`, async () => wanted.test(await condition(name, 'Ready')));
 
   const leaf = await signLeaf(authority, ['127.0.0.1'], Date.now());

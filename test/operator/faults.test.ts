@@ -12,6 +12,7 @@ import { runOperator } from '../../src/operator/index.ts';
 import { createHarness, type Harness } from './harness.ts';
 import { mountConfig, place } from './place.ts';
 import { startRedis } from '../servers.ts';
+import { until } from '../until.ts';
 
 /** The operator over the harness's server, until the test is over. */
 function operate(t: TestContext, harness: Harness): void {
@@ -22,14 +23,6 @@ function operate(t: TestContext, harness: Harness): void {
     stop.abort(new Error('the test is over'));
     await running.catch(() => {});
   });
-}
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = Date.now() + 30_000;
-  while (!holds()) {
-    assert.ok(Date.now() < end, `not within 30 s: ${what}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
 }
 
 const error = (code: number, reason: string): ApiError => new ApiError(code, `injected ${code}`, { reason });

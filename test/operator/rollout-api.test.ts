@@ -17,6 +17,7 @@ import { run } from '../cli/command.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
 import { operatorKubeconfig } from './service-account.ts';
+import { until } from '../until.ts';
 
 const root = resolve(import.meta.dirname, '..', '..');
 const [OLD, NEW, NEXT] = ['example.com/juicepod:1', 'example.com/juicepod:2', 'example.com/juicepod:3'];
@@ -154,15 +155,6 @@ const ordered = ({ version, mounts, cache, writeback, logLevel, ...rest }: Plan)
   ...rest,
   logLevel,
 });
-
-async function until<T>(what: string, probe: () => Promise<T | undefined | false>): Promise<T> {
-  for (const end = Date.now() + 60_000; Date.now() < end;) {
-    const found = await probe();
-    if (found) return found;
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  throw new Error(`waited in vain until ${what}`);
-}
 
 const apply = (server: ApiServer, ...objects: readonly object[]): Promise<string> =>
   server.kubectl(

@@ -17,7 +17,8 @@ import { Pods } from '../../src/kube/resources.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { ToolMissing } from '../tools.ts';
-import { install, type Installed, type InstallOptions, system, until } from './installed.ts';
+import { install, type Installed, type InstallOptions, system } from './installed.ts';
+import { until } from '../until.ts';
 
 const signal = new AbortController().signal;
 

@@ -7,7 +7,8 @@ import { createAuthority } from '../../src/admission/x509.ts';
 import { connect } from '../../src/kube/client.ts';
 import { startApiServer, type ApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
-import { callHere, install, type Installed, system, until } from './installed.ts';
+import { callHere, install, type Installed, system } from './installed.ts';
+import { until } from '../until.ts';
 import { chart, kustomize, type Manifest, root, runHelm } from './manifests.ts';
 
 interface PodTemplate {

@@ -10,6 +10,7 @@ import type { KubeClient } from '../../src/kube/types.ts';
 import { type ApiServer, type ApiServerOptions, startApiServer } from '../cluster/api-server.ts';
 import { freePort } from '../servers.ts';
 import { kustomize, type Manifest } from './manifests.ts';
+import { until } from '../until.ts';
 
 export const system = 'juicepod-system';
 
@@ -26,15 +27,6 @@ export interface Installed extends AsyncDisposable {
   clientOf(account: string): Promise<KubeClient>;
   /** Runs kubectl as the administrator; answers what it says, whatever comes of it. */
   readonly attempt: (args: readonly string[], input?: string) => Promise<{ readonly ok: boolean; readonly output: string }>;
-}
-
-/** Asks ten times a second, for half a minute. */
-export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let count = 0; count < 300; count++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(`gave up waiting until ${what}`);
 }
 
 /** Sends reviews to 127.0.0.1 instead of the Service. */

@@ -1,4 +1,4 @@
 /** See fsx.ts. */
 import { testFsx } from './fsx.ts';
 
-testFsx('redis', 20_000);
+testFsx('redis', 6000);

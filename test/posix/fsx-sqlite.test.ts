@@ -1,4 +1,4 @@
 /** See fsx.ts. */
 import { testFsx } from './fsx.ts';
 
-testFsx('sqlite', 20_000);
+testFsx('sqlite', 6000);

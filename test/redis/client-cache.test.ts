@@ -10,8 +10,8 @@ import { newFormat } from '../../src/meta/format-input.ts';
 import { formatVolume, openEngine, openMeta } from '../../src/meta/open.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import { type Meta, SYSTEM } from '../../src/meta/types.ts';
-import { Proxy } from '../proxy.ts';
-import { freePort, startRedis } from '../servers.ts';
+import { Line } from '../line.ts';
+import { startRedis } from '../servers.ts';
 import { ask, startCluster, until } from './servers.ts';
 
 interface Place {
@@ -179,9 +179,8 @@ describe('news that do not come', () => {
 
   for (const what of ['is lost', 'is there, and silent'] as const)
     test(`when the connection that brings news ${what}, nothing is kept that has changed meanwhile`, async (t) => {
-      const proxy = new Proxy(await freePort(), server.port);
-      await proxy.open();
-      const url = `redis://127.0.0.1:${proxy.port}/1`;
+      const line = await Line.start(server.port);
+      const url = `redis://127.0.0.1:${line.port}/1`;
       const direct = await openEngine(server.url(1), { environment: {} });
       await direct.reset();
       await formatVolume(direct, newFormat({ name: 'testvol', storage: 'file', bucket: '/nowhere', trashDays: 0 }, systemRandom));
@@ -192,7 +191,7 @@ describe('news that do not come', () => {
       t.after(async () => {
         await keeper.close();
         await writer.close();
-        await proxy.close();
+        await line.cut();
       });
       const { ino } = await writer.create(SYSTEM, ROOT_INO, Buffer.from('x'), 0o600, 0, true);
       await until('a cache that is used', async () => {
@@ -202,18 +201,14 @@ describe('news that do not come', () => {
         return gets(before) === gets(await ask(server.port, (redis) => redis.info('commandstats')));
       });
       let silent = false;
-      let again: Proxy | undefined;
-      if (what === 'is lost') {
-        await proxy.close();
-        again = new Proxy(proxy.port, server.port);
-      } else {
+      if (what === 'is lost') await line.cut();
+      else {
         // Only the one that brings news sends them.
-        proxy.silences = (data) => data.includes('ping') && (silent = true);
+        line.silences = (data) => data.includes('ping') && (silent = true);
         await until('the silence', () => Promise.resolve(silent));
       }
       await writer.setattr(SYSTEM, ino, { mode: 0o640 });
-      await again?.open();
-      t.after(() => again?.close());
+      await line.mend();
       await until('the new mode', async () => (await keeper.getattr(SYSTEM, ino)).mode === 0o640);
       await writer.setattr(SYSTEM, ino, { mode: 0o604 });
       await until('the newer mode', async () => (await keeper.getattr(SYSTEM, ino)).mode === 0o604);

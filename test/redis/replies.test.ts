@@ -6,8 +6,8 @@ import { FsError } from '../../src/lib/errors.ts';
 import type { MetaEngine, Transaction } from '../../src/meta/engine.ts';
 import { openEngine } from '../../src/meta/open.ts';
 import { ROOT_INO } from '../../src/lib/int64.ts';
-import { Proxy } from '../proxy.ts';
-import { freePort, startRedis } from '../servers.ts';
+import { Line } from '../line.ts';
+import { startRedis } from '../servers.ts';
 import { until } from './servers.ts';
 
 let server: Awaited<ReturnType<typeof startRedis>>;
@@ -28,16 +28,15 @@ async function counter(engine: MetaEngine): Promise<number> {
   return value;
 }
 
-async function through(t: TestContext, patience = 10_000): Promise<{ readonly engine: MetaEngine; readonly proxy: Proxy }> {
-  const proxy = new Proxy(await freePort(), server.port);
-  await proxy.open();
-  const engine = await openEngine(`redis://127.0.0.1:${proxy.port}/1`, { environment: {}, patience });
+async function through(t: TestContext, patience = 10_000): Promise<{ readonly engine: MetaEngine; readonly line: Line }> {
+  const line = await Line.start(server.port);
+  const engine = await openEngine(`redis://127.0.0.1:${line.port}/1`, { environment: {}, patience });
   await engine.reset();
   t.after(async () => {
     await engine.close();
-    await proxy.close();
+    await line.cut();
   });
-  return { engine, proxy };
+  return { engine, line };
 }
 
 const inScript = (reply: string): string => `ERR Error running script (call to f_abc): @user_script:199: -${reply}`;
@@ -60,9 +59,9 @@ const passing = [
 
 for (const reply of passing)
   test(`a change that is answered with "${reply.slice(0, 60)}" is made later, once, and so is a read`, async (t) => {
-    const { engine, proxy } = await through(t);
+    const { engine, line } = await through(t);
     let refusals = 0;
-    proxy.answers = (data) =>
+    line.answers = (data) =>
       /EVALSHA|\r\nget\r\n/i.test(data.toString('latin1')) && refusals++ < 3 ? `-${reply}\r\n` : undefined;
     assert.deepEqual(await engine.commit(count(5)), { ok: true, results: [5] });
     assert.ok(refusals >= 3);
@@ -78,9 +77,9 @@ for (const [reply, code] of [
   ["NOPERM this user has no permissions to run the 'evalsha' command", 'EIO'],
 ] as const)
   test(`"${reply.slice(0, 50)}" fails the change at once with ${code}, and the next one is made`, async (t) => {
-    const { engine, proxy } = await through(t);
+    const { engine, line } = await through(t);
     let refusals = 0;
-    proxy.answers = (data) => (data.includes('EVALSHA') && refusals++ < 1 ? `-${reply}\r\n` : undefined);
+    line.answers = (data) => (data.includes('EVALSHA') && refusals++ < 1 ? `-${reply}\r\n` : undefined);
     await assert.rejects(engine.commit(count(5)), (error: unknown) => {
       assert.ok(error instanceof FsError);
       assert.equal(error.code, code);
@@ -92,8 +91,8 @@ for (const [reply, code] of [
   });
 
 test('an answer that does not pass within the patience is EIO and says what was answered; nothing of it stays', async (t) => {
-  const { engine, proxy } = await through(t, 400);
-  proxy.answers = (data) => (data.includes('EVALSHA') ? '-MISCONF unable to persist to disk\r\n' : undefined);
+  const { engine, line } = await through(t, 400);
+  line.answers = (data) => (data.includes('EVALSHA') ? '-MISCONF unable to persist to disk\r\n' : undefined);
   await assert.rejects(engine.commit(count(5)), (error: unknown) => {
     assert.ok(error instanceof FsError);
     assert.equal(error.code, 'EIO');
@@ -101,7 +100,7 @@ test('an answer that does not pass within the patience is EIO and says what was 
     return true;
   });
   assert.equal(await counter(engine), 0);
-  proxy.answers = () => undefined;
+  line.answers = () => undefined;
   assert.deepEqual(await engine.commit(count(5)), { ok: true, results: [5] });
 });
 

@@ -15,9 +15,9 @@ const DOWN_MS = 1000;
 /** A replica asks for the whole data soon, and syncs without waiting for others. */
 const REPLICATION = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1', '--repl-timeout', '10'];
 
-/** Waits until `check` answers something true; throws after half a minute, with what was waited for. */
+/** Waits until `check` answers something true; throws after a minute and a half, with what was waited for. */
 export async function until<T>(what: string, check: () => Promise<T | undefined | false>): Promise<T> {
-  for (let attempt = 0; attempt < 600; attempt++) {
+  for (let attempt = 0; attempt < 1800; attempt++) {
     const found = await check().catch(() => undefined);
     if (found) return found;
     await new Promise((resolve) => setTimeout(resolve, 50));

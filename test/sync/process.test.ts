@@ -101,7 +101,7 @@ function ended(child: ChildProcess): Promise<number | null> {
 
 async function until(what: string, done: () => boolean, more: () => string = () => ''): Promise<void> {
   for (let attempt = 0; !done(); attempt++) {
-    if (attempt > 600) throw new Error(`${what} did not come about in 30 s ${more()}`);
+    if (attempt > 1800) throw new Error(`${what} did not come about in 90 s ${more()}`);
     await sleep(50);
   }
 }

@@ -24,6 +24,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FsError } from '../../src/lib/errors.ts';
 import { type Snapshot, World } from './world.ts';
+import { until } from '../until.ts';
 
 /** A hydrated world with a few files. */
 async function begun(
@@ -359,16 +360,20 @@ test('E1: with events a file is sent when it is closed, without any comparison',
   await using _ = world;
   const ending = new AbortController();
   const running = sync.run(ending.signal);
-  await until(() => sync.status.counts !== undefined && sync.known > 0);
+  await until('it knows the files', () => sync.status.counts !== undefined && sync.known > 0);
   await sleep(300);
   mkdirSync(at('new/deep'), { recursive: true });
   writeFileSync(at('new/deep/file'), 'text');
   writeFileSync(Buffer.concat([Buffer.from(`${world.tree}/`), Buffer.from([0xfe, 0x41])]), 'bytes');
   renameSync(at('d'), at('moved'));
-  await until(async () => (await world.find('new/deep/file')) !== undefined && (await world.find('moved/b')) !== undefined);
+  await until(
+    'the new and the moved file are there',
+    async () => (await world.find('new/deep/file')) !== undefined && (await world.find('moved/b')) !== undefined,
+  );
   writeFileSync(at('moved/b'), 'in a moved directory');
   unlinkSync(at('a'));
   await until(
+    'the changes are there',
     async () => (await world.volume())['moved/b'] === '644 in a moved directory' && (await world.find('a')) === undefined,
   );
   ending.abort();
@@ -384,10 +389,10 @@ test('E2: a file that stays open is sent by the timer, and whole when it is clos
   await sleep(300);
   const fd = openSync(at('log'), 'w');
   writeSync(fd, 'first ');
-  await until(async () => (await world.volume())['log'] === '644 first ');
+  await until('the first half is there', async () => (await world.volume())['log'] === '644 first ');
   writeSync(fd, 'second');
   closeSync(fd);
-  await until(async () => (await world.volume())['log'] === '644 first second');
+  await until('all of it is there', async () => (await world.volume())['log'] === '644 first second');
   ending.abort();
   await running;
   assert.equal(sync.status.conflicts, 0);
@@ -465,10 +470,3 @@ test('S1: the status file and nothing else is beside the tree, and says what hap
   assert.deepEqual((status['done'] as Record<string, number>)['push'], 1);
   assert.deepEqual(readdirSync(world.tree).toSorted(), ['a', 'd']);
 });
-
-async function until(done: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; !(await done()); attempt++) {
-    if (attempt > 400) throw new Error('it did not come about in 20 s');
-    await sleep(50);
-  }
-}

@@ -253,7 +253,7 @@ export class TestVolume implements AsyncDisposable {
       this.#ends.delete(last);
       if (!life.dead) {
         await vfs.flushAll();
-        vfs.close();
+        await vfs.close();
         await compactor.close();
         await real.close({ keepSession: keep });
         await chunks.close();

@@ -74,7 +74,7 @@ function probed(events: Parameters<Check>[0]['events']): { readonly waits?: stri
   let hung = false;
   for (const event of events.state === 'found' ? events.value : []) {
     const message = textOf(event['message']) ?? '';
-    waits = /^Startup probe failed: (.* waits for its volume: [^]*)$/.exec(message)?.[1]?.trim() ?? waits;
+    waits = /^(?:Startup|Readiness) probe failed: (.* waits for its volume: [^]*)$/.exec(message)?.[1]?.trim() ?? waits;
     hung ||= message.includes(sidecars.client) && message.includes('failed liveness probe');
   }
   return { hung, ...(waits === undefined ? {} : { waits }) };
@@ -130,7 +130,8 @@ const state: Check = ({ target, events: told }) => {
         Object.keys(mapOf(now['waiting'])).length > 0 ? waiting(container, mapOf(now['waiting'])) : undefined,
         Object.keys(terminated).length > 0 ? ended(container, terminated, restarts, hung) : undefined,
       ].filter((each) => each !== undefined);
-      const isStarting = Object.keys(mapOf(now['running'])).length > 0 && status['started'] === false;
+      const isStarting =
+        Object.keys(mapOf(now['running'])).length > 0 && (status['started'] === false || status['ready'] === false);
       if (isStarting && waits !== undefined && container === sidecars.client)
         return [
           {

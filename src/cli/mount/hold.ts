@@ -1,6 +1,9 @@
 /** `juicepod hold`: the holder of a pod. Loads nothing that it does not need: it lives as long as the pod. */
 import { parseArgs } from 'node:util';
 import { runHolder } from '../../client/hold.ts';
+import { whenIdle } from '../../client/idle.ts';
+import { giveBackMemory } from '../../fuse/resident.ts';
+import { systemClock } from '../../lib/clock.ts';
 import { UserError } from '../../lib/errors.ts';
 import { explain } from '../report.ts';
 
@@ -24,6 +27,7 @@ export async function holdCommand(argv: readonly string[]): Promise<void> {
     if (values.help) return void process.stdout.write(HELP);
     if (values.socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing', { hint: 'juicepod hold --help' });
+    whenIdle({ clock: systemClock, giveBack: giveBackMemory });
     process.exitCode = await runHolder({ socket: values.socket, targets: values.mount, guard: !values['no-guard'] });
   } catch (error) {
     process.stderr.write(explain(error));

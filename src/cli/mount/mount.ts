@@ -15,9 +15,11 @@ import type { JobName } from '../../meta/jobs.ts';
 import { openEngine } from '../../meta/open.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
+import { cacheOf } from './cache-options.ts';
 import { metricsOf } from './metrics-options.ts';
+import { wholeFilesShare } from '../../client/semantics.ts';
 import { semanticsOf } from './mount-semantics.ts';
-import { numberOf, wholeNumberOf } from '../options.ts';
+import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
 import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from '../volume.ts';
@@ -34,9 +36,7 @@ interface MountCommand extends StorageOptions {
   readonly entryCache: string;
   readonly dirEntryCache: string;
   readonly negativeEntryCache: string;
-  readonly cacheDir?: string;
-  readonly cacheSize: string;
-  readonly freeSpaceRatio: string;
+  readonly cacheWholeFiles?: string;
   readonly bufferSize: string;
   readonly maxReadahead: string;
   readonly maxUploads: string;
@@ -86,17 +86,12 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   const fuseOptions = (options.o ?? '').split(',').filter((option) => option !== '');
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
-  const folder = options.cacheDir ?? (isRoot() ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
-  const cacheBytes = parseSize(options.cacheSize, '--cache-size');
-  if (options.writeback && (folder === 'memory' || cacheBytes === 0))
-    throw new UserError('WritebackNeedsCache', '--writeback needs a cache directory on disk, with a --cache-size above 0', {
-      hint: 'Name one with --cache-dir, or leave --writeback out.',
-    });
-  if (folder !== 'memory') makeFolder(folder, '--cache-dir');
+  const cache = cacheOf(options as unknown as Record<string, unknown>, options.writeback === true);
   const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
   try {
     const format = await formatOf(engine, url);
     const { name, uuid } = format;
+    const readOnly = options.readOnly === true || fuseOptions.includes('ro');
     // Only whether the key opens: the process that serves the mount opens it again.
     if (format.encryptKey !== '') {
       const { envelopeOf } = await import('../../meta/encryption.ts');
@@ -108,7 +103,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       metaUrl: url,
       target: await prepareTarget(mountPoint, sourceOf(name)),
       allowOther: isRoot() || fuseOptions.includes('allow_other'),
-      readOnly: options.readOnly === true || fuseOptions.includes('ro'),
+      readOnly,
       storage: storageOptions(options, {}),
       subPath: options.subdir ?? '',
       xattr: options.enableXattr === true,
@@ -118,14 +113,8 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       entryTimeout: seconds(options.entryCache, '--entry-cache'),
       dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
       negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
-      cache:
-        folder === 'memory'
-          ? undefined
-          : {
-              folder,
-              bytes: cacheBytes,
-              freeRatio: numberOf(options.freeSpaceRatio, '--free-space-ratio', 0, 0.95),
-            },
+      cache,
+      ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
       ...(options.writeback
         ? {
             writeback: {
@@ -150,6 +139,26 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   } finally {
     await engine.close();
   }
+}
+
+/** Bytes for whole files. Throws UserError where they cannot be. */
+function wholeFilesOf(text: string | undefined, cacheBytes: number, readOnly: boolean): number {
+  if (text === undefined) return readOnly ? wholeFilesShare(cacheBytes) : 0;
+  const bytes = parseSize(text, '--cache-whole-files');
+  if (bytes > 0 && !readOnly)
+    throw new UserError(
+      'InvalidOption',
+      `--cache-whole-files ${text}: the mount may write, and whole files are for mounts that may not`,
+      {
+        hint: 'Add --read-only, or leave the option out.',
+      },
+    );
+  if (bytes > cacheBytes)
+    throw new UserError(
+      'InvalidOption',
+      `--cache-whole-files ${text}: wanted no more than --cache-size, which is ${cacheBytes} bytes`,
+    );
+  return bytes;
 }
 
 /** All jobs but those that are to be left to other clients. */

@@ -6,8 +6,9 @@
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { HEARTBEAT_FILE, PROBLEM_FILE, SERVING_FILE } from '../../api/heartbeat.ts';
+import { HEARTBEAT_FILE, PROBLEM_FILE, SERVED_FILE } from '../../api/heartbeat.ts';
 import type { Plan } from '../../api/plan.ts';
+import { cacheFolders, ownFolder } from '../../client/cache-options.ts';
 import { HolderLink } from '../../client/handover.ts';
 import { Heartbeat } from '../../client/heartbeat.ts';
 import { clientLimits } from '../../client/limits.ts';
@@ -21,12 +22,12 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import { metricsAddress } from './metrics-options.ts';
+import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
 export async function serveCommand(argv: readonly string[]): Promise<void> {
-  const ending = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  const ending = endingSignal();
   try {
     const { values } = parseArgs({
       args: [...argv],
@@ -34,28 +35,36 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
       options: {
         socket: { type: 'string' },
         plan: { type: 'string' },
+        serving: { type: 'string' },
         heartbeat: { type: 'string' },
         metrics: { type: 'string' },
       },
     });
-    const { socket, plan, heartbeat, metrics } = values;
+    const { socket, plan, serving, heartbeat, metrics } = values;
     if (socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing: the socket of the holder that keeps the mounts');
-    process.exit(
-      await (plan === undefined ? serveAlone(socket, heartbeat, ending.signal) : servePod(plan, socket, metrics, ending.signal)),
-    );
+    const pod = { socket, ...(serving === undefined ? {} : { serving }), ...(metrics === undefined ? {} : { metrics }) };
+    process.exit(await (plan === undefined ? serveAlone(socket, heartbeat, ending) : servePod({ plan, ...pod }, ending)));
   } catch (error) {
     process.stderr.write(explain(error));
     process.exit(1);
   }
 }
 
-/** The client of a pod. Its probes find what they ask for beside the socket. */
-async function servePod(path: string, socket: string, metricsAt: string | undefined, signal: AbortSignal): Promise<ServeResult> {
+interface PodArguments {
+  readonly plan: string;
+  readonly socket: string;
+  /** A file that is to be there while every mount is served. */
+  readonly serving?: string;
+  readonly metrics?: string;
+}
+
+/** The client of a pod. Its hook and its probes find what they ask for beside the socket. */
+async function servePod(found: PodArguments, signal: AbortSignal): Promise<ServeResult> {
+  const { plan: path, socket, serving, metrics: metricsAt } = found;
   const problemFile = join(dirname(socket), PROBLEM_FILE);
-  const servingFile = join(dirname(socket), SERVING_FILE);
-  // Those of the client before, if any.
-  for (const file of [problemFile, servingFile]) rmSync(file, { force: true });
+  // That of the client before, if any.
+  rmSync(problemFile, { force: true });
   const { plan, text, mounts, limits } = readPlan(path);
   let level = plan.logLevel;
   const log = levelled(plainLogger({ component: 'client' }), () => level);
@@ -80,7 +89,9 @@ async function servePod(path: string, socket: string, metricsAt: string | undefi
     else writeFileSync(problemFile, `${[...problems.values()].join('\n')}\n`);
   };
   try {
-    const onReady = (): void => writeFileSync(servingFile, '');
+    const onReady = (): void => {
+      for (const file of [join(dirname(socket), SERVED_FILE), serving]) if (file !== undefined) writeFileSync(file, '');
+    };
     const options = { link, kept: true, log, onProblem, onReady, handOver: handOver.signal, ...(metrics ? { metrics } : {}) };
     return await serveAll(mounts, options, signal);
   } finally {
@@ -127,8 +138,9 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
   const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
   const { metrics: _metrics, customLabels: _labels, ...options } = rest;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
-  if (cache) sweepJournals(cache.folder);
-  const journalFolder = join(cache?.folder ?? dirname(socket), `journal-${process.ppid}`);
+  if (cache) for (const folder of cacheFolders(cache)) sweepJournals(folder);
+  const journal = `journal-${process.ppid}`;
+  const journalFolder = join(cache ? ownFolder(cache, journal) : dirname(socket), journal);
   const mount = {
     target,
     source: sourceOf(volume),

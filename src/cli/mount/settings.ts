@@ -1,4 +1,5 @@
 /** What a mount on this machine is to be, from the command that checked it to the processes that serve it: JSON in a variable. */
+import type { CacheOptions } from '../../client/cache-options.ts';
 import type { MetricsAddress } from '../../client/metrics-server.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import type { LimitRates } from '../../client/limits.ts';
@@ -28,6 +29,7 @@ type Passed =
   | 'maxDownloads'
   | 'ioRetries'
   | 'writeback'
+  | 'wholeFiles'
   | 'heartbeatMs'
   | 'backgroundJobs'
   | 'backup';
@@ -44,7 +46,7 @@ export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   readonly metrics?: MetricsAddress;
   /** Of all samples. */
   readonly customLabels?: Labels;
-  readonly cache: { readonly folder: string; readonly bytes: number; readonly freeRatio: number } | undefined;
+  readonly cache: CacheOptions | undefined;
 }
 
 /** What the first column of `mount` shows, as the official client has it. */

@@ -4,20 +4,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Holder, plainLogger } from '../../client/hold.ts';
 import { HEARTBEAT_PATH, supervise } from '../../client/hold-supervise.ts';
+import { whenIdle } from '../../client/idle.ts';
+import { giveBackMemory } from '../../fuse/resident.ts';
 import { systemClock } from '../../lib/clock.ts';
+import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
 
 export async function superviseCommand(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-hold-'));
   const socket = join(folder, 'hold.sock');
   const log = plainLogger();
-  const ending = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  const ending = endingSignal();
   try {
     const holder = await Holder.start({ socket, targets: [], guard: false, log: { ...log, info() {} } });
+    whenIdle({ clock: systemClock, giveBack: giveBackMemory });
     const own = ['--socket', socket, '--heartbeat', HEARTBEAT_PATH];
     const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), ...own];
-    process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending.signal);
+    process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending);
   } catch (error) {
     process.stderr.write(explain(error));
     process.exitCode = 1;

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { shownFolders } from '../../client/cache-options.ts';
 import { mountsAt } from '../../fuse/mountinfo.ts';
 import { isFuse, realTarget, unmount } from '../../fuse/mount.ts';
 import { UserError } from '../../lib/errors.ts';
@@ -43,8 +44,8 @@ interface Staged {
   readonly bytes: number;
 }
 
-/** What lies in a folder of staged blocks; it may change meanwhile. */
-function stagedIn(folder: string): Staged {
+/** What lies in folders of staged blocks; it may change meanwhile. */
+function stagedIn(folders: readonly string[]): Staged {
   let blocks = 0;
   let bytes = 0;
   const look = (path: string): void => {
@@ -63,16 +64,16 @@ function stagedIn(folder: string): Staged {
       }
     }
   };
-  look(folder);
+  for (const folder of folders) look(folder);
   return { blocks, bytes };
 }
 
 const amount = ({ blocks, bytes }: Staged): string => `${blocks} ${blocks === 1 ? 'block' : 'blocks'} (${formatBytes(bytes)})`;
 
 /** Waits until nothing is staged; says on standard error how far it is. */
-async function flushed(folder: string): Promise<void> {
+async function flushed(folders: readonly string[]): Promise<void> {
   let said = -Infinity;
-  for (let left = stagedIn(folder); left.blocks > 0; left = stagedIn(folder)) {
+  for (let left = stagedIn(folders); left.blocks > 0; left = stagedIn(folders)) {
     if (performance.now() - said >= PROGRESS_MS) {
       process.stderr.write(`${amount(left)} to be uploaded\n`);
       said = performance.now();
@@ -91,8 +92,9 @@ export async function umountCommand(mountPoint: string, raw: Readonly<Record<str
     });
   const config = options.force ? undefined : configOf(target);
   const pid = config?.Pid;
-  const staging = config?.Chunk?.Writeback && config.Chunk.CacheDir ? join(config.Chunk.CacheDir, 'rawstaging') : undefined;
-  if (staging !== undefined && options.flush) await flushed(staging);
+  const { Writeback = false, CacheDir = '' } = config?.Chunk ?? {};
+  const staging = Writeback ? shownFolders(CacheDir).map((folder) => join(folder, 'rawstaging')) : [];
+  if (options.flush) await flushed(staging);
   await unmount(target, { lazy: options.force === true });
   const deadline = performance.now() + PATIENCE;
   // oxlint-disable-next-line no-unmodified-loop-condition -- the process ends by itself
@@ -104,10 +106,10 @@ export async function umountCommand(mountPoint: string, raw: Readonly<Record<str
       );
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
-  const left = staging === undefined ? { blocks: 0, bytes: 0 } : stagedIn(staging);
+  const left = stagedIn(staging);
   const remark =
     left.blocks === 0
       ? ''
-      : `\n${amount(left)} are staged in ${staging} and not uploaded yet: only mounts with this cache directory can read them, and the next one uploads them.`;
+      : `\n${amount(left)} are staged in ${staging.join(', ')} and not uploaded yet: only mounts with this cache directory can read them, and the next one uploads them.`;
   print(options.output, { unmounted: target, staged: left }, `Unmounted ${target}.${remark}`);
 }

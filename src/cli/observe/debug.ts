@@ -20,6 +20,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import packageJson from '../../../package.json' with { type: 'json' };
+import { shownFolders } from '../../client/cache-options.ts';
 import { mountsAt } from '../../fuse/mountinfo.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { knownSecrets, withoutSecrets } from './debug-secrets.ts';
@@ -212,9 +213,8 @@ async function collect(mount: MountRoot, options: { lines: number; statsSec: num
   const client = here.find(([role]) => role === 'client')?.[1];
   if (client === undefined) bundle.missing('client', 'its process is not to be seen from here');
   else await bundle.try('log.txt', () => logOf(client, lines));
-  const folder = config.Chunk?.CacheDir;
-  if (folder !== undefined && folder.startsWith('/'))
-    await bundle.try('cache-disk.json', () => {
+  for (const [at, folder] of shownFolders(config.Chunk?.CacheDir ?? '').entries())
+    await bundle.try(at === 0 ? 'cache-disk.json' : `cache-disk-${at + 1}.json`, () => {
       const { bsize, blocks, bavail, files: inodes, ffree } = statfsSync(folder);
       return JSON.stringify({ folder, bsize, blocks, bavail, inodes, ffree });
     });

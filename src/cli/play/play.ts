@@ -15,11 +15,10 @@ import { messageOf, UserError } from '../../lib/errors.ts';
 import { metaUrl, targetOf } from '../../operator/volume/target.ts';
 import { makeVolume } from '../volume/format.ts';
 import { type Output, print } from '../report.ts';
-import { type PlayPod, runPod } from './pod.ts';
+import { type PlayPod, runPod, START_SECONDS } from './pod.ts';
 
 const INSIDE = 'JUICEPOD_PLAY_INSIDE';
 /** On one machine nothing is far away. */
-const START_SECONDS = 120;
 const NAMESPACE = 'default';
 
 interface Json {

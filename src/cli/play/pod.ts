@@ -71,7 +71,9 @@ export interface PlayOptions {
 
 /** A sidecar that does not end in time is killed after so many seconds beyond the pod's grace period. */
 const EXTRA_SECONDS = 5;
-/** One call of a startup probe. */
+/** Within this time a sidecar must serve. */
+export const START_SECONDS = 120;
+/** One call of a startup probe, or of a hook. */
 const ATTEMPT_MS = 1000;
 const PROBE_MS = 20;
 
@@ -177,7 +179,7 @@ async function started(running: Running, { signal }: PlayOptions): Promise<void>
   const { container, child, ended } = running;
   const probe = (container.startupProbe ?? container.lifecycle?.postStart)?.exec?.command;
   if (!probe) return;
-  const { failureThreshold = 30, timeoutSeconds = 1 } = container.startupProbe ?? {};
+  const { failureThreshold = START_SECONDS, timeoutSeconds = 1 } = container.startupProbe ?? {};
   const deadline = performance.now() + failureThreshold * timeoutSeconds * 1000;
   let gone = false;
   void ended.then(() => (gone = true));

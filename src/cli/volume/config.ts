@@ -7,17 +7,18 @@ import { systemRandom } from '../../lib/random.ts';
 import { formatBytes, parseSize } from '../../lib/units.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import { checkVersion, type Format, jsonName, redacted, serialiseFormat } from '../../meta/format.ts';
-import { aclSettings, changedFormat } from '../../meta/format-input.ts';
+import { aclSettings, changedFormat, logSettings } from '../../meta/format-input.ts';
 import { openEngine } from '../../meta/open.ts';
 import { countOwners, listQuotas } from '../../meta/quotas.ts';
 import { changeSetting } from '../../meta/setting.ts';
 import { checkStore } from '../../object/check.ts';
-import { wholeNumberOf } from '../options.ts';
+import { booleanOf, wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { storeError, storeOf } from '../store.ts';
 import { COMMAND_PATIENCE_MS, formatOf, plainFormat, type StorageOptions } from '../volume.ts';
+import { type ChangeLogOptions, type ChangeLogSettings, changeLogSettingsOf } from './changelog-options.ts';
 
-interface ConfigOptions extends StorageOptions {
+interface ConfigOptions extends StorageOptions, ChangeLogOptions {
   readonly capacity?: string;
   readonly inodes?: string;
   readonly trashDays?: string;
@@ -46,6 +47,7 @@ type Changes = Partial<
     | 'enableAcl'
     | 'minClientVersion'
     | 'maxClientVersion'
+    | keyof ChangeLogSettings
   >
 >;
 
@@ -62,12 +64,6 @@ export function parseMbps(text: string, option: string): number {
       `${option}: wanted megabits per second such as 200 or 1.5G, found ${JSON.stringify(text)}`,
     );
   return value as number;
-}
-
-function booleanOf(value: string | boolean, option: string): boolean {
-  if (typeof value === 'boolean') return value;
-  if (value === 'true' || value === 'false') return value === 'true';
-  throw new UserError('InvalidOption', `${option}: wanted ${option} or ${option}=false, found ${JSON.stringify(value)}`);
 }
 
 function versionOf(text: string, option: string): string {
@@ -88,6 +84,7 @@ function changesOf(options: ConfigOptions): Changes {
     ...(dirStats === undefined ? {} : { dirStats: booleanOf(dirStats, '--dir-stats') }),
     ...(userGroupQuota === undefined ? {} : { userGroupQuota: booleanOf(userGroupQuota, '--user-group-quota') }),
     ...(options.enableAcl ? { enableAcl: true } : {}),
+    ...changeLogSettingsOf(options),
     ...(minClientVersion === undefined ? {} : { minClientVersion: versionOf(minClientVersion, '--min-client-version') }),
     ...(maxClientVersion === undefined ? {} : { maxClientVersion: versionOf(maxClientVersion, '--max-client-version') }),
   };
@@ -106,8 +103,9 @@ function storageOf({ storage, bucket, accessKey, secretKey, sessionToken }: Conf
 /** The format with these changes; the same object where they change nothing. */
 function changed(found: Format, changes: Changes, storage: Partial<Required<StorageOptions>>): Format {
   const moved = Object.keys(storage).length === 0 ? found : changedFormat(plainFormat(found), storage, systemRandom);
-  const next = { ...moved, ...(changes.enableAcl ? aclSettings(moved) : {}), ...changes };
-  const same = serialiseFormat({ ...plainOf(next, storage), ...changes }) === serialiseFormat(plainOf(found, storage));
+  const all = { ...changes, ...logSettings(moved, changes) };
+  const next = { ...moved, ...(changes.enableAcl ? aclSettings(moved) : {}), ...all };
+  const same = serialiseFormat({ ...plainOf(next, storage), ...all }) === serialiseFormat(plainOf(found, storage));
   return same ? found : next;
 }
 
@@ -153,7 +151,8 @@ function report(before: Format, after: Format): { readonly json: object; readonl
   const shown = (name: keyof Format, value: unknown): string => {
     if (name === 'capacity') return value === 0 ? 'unlimited' : formatBytes(value as number);
     if (name === 'uploadLimit' || name === 'downloadLimit') return value === 0 ? 'unlimited' : `${String(value)} Mbit/s`;
-    if (name === 'inodes' && value === 0) return 'unlimited';
+    if ((name === 'inodes' || name === 'changeLogMaxLines') && value === 0) return 'unlimited';
+    if (name === 'changeLogMaxAge') return value === 0 ? 'for ever' : `${String(value)} s`;
     return JSON.stringify(value);
   };
   const secrets = new Set<keyof Format>(['secretKey', 'sessionToken', 'encryptKey']);

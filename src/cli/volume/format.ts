@@ -16,11 +16,12 @@ import { encryptionAlgorithms } from '../../object/envelope.ts';
 import { isPassphraseProtected } from '../../object/rsa-key.ts';
 import { readText, wholeNumberOf } from '../options.ts';
 import { type Output, print, table } from '../report.ts';
+import { type ChangeLogOptions, changeLogSettingsOf } from './changelog-options.ts';
 import { PASSPHRASE_VARIABLE } from '../mount/settings.ts';
 import { storeError, storeOf } from '../store.ts';
 import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions } from '../volume.ts';
 
-interface FormatOptions extends StorageOptions {
+interface FormatOptions extends StorageOptions, ChangeLogOptions {
   readonly blockSize: string;
   readonly compress: string;
   readonly trashDays?: string;
@@ -139,6 +140,7 @@ export async function formatCommand(url: string, name: string, raw: Readonly<Rec
     ...(options.hashPrefix ? { hashPrefix: true } : {}),
     ...(options.enableAcl ? { enableAcl: true } : {}),
     ...(trashDays === undefined ? {} : { trashDays }),
+    ...changeLogSettingsOf(options),
   };
   const { format, made } = await makeVolume(url, { name, ...given }, options.update);
   const shown = redacted(format);

@@ -11,7 +11,6 @@ import type { MetaEngine } from '../../meta/engine.ts';
 import { envelopeOf } from '../../meta/encryption.ts';
 import { checkVersion, type Format } from '../../meta/format.ts';
 import { openEngine } from '../../meta/open.ts';
-import { requireNoChangeLog } from '../../meta/setting.ts';
 import { Volume } from '../../meta/volume.ts';
 import { encrypted } from '../../object/encrypt.ts';
 import { openObjectStore } from '../../object/open.ts';
@@ -55,7 +54,6 @@ export async function withVolume<T>(url: string, options: OpenOptions, work: (op
   try {
     const format = plainFormat(await formatOf(engine, url));
     checkVersion(format);
-    if (writing) requireNoChangeLog(format);
     const { name, storage, bucket, accessKey, secretKey, sessionToken, shards, storageClass } = format;
     const stored = openObjectStore({ name, storage, bucket, accessKey, secretKey, sessionToken, shards, storageClass });
     const objects = readsBlocks ? encrypted(stored, envelopeOf(format, process.env[PASSPHRASE_VARIABLE])) : stored;

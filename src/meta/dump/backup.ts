@@ -19,6 +19,7 @@ import type { Random } from '../../lib/random.ts';
 import type { ObjectStore, Upload } from '../../object/store.ts';
 import type { MetaEngine } from '../engine.ts';
 import { Rhythm } from '../rhythm.ts';
+import { logFor, readSetting } from '../setting.ts';
 import { dumpJson } from './json-dump.ts';
 import { backupName, outdated } from './rotation.ts';
 
@@ -150,11 +151,13 @@ export async function backupIfDue(options: BackupOptions): Promise<string | unde
   // What cannot be read is taken for long ago. One of the future is of a clock that is wrong.
   if (now - last < interval && last <= now + DAY_MS) return undefined;
   const time = `${new Date(now).toISOString().slice(0, 19)}Z`;
+  const log = logFor(engine, (await readSetting(engine)).format, clock);
   const claimed = await engine.commit({
     checks: [{ kind: 'counterAtMost', name: COUNTER, value: Math.floor((now - 0.9 * interval) / 1000) }],
     writes: [
       { kind: 'setCounter', name: COUNTER, value: Math.floor(now / 1000) },
       { kind: 'putXattr', ino: ROOT_INO, name: ATTRIBUTE, value: Buffer.from(time) },
+      ...log.setxattr(ROOT_INO, ATTRIBUTE, Buffer.from(time), {}),
     ],
   });
   if (!claimed.ok) return undefined;
@@ -174,6 +177,7 @@ export async function backupIfDue(options: BackupOptions): Promise<string | unde
         before
           ? { kind: 'putXattr', ino: ROOT_INO, name: ATTRIBUTE, value: before }
           : { kind: 'removeXattr', ino: ROOT_INO, name: ATTRIBUTE },
+        ...(before ? log.setxattr(ROOT_INO, ATTRIBUTE, before, {}) : log.removexattr(ROOT_INO, ATTRIBUTE)),
       ],
     });
     throw error;

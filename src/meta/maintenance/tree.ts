@@ -189,7 +189,7 @@ class TreeCheck {
     };
     const repaired = await this.#repair('missing attributes', entry, 'a directory without attributes', () => ({
       checks: [{ kind: 'node', ino: entry.ino, expect: undefined, scope: 'all' }],
-      writes: [{ kind: 'putNode', ino: entry.ino, attr: made }],
+      writes: [{ kind: 'putNode', ino: entry.ino, attr: made }, ...volume.log.repairDirectory(entry.ino)],
     }));
     return repaired ? made : undefined;
   }
@@ -318,13 +318,13 @@ class TreeCheck {
       const detail = `its link count should be ${links}, and is ${node.nlink}`;
       await this.#repair('wrong link count', { ino, path }, detail, () => ({
         checks: [{ kind: 'node', ino, expect: node, scope: 'all' }],
-        writes: [{ kind: 'putNode', ino, attr: { ...node, nlink: links } }],
+        writes: [{ kind: 'putNode', ino, attr: { ...node, nlink: links } }, ...volume.log.repairDirectory(ino)],
       }));
     }
     if (!volume.format.dirStats) return;
     const put = (): { readonly checks: readonly Check[]; readonly writes: readonly Write[] } => ({
       checks: [{ kind: 'node', ino, expect: node, scope: 'exists' }],
-      writes: [{ kind: 'putDirStat', ino, value: count.stat }],
+      writes: [{ kind: 'putDirStat', ino, value: count.stat }, ...volume.log.dirStat(ino, count.stat)],
     });
     const wanted = `${count.stat.inodes} names and ${count.stat.space} bytes`;
     if (!stat || stat.space < 0 || stat.inodes < 0) {

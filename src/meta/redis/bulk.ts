@@ -118,7 +118,7 @@ export class RedisBulk implements Bulk {
   }
 
   async lastChange(): Promise<number> {
-    const value = (await this.#connection.call('GET', `${this.#keys.prefix}txnLastLog`)) as Buffer | null;
+    const value = (await this.#connection.call('GET', this.#keys.logNumber)) as Buffer | null;
     return value ? numberOf(value) : 0;
   }
 

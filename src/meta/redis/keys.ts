@@ -33,6 +33,9 @@ export class Keys {
   readonly dirSpace: string;
   readonly dirInodes: string;
   readonly acls: string;
+  /** The change log, and the number of its newest entry. */
+  readonly log: string;
+  readonly logNumber: string;
   readonly quotas: Readonly<Record<QuotaKey['kind'], QuotaKeys>>;
 
   readonly #channels: string;
@@ -52,6 +55,8 @@ export class Keys {
     this.dirSpace = `${prefix}dirUsedSpace`;
     this.dirInodes = `${prefix}dirUsedInodes`;
     this.acls = `${prefix}acl`;
+    this.log = `${prefix}txnLog`;
+    this.logNumber = `${prefix}txnLastLog`;
     const quotaKeys = (name: string): QuotaKeys => ({
       limits: `${prefix}${name}`,
       space: `${prefix}${name}UsedSpace`,

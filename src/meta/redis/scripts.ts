@@ -10,3 +10,5 @@ function load(name: string): Script {
 
 export const commitScript = load('commit.lua');
 export const lookupScript = load('lookup.lua');
+export const readLogScript = load('readlog.lua');
+export const trimLogScript = load('trimlog.lua');

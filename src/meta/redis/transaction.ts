@@ -6,7 +6,7 @@
  */
 import { FsError } from '../../lib/errors.ts';
 import { formatIno } from '../../lib/int64.ts';
-import type { Check, CommitResult, EntryValue, Transaction, Write } from '../engine.ts';
+import type { Check, CommitResult, EntryValue, LogWrite, Transaction, Write } from '../engine.ts';
 import {
   decodeAttr,
   decodeEntry,
@@ -205,7 +205,21 @@ function encodeWrite(write: Write, keys: Keys, command: (key: string, name: stri
       return;
     case 'announceLocks':
       return command(keys.locks(write), 'ANNOUNCE', keys.lockChannel(write));
+    case 'appendLog':
+      for (const [key, name, ...args] of logCommands(write, keys)) command(key, name, ...args);
+      return;
   }
+}
+
+/** An entry of the change log. As in the official client the length of a list is not known before the end, and stands as 0. */
+export function logCommands(
+  { head, tail, records }: LogWrite,
+  keys: Keys,
+): readonly (readonly [key: string, command: string, ...args: Argument[]])[] {
+  return [
+    [keys.log, 'RPUSH', records ? `${head}0${tail}` : head + tail],
+    [keys.logNumber, 'INCR'],
+  ];
 }
 
 /** Keys and arguments of the script from the number of checks on. */

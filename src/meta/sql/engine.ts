@@ -12,7 +12,7 @@ import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, LogWrite, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import { fileKey } from '../lock-waits.ts';
 import type { Attr } from '../types.ts';
 import { parseMetaUrl } from '../url.ts';
@@ -53,6 +53,9 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  /** A TEXT of MySQL ends there. */
+  readonly longestEntry: number;
+  readonly logGaps = true;
   readonly #place: ServerPlace;
   readonly #options: ServerEngineOptions;
   readonly bulk: SqlBulk;
@@ -71,6 +74,7 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     this.#place = place;
     this.#options = options;
     this.description = driver.description;
+    this.longestEntry = driver.dialect.kind === 'mysql' ? 65_535 : Infinity;
     this.#driver = driver;
     this.#pool = pool;
     this.#texts = textsOf(driver.dialect);
@@ -223,27 +227,36 @@ export class ServerEngine extends SqlScans implements MetaEngine {
     return numberAt(row, 0);
   }
 
-  async newSessionId(): Promise<number> {
+  async newSessionId(log?: LogWrite): Promise<number> {
     const { results } = (await this.commit({
       checks: [],
-      writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }],
+      writes: [{ kind: 'addCounter', name: 'nextSession', delta: 1 }, ...(log ? [log] : [])],
     })) as Extract<CommitResult, { ok: true }>;
     const [id] = results;
     if (!id) throw new FsError('EIO', 'the counter of sessions was not written');
     return id;
   }
 
-  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false, log?: LogWrite): Promise<void> {
     const { sql } = this;
-    await this.rows(replace ? sql.replaceSession : sql.putSession, sid, expire, Buffer.from(info));
+    const put = statement(replace ? sql.replaceSession : sql.putSession, sid, expire, Buffer.from(info));
+    if (log) await this.#transaction((session) => session.run([put, this.#logStatement(log)]));
+    else await this.#pool.repeat((session) => session.run([put]));
   }
 
-  async removeSession(sid: number): Promise<void> {
+  #logStatement({ head, tail }: LogWrite): Statement {
+    return statement(this.sql.appendLog, head + tail);
+  }
+
+  async removeSession(sid: number, log?: LogWrite): Promise<void> {
     const { sql } = this;
     const { announce } = this.#driver;
     const files = announce ? await this.lockedFiles(sid) : [];
     await this.#transaction((session) =>
-      session.run([sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid))),
+      session.run([
+        ...[sql.removeFlocks, sql.removePlocks, sql.removeSession].map((text) => statement(text, sid)),
+        ...(log ? [this.#logStatement(log)] : []),
+      ]),
     );
     if (!announce || files.length === 0) return;
     const subjects = files.length > MOST_SUBJECTS ? [EVERYBODY] : files.map(fileKey);

@@ -3,7 +3,7 @@
  * the last one's end. How rows are had is the engine's part.
  */
 import type { Ino } from '../../lib/int64.ts';
-import type { MetaEngine, NamedEntry } from '../engine.ts';
+import type { LogPart, MetaEngine, NamedEntry } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import type { LockedFile, LockKind } from '../types.ts';
 import { aclAt, bindIno, bytesAt, entryAt, inoAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
@@ -12,6 +12,8 @@ import type { Statements } from './statements.ts';
 /** Chunk lists read at once: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 export const INDEX_BATCH = 4096;
+/** Entries of the change log removed at once. */
+const TRIM_BATCH = 10_000;
 
 type Scans = Pick<
   MetaEngine,
@@ -31,6 +33,8 @@ type Scans = Pick<
   | 'sessions'
   | 'sustained'
   | 'lockedFiles'
+  | 'readLog'
+  | 'trimLog'
 >;
 
 export abstract class SqlScans implements Scans {
@@ -49,6 +53,31 @@ export abstract class SqlScans implements Scans {
       if (entries.length > 0) yield entries;
       if (entries.length < batch) return;
       last = entries.at(-1)?.name;
+    }
+  }
+
+  async readLog(from: number, limit: number): Promise<LogPart> {
+    const { sql } = this;
+    // In this order: what is written meanwhile is beyond what is said to be the newest.
+    const [first] = await this.rows(sql.firstChange);
+    const [last] = await this.rows(sql.lastChange);
+    const rows = await this.rows(sql.readLog, from, limit);
+    const entries = rows.map((row) => ({ number: numberAt(row, 0), text: String(row[1]) }));
+    const newest = Math.max(last ? numberAt(last, 0) : 0, entries.at(-1)?.number ?? 0);
+    return { oldest: first?.[0] === null || !first ? newest + 1 : numberAt(first, 0), newest, entries };
+  }
+
+  async trimLog({ before = 0, lines }: { readonly before?: number; readonly lines?: number }): Promise<number> {
+    const { sql } = this;
+    const [beyond] = lines === undefined ? [] : await this.rows(sql.changeBeyond, lines);
+    const end = Math.max(before, beyond ? numberAt(beyond, 0) + 1 : 0);
+    let removed = 0;
+    for (;;) {
+      const [first] = await this.rows(sql.firstChange);
+      if (!first || first[0] === null || numberAt(first, 0) >= end) return removed;
+      const next = Math.min(end, numberAt(first, 0) + TRIM_BATCH);
+      await this.rows(sql.trimLog, next);
+      removed += next - numberAt(first, 0);
     }
   }
 

@@ -283,6 +283,25 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     allDirStats: `SELECT ${ino('inode')}, data_length, used_space, used_inodes FROM ${t('dir_stats')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     nextAcls: `SELECT id, ${acl} FROM ${t('acl')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     sustainedOfAll: `SELECT id, sid, ${ino('inode')} FROM ${t('sustained')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    appendLog: `INSERT INTO ${t('change_log')} (entry) VALUES (?1)`,
+    /**
+     * The parameters are what comes before and after the number of records of a list, and which list it is. On MySQL the official
+     * client says 0 of the first record of a list.
+     */
+    appendLogRecords: `INSERT INTO ${t('change_log')} (entry) SELECT ${dialect.text(
+      joined(
+        joined(
+          dialect.text('?1'),
+          dialect.text(dialect.kind === 'mysql' ? `CASE WHEN ${records} > 1 THEN ${records} ELSE 0 END` : records),
+        ),
+        dialect.text('?2'),
+      ),
+    )} FROM ${t('chunk')} WHERE inode = ?3 AND indx = ?4`,
+    readLog: `SELECT id, entry FROM ${t('change_log')} WHERE id >= ?1 ORDER BY id LIMIT ?2`,
+    firstChange: `SELECT MIN(id) FROM ${t('change_log')}`,
+    /** The number of the newest entry beyond so many newer ones. */
+    changeBeyond: `SELECT id FROM ${t('change_log')} ORDER BY id DESC LIMIT 1 OFFSET ?1`,
+    trimLog: `DELETE FROM ${t('change_log')} WHERE id < ?1`,
     lastChange: `SELECT COALESCE(MAX(id), 0) FROM ${t('change_log')}`,
     removeCounter: `DELETE FROM ${t('counter')} WHERE name = ?1`,
 

@@ -157,5 +157,11 @@ export function apply<R>(sink: Sink<R>, sql: Statements, write: Write): R {
       return sink.nothing;
     case 'announceLocks':
       return sink.nothing;
+    case 'appendLog': {
+      const { head, tail, records } = write;
+      if (records) sink.run(sql.appendLogRecords, head, tail, bindIno(records.ino), records.index);
+      else sink.run(sql.appendLog, head + tail);
+      return sink.nothing;
+    }
   }
 }

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from '../../lib/clock.ts';
 import { FsError, UserError } from '../../lib/errors.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
 import { bareDirectory } from '../bare-directory.ts';
-import type { CommitResult, EntryValue, MetaEngine, Read, Transaction, Values } from '../engine.ts';
+import type { CommitResult, EntryValue, LogWrite, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import type { Attr } from '../types.ts';
 import type { SqliteUrl } from '../url.ts';
 import { type Dialect, sqliteDialect } from '../sql/dialect.ts';
@@ -39,6 +39,8 @@ class SqliteEngine extends SqlScans implements MetaEngine {
   readonly description: string;
   readonly idCountersHold = 'next';
   readonly usageCounters = 'deferred';
+  readonly longestEntry = Infinity;
+  readonly logGaps = false;
   readonly bulk: SqlBulk;
   protected readonly sql: Statements;
   readonly #tables: Tables;
@@ -147,24 +149,38 @@ class SqliteEngine extends SqlScans implements MetaEngine {
     return numberAt(row, 0);
   }
 
-  async newSessionId(): Promise<number> {
+  #log(log: LogWrite | undefined): void {
+    if (log) this.#tables.connection.run(this.sql.appendLog, log.head + log.tail);
+  }
+
+  async newSessionId(log?: LogWrite): Promise<number> {
     const { connection, sql } = this.#tables;
-    const row = await connection.whenFree(() => connection.transaction(() => connection.get(sql.addCounter, 'nextSession', 1)));
+    const work = (): Row | undefined => {
+      this.#log(log);
+      return connection.get(sql.addCounter, 'nextSession', 1);
+    };
+    const row = await connection.whenFree(() => connection.transaction(work));
     if (!row) throw new FsError('EIO', 'the counter of sessions was not written');
     return numberAt(row, 0);
   }
 
-  async putSession(sid: number, expire: number, info: string, replace = false): Promise<void> {
+  async putSession(sid: number, expire: number, info: string, replace = false, log?: LogWrite): Promise<void> {
     const { connection, sql } = this.#tables;
     const statement = replace ? sql.replaceSession : sql.putSession;
-    await connection.whenFree(() => connection.transaction(() => connection.run(statement, sid, expire, Buffer.from(info))));
+    await connection.whenFree(() =>
+      connection.transaction(() => {
+        connection.run(statement, sid, expire, Buffer.from(info));
+        this.#log(log);
+      }),
+    );
   }
 
-  async removeSession(sid: number): Promise<void> {
+  async removeSession(sid: number, log?: LogWrite): Promise<void> {
     const { connection, sql } = this.#tables;
     await connection.whenFree(() =>
       connection.transaction(() => {
         for (const statement of [sql.removeFlocks, sql.removePlocks, sql.removeSession]) connection.run(statement, sid);
+        this.#log(log);
       }),
     );
   }

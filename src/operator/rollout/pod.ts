@@ -64,7 +64,7 @@ export interface RolloutPod {
   readonly wantedPlan: string;
   /** Its containers run; a pod that waits, ends or has ended is left alone. */
   readonly running: boolean;
-  /** The client serves every mount: its startup probe has asked each. */
+  /** The client serves every mount, as its probe says. */
   readonly serves: boolean;
   readonly restarts: number;
   /** Why the client does not run, as the kubelet says it. */

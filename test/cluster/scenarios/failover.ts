@@ -101,7 +101,7 @@ export const failover: readonly Scenario[] = [
       assert.equal(await shell(pod, 'cat /data/both/file'), 'before\nafter\n');
       assert.equal((await statusOf(pod, 'app')).restartCount, 0);
       const node = pod.spec.nodeName ?? '';
-      await deletePod(pod, 30);
+      await deletePod(pod);
       assert.deepEqual(await nodes.mounts(node, pod.metadata.uid), []);
     },
   },
@@ -116,7 +116,7 @@ export const failover: readonly Scenario[] = [
       const ran = await tryKubectl(['exec', `--namespace=${namespace}`, 'guarded', container, '--', 'sh', '-c', script]);
       assert.match(ran.stderr, /Read-only file system/);
       const node = pod.spec.nodeName ?? '';
-      await deletePod(pod, 30);
+      await deletePod(pod);
       assert.deepEqual(await nodes.mounts(node, pod.metadata.uid), []);
     },
   },

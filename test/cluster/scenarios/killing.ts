@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { apply, until } from './kubectl.ts';
-import { startLine } from './line.ts';
+import { Line } from '../../line.ts';
 import { clientContainer, holderContainer, inside, type Pod, statusOf } from './pods.ts';
 import type { Scenario } from './scenario.ts';
 import {
@@ -66,7 +66,7 @@ export const killing: readonly Scenario[] = [
       const { environment, namespace, s3 } = world;
       const volume = 'late';
       const volumes = `${volume}=/data`;
-      await using line = await startLine(environment.host, s3.port);
+      await using line = await Line.start(s3.port, environment.host);
       await apply({
         apiVersion: 'juicepod.io/v1alpha1',
         kind: 'JuiceCachePolicy',

@@ -59,7 +59,7 @@ export const restarts: readonly Scenario[] = [
       await left(4);
       const { metadata, spec } = await get<Pod>(namespace, 'pod', 'again');
       assert.equal(metadata.uid, pod.metadata.uid);
-      await deletePod(pod, 40);
+      await deletePod(pod);
       assert.deepEqual(await nodes.mounts(spec.nodeName ?? '', metadata.uid), []);
     },
   },

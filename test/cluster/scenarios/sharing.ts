@@ -135,7 +135,7 @@ export const sharing: readonly Scenario[] = [
       assert.equal(await sessions(), 1);
       const node = pod.spec.nodeName ?? '';
       assert.ok((await world.nodes.mounts(node, pod.metadata.uid)).some((line) => line.includes('juicepod-mnt')));
-      await deletePod(pod, 30);
+      await deletePod(pod);
       assert.deepEqual(await world.nodes.mounts(node, pod.metadata.uid), []);
       assert.equal(await sessions(), 0);
     },
@@ -168,7 +168,7 @@ export const sharing: readonly Scenario[] = [
       await world.createVolume('keepsake');
       const reader = await startPod({ ...application, name: 'keeper-2', command: idle });
       assert.equal(await shell(reader, 'cat /data/file'), 'kept\n');
-      await deletePod(reader, 30);
+      await deletePod(reader);
     },
   },
 ];

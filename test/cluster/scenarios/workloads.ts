@@ -88,7 +88,7 @@ export const workloads: readonly Scenario[] = [
       assert.equal(await shell(pod, 'id -u; id -G'), '1000\n1000 2000\n');
       await shell(pod, 'mkdir /data/mine; echo x > /data/mine/file; chgrp 2000 /data/mine/file');
       assert.equal(await shell(pod, 'stat -c "%u %g" /data/mine /data/mine/file'), '1000 1000\n1000 2000\n');
-      await deletePod(pod, 30);
+      await deletePod(pod);
       // Whose they are is kept in the volume; another user without rights gets none.
       const stranger = await startPod({
         name: 'stranger',
@@ -100,7 +100,7 @@ export const workloads: readonly Scenario[] = [
       });
       assert.equal(await shell(stranger, 'stat -c "%u %g" /data/mine/file'), '1000 2000\n');
       await assert.rejects(shell(stranger, 'echo y >> /data/mine/file'), /Permission denied/);
-      await deletePod(stranger, 30);
+      await deletePod(stranger);
     },
   },
   {
@@ -173,7 +173,11 @@ export const workloads: readonly Scenario[] = [
       await kubectl(['rollout', 'restart', 'statefulset/workers', `--namespace=${namespace}`]);
       await rolled();
       const pod = await get<Pod>(namespace, 'pod', 'workers-1');
-      assert.equal(await shell(pod, 'cat /shared/workers-0 /shared/workers-1'), 'workers-0\nworkers-0\nworkers-1\nworkers-1\n');
+      // A pod counts as ready before the first line of its shell has run.
+      await until('each pod has left a line each time', 30, async () => {
+        const lines = await shell(pod, 'cat /shared/workers-0 /shared/workers-1');
+        return lines === 'workers-0\nworkers-0\nworkers-1\nworkers-1\n';
+      });
       await kubectl(['delete', 'statefulset/workers', `--namespace=${namespace}`]);
       await kubectl(['wait', '--for=delete', 'pod/workers-0', 'pod/workers-1', `--namespace=${namespace}`, '--timeout=60s']);
     },
@@ -207,7 +211,7 @@ export const workloads: readonly Scenario[] = [
         ]);
         assert.equal(memory, '428Mi');
         await shell(pod, 'head -c 10000000 /dev/zero > /data/limited; rm /data/limited');
-        await deletePod(pod, 30);
+        await deletePod(pod);
       } finally {
         await kubectl(['delete', 'limitrange', 'little', `--namespace=${namespace}`, '--ignore-not-found']);
       }
