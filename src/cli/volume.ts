@@ -1,12 +1,7 @@
 /** What several commands need of a volume that is named by its metadata URL. */
-import type { Envelope } from '../object/envelope.ts';
-import { ObjectError } from '../object/store.ts';
-import { openObjectStore } from '../object/open.ts';
-import type { ObjectStore } from '../object/store.ts';
 import { UserError } from '../lib/errors.ts';
 import type { MetaEngine } from '../meta/engine.ts';
 import { type Format, parseFormat } from '../meta/format.ts';
-import type { FormatInput } from '../meta/format-input.ts';
 import { decryptSecrets } from '../meta/format-secrets.ts';
 import { redactUrl } from '../meta/url.ts';
 
@@ -44,44 +39,6 @@ export async function formatOf(engine: MetaEngine, url: string): Promise<Format>
       hint: `Make one with: juicepod format '${redactUrl(url)}' NAME`,
     });
   return parseFormat(text);
-}
-
-/** The store of a volume; what a store refuses becomes a sentence for people. */
-export function storeOf(
-  input: Pick<FormatInput, 'name' | 'bucket'> & StorageOptions & { readonly shards?: number; readonly storageClass?: string },
-  encryption?: Envelope,
-): ObjectStore {
-  try {
-    const { name, bucket, storage, accessKey, secretKey, sessionToken, shards, storageClass } = input;
-    return openObjectStore({
-      name,
-      bucket,
-      storage: storage ?? 'file',
-      accessKey,
-      secretKey,
-      sessionToken,
-      shards,
-      storageClass,
-      encryption,
-      retry: { retries: 1 },
-    });
-  } catch (error) {
-    throw storeError(error);
-  }
-}
-
-/** An ObjectError as a UserError with what to do; other errors as they are. */
-export function storeError(error: unknown): unknown {
-  if (!(error instanceof ObjectError)) return error;
-  const hints: Partial<Record<ObjectError['code'], string>> = {
-    AccessDenied: 'Check --access-key and --secret-key, and that the key may list, read, write and delete in the bucket.',
-    NoSuchBucket: 'Make the bucket first, or check --bucket.',
-    Unavailable: 'Check the address in --bucket, and that the store is up.',
-    Timeout: 'Check the address in --bucket, and that the store is up.',
-    NoSpace: 'Free some space, or choose another --bucket.',
-  };
-  const hint = hints[error.code];
-  return new UserError(`Storage${error.code}`, error.message, { cause: error, ...(hint ? { hint } : {}) });
 }
 
 /** The format with secrets in plain text, for opening its store. */

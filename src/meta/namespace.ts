@@ -149,6 +149,24 @@ async function withAttrs(volume: Volume, parent: Ino, batch: readonly NamedEntry
   });
 }
 
+/** See Meta. */
+export async function entriesAhead(volume: Volume, ino: Ino, most: number): Promise<readonly DirEntry[] | undefined> {
+  const names: NamedEntry[] = [];
+  const listed = new Listed();
+  for await (const batch of volume.engine.scanEntries(ino, Math.min(LIST_BATCH, most + 1))) {
+    names.push(...listed.fresh(batch));
+    if (names.length > most) return undefined;
+  }
+  // What anybody here learns of a node meanwhile is newer.
+  const before = names.map((entry) => volume.guesses.node(entry.ino));
+  const attrs = await volume.engine.nodes(names.map((entry) => entry.ino));
+  return names.map((entry, index) => {
+    const attr = volume.guesses.node(entry.ino) === before[index] ? attrs[index] : undefined;
+    if (attr) volume.seen(entry.ino, attr);
+    return { ...entry, attr };
+  });
+}
+
 export async function* readdir(volume: Volume, ctx: Context, ino: Ino, withAttr: boolean): AsyncIterable<readonly DirEntry[]> {
   const batches = volume.engine.scanEntries(ino, LIST_BATCH)[Symbol.asyncIterator]();
   try {

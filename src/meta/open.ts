@@ -6,7 +6,7 @@ import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import type { MetaEngine } from './engine.ts';
 import { type Format, parseFormat, serialiseFormat } from './format.ts';
-import { type MetaOptions, VolumeMeta } from './meta.ts';
+import type { MetaOptions } from './meta.ts';
 import { logFor } from './setting.ts';
 import type { Meta } from './types.ts';
 import { type Environment, parseMetaUrl } from './url.ts';
@@ -99,6 +99,8 @@ export async function openMeta(url: string, options: OpenMetaOptions = {}): Prom
       throw new UserError('NotFormatted', `There is no volume in the database ${engine.description}.`, {
         hint: 'Make one with `juicepod format`, or check the metadata URL.',
       });
+    // Most of this layer, which who only wants to know what volume it is does not need.
+    const { VolumeMeta } = await import('./meta.ts');
     return new VolumeMeta(engine, format, options);
   } catch (error) {
     await engine.close();

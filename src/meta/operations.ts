@@ -12,7 +12,7 @@ import { link, makeNode, makeUnnamed } from './create.ts';
 import { commitCompaction, fallocate, planCompaction, readChunk, readChunks, truncate, writeParts } from './data.ts';
 import { liesBelow, locksOf, pathsOf } from './inspect.ts';
 import { MAX_SYMLINK } from './names.ts';
-import { attributes, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
+import { attributes, entriesAhead, getattr, lookup, open, readdir, readlink, release } from './namespace.ts';
 import { MAY_READ, requireAccess } from './permissions.ts';
 import type { QuotaRecord } from './quota.ts';
 import { rmdir, unlink } from './remove.ts';
@@ -87,6 +87,10 @@ export abstract class Operations implements OfVolume {
 
   attributes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
     return attributes(this.volume, inos);
+  }
+
+  entriesAhead(ino: Ino, most: number): Promise<readonly DirEntry[] | undefined> {
+    return entriesAhead(this.volume, ino, most);
   }
 
   lastSeen(ino: Ino): Attr | undefined {

@@ -288,6 +288,12 @@ export interface Meta {
   listxattr(ctx: Context, ino: Ino): Promise<readonly string[]>;
   removexattr(ctx: Context, ino: Ino, name: string): Promise<void>;
 
+  /**
+   * All names of a directory with their attributes, for who expects to be asked for them; undefined where there are more than `most`.
+   * Those of nodes of which something else was seen meanwhile are left out. Nobody's rights are asked for, and no time of access is noted.
+   */
+  entriesAhead(ino: Ino, most: number): Promise<readonly DirEntry[] | undefined>;
+
   /** Fresh attributes of several nodes in one round trip; undefined for those that are not there. */
   attributes(inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]>;
   /**

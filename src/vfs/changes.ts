@@ -16,6 +16,8 @@ export class Changes {
   readonly #data = new Map<Ino, { readonly at: number; readonly attr: Attr }>();
   readonly #nodes = new Map<Ino, number>();
   #moment = 0;
+  /** Hears of each name that was changed. */
+  onName: ((parent: Ino, name: Buffer) => void) | undefined;
 
   /** Grows with every change. */
   get moment(): number {
@@ -30,6 +32,12 @@ export class Changes {
   /** Something else of a node was changed: its attributes, or the names in a directory. */
   node(ino: Ino): void {
     keep(this.#nodes, ino, ++this.#moment);
+  }
+
+  /** A name in a directory was made, removed or replaced. */
+  name(parent: Ino, name: Buffer): void {
+    this.node(parent);
+    this.onName?.(parent, name);
   }
 
   /** Attributes asked for at `moment`, with what was done to the data since. */

@@ -2,8 +2,9 @@
 import type { FuseRequest, FuseSetAttr, Reply } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { errno, FsError } from '../lib/errors.ts';
-import { type Ino, ROOT_INO } from '../lib/int64.ts';
+import { type Ino, isTrash, ROOT_INO } from '../lib/int64.ts';
 import { type Attr, type Entry, type Meta, NodeType, type SetAttr, SYSTEM } from '../meta/types.ts';
+import { NamesAhead } from './ahead.ts';
 import { toFuseAttr, typeOfMode } from './attributes.ts';
 import { FreshDirectories } from './fresh.ts';
 import { interruptible } from './interruptible.ts';
@@ -17,12 +18,20 @@ export class NameOperations {
   readonly #nodes: Nodes;
   readonly #fresh: FreshDirectories;
   readonly #clock: Clock;
+  readonly #ahead: NamesAhead | undefined;
 
   constructor(meta: Meta, nodes: Nodes, clock: Clock) {
     this.#meta = meta;
     this.#nodes = nodes;
     this.#clock = clock;
-    this.#fresh = new FreshDirectories(clock, nodes.options.attrTimeout);
+    const { attrTimeout, entryTimeout, dirEntryTimeout } = nodes.options;
+    this.#fresh = new FreshDirectories(clock, attrTimeout);
+    // That there is no access control list is told by when the kernel was told of the attributes.
+    if (nodes.tellsAcls) return;
+    const { changes } = nodes.files;
+    const ahead = new NamesAhead(meta, changes, clock, Math.min(attrTimeout, entryTimeout, dirEntryTimeout));
+    changes.onName = (parent, name) => ahead.changed(parent, name);
+    this.#ahead = ahead;
   }
 
   async lookup(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
@@ -32,15 +41,20 @@ export class NameOperations {
       return reply.entry(
         nodes.entry({ ino: file.ino, attr: nodes.virtual.attr(file) }, nodes.moment, nodes.virtual.lifetime(file)),
       );
+    const node = nodes.inside(parent);
+    const told = request.checkPermission ? undefined : this.#ahead?.find(node, name);
+    if (told) return reply.entry(nodes.entry(told.entry, told.moment, told.lifetime));
     const { moment } = nodes;
     let entry: Entry;
     try {
-      entry = await this.#meta.lookup(context(request), nodes.inside(parent), name);
+      entry = await this.#meta.lookup(context(request), node, name);
     } catch (error) {
       if (error instanceof FsError && error.errno === errno.ENOENT && nodes.options.negativeTimeout > 0)
         return reply.negative(nodes.options.negativeTimeout);
       throw error;
     }
+    // What is removed goes to the trash without a word to anybody.
+    if (!isTrash(node)) this.#ahead?.asked(node, name);
     reply.entry(nodes.entry(entry, moment));
   }
 
@@ -100,7 +114,7 @@ export class NameOperations {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
     const node = nodes.inside(parent);
-    this.#created(reply, node, await this.#meta.symlink(context(request), node, name, target));
+    this.#created(reply, node, name, await this.#meta.symlink(context(request), node, name, target));
   }
 
   async mknod(
@@ -120,6 +134,7 @@ export class NameOperations {
     this.#created(
       reply,
       node,
+      name,
       await this.#meta.mknod(context(request), node, name, type, mode & 0o7777, nodes.umask(umask), rdev),
     );
   }
@@ -128,14 +143,14 @@ export class NameOperations {
     const nodes = this.#nodes;
     nodes.requireNewName(parent, name);
     const node = nodes.inside(parent);
-    this.#created(reply, node, await this.#meta.mkdir(context(request), node, name, mode & 0o7777, nodes.umask(umask)));
+    this.#created(reply, node, name, await this.#meta.mkdir(context(request), node, name, mode & 0o7777, nodes.umask(umask)));
   }
 
   async unlink(request: FuseRequest, reply: Reply, parent: Ino, name: Buffer): Promise<void> {
     this.#nodes.requireNewName(parent, name);
     const node = this.#nodes.inside(parent);
     await this.#meta.unlink(context(request), node, name);
-    this.#nodes.files.changes.node(node);
+    this.#nodes.files.changes.name(node, name);
     reply.ok();
   }
 
@@ -143,7 +158,7 @@ export class NameOperations {
     this.#nodes.requireNewName(parent, name);
     const node = this.#nodes.inside(parent);
     await this.#meta.rmdir(context(request), node, name);
-    this.#nodes.files.changes.node(node);
+    this.#nodes.files.changes.name(node, name);
     reply.ok();
   }
 
@@ -162,8 +177,8 @@ export class NameOperations {
     const from = nodes.inside(parent);
     const to = nodes.inside(newParent);
     await this.#meta.rename(context(request), from, name, to, newName, flags);
-    nodes.files.changes.node(from);
-    nodes.files.changes.node(to);
+    nodes.files.changes.name(from, name);
+    nodes.files.changes.name(to, newName);
     reply.ok();
   }
 
@@ -174,7 +189,7 @@ export class NameOperations {
     const { moment } = nodes;
     const parent = nodes.inside(newParent);
     const attr = await this.#meta.link(context(request), ino, parent, newName);
-    nodes.files.changes.node(parent);
+    nodes.files.changes.name(parent, newName);
     nodes.files.changes.node(ino);
     reply.entry(nodes.entry({ ino, attr }, moment));
   }
@@ -197,8 +212,8 @@ export class NameOperations {
   }
 
   /** Answers a node that did not exist before. */
-  #created(reply: Reply, parent: Ino, entry: Entry): void {
-    this.#nodes.files.changes.node(parent);
+  #created(reply: Reply, parent: Ino, name: Buffer, entry: Entry): void {
+    this.#nodes.files.changes.name(parent, name);
     reply.entry(this.#nodes.entry(entry, this.#nodes.moment));
   }
 }

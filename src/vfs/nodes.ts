@@ -43,6 +43,11 @@ export class Nodes {
     this.virtual = virtual;
   }
 
+  /** The kernel asks for access control lists. */
+  get tellsAcls(): boolean {
+    return this.#clock !== undefined;
+  }
+
   /** Notes attributes that the kernel now has. */
   #tell(attr: Attr): Attr {
     if (attr.type === NodeType.File) this.#told.add(attr);

@@ -108,7 +108,7 @@ export class Vfs implements FileSystem {
       logger: this.#logger,
       commitAll: () => this.#files.commitAll(),
       nameChanged: (parent, name) => {
-        this.#files.changes.node(parent);
+        this.#files.changes.name(parent, name);
         options.forgetName?.(this.#nodes.outside(parent), name);
       },
     });
@@ -262,7 +262,7 @@ export class Vfs implements FileSystem {
     const entry = await this.#meta.create(ctx, node, name, mode & 0o7777, this.#nodes.umask(umask), (flags & O_EXCL) !== 0);
     // The name may have appeared since the kernel looked: then this is an open, and truncating is left to us.
     const file = this.#files.opened(entry.ino, entry.attr, moment);
-    this.#files.changes.node(node);
+    this.#files.changes.name(node, name);
     try {
       if ((flags & O_TRUNC) !== 0 && this.#files.length(file) > 0) {
         await file.writer?.flush();

@@ -298,6 +298,34 @@ describeEngines('operations on names', (database: Database) => {
     for (let n = 0; n < count; n++) assert.ok(seen.has(`f${n}`));
   });
 
+  test('a directory is read ahead as it is listed, unless it is larger, without what is learned meanwhile', async (t) => {
+    const { meta } = await volume(t);
+    const { ino: directory } = await meta.mkdir(root, ROOT_INO, name('d'), 0o755, 0);
+    const inos: Ino[] = [];
+    for (let index = 0; index < 100; index++) {
+      const { ino: made } = await meta.mknod(root, directory, name(`n${index}`), NodeType.File, 0o644, 0, 0);
+      inos.push(made);
+    }
+    const { atime, atimensec } = await meta.getattr(root, directory);
+    const ahead = await meta.entriesAhead(directory, 100);
+    const key = (entry: { readonly name: Buffer }): string => entry.name.toString();
+    assert.equal(ahead?.length, 100);
+    assert.equal(new Set(ahead.map(key)).size, 100);
+    for (const entry of ahead) {
+      assert.equal(entry.ino, inos[Number(key(entry).slice(1))]);
+      assert.deepEqual(entry.attr, await meta.getattr(root, entry.ino));
+    }
+    assert.equal(await meta.entriesAhead(directory, 99), undefined);
+    let answered = false;
+    const change = meta.setattr(root, inos[7] as Ino, { mode: 0o600 }).then(() => (answered = true));
+    const reading = await meta.entriesAhead(directory, 100);
+    const seven = reading?.find((entry) => key(entry) === 'n7');
+    assert.ok(!answered || seven?.attr === undefined || seven.attr.mode === 0o600, 'older than what was answered before');
+    await change;
+    const after = await meta.getattr(root, directory);
+    assert.deepEqual([after.atime, after.atimensec], [atime, atimensec]);
+  });
+
   test('many clients make and remove names in one directory at once, and it all adds up', async (t) => {
     const opened = await volume(t);
     const { meta, engine } = opened;

@@ -1,7 +1,7 @@
 /**
  * `juicepod mount` as a person calls it: checks everything that can be found wrong before anything is mounted, then becomes the
  * process that holds the mount and keeps a client running (src/cli/supervise.ts). The client of a pod (`--plan`) does not
- * come here (src/cli/serve.ts).
+ * come here (src/cli/serve.ts). What only some mounts need is loaded when they do: whoever mounts waits for all of it.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
@@ -11,8 +11,7 @@ import { mountsAt } from '../../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../../fuse/mount.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
-import { envelopeOf } from '../../meta/encryption.ts';
-import { type JobName, jobNames } from '../../meta/jobs.ts';
+import type { JobName } from '../../meta/jobs.ts';
 import { openEngine } from '../../meta/open.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
@@ -94,7 +93,10 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
     const { name, uuid } = format;
     const readOnly = options.readOnly === true || fuseOptions.includes('ro');
     // Only whether the key opens: the process that serves the mount opens it again.
-    envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
+    if (format.encryptKey !== '') {
+      const { envelopeOf } = await import('../../meta/encryption.ts');
+      envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
+    }
     return {
       volume: name,
       uuid,
@@ -130,7 +132,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
       maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
       ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
       heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
-      backgroundJobs: options.bgjob && jobsOf(options.skipJobs),
+      backgroundJobs: options.bgjob && (await jobsOf(options.skipJobs)),
       ...backupOf(options),
       ...(await metricsOf(options.metrics, options.customLabels)),
     };
@@ -160,8 +162,9 @@ function wholeFilesOf(text: string | undefined, cacheBytes: number, readOnly: bo
 }
 
 /** All jobs but those that are to be left to other clients. */
-function jobsOf(skipped: string | undefined): boolean | readonly JobName[] {
+async function jobsOf(skipped: string | undefined): Promise<boolean | readonly JobName[]> {
   if (skipped === undefined) return true;
+  const { jobNames } = await import('../../meta/jobs.ts');
   const names = skipped.split(',').map((name) => name.trim());
   const unknown = names.find((name) => !jobNames.some((job) => job === name));
   if (unknown !== undefined)

@@ -13,7 +13,8 @@ import { Bar, framed, Interrupted, printResults, type Result } from './bench-rep
 import { tryStore } from './objbench-tests.ts';
 import { endingSignal, wholeNumberOf } from '../options.ts';
 import type { Output } from '../report.ts';
-import { storageOptions, storeError, type StorageOptions } from '../volume.ts';
+import { storeError } from '../store.ts';
+import { storageOptions, type StorageOptions } from '../volume.ts';
 
 const MIB = 2 ** 20;
 /** Of what came back so many bytes are compared, as the official tool does: it is the store that is measured. */

@@ -14,8 +14,9 @@ import { changeSetting } from '../../meta/setting.ts';
 import { checkStore } from '../../object/check.ts';
 import { booleanOf, wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
+import { storeError, storeOf } from '../store.ts';
+import { COMMAND_PATIENCE_MS, formatOf, plainFormat, type StorageOptions } from '../volume.ts';
 import { type ChangeLogOptions, type ChangeLogSettings, changeLogSettingsOf } from './changelog-options.ts';
-import { COMMAND_PATIENCE_MS, formatOf, plainFormat, type StorageOptions, storeError, storeOf } from '../volume.ts';
 
 interface ConfigOptions extends StorageOptions, ChangeLogOptions {
   readonly capacity?: string;

@@ -18,7 +18,8 @@ import { readText, wholeNumberOf } from '../options.ts';
 import { type Output, print, table } from '../report.ts';
 import { type ChangeLogOptions, changeLogSettingsOf } from './changelog-options.ts';
 import { PASSPHRASE_VARIABLE } from '../mount/settings.ts';
-import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions, storeError, storeOf } from '../volume.ts';
+import { storeError, storeOf } from '../store.ts';
+import { COMMAND_PATIENCE_MS, plainFormat, storageOptions, type StorageOptions } from '../volume.ts';
 
 interface FormatOptions extends StorageOptions, ChangeLogOptions {
   readonly blockSize: string;

@@ -17,7 +17,8 @@ import { openObjectStore } from '../../object/open.ts';
 import type { ObjectStore } from '../../object/store.ts';
 import { endingSignal } from '../options.ts';
 import { PASSPHRASE_VARIABLE } from '../mount/settings.ts';
-import { COMMAND_PATIENCE_MS, formatOf, plainFormat, storeError } from '../volume.ts';
+import { storeError } from '../store.ts';
+import { COMMAND_PATIENCE_MS, formatOf, plainFormat } from '../volume.ts';
 
 export interface OpenedVolume {
   readonly engine: MetaEngine;

@@ -36,6 +36,8 @@ const faults: Readonly<Record<number, Fault>> = {
   3854: 'text',
   1114: 'full',
   1021: 'full',
+  // A sum that its type does not hold. Where no guard is the reason, the transaction meets it once more without them.
+  1690: 'guarded',
   1264: 'range',
   1406: 'range',
   1146: 'missing',

@@ -1,13 +1,14 @@
 /**
  * Connections to MySQL or MariaDB (`mysql2`). Statements that are sent together go as one text, with their values written
- * into it: the protocol has no other way to send several in one round trip.
+ * into it: the protocol has no other way to send several in one round trip. The server carries them out one after the other, and
+ * none behind one that fails. (MySQL, "Multiple Statement Execution Support".)
  *
  * Values in a text: numbers in decimal, bytes as X'…', and strings as the driver escapes them; so nothing of a value is ever
  * taken for a part of the statement. The session's SQL mode is set here and has no NO_BACKSLASH_ESCAPES, on which that rests.
  */
 import { connect, isIP, type Socket } from 'node:net';
 import { userInfo } from 'node:os';
-import { type Connection, createConnection, escape, type FieldPacket, type QueryError } from 'mysql2';
+import { type Connection, createConnection, escape, type QueryError } from 'mysql2';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { APART } from '../sql/dialect.ts';
@@ -47,6 +48,12 @@ export function render({ text, values }: Statement): string {
 /** What `mysql2` answers for one statement: rows, or what was done. */
 type Result = readonly Row[] | { readonly affectedRows: number };
 
+/** What a query of `mysql2` 3 has gathered: the results of its statements so far, and the number of the one that is being answered. */
+interface Gathered {
+  readonly _rows: readonly Result[];
+  readonly _resultIndex: number;
+}
+
 const answerOf = (result: Result | undefined): Answer =>
   result === undefined || 'affectedRows' in result
     ? { rows: [], changed: result?.affectedRows ?? 0 }
@@ -69,30 +76,41 @@ class MysqlSession implements Session {
   }
 
   async run(statements: readonly Statement[]): Promise<readonly Answer[]> {
-    const sql = statements.map(render).join(APART);
-    const results = await this.#query(sql);
-    // One statement is answered by itself, several by a list.
-    const parts = statements.map(({ text }) => text.split(APART).length);
-    const total = parts.reduce((sum, count) => sum + count, 0);
-    const all = (total === 1 ? [results] : results) as readonly Result[];
-    let last = -1;
-    return parts.map((count) => answerOf(all[(last += count)]));
+    const { answers, error } = await this.runUntilError(statements);
+    if (error !== undefined) throw error;
+    return answers;
   }
 
-  #query(sql: string): Promise<unknown> {
-    return new Promise((resolve, reject) => {
+  async runUntilError(
+    statements: readonly Statement[],
+  ): Promise<{ readonly answers: readonly Answer[]; readonly error: unknown }> {
+    const { results, error } = await this.#query(statements.map(render).join(APART));
+    const answers: Answer[] = [];
+    let last = -1;
+    for (const { text } of statements) {
+      last += text.split(APART).length;
+      if (last >= results.length) break;
+      answers.push(answerOf(results[last]));
+    }
+    return { answers, error };
+  }
+
+  /** Sends the text; answers what was carried out, and the error that ended it. */
+  #query(sql: string): Promise<{ readonly results: readonly Result[]; readonly error: unknown }> {
+    return new Promise((resolve) => {
       const giveUp = this.#clock.timer(ANSWER_TIMEOUT, () => {
         this.end();
-        reject(Object.assign(new Error(`no answer within ${ANSWER_TIMEOUT / 1000} s`), { fatal: true }));
+        const error = Object.assign(new Error(`no answer within ${ANSWER_TIMEOUT / 1000} s`), { fatal: true });
+        resolve({ results: [], error });
       });
-      this.#connection.query({ sql, rowsAsArray: true }, (error: QueryError | null, results: unknown, _fields: FieldPacket[]) => {
+      const query = this.#connection.query({ sql, rowsAsArray: true }, (error: QueryError | null) => {
         giveUp();
-        if (error?.fatal) this.#broken = true;
-        if (error) {
-          // The driver puts the text there, and with it all values.
-          delete (error as { sql?: string }).sql;
-          reject(error);
-        } else resolve(results);
+        const { _rows: results, _resultIndex: failed } = query as unknown as Gathered;
+        if (!error) return resolve({ results, error: undefined });
+        if (error.fatal) this.#broken = true;
+        // The driver puts the text there, and with it all values.
+        delete (error as { sql?: string }).sql;
+        resolve({ results: results.slice(0, failed), error });
       });
     });
   }

@@ -21,6 +21,7 @@ import { Replication } from './replication.ts';
 import { isElsewhere, isFull, isLost, isPassing, isRefusal, isUnauthenticated, redirection } from './replies.ts';
 import { slotOf } from './slot.ts';
 import { tlsOptions } from './tls.ts';
+import { Turn } from './turn.ts';
 import { type Progress, Watch } from './watch.ts';
 
 export interface ConnectionOptions {
@@ -83,6 +84,7 @@ export class RedisConnection {
   #out = 0;
   #answered = 0;
   readonly #aside = new Aside();
+  readonly #turn = new Turn();
   #watch: Watch | undefined;
   #unfollow: () => void = () => {};
 
@@ -267,6 +269,7 @@ export class RedisConnection {
   }
 
   #send(command: string, args: readonly Argument[]): Promise<unknown> {
+    this.#turn.sending(this.#redis.stream);
     const reply = this.#redis.callBuffer(command, [...args]);
     return this.#url.cluster ? reply.catch((error: unknown) => this.#redirected(error, command, args)) : reply;
   }
@@ -290,6 +293,7 @@ export class RedisConnection {
     return this.repeat(async () => {
       const chain: ChainableCommander = this.#redis.pipeline();
       for (const [command, ...args] of commands) chain.callBuffer(command, args);
+      this.#turn.sending(this.#redis.stream);
       const replies = (await chain.exec()) ?? [];
       const values: unknown[] = [];
       for (const [index, [error, value]] of replies.entries()) {

@@ -84,9 +84,9 @@ export class Committer {
 
   /** In one round trip. Undefined: it has to be two, and nothing is done yet. */
   async #attemptAtOnce(session: Session, transaction: Transaction): Promise<Attempted | undefined> {
-    const number = session.runUntilError ? this.#nextCommit(session) : undefined;
+    const number = this.#nextCommit(session);
     const plan = number === undefined ? undefined : atOnce(this.#texts, transaction);
-    if (number === undefined || !plan || !session.runUntilError) return undefined;
+    if (number === undefined || !plan) return undefined;
     const { reading, guards, writing, assumed } = plan;
     const first = [BEGIN, this.#countCommit(session), this.#sameCount(session, number)];
     const read = first.length + reading.statements.length;

@@ -32,6 +32,8 @@ export interface Dialect {
   joined(left: string, right: string): string;
   /** The whole part of a quotient of two numbers that are not negative. */
   quotient(left: string, right: string): string;
+  /** Fails where this number is 0 and not 1, as nothing else does (`guarded`, session.ts). */
+  oneOrFail(number: string): string;
   /** Makes a row, or changes the one with the same key: `own` is a column of that, `given` one of the new row. */
   upsert(
     table: string,
@@ -71,6 +73,7 @@ const onConflict = {
     `${insert(table, columns, values)} ON CONFLICT (${keys.join(', ')}) DO NOTHING`,
   returning: (statement: string, expression: string): string => `${statement} RETURNING ${expression}`,
   quotient: (left: string, right: string): string => `${left} / ${right}`,
+  oneOrFail: (number: string): string => `1 / ${number}`,
 };
 
 /** SQLite: names, link targets and values are BLOB, and `||` answers TEXT whatever it is given. */
@@ -164,6 +167,8 @@ export function mysqlDialect(prefix: string): Dialect {
     text: (expression) => `CAST(${expression} AS CHAR)`,
     joined: (left, right) => `CONCAT(${left}, ${right})`,
     quotient: (left, right) => `${left} DIV ${right}`,
+    // A quotient by 0 is NULL there; a number above the largest of the largest type is an error.
+    oneOrFail: (number) => `18446744073709551615 + (1 - ${number})`,
     upsert: (table, columns, values, _keys, set) =>
       `${insert(table, columns, values)} ON DUPLICATE KEY UPDATE ${set(
         (column) => column,

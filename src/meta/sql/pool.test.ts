@@ -23,6 +23,10 @@ class FakeSession implements Session {
   run(): Promise<readonly never[]> {
     return Promise.resolve([]);
   }
+  runUntilError(): Promise<{ readonly answers: readonly []; readonly error: undefined }> {
+    return Promise.resolve({ answers: [], error: undefined });
+  }
+
   end(): void {
     this.broken = true;
     this.ended = true;

@@ -27,9 +27,9 @@ export interface Session {
   run(statements: readonly Statement[]): Promise<readonly Answer[]>;
   /**
    * As `run`, but what is behind a statement that fails is skipped, whatever that is, and what was answered before is told with the
-   * error (undefined where there is none). Never rejects. Absent: the protocol has no way for that.
+   * error (undefined where there is none). Never rejects.
    */
-  runUntilError?(statements: readonly Statement[]): Promise<{ readonly answers: readonly Answer[]; readonly error: unknown }>;
+  runUntilError(statements: readonly Statement[]): Promise<{ readonly answers: readonly Answer[]; readonly error: unknown }>;
   /** The connection is gone. */
   readonly broken: boolean;
   /** Closes it; what is under way fails. */

@@ -55,6 +55,7 @@ export type Statements = ReturnType<typeof statementsOf>;
  */
 export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly onlyNew?: boolean } = {}) {
   const t = (name: string): string => dialect.table(name);
+  const one = (number: string): string => dialect.oneOrFail(number);
   const raw = (column: string): string => dialect.bytes(column);
   const joined = (left: string, right: string): string => dialect.joined(left, right);
   /** Makes a row whose key are these columns of it; where it is there, it gets the other columns' values, or what `set` says. */
@@ -96,12 +97,12 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
 
     // Guards (at-once.ts): a division by nought where a check does not hold.
-    someNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1`,
-    noNode: `SELECT 1 / (1 - COUNT(*)) FROM ${t('node')} n WHERE n.inode = ?1`,
-    sameNode: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...filledColumns, ...laterColumns])}`,
-    sameAccess: `SELECT 1 / COUNT(*) FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...accessColumns, ...laterColumns.slice(1)])}`,
-    sameEntry: `SELECT 1 / COUNT(*) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2 AND inode = ?3 AND type = ?4`,
-    noEntry: `SELECT 1 / (1 - COUNT(*)) FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
+    someNode: `SELECT ${one('COUNT(*)')} FROM ${t('node')} n WHERE n.inode = ?1`,
+    noNode: `SELECT ${one('(1 - COUNT(*))')} FROM ${t('node')} n WHERE n.inode = ?1`,
+    sameNode: `SELECT ${one('COUNT(*)')} FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...filledColumns, ...laterColumns])}`,
+    sameAccess: `SELECT ${one('COUNT(*)')} FROM ${t('node')} n WHERE n.inode = ?1 AND ${guarded([...accessColumns, ...laterColumns.slice(1)])}`,
+    sameEntry: `SELECT ${one('COUNT(*)')} FROM ${t('edge')} WHERE parent = ?1 AND name = ?2 AND inode = ?3 AND type = ?4`,
+    noEntry: `SELECT ${one('(1 - COUNT(*))')} FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
 
     getEntry: `SELECT type, ${ino('inode')} FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
     lookup: `SELECT e.type, ${ino('e.inode')}, CASE WHEN n.inode IS NULL THEN 0 ELSE 1 END, ${nodeColumns('n')}
@@ -255,7 +256,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       'juicepod_commit',
       'session = ?1',
     ),
-    sameCommit: `SELECT 1 / COUNT(*) FROM ${t('juicepod_commit')} WHERE session = ?1 AND number = ?2`,
+    sameCommit: `SELECT ${one('COUNT(*)')} FROM ${t('juicepod_commit')} WHERE session = ?1 AND number = ?2`,
     /**
      * Answers 1 where a connection has carried out so many transactions, else 0, and then its count is spoilt for what may still come
      * of it; waits for one that is under way.

@@ -1,7 +1,7 @@
 /**
  * A transaction of the engine seam on a server, at READ COMMITTED: one round trip that locks and reads what the checks ask
- * about, and one that writes and commits. What is asked of the checks is decided here, between the two. (On PostgreSQL the common
- * ones are one: at-once.ts.)
+ * about, and one that writes and commits. What is asked of the checks is decided here, between the two. (The common ones are one:
+ * at-once.ts.)
  *
  * Locks. The rows of all nodes that are written are locked first, in the order of their inodes, then those of nodes that are
  * only checked (against changes), then everything else that is checked. The official client locks the same rows of `node`, so
