@@ -4,6 +4,7 @@
  * winston (17 MiB of resident memory), a store's or an engine's library only where the volume has one.
  */
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HEARTBEAT_FILE, PROBLEM_FILE, SERVED_FILE } from '../../api/heartbeat.ts';
@@ -26,8 +27,21 @@ import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
+/** As the official client's: whoever waits for the file system is not to wait for all others as well. */
+const PRIORITY = -19;
+
+/** Of this thread and of those that follow. */
+function raisePriority(): void {
+  try {
+    setPriority(PRIORITY);
+  } catch {
+    // An ordinary user may not.
+  }
+}
+
 export async function serveCommand(argv: readonly string[]): Promise<void> {
   const ending = endingSignal();
+  raisePriority();
   try {
     const { values } = parseArgs({
       args: [...argv],
