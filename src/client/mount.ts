@@ -19,7 +19,8 @@ import { whenIdle } from './idle.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
 import type { MetricsServer } from './metrics-server.ts';
 import { proveAccess } from './proof.ts';
-import { type OpenVolume, openVolume, type VolumeOptions } from './volume.ts';
+import { type OpenVolume, openVolume } from './volume.ts';
+import type { VolumeOptions } from './volume-options.ts';
 
 /** The kernel reads so far ahead in a stream, KiB: one large request at a time is under way beside the one being used. */
 const READ_AHEAD_KIB = 1024;

@@ -8,7 +8,8 @@ import { openEngine, readFormat } from '../meta/open.ts';
 import { redactUrl } from '../meta/url.ts';
 import { MARKER } from '../object/check.ts';
 import { ObjectError } from '../object/store.ts';
-import { openStore, type VolumeOptions } from './volume.ts';
+import { openStore } from './volume-blocks.ts';
+import type { VolumeOptions } from './volume-options.ts';
 
 /** How long a database may take that is away, milliseconds: it is asked again, with what the Secret says by then. */
 const PATIENCE_MS = 10_000;

@@ -3,13 +3,10 @@
  * Everything that one mount needs besides the kernel.
  */
 import { rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { openChunkStore } from '../chunk/store.ts';
 import type { ChunkStore } from '../chunk/types.ts';
-import { WholeFolder } from '../chunk/whole-folder.ts';
-import { mayPassThrough } from '../fuse/backing.ts';
+import type { WholeFolder } from '../chunk/whole-folder.ts';
 import type { InitOptions } from '../fuse/init.ts';
-import type { Backing, FileSystem, HandleJournal } from '../fuse/types.ts';
+import type { Backing, FileSystem } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
@@ -17,21 +14,13 @@ import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { Backups } from '../meta/dump/backup.ts';
-import { envelopeOf } from '../meta/encryption.ts';
-import { type Format, redacted, serialiseFormat, storageClassOf } from '../meta/format.ts';
-import { decryptSecrets } from '../meta/format-secrets.ts';
-import type { JobName } from '../meta/jobs.ts';
+import { type Format, storageClassOf } from '../meta/format.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
 import { openEngine, readFormat } from '../meta/open.ts';
-import { SESSION_VERSION } from '../meta/sessions.ts';
 import { Timings } from '../meta/timings.ts';
 import { redactUrl } from '../meta/url.ts';
-import { encrypted } from '../object/encrypt.ts';
-import { openSingleAttempts } from '../object/open.ts';
 import { measured, RequestFigures } from '../object/measured.ts';
-import { withRetry } from '../object/retry.ts';
-import type { ObjectStore } from '../object/store.ts';
 import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
@@ -39,75 +28,17 @@ import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
-import { type CacheOptions, diskOf, ownFolder, shownCache } from './cache-options.ts';
-import { type ClientLimits, VolumeLimits } from './limits.ts';
-import { drainStaged, type WritebackOptions } from './staged.ts';
+import { VolumeLimits } from './limits.ts';
+import { drainStaged } from './staged.ts';
 import { findRoot } from './root.ts';
-import { initOf, type Semantics } from './semantics.ts';
-import { Renewal, type StorageChange } from './renewal.ts';
+import { initOf } from './semantics.ts';
+import { Renewal } from './renewal.ts';
+import { openChunks, openStore, openWholeFiles, overStore } from './volume-blocks.ts';
+import { configOf } from './volume-config.ts';
 import { mountFamilies } from './volume-figures.ts';
+import type { VolumeOptions } from './volume-options.ts';
 
 const MIB = 1024 * 1024;
-/** Time between two warnings of a store that fails, milliseconds. */
-const RETRY_WARNING_MS = 10_000;
-
-export interface VolumeOptions {
-  readonly metaUrl: string;
-  readonly mountPoint: string;
-  /** The volume that must be found there; another is refused. */
-  readonly expect?: { readonly name: string; readonly uuid: string };
-  readonly storage?: StorageChange;
-  /** The volume.json that these came from; what it says later is taken into use while the volume is mounted. */
-  readonly configFile?: string;
-  /** Names the credentials above, for those who look at sessions. */
-  readonly generation?: string;
-  /** What the key of an encrypted volume is under; the first that opens it counts. */
-  readonly passphrases?: readonly string[];
-  /** A directory of the volume that is shown as the root; empty for all. */
-  readonly subPath: string;
-  /** How `subPath` is made where it is missing. @default for everybody to write into, as JuiceFS does */
-  readonly directory?: { readonly uid: number; readonly gid: number; readonly mode: number };
-  readonly readOnly: boolean;
-  readonly xattr: boolean;
-  readonly hideInternal: boolean;
-  /** What it does beyond the default. */
-  readonly semantics?: Semantics;
-  /** Seconds. */
-  readonly attrTimeout: number;
-  readonly entryTimeout: number;
-  readonly dirEntryTimeout: number;
-  readonly negativeTimeout: number;
-  /** Undefined: no disk cache. */
-  readonly cache?: CacheOptions;
-  /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`, and `readOnly`. @default 0 */
-  readonly wholeFiles?: number;
-  /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
-  readonly writeback?: WritebackOptions;
-  /** How what lies there of a client that had write-back is drained by one that has not. Absent: not. */
-  readonly leftovers?: WritebackOptions;
-  /** Shared by all volumes of the client. Absent: what the volume's format says. */
-  readonly limits?: ClientLimits;
-  readonly bufferBytes: number;
-  readonly readaheadBytes: number;
-  readonly maxUploads: number;
-  readonly maxDownloads: number;
-  /** Attempts of a request to the object store after the first one. @default 10 */
-  readonly ioRetries?: number;
-  readonly heartbeatMs: number;
-  /** Whether the client takes part in cleaning for all, or in which of the jobs. */
-  readonly backgroundJobs: boolean | readonly JobName[];
-  /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
-  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
-  /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
-  readonly journalFolder?: string;
-  /** Open handles, for the next client. */
-  readonly handles?: HandleJournal;
-  /** The session of the client that this one follows; its journal is in `journalFolder`. */
-  readonly resume?: number;
-  readonly logger?: Logger;
-  /** Where the client's metrics are served, `host:port`, for those who look into `.config`. */
-  readonly metricsAddress?: () => string | undefined;
-}
 
 export interface OpenVolume {
   readonly name: string;
@@ -361,88 +292,6 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
     );
 }
 
-/** The store as settings and options say, making single attempts. */
-export function openStore(format: Format, change: StorageChange | undefined): ObjectStore {
-  const plain = decryptSecrets(format);
-  return openSingleAttempts({
-    storage: change?.storage ?? plain.storage,
-    bucket: change?.bucket ?? plain.bucket,
-    accessKey: change?.accessKey ?? plain.accessKey,
-    secretKey: change?.secretKey ?? plain.secretKey,
-    sessionToken: change?.sessionToken ?? plain.sessionToken,
-    storageClass: storageClassOf(plain),
-    name: plain.name,
-    shards: plain.shards,
-    environment: { ...process.env, ...change?.environment },
-  });
-}
-
-/** The store with patience, the volume's encryption and its limits. */
-function overStore(
-  format: Format,
-  options: VolumeOptions,
-  limits: VolumeLimits,
-  store: ObjectStore,
-  logger: Logger,
-): ObjectStore {
-  const patient = withRetry(store, {
-    ...(options.ioRetries === undefined ? {} : { retries: options.ioRetries }),
-    onRetry: retryWarnings(logger, limits),
-  });
-  return limits.overStore(encrypted(patient, envelopeOf(decryptSecrets(format), options.passphrases)));
-}
-
-/** The one of the cache's folders that holds the volume's whole files. */
-const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
-
-/** How much of the cache is left to whole files. */
-function wholeBytes(format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
-  if (!cache || !readOnly || wholeFiles === 0) return 0;
-  return mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
-}
-
-/** The folder of whole files; undefined where none are wanted, or possible. */
-function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
-  const maxBytes = wholeBytes(format, options);
-  const { cache, mountPoint: mount, handles } = options;
-  if (!cache || maxBytes === 0) return Promise.resolve(undefined);
-  const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
-  const root = join(wholeFolder(format, cache), format.uuid);
-  return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
-}
-
-function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {
-  const { cache } = options;
-  const blockBytes = (cache?.bytes ?? 0) - wholeBytes(format, options);
-  return openChunkStore({
-    objects,
-    blockSize: format.blockSize * 1024,
-    compression: format.compression || 'none',
-    hashPrefix: format.hashPrefix,
-    uuid: format.uuid,
-    disk: diskOf(cache && { ...cache, bytes: blockBytes }),
-    writeback: options.readOnly ? undefined : options.writeback,
-    leftovers: !options.readOnly,
-    bufferBytes: options.bufferBytes,
-    memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
-    maxUploads: options.maxUploads,
-    maxDownloads: options.maxDownloads,
-    logger,
-  });
-}
-
-/** Says that the store fails in passing: once every so often, however many requests there are. */
-function retryWarnings(logger: Logger, limits: VolumeLimits): (error: Error, attempt: number, bytes: number) => void {
-  let quietUntil = -Infinity;
-  return (error, attempt, bytes) => {
-    limits.sentAgain(bytes);
-    const now = systemClock.monotonic();
-    if (now < quietUntil) return;
-    quietUntil = now + RETRY_WARNING_MS;
-    logger.warn('the object store failed, trying again', { error: messageOf(error), attempt });
-  };
-}
-
 /** The journal of written data; a mount can do without where its folder cannot be written to. */
 function openJournal(folder: string, bufferBytes: number, logger: Logger): Journal | undefined {
   try {
@@ -455,57 +304,4 @@ function openJournal(folder: string, bufferBytes: number, logger: Logger): Journ
     });
     return undefined;
   }
-}
-
-/** What `.config` shows; durations in nanoseconds, no secrets. */
-function configOf(format: Format, limits: VolumeLimits, options: VolumeOptions, sid: number): object {
-  const { semantics = {} } = options;
-  const { squash } = semantics;
-  const ns = (seconds: number): number => Math.round(seconds * 1e9);
-  return {
-    Meta: {
-      Retries: 10,
-      ReadOnly: options.readOnly,
-      NoBGJob: options.backgroundJobs === false,
-      OpenCache: (semantics.openCacheMs ?? 0) * 1e6,
-      OpenCacheLimit: semantics.openCacheLimit ?? 10_000,
-      SkipDirMtime: (semantics.skipDirMtimeMs ?? 0) * 1e6,
-      SortDir: semantics.sortDir ?? false,
-      FastStatfs: semantics.fastStatfs ?? false,
-      Heartbeat: options.heartbeatMs * 1e6,
-      MountPoint: options.mountPoint,
-      Subdir: options.subPath,
-      AtimeMode: semantics.atimeMode ?? 'noatime',
-      Sid: sid,
-    },
-    Format: JSON.parse(serialiseFormat(redacted(format))) as unknown,
-    Chunk: {
-      ...shownCache(options.cache, format.uuid),
-      Compress: format.compression,
-      MaxUpload: options.maxUploads,
-      MaxDownload: options.maxDownloads,
-      UploadLimit: Math.round(limits.rates.upload),
-      DownloadLimit: Math.round(limits.rates.download),
-      Writeback: options.writeback !== undefined,
-      UploadDelay: (options.writeback?.delayMs ?? 0) * 1e6,
-      HashPrefix: format.hashPrefix,
-      BlockSize: format.blockSize * 1024,
-      BufferSize: options.bufferBytes,
-      Readahead: options.readaheadBytes,
-    },
-    Version: SESSION_VERSION,
-    AttrTimeout: ns(options.attrTimeout),
-    DirEntryTimeout: ns(options.dirEntryTimeout),
-    NegEntryTimeout: ns(options.negativeTimeout),
-    EntryTimeout: ns(options.entryTimeout),
-    ReaddirCache: semantics.readdirCache ?? false,
-    HideInternal: options.hideInternal,
-    Port: { PrometheusAgent: options.metricsAddress?.() ?? '' },
-    ...(squash ? { [squash.everybody ? 'AllSquash' : 'RootSquash']: { Uid: squash.account.uid, Gid: squash.account.gid } } : {}),
-    UMask: semantics.umask ?? 0xffff,
-    Security: { EnableCap: semantics.capabilities ?? false, EnableSELinux: semantics.selinux ?? false },
-    EnableIoctl: semantics.ioctl ?? false,
-    Pid: process.pid,
-    PPid: process.ppid,
-  };
 }

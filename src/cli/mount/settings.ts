@@ -3,7 +3,7 @@ import type { CacheOptions } from '../../client/cache-options.ts';
 import type { MetricsAddress } from '../../client/metrics-server.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import type { LimitRates } from '../../client/limits.ts';
-import type { VolumeOptions } from '../../client/volume.ts';
+import type { VolumeOptions } from '../../client/volume-options.ts';
 import type { StorageOptions } from '../volume.ts';
 
 /** Only this user can read the environment of a process; arguments everybody can. */
