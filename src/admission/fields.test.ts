@@ -17,6 +17,8 @@ const others: Readonly<Record<string, unknown>> = {
 function other(path: string, schema: Schema): unknown {
   if (path in others) return others[path];
   const before = schema['default'];
+  const choices = schema['enum'];
+  if (Array.isArray(choices)) return choices.find((choice) => choice !== before);
   if (typeof before === 'number') return before + 1;
   if (typeof before === 'string')
     return before.endsWith('s') ? '7s' : before.replace(/^\d+/, (digits) => String(Number(digits) * 2));
