@@ -228,7 +228,7 @@ test('what is asked for wrongly is refused in a sentence', async () => {
     await refuses(['restore', url, 'x'], /the trash has no hour "x"\n +It is empty/);
     await refuses(
       ['mount', url, join(folder, 'mnt'), '--skip-jobs', 'trash,all'],
-      /--skip-jobs: wanted some of sessions, files, slices, trash, found "all"/,
+      /--skip-jobs: wanted some of sessions, files, slices, trash, changelog, found "all"/,
     );
     await Promise.all(
       [['gc'], ['fsck'], ['restore', '2026-01-01-00'], ['destroy', 'uuid']].map(async ([name = '', ...more]) => {
