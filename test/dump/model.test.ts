@@ -10,6 +10,8 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { ino } from '../../src/lib/int64.ts';
 import type { MetaEngine } from '../../src/meta/engine.ts';
+import { decodeAttr } from '../../src/meta/records.ts';
+import { CHUNK_SIZE } from '../../src/meta/types.ts';
 import { describeEngines, openUrl } from '../meta/engines.ts';
 import { Run, toNs } from '../meta/model-run.ts';
 import { anyStep } from '../meta/random-steps.ts';
@@ -20,22 +22,46 @@ import { contentOf, dumpOf, load } from './engines.ts';
 /** For a longer search: JUICEPOD_MODEL_RUNS=1000. */
 const RUNS = Number(process.env['JUICEPOD_MODEL_RUNS'] ?? 6);
 
+const SLICE_BYTES = 24;
 /** Where a node names its parent. */
 const PARENT = 63;
 
+type Fields = readonly (readonly [string, unknown])[];
+
+/** How often slices are named by chunks that lie behind the end of their file, by slice. A JSON dump does not hold those chunks. */
+function namedBehindEnds(chunks: readonly Fields[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const [, , slices] of chunks) {
+    const bytes = Buffer.from(String(slices?.[1]), 'latin1');
+    for (let at = 0; at < bytes.length; at += SLICE_BYTES) {
+      const id = bytes.readBigUInt64BE(at + 4).toString();
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+    }
+  }
+  return counts;
+}
+
 /**
  * Of a binary dump, as far as it is the same for the same tree: a directory in which nothing has changed yet has no statistics; a file that
- * had several names and has one now names no parent, but has a record of it.
+ * had several names and has one now names no parent, but has a record of it; one that was cut may have chunks behind its end.
  */
 async function records(engine: MetaEngine): Promise<Readonly<Record<string, unknown>>> {
   const content = (await contentOf('binary', await dumpOf(engine, 'binary'))) as Readonly<Record<string, readonly string[]>>;
-  const parsed = (name: string): (readonly (readonly [string, unknown])[])[] =>
-    (content[name] ?? []).map((text) => JSON.parse(text) as readonly (readonly [string, unknown])[]);
+  const parsed = (name: string): Fields[] => (content[name] ?? []).map((text) => JSON.parse(text) as Fields);
   const withoutParent = (data: unknown): string => `${String(data).slice(0, PARENT)}${String(data).slice(PARENT + 8)}`;
   const names = Map.groupBy(parsed('parents'), ([inode]) => inode?.[1]);
   const inodes = new Set(parsed('nodes').map(([inode]) => inode?.[1]));
+  const lengths = new Map(
+    parsed('nodes').map(([inode, data]) => [inode?.[1], decodeAttr(Buffer.from(String(data?.[1]), 'latin1')).length]),
+  );
+  const isWithin = ([inode, index]: Fields): boolean => Number(index?.[1]) * CHUNK_SIZE < (lengths.get(inode?.[1]) ?? 0);
+  const behind = namedBehindEnds(parsed('chunks').filter((chunk) => !isWithin(chunk)));
   return {
     ...content,
+    chunks: parsed('chunks').filter(isWithin),
+    sliceRefs: parsed('sliceRefs')
+      .map(([id, size, refs]) => [id, size, Number(refs?.[1]) - (behind.get(String(id?.[1])) ?? 0)] as const)
+      .filter(([, , refs]) => refs > 1),
     // A file that never had a name leaves them behind.
     xattrs: parsed('xattrs').filter(([inode]) => inodes.has(inode?.[1])),
     dirstats: parsed('dirstats').filter(([, length, , inodes]) => length?.[1] !== 0 || inodes?.[1] !== 0),
