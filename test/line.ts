@@ -50,8 +50,9 @@ export class Line implements AsyncDisposable {
     const pair = [near, far] as const;
     this.#pairs.add(pair);
     let [losing, silent, kept] = [false, false, false];
+    // What comes for a side that has gone is dropped; to wait for that side would keep the end of the other from being seen.
     const pass = (from: Socket, to: Socket, data: Buffer): void => {
-      if (!to.write(data)) from.pause();
+      if (!to.destroyed && !to.write(data)) from.pause();
     };
     near.on('data', (data: Buffer) => {
       this.#sent++;

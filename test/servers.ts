@@ -13,6 +13,7 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
+import { randomInt } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -26,20 +27,26 @@ export interface Server extends AsyncDisposable {
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
+/** Below those that the kernel gives to outgoing connections and to whoever asks for any, else one of these would take it meanwhile. */
+const PORTS = { from: 10_000, to: 30_000 };
+/** A slow machine builds, tests and starts servers at once. Seconds. */
+const START_SECONDS = 60;
+
 /** A loopback port that nobody listens on. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(PORTS.from, PORTS.to);
     const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    const free = await new Promise<boolean>((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
 }
 
 async function answers(host: string, port: number, child: ChildProcess, what: string, output: () => string): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
+  for (const end = performance.now() + START_SECONDS * 1000; performance.now() < end;) {
     if (child.exitCode !== null) throw new Error(`${what} ended with ${child.exitCode}: ${output()}`);
     const open = await new Promise<boolean>((resolve) => {
       const socket = connect(port, host);
@@ -49,7 +56,7 @@ async function answers(host: string, port: number, child: ChildProcess, what: st
     if (open) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`${what} does not listen on ${host}:${port}: ${output()}`);
+  throw new Error(`${what} does not listen on ${host}:${port} after ${START_SECONDS} s: ${output()}`);
 }
 
 /** Starts a program that listens on a free port, in a folder of its own that goes with it. */
@@ -196,8 +203,8 @@ export async function startPostgres(extra: readonly string[] = []): Promise<Serv
       () => true,
       () => false,
     );
-  for (let attempt = 0; !(await ready()); attempt++) {
-    if (attempt < 300) await new Promise((resolve) => setTimeout(resolve, 50));
+  for (const end = performance.now() + START_SECONDS * 1000; !(await ready());) {
+    if (performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
     else {
       await stop();
       throw new Error(`postgres on port ${server.port} lets nobody in`);

@@ -15,6 +15,7 @@ import { createAuthority, readBundle, signLeaf } from '../../src/admission/x509.
 import { connect } from '../../src/kube/client.ts';
 import { nullLogger } from '../../src/lib/log.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
+import { freePort } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 import { until } from '../until.ts';
 
@@ -105,16 +106,6 @@ async function startWebhook(on: ApiServer): Promise<void> {
     stop.signal,
   ).finally(() => void client.close());
   webhook.catch(() => {});
-}
-
-async function freePort(): Promise<number> {
-  const { createServer: listen } = await import('node:net');
-  return await new Promise((resolve) => {
-    const socket = listen().listen(0, '127.0.0.1', () => {
-      const address = socket.address();
-      socket.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
-  });
 }
 
 let plainBefore: Json = {};
