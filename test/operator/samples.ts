@@ -267,7 +267,12 @@ export const refused: readonly (readonly [what: string, kind: SampleKind, spec: 
     ] as const,
     [`no user, over ${product}`, 'JuiceVolume', over({ authSecretRef: undefined }), /authSecretRef: Required/] as const,
   ]),
-  ['two stores', 'JuiceVolume', { storage: { s3: { bucket: 'abc' }, ...file.storage } }, /exactly one of s3, provider, gs, azure, webdav, file/],
+  [
+    'two stores',
+    'JuiceVolume',
+    { storage: { s3: { bucket: 'abc' }, ...file.storage } },
+    /exactly one of s3, provider, gs, azure, webdav, file/,
+  ],
   ['no store', 'JuiceVolume', { storage: {} }, /exactly one of s3, provider, gs, azure, webdav, file/],
   [
     'an authority without TLS',

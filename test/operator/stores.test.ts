@@ -46,7 +46,7 @@ function signatureOf(account: string, key: string): string {
   return new URLSearchParams({ ...given, sig }).toString();
 }
 
-const kinds: Readonly<Record<string, { readonly missing: string | false; start(): Promise<Place> }>> = {
+const kinds: Readonly<Record<string, { readonly missing: string | false; readonly start: () => Promise<Place> }>> = {
   'Azure Blob Storage': {
     missing: await cannotHave(azurite),
     async start() {
@@ -169,8 +169,7 @@ for (const [name, { missing, start }] of Object.entries(kinds))
       assert.deepEqual(mountConfig(harness), before);
       assert.deepEqual(await settingOf(database), format);
       for (const secret of [...Object.values(wrong), ...Object.values(keys)])
-        if (secret.length > 12)
-          assert.ok(!JSON.stringify([harness.volume(), harness.events]).includes(secret), 'a key is shown');
+        if (secret.length > 12) assert.ok(!JSON.stringify([harness.volume(), harness.events]).includes(secret), 'a key is shown');
     });
 
     test('that is there already is adopted, however its bucket is spelt, and deleted with its blocks', async (t) => {
