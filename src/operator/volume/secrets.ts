@@ -75,18 +75,16 @@ function needs(spec: VolumeSpec): readonly Need[] {
   }
   const sentinel = spec.metadata.redis?.sentinel?.authSecretRef;
   if (sentinel) want(sentinel.name, sentinel.passwordKey, 'sentinelPassword');
-  const ca = spec.metadata.redis?.tls.caSecretRef;
-  if (ca) want(ca.name, ca.key, 'ca');
   const sql = spec.metadata.postgres ?? spec.metadata.mysql;
+  const { caSecretRef, clientCertSecretRef } = (spec.metadata.redis ?? sql)?.tls ?? {};
   if (sql) {
-    const { authSecretRef, tls } = sql;
-    want(authSecretRef.name, authSecretRef.usernameKey, 'sqlUsername');
-    want(authSecretRef.name, authSecretRef.passwordKey, 'sqlPassword', tls.clientCertSecretRef === undefined);
-    if (tls.caSecretRef) want(tls.caSecretRef.name, tls.caSecretRef.key, 'ca');
-    if (tls.clientCertSecretRef) {
-      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.certKey, 'clientCert');
-      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.privateKeyKey, 'clientKey');
-    }
+    want(sql.authSecretRef.name, sql.authSecretRef.usernameKey, 'sqlUsername');
+    want(sql.authSecretRef.name, sql.authSecretRef.passwordKey, 'sqlPassword', clientCertSecretRef === undefined);
+  }
+  if (caSecretRef) want(caSecretRef.name, caSecretRef.key, 'ca');
+  if (clientCertSecretRef) {
+    want(clientCertSecretRef.name, clientCertSecretRef.certKey, 'clientCert');
+    want(clientCertSecretRef.name, clientCertSecretRef.privateKeyKey, 'clientKey');
   }
   storageNeeds(spec.storage, want);
   const { passphraseSecretRef, keySecretRef } = spec.encryption ?? {};

@@ -39,7 +39,7 @@ export interface Target {
 export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, files: TlsFiles = MOUNT_SECRET_FILES): string {
   const { redis, sqlite } = spec.metadata;
   if (sqlite) return `sqlite3://${sqlite.path}`;
-  return redis ? redisUrl(redis, secrets, files.ca ?? '') : sqlUrl(spec.metadata, secrets, files);
+  return redis ? redisUrl(redis, secrets, files) : sqlUrl(spec.metadata, secrets, files);
 }
 
 /** Which limits of the whole volume are the spec's to set and to remove. */
