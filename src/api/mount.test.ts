@@ -13,6 +13,8 @@ test('parseMountConfig() reads what formatMountConfig() wrote', () => {
   assert.deepEqual(parseMountConfig(formatMountConfig(config)), config);
   const { storage: _, ...plain } = config;
   assert.deepEqual(parseMountConfig(formatMountConfig(plain)), plain);
+  for (const backup of [{ interval: 3600 }, { interval: 1, skipTrash: true }])
+    assert.deepEqual(parseMountConfig(formatMountConfig({ ...config, backup })), { ...config, backup });
   for (const encryption of [{ passphrase: 'open "sesame"' }, { passphrase: 'new', previous: 'old' }]) {
     const encrypted = { ...config, encryption };
     assert.deepEqual(parseMountConfig(formatMountConfig(encrypted)), encrypted);
@@ -43,6 +45,8 @@ test('parseMountConfig() names what is missing and never shows a value', () => {
     [JSON.stringify({ ...config, storage: { secretKey: 5, accessKey: 'secret' } }), /storage\.secretKey/],
     [JSON.stringify({ ...config, storage: 'secret' }), /storage/],
     [JSON.stringify({ ...config, encryption: 'secret' }), /encryption/],
+    [JSON.stringify({ ...config, backup: 'secret' }), /backup/],
+    [JSON.stringify({ ...config, backup: { interval: '1h' } }), /backup/],
     [JSON.stringify({ ...config, encryption: { passphrase: ['secret'] } }), /encryption\.passphrase/],
     [JSON.stringify({ ...config, encryption: { passphrase: 'secret', previous: '' } }), /encryption\.previous/],
   ];

@@ -44,8 +44,17 @@ export interface MountConfig {
   readonly generation?: string;
   /** Clients may only read, whatever the plan of the pod says. */
   readonly readOnly?: boolean;
+  /** Backups of the metadata are made so often, in seconds. @default none */
+  readonly backup?: { readonly interval: number; readonly skipTrash?: boolean };
   /** What the key of an encrypted volume is under; while that changes, `previous` is what it may still be under. */
   readonly encryption?: { readonly passphrase: string; readonly previous?: string };
+}
+
+function isBackup(value: unknown): value is NonNullable<MountConfig['backup']> {
+  const { interval, skipTrash } = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return (
+    typeof interval === 'number' && interval > 0 && interval < 1e9 && (skipTrash === undefined || typeof skipTrash === 'boolean')
+  );
 }
 
 const GENERATION = /^[A-Za-z0-9._-]{1,64}$/;
@@ -107,6 +116,8 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
   const encryption = raw['encryption'];
   if (encryption !== undefined && (typeof encryption !== 'object' || encryption === null))
     fail('encryption in volume.json is not an object');
+  const backup = raw['backup'];
+  if (backup !== undefined && !isBackup(backup)) fail('backup in volume.json has no interval in seconds');
   const passphrases = encryption as Readonly<Record<string, unknown>> | undefined;
   return {
     name: member(raw, 'name'),
@@ -115,6 +126,7 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
     ...(typeof generation === 'string' ? { generation } : {}),
     ...(readOnly === true ? { readOnly } : {}),
+    ...(isBackup(backup) ? { backup } : {}),
     ...(passphrases === undefined
       ? {}
       : {
@@ -130,7 +142,7 @@ export function parseMountConfig(text: string, folder?: string): MountConfig {
 
 /** The text of volume.json; equal configurations are equal texts. */
 export function formatMountConfig(config: MountConfig): string {
-  const { name, uuid, metaUrl, storage, generation, readOnly, encryption } = config;
+  const { name, uuid, metaUrl, storage, generation, readOnly, backup, encryption } = config;
   const override = Object.fromEntries(
     overrides.filter((key) => storage?.[key] !== undefined).map((key) => [key, storage?.[key]]),
   );
@@ -140,6 +152,7 @@ export function formatMountConfig(config: MountConfig): string {
     metaUrl,
     ...(Object.keys(override).length > 0 ? { storage: override } : {}),
     ...(readOnly ? { readOnly } : {}),
+    ...(backup ? { backup: { interval: backup.interval, ...(backup.skipTrash ? { skipTrash: true } : {}) } } : {}),
     ...(encryption
       ? {
           encryption: {

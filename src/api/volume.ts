@@ -17,6 +17,7 @@ import {
   text,
 } from './schema.ts';
 import { parseDuration, parseQuantity } from './units.ts';
+import { backupSpec, backupStatus } from './volume-backup.ts';
 import { changeLogSpec, changeLogStatus } from './volume-changelog.ts';
 import { credentialsStatus, leaksStatus, sessionsStatus } from './volume-clients.ts';
 import { encryptionSpec, encryptionStatus } from './volume-encryption.ts';
@@ -40,6 +41,7 @@ const metadata = object(
     sqlite: object('A SQLite file. For one machine: every client must see the same file on a local disk.', {
       path: text('Absolute path of the file. Immutable.', { min: 2, max: 4096, pattern: ABSOLUTE_PATH }, [immutable]),
     }).optional(),
+    backup: backupSpec.prefault({}),
   },
   [exactlyOne('redis', 'postgres', 'mysql', 'sqlite'), fixedPresence('redis'), fixedPresence('postgres'), fixedPresence('mysql')],
 );
@@ -162,6 +164,7 @@ export const volumeStatus = object('What was observed.', {
   capacity: capacityStatus.optional(),
   quotas: quotaStatus.optional(),
   changeLog: changeLogStatus.optional(),
+  backup: backupStatus.optional(),
   encryption: encryptionStatus.optional(),
   sessions: sessionsStatus.optional(),
   credentials: credentialsStatus.optional(),

@@ -6,6 +6,7 @@ import { parsePlan, type Plan, type PlanMount } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type ClientLimits, clientLimits } from './limits.ts';
 import { wholeFilesShare } from './semantics.ts';
+import { backupOf } from './backups.ts';
 import type { ServeOptions } from './mount.ts';
 
 const MIB = 1024 * 1024;
@@ -55,6 +56,7 @@ export function readPlan(path: string, mode: 'fuse' | 'sync' = 'fuse'): ReadPlan
         storage: storageChangeOf(config.storage),
         configFile: mount.config,
         ...(config.generation === undefined ? {} : { generation: config.generation }),
+        ...backupOf(config),
         ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),
         subPath: mount.subPath,
         ...(mount.directory ? { directory: mount.directory } : {}),

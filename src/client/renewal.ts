@@ -48,6 +48,8 @@ export interface RenewalOptions {
   readonly generation?: string | undefined;
   /** Called when other credentials are in use. */
   readonly onSwitch: (generation: string | undefined) => void;
+  /** Called with each volume.json that is taken into use. @default nobody hears of it */
+  readonly onConfig?: (config: MountConfig) => void;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -130,6 +132,7 @@ export class Renewal {
       this.#storage = storage;
       this.#options.store.switchTo(store);
     }
+    this.#options.onConfig?.(config);
     this.#switched(config.generation);
   }
 

@@ -2,6 +2,7 @@
 import type { HandleJournal } from '../fuse/types.ts';
 import type { Logger } from '../lib/log.ts';
 import type { JobName } from '../meta/jobs.ts';
+import type { BackupRhythm } from './backups.ts';
 import type { CacheOptions } from './cache-options.ts';
 import type { ClientLimits } from './limits.ts';
 import type { WritebackOptions } from './staged.ts';
@@ -54,7 +55,7 @@ export interface VolumeOptions {
   /** Whether the client takes part in cleaning for all, or in which of the jobs. */
   readonly backgroundJobs: boolean | readonly JobName[];
   /** Backs the metadata up into the object store, every so many ms. Absent: that is left to others. */
-  readonly backup?: { readonly intervalMs: number; readonly skipTrash: boolean };
+  readonly backup?: BackupRhythm;
   /** Where written data lies until it is stored, so that it outlives the process. Absent: it does not. */
   readonly journalFolder?: string;
   /** Open handles, for the next client. */

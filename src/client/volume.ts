@@ -13,7 +13,6 @@ import { messageOf, UserError } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
-import { Backups } from '../meta/dump/backup.ts';
 import { type Format, storageClassOf } from '../meta/format.ts';
 import { VolumeMeta } from '../meta/meta.ts';
 import type { Meta } from '../meta/types.ts';
@@ -28,6 +27,7 @@ import { Journal } from '../vfs/journal.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { backupOf, MountBackups } from './backups.ts';
 import { VolumeLimits } from './limits.ts';
 import { drainStaged } from './staged.ts';
 import { findRoot } from './root.ts';
@@ -79,7 +79,7 @@ interface Background {
   chunks?: ChunkStore;
   compactor?: Compactor;
   renewal?: Renewal;
-  backups?: Backups;
+  backups?: MountBackups;
   wholeFiles?: WholeFolder | undefined;
 }
 
@@ -141,27 +141,20 @@ export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
         void current.describeSession(generation).catch((error: unknown) => {
           logger.warn('the session could not be told of the new credentials', { error: messageOf(error) });
         }),
+      onConfig: (config) => background.backups?.follow(backupOf(config).backup),
       clock: systemClock,
       random: systemRandom,
       logger,
     });
-    if (options.backup && options.backgroundJobs && !options.readOnly) {
-      const { intervalMs: interval, skipTrash } = options.backup;
-      background.backups = new Backups({
-        engine,
-        store: objects,
-        interval,
-        skipTrash,
-        clock: systemClock,
-        random: systemRandom,
-        logger,
-      });
+    if (options.backgroundJobs && !options.readOnly) {
+      const common = { clock: systemClock, random: systemRandom, logger };
+      background.backups = new MountBackups({ engine, store: objects, ...common }, options.backup);
     }
     const measuring = { requests, timings };
     return await serveVolume(meta, chunks, format, limits, options, lost.promise, background, measuring, logger);
   } catch (error) {
-    await background.backups?.close();
     await background.renewal?.close();
+    await background.backups?.close();
     await chunks?.close();
     background.wholeFiles?.close();
     // A session to follow is the next try's, with all that its programs have open.
@@ -271,9 +264,9 @@ async function serveVolume(
       await vfs.endCommands();
       await vfs.flushAll();
       await vfs.close();
-      await background.backups?.close();
       await compactor.close();
       await renewal?.close();
+      await background.backups?.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
       if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });

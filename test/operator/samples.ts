@@ -108,6 +108,8 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
     }),
   ],
   ['SQLite', 'JuiceVolume', { metadata: { sqlite: { path: '/var/lib/meta.db' } } }],
+  ['rare backups', 'JuiceVolume', { metadata: { redis: address, backup: { interval: '24h', skipTrash: true } } }],
+  ['no backups', 'JuiceVolume', { metadata: { redis: address, backup: { interval: '0s' } } }],
   [
     'S3 with everything',
     'JuiceVolume',
@@ -251,6 +253,13 @@ export const refused: readonly (readonly [what: string, kind: SampleKind, spec: 
     { metadata: { redis: { addresses: ['redis:6379', 'redis:6379'] } } },
     /each address can stand there once/,
   ],
+  [
+    'backups all the time',
+    'JuiceVolume',
+    { metadata: { redis: address, backup: { interval: '4m' } } },
+    /the interval must be 0s, or at least 5m/,
+  ],
+  ['backups every other year', 'JuiceVolume', { metadata: { redis: address, backup: { interval: '9000h' } } }, /at most 8760h/],
   ['no database', 'JuiceVolume', { metadata: {} }, /exactly one of redis, postgres, mysql, sqlite/],
   ...(
     [

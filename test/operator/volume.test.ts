@@ -49,11 +49,37 @@ describe('a new volume', () => {
     assert.equal(secret?.metadata.name, 'juicepod-mount-datasets');
     assert.equal(secret?.metadata.ownerReferences?.[0]?.uid, volume?.metadata.uid);
     const url = `redis://127.0.0.1:${redis.port}/${database.options.db}`;
-    assert.deepEqual(mountConfig(harness), { name: 'datasets', uuid: format.uuid, metaUrl: url, generation: '1' });
+    assert.deepEqual(mountConfig(harness), {
+      name: 'datasets',
+      uuid: format.uuid,
+      metaUrl: url,
+      backup: { interval: 3600 },
+      generation: '1',
+    });
     assert.deepEqual(
       harness.events.map(({ type, reason }) => `${type} ${reason}`),
       ['Normal Formatted', 'Normal Configured', 'Normal Succeeded'],
     );
+  });
+
+  test('says when its metadata was last backed up, and tells clients how often that is wanted', async (t) => {
+    const { spec, database } = place(t);
+    const harness = createHarness();
+    await harness.createVolume(spec);
+    await harness.reconcile();
+    assert.equal(harness.volume()?.status?.backup, undefined);
+    // As a client writes it on the root.
+    await database.hset('x1', 'lastBackup', '2026-11-22T05:00:00Z');
+    const want = (backup: Record<string, unknown>) =>
+      harness.changeVolume((old) => ({ ...old, metadata: { ...(old['metadata'] as object), backup } }));
+    await want({ interval: '90m', skipTrash: true });
+    await harness.reconcile();
+    assert.equal(harness.volume()?.status?.backup?.startedAt, '2026-11-22T05:00:00Z');
+    assert.deepEqual(mountConfig(harness).backup, { interval: 5400, skipTrash: true });
+    await want({ interval: '0s' });
+    await harness.reconcile();
+    assert.equal(mountConfig(harness).backup, undefined);
+    assert.equal(harness.volume()?.status?.backup?.startedAt, '2026-11-22T05:00:00Z');
   });
 
   test('is left alone when nothing changed: the second reconcile writes nothing', async (t) => {

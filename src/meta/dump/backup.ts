@@ -23,13 +23,13 @@ import { logFor, readSetting } from '../setting.ts';
 import { dumpJson } from './json-dump.ts';
 import { backupName, outdated } from './rotation.ts';
 
-/** When one was last begun: RFC 3339. */
-const ATTRIBUTE = 'lastBackup';
+/** The attribute of the root that says when one was last begun: RFC 3339. */
+export const LAST_BACKUP = 'lastBackup';
 const COUNTER = 'juicepodLastBackup';
 const PREFIX = 'meta/';
 const DAY_MS = 86_400_000;
 const INODES_PER_INTERVAL = 1_000_000;
-const PART = 16 * 1024 * 1024;
+const PART = 8 * 1024 * 1024;
 const LARGEST = 256 * 1024 * 1024;
 /** Requests at once: programs come first. */
 const THREADS = 2;
@@ -71,7 +71,7 @@ class ObjectWriter {
           'BackupTooLarge',
           `The backup is longer than ${LARGEST} bytes, and this store takes it only in one piece.`,
           {
-            hint: 'Use `juicepod dump` instead, and switch this off with --backup-meta 0.',
+            hint: 'Use `juicepod dump` instead, and switch this off with --backup-meta 0, or metadata.backup.interval: 0s of the JuiceVolume.',
           },
         );
       return;
@@ -141,7 +141,7 @@ export async function rotateBackups({ store, clock, signal }: Pick<BackupOptions
 export async function backupIfDue(options: BackupOptions): Promise<string | undefined> {
   const { engine, clock, logger, signal } = options;
   const [before, inodes] = await engine.read([
-    { kind: 'xattr', ino: ROOT_INO, name: ATTRIBUTE },
+    { kind: 'xattr', ino: ROOT_INO, name: LAST_BACKUP },
     { kind: 'counter', name: 'totalInodes' },
   ]);
   const now = clock.now();
@@ -156,8 +156,8 @@ export async function backupIfDue(options: BackupOptions): Promise<string | unde
     checks: [{ kind: 'counterAtMost', name: COUNTER, value: Math.floor((now - 0.9 * interval) / 1000) }],
     writes: [
       { kind: 'setCounter', name: COUNTER, value: Math.floor(now / 1000) },
-      { kind: 'putXattr', ino: ROOT_INO, name: ATTRIBUTE, value: Buffer.from(time) },
-      ...log.setxattr(ROOT_INO, ATTRIBUTE, Buffer.from(time), {}),
+      { kind: 'putXattr', ino: ROOT_INO, name: LAST_BACKUP, value: Buffer.from(time) },
+      ...log.setxattr(ROOT_INO, LAST_BACKUP, Buffer.from(time), {}),
     ],
   });
   if (!claimed.ok) return undefined;
@@ -175,9 +175,9 @@ export async function backupIfDue(options: BackupOptions): Promise<string | unde
       writes: [
         { kind: 'setCounter', name: COUNTER, value: 0 },
         before
-          ? { kind: 'putXattr', ino: ROOT_INO, name: ATTRIBUTE, value: before }
-          : { kind: 'removeXattr', ino: ROOT_INO, name: ATTRIBUTE },
-        ...(before ? log.setxattr(ROOT_INO, ATTRIBUTE, before, {}) : log.removexattr(ROOT_INO, ATTRIBUTE)),
+          ? { kind: 'putXattr', ino: ROOT_INO, name: LAST_BACKUP, value: before }
+          : { kind: 'removeXattr', ino: ROOT_INO, name: LAST_BACKUP },
+        ...(before ? log.setxattr(ROOT_INO, LAST_BACKUP, before, {}) : log.removexattr(ROOT_INO, LAST_BACKUP)),
       ],
     });
     throw error;

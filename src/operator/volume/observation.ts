@@ -61,6 +61,8 @@ export type MetadataObservation =
       readonly state: 'volume';
       /** Secrets in plain text. */
       readonly format: Format;
+      /** When a client last began a backup of the metadata, ms since the epoch; undefined where none ever did. */
+      readonly lastBackup?: number | undefined;
       readonly usage: { readonly bytes: number; readonly inodes: number };
       /** Sessions whose heartbeat is not overdue. */
       readonly clients: readonly SessionInfo[];

@@ -35,7 +35,7 @@ import { claims } from './quotas.ts';
 import { resolveSecrets, type SecretObject, type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
 import { storageKeys } from './storage-target.ts';
-import { metaUrl } from './target.ts';
+import { backupIn, metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
 
 /** Milliseconds until databases and stores are looked at again; ± 20 %. */
@@ -266,6 +266,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
       metaUrl: metaUrl(volume.spec, outcome.secrets),
       storage: reached ? { ...target.override, ...keys } : (before?.storage ?? {}),
       readOnly: volume.spec.access.readOnly,
+      ...backupIn(volume.spec),
       ...(material?.passphrase === undefined
         ? {}
         : { encryption: { passphrase: material.passphrase, ...(previous === undefined ? {} : { previous }) } }),

@@ -157,6 +157,7 @@ function fromDatabase(volume: JuiceVolume, found: FoundVolume, now: number): Par
     capacity: capacity(volume, found),
     quotas: quotaStatusOf(volume, found.quotas),
     changeLog: changeLog(found),
+    backup: found.lastBackup === undefined ? undefined : { startedAt: timestamp(found.lastBackup) },
     sessions: sessionsStatusOf(found.clients),
     leaks: leaks(old.leaks, found, now),
   };
@@ -173,7 +174,7 @@ function credentials(old: VolumeStatus, input: StatusInput, now: number): Volume
 export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number): VolumeStatus {
   const old = volume.status ?? {};
   const { metadata } = input.seen ?? {};
-  const { usage: used, capacity: limits, quotas, changeLog: log, sessions, leaks: left } = old;
+  const { usage: used, capacity: limits, quotas, changeLog: log, backup, sessions, leaks: left } = old;
   const handled = volume.metadata.annotations?.[annotations.reconcileAt];
   const parts = {
     observedGeneration: volume.metadata.generation,
@@ -184,7 +185,7 @@ export function nextStatus(volume: JuiceVolume, input: StatusInput, now: number)
     storage: input.seen?.target?.storage ?? old.storage,
     ...(metadata?.state === 'volume'
       ? fromDatabase(volume, metadata, now)
-      : { usage: used, capacity: limits, quotas, changeLog: log, sessions, leaks: left }),
+      : { usage: used, capacity: limits, quotas, changeLog: log, backup, sessions, leaks: left }),
     encryption: encryption(volume, input),
     credentials: credentials(old, input, now),
     mountSecrets: input.secretNamespaces === undefined ? old.mountSecrets : { namespaces: input.secretNamespaces },

@@ -2,7 +2,7 @@
  * What a JuiceVolume asks for, in JuiceFS's words: metadata URL, format, bucket. Pure. Two volumes are told apart by
  * `metadataIdentity` and `storageIdentity`: whoever shares one of them would write into the other's data.
  */
-import { MOUNT_SECRET_FILES, type StorageOverride, type TlsFiles } from '../../api/mount.ts';
+import { MOUNT_SECRET_FILES, type MountConfig, type StorageOverride, type TlsFiles } from '../../api/mount.ts';
 import { parseDuration, parseQuantity } from '../../api/units.ts';
 import { type JuiceVolume, type VolumeSpec, volumeNameOf } from '../../api/volume.ts';
 import type { EncryptionAlgorithm } from '../../object/envelope.ts';
@@ -57,6 +57,12 @@ function volumeLimits(volume: JuiceVolume): { readonly capacity?: number; readon
     ...(managed.includes('capacity') ? { capacity: capacity === undefined ? 0 : parseQuantity(capacity) } : {}),
     ...(managed.includes('inodes') ? { inodes: inodes ?? 0 } : {}),
   };
+}
+
+/** How often clients are to back up the metadata, as volume.json says it. */
+export function backupIn({ metadata: { backup } }: VolumeSpec): Pick<MountConfig, 'backup'> {
+  const interval = Math.floor(parseDuration(backup.interval) / 1000);
+  return interval > 0 ? { backup: { interval, skipTrash: backup.skipTrash } } : {};
 }
 
 /** What the spec says of the change log; nothing where it leaves that to others. */

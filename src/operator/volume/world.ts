@@ -7,7 +7,9 @@ import type { TlsFiles } from '../../api/mount.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
+import { ROOT_INO } from '../../lib/int64.ts';
 import type { Random } from '../../lib/random.ts';
+import { LAST_BACKUP } from '../../meta/dump/backup.ts';
 import { rotatePassphrase } from '../../meta/encryption.ts';
 import type { MetaEngine } from '../../meta/engine.ts';
 import { checkVersion, type Format, parseFormat, serialiseFormat } from '../../meta/format.ts';
@@ -142,10 +144,12 @@ export class World implements AsyncDisposable {
         const reason = error.code === 'FormatDamaged' ? 'MetadataInvalid' : 'NewerFormat';
         return { state: 'unreadable', reason, message: error.message, durability };
       }
-      const [bytes, inodes] = await engine.read([
+      const [bytes, inodes, backup] = await engine.read([
         { kind: 'counter', name: 'usedSpace' },
         { kind: 'counter', name: 'totalInodes' },
+        { kind: 'xattr', ino: ROOT_INO, name: LAST_BACKUP },
       ]);
+      const lastBackup = Date.parse(backup?.toString() ?? '');
       const now = clock.now() / 1000;
       const sessions = (await engine.sessions()).map(({ sid, expire, info }) => parseSession(sid, expire, info));
       const clients = sessions.filter(({ expire }) => expire > now);
@@ -155,6 +159,7 @@ export class World implements AsyncDisposable {
       return {
         state: 'volume',
         format: plain(format),
+        lastBackup: Number.isNaN(lastBackup) ? undefined : lastBackup,
         usage: { bytes: Math.max(0, bytes), inodes: Math.max(0, inodes) },
         clients,
         staleSessions: sessions.length - clients.length,
