@@ -177,7 +177,8 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
   (input) =>
     when(
       input.volume === undefined || !isAllowed(input.volume, input.namespace, (name) => input.cluster.namespaceLabels(name)),
-      input.volume === undefined ? 'VolumeNotFound' : 'NamespaceNotAllowed',
+      // The reason too tells those of another namespace nothing: kubectl, metrics and the audit log show it.
+      homeOf(input) === input.namespace ? 'VolumeNotFound' : 'NamespaceNotAllowed',
       () => unknownVolume(input),
     ),
   (input) =>

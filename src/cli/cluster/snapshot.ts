@@ -45,6 +45,8 @@ export interface Target {
   readonly pod: Json;
   /** True where the pod itself is in the cluster, so that it has a state. */
   readonly exists: boolean;
+  /** Annotations of a workload itself, which are not those of its pods. */
+  readonly ownAnnotations?: Json;
 }
 
 export interface Snapshot {
