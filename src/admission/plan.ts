@@ -8,7 +8,7 @@ import { annotations, labels } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
 import { bufferOf, stagingOf } from '../api/plan-options.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
-import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
+import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from '../api/annotation.ts';
 import { sizeDisk } from './disk.ts';
 import { graceOf } from './grace.ts';
 import { chooseImage, choosePolicy, layOut, planOf, type Resolved, resourcesOf, type WantedMount } from './layout.ts';

@@ -2,7 +2,7 @@
  * What `juicepod analyze` looks at, read once from the cluster as the user who runs it. Reading never fails: what is not there, or may
  * not be read by this user, says so. Nothing is changed; the one request that looks like a change is a dry run.
  */
-import { parseVolumes, type VolumeRequest } from '../../admission/annotation.ts';
+import { parseVolumes, type VolumeRequest } from '../../api/annotation.ts';
 import { isOurContainer } from '../../admission/names.ts';
 import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';

@@ -10,7 +10,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { parseDocument } from 'yaml';
-import type { PlanDirectory } from '../api/plan.ts';
+import type { PlanDirectory } from './plan.ts';
 import { UserError } from '../lib/errors.ts';
 import { directoryOf } from './directory.ts';
 
