@@ -37,6 +37,8 @@ export interface Injection {
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
+  /** Secrets for the registry of our images. */
+  readonly pullSecrets: readonly string[];
   /** Undefined: the pod's own is long enough. */
   readonly terminationGracePeriodSeconds: number | undefined;
 }
@@ -274,6 +276,7 @@ export function planPod(input: PlanInput): Decision {
         ...(grace.raised === undefined ? {} : { [ORIGINAL_GRACE]: grace.original }),
       },
       labels: reason ? { [labels.sync]: 'true' } : {},
+      pullSecrets: settings.imagePullSecrets,
       terminationGracePeriodSeconds: grace.raised,
     },
   };
