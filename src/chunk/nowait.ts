@@ -32,12 +32,6 @@ function load(): void {
   }
 }
 
-/** True where the kernel can be asked. */
-export function canAskPageCache(): boolean {
-  if (!loaded) load();
-  return preadv2 !== undefined;
-}
-
 /**
  * Fills `target` from `offset` of the file if that needs no waiting. False where it would wait, or the file is shorter.
  * `likely` says that these bytes were read a short while ago.
