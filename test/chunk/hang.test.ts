@@ -27,8 +27,8 @@ async function onDisk(
     readonly store: ChunkStore;
     readonly objects: MemoryObjectStore;
     readonly folder: string;
-    stop(): void;
-    resume(): void;
+    readonly stop: () => void;
+    readonly resume: () => void;
   }) => Promise<void>,
 ): Promise<void> {
   await using folder = scratch();
