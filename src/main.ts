@@ -8,7 +8,7 @@ if (command === 'hold') {
   await holdCommand(rest);
 } else if (command === 'supervise') {
   const { superviseCommand } = await import('./cli/mount/supervise.ts');
-  await superviseCommand();
+  await superviseCommand(rest);
 } else if (command === 'serve' || (command === 'mount' && rest.includes('--plan'))) {
   const { serveCommand } = await import('./cli/mount/serve.ts');
   await serveCommand(rest);

@@ -12,7 +12,9 @@ export interface VolumeOptions {
   readonly metaUrl: string;
   readonly mountPoint: string;
   /** The volume that must be found there; another is refused. */
-  readonly expect?: { readonly name: string; readonly uuid: string };
+  readonly expect?: { readonly name?: string; readonly uuid: string };
+  /** How long the database is waited for that has not answered yet, milliseconds. @default as long as later */
+  readonly openPatience?: number;
   readonly storage?: StorageChange;
   /** The volume.json that these came from; what it says later is taken into use while the volume is mounted. */
   readonly configFile?: string;
