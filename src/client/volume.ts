@@ -10,7 +10,7 @@ import type { Backing, FileSystem } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { type Logger, nullLogger } from '../lib/log.ts';
+import { heardWhile, type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
@@ -96,8 +96,9 @@ export interface FoundVolume {
 
 /** Finds the volume, and writes nothing. Throws UserError where it is not there, is another one, or its key cannot be opened. */
 export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
-  const logger = options.logger ?? nullLogger;
   const background: Background = {};
+  let answered = options.openPatience === undefined;
+  const logger = heardWhile(options.logger ?? nullLogger, () => answered);
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -107,6 +108,7 @@ export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
   });
   try {
     const format = await readFormat(engine);
+    answered = true;
     if (!format)
       throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
         hint: `Make one with: juicepod format '${redactUrl(options.metaUrl)}' NAME`,
