@@ -13,7 +13,6 @@ import type { ObjectStore } from '../object/store.ts';
 import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
 import { cacheSeconds } from './disk-figures.ts';
-import { blockFiles } from './disk-files.ts';
 import { DiskCaches } from './disks.ts';
 import { toFsError } from './errors.ts';
 import { chunkFamilies } from './families.ts';
@@ -309,7 +308,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
           },
           clock,
           logger,
-          files: writeback?.files ?? settings.files ?? blockFiles,
+          files: writeback?.files ?? disk.files,
         }),
     );
     return new StagingSet(disks, stagings);

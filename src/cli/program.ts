@@ -191,6 +191,10 @@ export function program(quiet = false): Command {
     .addOption(
       new Option('--image-pull-policy <policy>', 'pull policy of the sidecars').choices(['Always', 'IfNotPresent', 'Never']),
     )
+    .option(
+      '--image-pull-secret <name...>',
+      'Secrets in the namespaces of pods, added to the imagePullSecrets of pods that get volumes: for a registry of the sidecars that asks for a login',
+    )
     .option('--port <port>', 'port of the webhook', '8443')
     .option(
       '--allow-image <prefix...>',

@@ -28,6 +28,7 @@ import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
+import { checkForm } from '../vfs/journal-version.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -211,6 +212,7 @@ async function serveVolume(
   const { journalFolder, resume, semantics = {} } = options;
   const { capabilities = false, selinux = false, squash } = semantics;
   const { renewal } = background;
+  if (journalFolder !== undefined && resume !== undefined && !options.readOnly) checkForm(journalFolder);
   const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });

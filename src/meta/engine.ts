@@ -336,3 +336,25 @@ export interface MetaEngine {
   reset(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** What an engine lists and looks through, in bounded batches. */
+export type EngineScans = Pick<
+  MetaEngine,
+  | 'scanEntries'
+  | 'scanChunks'
+  | 'scanAllChunks'
+  | 'scanDelfiles'
+  | 'scanDelayed'
+  | 'scanDetached'
+  | 'allDelfiles'
+  | 'allDelayed'
+  | 'allUnreferenced'
+  | 'scanQuotas'
+  | 'scanSustained'
+  | 'scanUnreferenced'
+  | 'acls'
+  | 'sessions'
+  | 'sustained'
+  | 'lockedFiles'
+  | 'readLog'
+>;

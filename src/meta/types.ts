@@ -429,3 +429,9 @@ export interface CompactionPlan {
   readonly size: number;
   readonly pieces: readonly Piece[];
 }
+
+/** A moment, as nodes store it. */
+export interface Moment {
+  readonly sec: number;
+  readonly nsec: number;
+}

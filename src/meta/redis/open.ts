@@ -1,5 +1,6 @@
 /** Opens the Redis engine from a metadata URL. */
 import { type Clock, systemClock } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
 import { type Logger, nullLogger } from '../../lib/log.ts';
 import { type Random, systemRandom } from '../../lib/random.ts';
 import type { RedisUrl } from '../url-redis.ts';
@@ -83,6 +84,7 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
     });
   }
   const cache = url.clientCache && new ClientCache({ clock, ...url.clientCache });
+  const tracking = cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix });
   const engine = new RedisEngine({
     connection,
     writer,
@@ -90,9 +92,16 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
     notices: new LockNotices(url, clock, place),
     listing: new ListingConnection(url, clock, place),
     cache,
-    tracking: cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix }),
+    tracking,
     random,
   });
+  const { size = 0, preload = 0 } = url.clientCache ?? {};
+  if (preload > 0)
+    tracking?.onFirst(() => {
+      engine.preload(Math.min(size, preload)).catch((error: unknown) => {
+        logger.info('the names of the root directory were not all looked up ahead', { reason: messageOf(error) });
+      });
+    });
   if (!options.readOnly) await checkServer(connection, logger);
   return engine;
 }
