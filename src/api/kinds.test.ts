@@ -19,7 +19,10 @@ function volume(spec: Record<string, unknown>, name = 'datasets'): unknown {
 test('parseJuiceVolume() fills in every default', () => {
   const parsed = parseJuiceVolume(volume({}));
   assert.deepEqual(parsed.spec, {
-    metadata: { redis: { addresses: ['redis:6379'], database: 0, tls: { enabled: false } } },
+    metadata: {
+      redis: { addresses: ['redis:6379'], database: 0, tls: { enabled: false } },
+      backup: { interval: '1h', skipTrash: false },
+    },
     storage: file,
     format: { blockSize: '4Mi', compression: 'None', trashRetention: '24h', enableACL: false },
     access: { allowedNamespaces: { from: 'Same' }, readOnly: false },

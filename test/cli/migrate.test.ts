@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { parseVolumes } from '../../src/admission/annotation.ts';
+import { parseVolumes } from '../../src/api/annotation.ts';
 import { defaultCachePolicy } from '../../src/api/cachepolicy.ts';
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
 import { volumeSpec } from '../../src/api/volume.ts';

@@ -81,7 +81,7 @@ function mannerOf(isSecure: boolean): Manner {
   return {
     files,
     tls,
-    ask: (port, question, options = {}) => ask(port, question, { tls: pem, ...options }),
+    ask: (port, question, options) => ask(port, question, { tls: pem, ...options }),
     start: (extra) => startRedis((_folder, port) => ['--port', '0', '--tls-port', String(port), ...tls, ...extra]),
     url: (place) => `rediss://${place}?${query}`,
     remove: () => rmSync(folder, { recursive: true, force: true }),

@@ -22,6 +22,8 @@ export interface RedisEngineOptions {
   readonly logger?: Logger;
   /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
   readonly patience?: number;
+  /** How long the first answer is waited for, ms. @default patience */
+  readonly openPatience?: number;
   /** Nothing is to be changed, not even a server's policy of dropping keys; that is left to those who write. @default false */
   readonly readOnly?: boolean;
   /** The server refuses user or password of an engine that was open; see `renew`. */
@@ -42,7 +44,7 @@ export async function connectRedis(url: RedisUrl, options: RedisEngineOptions = 
   const role = readOnly && url.readReplica ? 'replica' : 'master';
   const common = { clock, random, logger, patience, role, ...(onRefused ? { onRefused } : {}) } as const;
   const connection = new RedisConnection(url, common);
-  await connection.open();
+  await connection.open(options.openPatience);
   if (url.sentinel || url.cluster || url.socket !== undefined || !(await isCluster(connection)))
     return { connection, keys: keysOf(url), url };
   connection.close();

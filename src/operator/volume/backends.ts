@@ -128,9 +128,11 @@ export function realBackends(options: BackendOptions): Backends {
 
 /** Why the database could not be used. */
 export function metadataFailure(error: unknown): Failure {
-  const message = error instanceof UserError && error.hint ? `${error.message} (${error.hint})` : messageOf(error);
+  const refused = error instanceof UserError && error.code === 'MetaRefused';
+  // Its hint is for who typed a metadata URL; see advice.ts.
+  const message = error instanceof UserError && error.hint && !refused ? `${error.message} (${error.hint})` : messageOf(error);
   if (!(error instanceof UserError) || error.retryable) return { state: 'failed', reason: 'MetadataUnreachable', message };
-  return { state: 'failed', reason: error.code === 'MetaRefused' ? 'MetadataDenied' : 'MetadataInvalid', message };
+  return { state: 'failed', reason: refused ? 'MetadataDenied' : 'MetadataInvalid', message };
 }
 
 const storageReasons: Partial<Record<ObjectErrorCode, Reason>> = {

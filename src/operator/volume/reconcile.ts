@@ -16,6 +16,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
 import { guardedBackends } from '../guard.ts';
+import { advised } from './advice.ts';
 import type { Backends } from './backends.ts';
 import { credentialsVerdict } from './clients.ts';
 import { findConflict } from './conflict.ts';
@@ -185,7 +186,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         if (!(await destroy(world, { clock, logger: log, signal, kind, prove, beforeMarker }))) return { requeueAfterMs: 1 };
       } catch (error) {
         if (!(error instanceof StepError)) throw error;
-        const failed = summary({ ...error.failure, status: 'False' });
+        const failed = summary({ ...advised(error.failure, volume.spec), status: 'False' });
         await writeStatus(volume, { verdicts: failed, uuid, seen, secretNamespaces: 0, keep: isAspect }, signal);
         return after(RETRY_MS);
       }
@@ -235,7 +236,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         tell(volume, 'Normal', step.do === 'format' ? 'Formatted' : 'Configured', step.do, stepNotes[step.do]);
       } catch (error) {
         if (!(error instanceof StepError)) throw error;
-        seen = { ...seen, [error.side]: error.failure };
+        seen = { ...seen, [error.side]: advised(error.failure, volume.spec) };
         decision = decide(volume, seen);
         return { seen, decision };
       }

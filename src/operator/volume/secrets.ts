@@ -133,7 +133,7 @@ export async function resolveSecrets(
       return {
         ok: false,
         reason: 'SecretNotFound',
-        message: `Secret ${secret} does not exist in the namespace of the volume; create it with ${keys.map((each) => each.key).join(', ')}`,
+        message: `Secret ${secret} does not exist in the namespace of the volume; create it with the ${keys.length === 1 ? 'key' : 'keys'} ${keys.map((each) => each.key).join(', ')}`,
       };
     }
     const value = Buffer.from(object.data?.[key] ?? '', 'base64').toString('utf8');
