@@ -14,6 +14,14 @@ const distinct: Rule<Servers> = {
   holds: ({ addresses }) => new Set(addresses).size === addresses.length,
 };
 
+const ADDRESS = '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$';
+
+/** Says what the pattern cannot. */
+const eachWithPort: Rule<unknown> = {
+  cel: "self.all(address, address.matches(':[0-9]{1,5}$'))",
+  message: 'each address is host:port, such as redis.data:6379',
+};
+
 const sentinelStays: Rule<unknown> = {
   cel: '!has(self.sentinel) || !has(oldSelf.sentinel) || self.sentinel.masterName == oldSelf.sentinel.masterName',
   message: 'sentinel.masterName names the database: it is immutable',
@@ -22,15 +30,15 @@ const sentinelStays: Rule<unknown> = {
 export const redisSpec = object(
   'Redis or Valkey (4.0 or newer): one server, a master that Sentinels know, or a Cluster. It must keep what is written to it: no eviction, and persistence.',
   {
-    addresses: z
-      .array(text('host:port', { min: 3, max: 261, pattern: '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$' }))
-      .min(1)
-      .max(MAX_ADDRESSES)
-      .meta({
-        description:
-          'Where Redis listens, as host:port. One address: a server, or any node of a Cluster. Several: nodes of a Cluster. With sentinel: the Sentinels.',
-        'x-kubernetes-list-type': 'atomic',
-      }),
+    addresses: declare(
+      z
+        .array(text('host:port', { min: 3, max: 261, pattern: ADDRESS }))
+        .min(1)
+        .max(MAX_ADDRESSES),
+      'Where Redis listens, as host:port. One address: a server, or any node of a Cluster. Several: nodes of a Cluster. With sentinel: the Sentinels.',
+      [eachWithPort],
+      { 'x-kubernetes-list-type': 'atomic' },
+    ),
     database: declare(
       z.int().min(0).max(255),
       'Number of the Redis database; in a Cluster the hash tag of the volume, {number}. Immutable.',

@@ -7,7 +7,7 @@
  * Secret may bring other credentials at any time. Its client says why it waits.
  */
 import { mountsAt } from '../fuse/mountinfo.ts';
-import { giveBackMemory } from '../fuse/resident.ts';
+import { giveBackMemory, mapLargeBuffers } from '../fuse/resident.ts';
 import { type MountOptions, raiseReadAhead, realTarget, unmount } from '../fuse/mount.ts';
 import { RawTransport } from '../fuse/raw.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -100,6 +100,7 @@ export async function serveAll(
   signal: AbortSignal,
 ): Promise<ServeResult> {
   const serving: Serving[] = [];
+  mapLargeBuffers();
   const stopWatching = whenIdle({
     clock: systemClock,
     giveBack() {
