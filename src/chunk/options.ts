@@ -33,6 +33,8 @@ export interface DiskCacheSettings {
   readonly largeWrites?: boolean;
   /** --cache-partial-only: only blocks shorter than the block size are cached. @default false */
   readonly partialOnly?: boolean;
+  /** How long a read of the disk may take before the directory is left, milliseconds; a write three times that. @default 10 s */
+  readonly waitMs?: number;
   /** For tests. @default the file system */
   readonly files?: BlockFiles;
 }

@@ -14,7 +14,6 @@ import { type Shares, sharesOf } from './budget.ts';
 import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
 import { cacheSeconds } from './disk-figures.ts';
-import { blockFiles } from './disk-files.ts';
 import { DiskCaches, foldersOf } from './disks.ts';
 import { toFsError } from './errors.ts';
 import { chunkFamilies } from './families.ts';
@@ -356,7 +355,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
           },
           clock,
           logger,
-          files: writeback?.files ?? settings.files ?? blockFiles,
+          files: writeback?.files ?? disk.files,
         }),
     );
     return new StagingSet(disks, stagings);
