@@ -26,7 +26,7 @@ export interface Shares {
 
 /** @param maxBytes the bound; @param staged whether blocks are uploaded from a staging folder. */
 export function sharesOf(maxBytes: number, blockSize: number, staged: boolean): Shares {
-  const pending = Math.min(64 * MIB, Math.max(blockSize, Math.floor(maxBytes / 8)));
+  const pending = Math.min(64 * MIB, Math.max(blockSize, Math.floor(maxBytes / 4)));
   const staging = staged ? Math.max(blockSize, Math.floor(maxBytes / 4)) : 0;
   const gated = Math.max(Math.floor(maxBytes / 2), maxBytes - pending - staging);
   const reads = Math.min(64 * MIB, Math.floor(gated / 4));

@@ -35,6 +35,8 @@ import { noteForm } from './journal-version.ts';
 const WARNING_MS = 60_000;
 const SEGMENT_BYTES = 32 * 1024 * 1024;
 const KEEP_BYTES = 192 * 1024 * 1024;
+/** The part of those bytes at which writers commit sooner. */
+const PRESSED = 0.5;
 /** Spares are removed when none was wanted for so long, milliseconds. */
 const SPARE_MS = 5000;
 
@@ -147,6 +149,14 @@ export class Journal {
     segment.last.set(ino, position);
     this.#position = position;
     return segment;
+  }
+
+  /**
+   * True where what is held comes near to what is kept to be written over: then it pays to commit sooner, for pages that the kernel has
+   * already are written several times faster than new ones.
+   */
+  get pressed(): boolean {
+    return this.#segments.length * this.#segmentBytes > this.#keepBytes * PRESSED;
   }
 
   /** Where the last record begins in its segment. */

@@ -297,3 +297,28 @@ test('room that was set aside is given back when the last slice is stored, or co
     assert.equal(room.length, 3);
   }
 });
+
+test('where the journal is pressed slices end sooner, at whole blocks, and it holds less', async () => {
+  const MIB = 1024 * 1024;
+  const written = async (keepBytes: number): Promise<readonly (readonly [at: number, length: number])[]> => {
+    const folder = mkdtempSync(join(tmpdir(), 'juicepod-writer-'));
+    try {
+      const { writer, commits, storeAll } = setUp(new Journal(folder, { segmentBytes: 2 * MIB, keepBytes }));
+      const piece = Buffer.alloc(0.75 * MIB, 'x');
+      for (let at = 0; at < 36 * MIB; at += piece.length) writer.write(at, piece, 1n);
+      storeAll();
+      const flushed = writer.flush();
+      storeAll();
+      await flushed;
+      return commits.map(({ at, text }) => [at / MIB, text.length / MIB]);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  };
+  assert.deepEqual(await written(8 * MIB), [
+    [0, 16],
+    [16, 16],
+    [32, 4],
+  ]);
+  assert.deepEqual(await written(200 * MIB), [[0, 36]]);
+});

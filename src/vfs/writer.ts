@@ -34,6 +34,11 @@ const SMALL_SLICES = 2;
 const SMALL_SLICE = 64 * 1024;
 /** Slices of one file that wait for upload or commit; a write beyond waits. */
 const MAX_PENDING = 1000;
+/**
+ * Where the journal is pressed a slice ends at the next multiple of this in its chunk, bytes: many streams would else hold 64 MiB of it
+ * each. Whole blocks of any size, and fewer slices than other clients merge when they read.
+ */
+const EARLY_END = 16 * 1024 * 1024;
 /** A slice is frozen when it is so old, or so long without a write, milliseconds. */
 const MAX_AGE_MS = 5000;
 const MAX_IDLE_MS = 1000;
@@ -165,12 +170,15 @@ export class FileWriter {
 
   #take(offset: number, data: Buffer, timeNs: bigint, segment: Segment | undefined): void {
     this.#mtimeNs = timeNs;
+    const pressed = this.#with.journal?.pressed === true;
     let done = 0;
     while (done < data.length) {
       const at = offset + done;
       const chunk = Math.floor(at / CHUNK_SIZE);
       const position = at - chunk * CHUNK_SIZE;
-      const part = Math.min(data.length - done, CHUNK_SIZE - position);
+      // Chunks end there, too.
+      const end = pressed ? EARLY_END : CHUNK_SIZE;
+      const part = Math.min(data.length - done, end - (position % end));
       const slice = this.#sliceFor(chunk, position, part);
       slice.data.write(part === data.length ? data : data.subarray(done, done + part), this.#placeOf(slice, at, part));
       slice.mtimeNs = timeNs;
@@ -183,7 +191,7 @@ export class FileWriter {
         slice.segments.push(segment);
         this.#with.journal?.hold(segment);
       }
-      if (slice.pack ? slice.pack.size >= MOST_PARTS : slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
+      if (slice.pack ? slice.pack.size >= MOST_PARTS : (slice.start + slice.data.length) % end === 0) this.#freeze(slice);
       else slice.data.flushFull();
       done += part;
     }
