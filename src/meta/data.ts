@@ -284,7 +284,8 @@ export async function writeParts(
       return withRoom(volume, ino, before, space, plan, room !== undefined);
     }, ctx.signal),
   );
-  volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
+  volume.files.changed(ino, value.before, value.after);
+  for (const [at, [index, records]] of [...byChunk].entries()) volume.files.appended(ino, index, records, results[at] ?? 0);
   for (const [at, [index, { length }]] of [...byChunk].entries())
     await compactAfterWrite(volume, ino, index, results[at] ?? 0, length);
   await afterChange(volume, ino, value, room);
@@ -313,7 +314,7 @@ async function readUnknown(volume: Volume, ino: Ino, index: number): Promise<rea
   }
   const list = decodeSlices(records);
   const pieces = viewOf(list);
-  volume.files.keep(ino, index, version, pieces);
+  volume.files.keep(ino, index, version, pieces, list.length);
   if (volume.callbacks.compactChunk && compactionAfterRead(list, pieces)) void volume.callbacks.compactChunk(ino, index);
   return pieces;
 }

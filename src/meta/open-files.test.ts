@@ -13,7 +13,7 @@ function opened(): OpenFiles {
   const files = new OpenFiles();
   files.open(file);
   files.note(file, attr);
-  for (const index of [0, 1]) files.keep(file, index, files.version(file), pieces);
+  for (const index of [0, 1]) files.keep(file, index, files.version(file), pieces, 1);
   return files;
 }
 
@@ -41,11 +41,34 @@ test('an own write drops the chunk it changed and no other, unless others have w
   assert.equal(raced.chunk(file, 1), undefined);
 });
 
+test('records that we added are laid over the view, if the list has become longer by just those', () => {
+  const after = { ...attr, mtime: 5 };
+  const added = [{ pos: 4, id: 2, size: 8, off: 1, len: 3 }];
+  const write = (files: OpenFiles, before: Attr, listed: number): readonly Piece[] | undefined => {
+    files.changed(file, before, after);
+    files.appended(file, 0, added, listed);
+    return files.chunk(file, 0);
+  };
+  const files = opened();
+  const version = files.version(file);
+  assert.deepEqual(write(files, attr, 2), [
+    { pos: 0, id: 1, size: 10, off: 0, len: 4 },
+    { pos: 4, id: 2, size: 8, off: 1, len: 3 },
+    { pos: 7, id: 1, size: 10, off: 7, len: 3 },
+  ]);
+  files.keep(file, 0, version, pieces, 1);
+  assert.equal(files.chunk(file, 0)?.length, 3, 'what was read before the write is not kept');
+  assert.equal(files.chunk(file, 1), pieces);
+  assert.equal(write(files, after, 3)?.length, 3, 'and again');
+  for (const listed of [0, 1, 3]) assert.equal(write(opened(), attr, listed), undefined, `the list has ${listed} records`);
+  assert.equal(write(opened(), { ...attr, mtime: 4 }, 2), undefined, 'others have written');
+});
+
 test('a view that was read before the chunk changed is not kept', () => {
   const files = opened();
   const version = files.version(file);
   files.invalidate(file, 0);
-  files.keep(file, 0, version, pieces);
+  files.keep(file, 0, version, pieces, 1);
   assert.equal(files.chunk(file, 0), undefined);
 });
 
@@ -74,7 +97,7 @@ test('what is remembered of files that are closed is bounded', () => {
   for (let id = 1; id <= 20_000; id++) {
     files.open(ino(id));
     files.note(ino(id), attr);
-    files.keep(ino(id), 0, files.version(ino(id)), pieces);
+    files.keep(ino(id), 0, files.version(ino(id)), pieces, 1);
     files.close(ino(id));
   }
   let kept = 0;

@@ -3,17 +3,26 @@
  *
  * A chunk's view may be used as long as the file's times and length are those it was read under: every open asks for fresh
  * attributes (close-to-open), and `note` drops the views when these differ. The change time is looked at as well, for the time
- * of modification can be set back over changed data (cp -p, rsync -t). Own writes drop the chunk they change. After the
- * last close the views stay for the next open.
+ * of modification can be set back over changed data (cp -p, rsync -t). Own writes are laid over the view of the chunk they change
+ * where the list has become longer by just their records; else they drop it. (What others write shows in the attributes, and
+ * their compactions make lists shorter.) After the last close the views stay for the next open.
  *
  * Bounded: 10 000 closed files, 200 000 pieces in all; beyond that the closed ones, then all views are dropped.
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
+import type { SliceRecord } from './records.ts';
+import { viewWith } from './slices.ts';
 import type { Attr, Piece } from './types.ts';
 
 const MAX_CLOSED = 10_000;
 const MAX_PIECES = 200_000;
+
+/** What is known of a chunk: what its list looks like, and how long that is. */
+interface View {
+  readonly pieces: readonly Piece[];
+  readonly records: number;
+}
 
 interface OpenFile {
   opens: number;
@@ -22,7 +31,7 @@ interface OpenFile {
   ctime: number;
   ctimensec: number;
   length: number;
-  chunks: Map<number, readonly Piece[]> | undefined;
+  chunks: Map<number, View> | undefined;
   /** Counts what made views invalid, so that a view read before is not kept. */
   version: number;
   /** When its attributes were last seen in the engine, or changed from here; monotonic ms. */
@@ -130,7 +139,7 @@ export class OpenFiles {
   }
 
   chunk(ino: Ino, index: number): readonly Piece[] | undefined {
-    return this.#open.get(ino)?.chunks?.get(index);
+    return this.#open.get(ino)?.chunks?.get(index)?.pieces;
   }
 
   /** Handed to `keep`, tells whether a view read since is still good. Undefined where the file is not open. */
@@ -138,11 +147,13 @@ export class OpenFiles {
     return this.#open.get(ino)?.version;
   }
 
-  keep(ino: Ino, index: number, version: number | undefined, pieces: readonly Piece[]): void {
+  /** Keeps the view of a list of so many records. */
+  keep(ino: Ino, index: number, version: number | undefined, pieces: readonly Piece[], records: number): void {
     const file = this.#open.get(ino);
     if (!file || version === undefined || file.version !== version) return;
-    this.#pieces += pieces.length + 1 - (file.chunks?.has(index) ? (file.chunks.get(index)?.length ?? 0) + 1 : 0);
-    (file.chunks ??= new Map()).set(index, pieces);
+    const known = file.chunks?.get(index);
+    this.#pieces += pieces.length + 1 - (known ? known.pieces.length + 1 : 0);
+    (file.chunks ??= new Map()).set(index, { pieces, records });
     if (this.#pieces > MAX_PIECES) this.#forgetAll();
   }
 
@@ -150,10 +161,19 @@ export class OpenFiles {
     const file = this.#open.get(ino) ?? this.#closed.get(ino);
     if (!file) return;
     file.version++;
-    const pieces = file.chunks?.get(index);
-    if (!pieces) return;
-    this.#pieces -= pieces.length + 1;
+    const view = file.chunks?.get(index);
+    if (!view) return;
+    this.#pieces -= view.pieces.length + 1;
     file.chunks?.delete(index);
+  }
+
+  /** We added records to the end of a chunk's list, which made it `listed` long (0: that is not known). After `changed`. */
+  appended(ino: Ino, index: number, records: readonly SliceRecord[], listed: number): void {
+    const file = this.#open.get(ino);
+    const known = file?.chunks?.get(index);
+    this.invalidate(ino, index);
+    if (file && known && listed === known.records + records.length)
+      this.keep(ino, index, file.version, viewWith(known.pieces, records), listed);
   }
 
   invalidateAll(ino: Ino): void {
@@ -163,7 +183,7 @@ export class OpenFiles {
 
   #drop(file: OpenFile): void {
     file.version++;
-    for (const pieces of file.chunks?.values() ?? []) this.#pieces -= pieces.length + 1;
+    for (const { pieces } of file.chunks?.values() ?? []) this.#pieces -= pieces.length + 1;
     file.chunks = undefined;
   }
 

@@ -8,6 +8,7 @@ import {
   MOST_PARTS,
   planListCompaction,
   viewOf,
+  viewWith,
   zeroRange,
   zeroRecord,
 } from './slices.ts';
@@ -64,6 +65,18 @@ test('a view shows in every byte the newest record that covers it', () => {
       assertView(view);
       for (const piece of view) found.paint(piece);
       assert.deepEqual(found.cells, expected.cells);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('the view of a list that has grown is the one of the whole list', () => {
+  fc.assert(
+    fc.property(recordsOf(3, 20), recordsOf(3, 20), (before, added) => {
+      const known = viewOf(before);
+      const copy = structuredClone(known);
+      assert.deepEqual(viewWith(known, added), viewOf([...before, ...added]));
+      assert.deepEqual(known, copy, 'what was known stays as it is');
     }),
     { numRuns: 2000 },
   );

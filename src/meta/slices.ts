@@ -76,6 +76,13 @@ export function viewOf(records: readonly SliceRecord[]): readonly Piece[] {
   return joinHoles(pieces);
 }
 
+/** The view of a list to whose end more records were added, by the view of what it was before. */
+export function viewWith(before: readonly Piece[], records: readonly SliceRecord[]): readonly Piece[] {
+  const pieces = [...before];
+  for (const record of records) paint(pieces, record);
+  return joinHoles(pieces);
+}
+
 /** A record of zeros at the end of a chunk's list. */
 export const zeroRecord = (pos: number, len: number): SliceRecord => ({ pos, id: 0, size: 0, off: 0, len });
 
