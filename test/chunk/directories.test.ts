@@ -39,6 +39,9 @@ await seed.close();
 /** A minute of a fault is some hundredths of a second here. */
 const brief = { ...hasty, timer: (ms: number, callback: () => void) => systemClock.timer(ms / 1000, callback) };
 
+/** That a disk hangs is for other tests: ten seconds by that clock. */
+const LONG_MS = 10_000_000;
+
 /** Memory for one block, so that reads come from the disks. */
 function cached(
   folder: string | readonly string[],
@@ -49,14 +52,21 @@ function cached(
     memoryBytes: BLOCK,
     prefetch: 0,
     clock: brief,
-    disk: { folder, freeRatio: 0, scanIntervalMs: 0, ...settings },
+    disk: { folder, freeRatio: 0, scanIntervalMs: 0, waitMs: LONG_MS, ...settings },
     ...options,
   });
 }
 
+/** Leaves all blocks in these directories. */
+async function fillCache(folder: string | readonly string[]): Promise<void> {
+  const store = cached(folder);
+  await readAll(store, slice);
+  await store.close();
+}
+
 /** The same without a store: what is read lies in the cache. */
 const alone = (folder: string | readonly string[], settings: Partial<DiskCacheSettings> = {}): ChunkStore =>
-  open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, ...settings } }, () => ({
+  open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, waitMs: LONG_MS, ...settings } }, () => ({
     kind: 'status',
     status: 403,
   }));
@@ -114,10 +124,10 @@ function faulty(fault: (operation: keyof BlockFiles, path: string) => string | u
       opened.set(descriptor, path);
       return descriptor;
     },
-    openSync(path) {
-      check('open', path);
-      const descriptor = blockFiles.openSync(path);
-      opened.set(descriptor, path);
+    openNow(path) {
+      if (fault('open', path) !== undefined) return undefined;
+      const descriptor = blockFiles.openNow(path);
+      if (descriptor !== undefined) opened.set(descriptor, path);
       return descriptor;
     },
     async read(descriptor, ...rest) {
@@ -156,9 +166,7 @@ test('each block lies in the directory that JuiceFS would put it in, whatever th
 
 test('what another set of directories has left is found in whichever it lies', async () => {
   const [a = '', b = ''] = newFolders(2);
-  const one = cached(a);
-  await readAll(one, slice);
-  await one.close();
+  await fillCache(a);
   const both = alone([a, b]);
   await eventually(() => both.stats()['blockcache_blocks'] === 60, 'the scan finds all blocks');
   assert.ok((await readAll(both, slice)).equals(data));
@@ -217,9 +225,7 @@ test('of two blocks that are as likely the one not used is dropped; with none, n
 
 test('lru goes on over a restart with what was used before', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   // Used a day ago, but for every tenth.
   for (const name of blocksIn(folder)) {
     const index = Number(/_(\d+)_/.exec(basename(name))?.[1]);
@@ -239,9 +245,7 @@ test('lru goes on over a restart with what was used before', async () => {
 
 test('blocks that were not used for long are dropped, those that are used stay', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   for (const name of blocksIn(folder)) {
     const at = Date.now() / 1000 - 7200;
     utimesSync(join(folder, UUID, 'raw', name), at, at);
@@ -259,9 +263,7 @@ test('blocks that were not used for long are dropped, those that are used stay',
 
 test('what others put there is found, and what they take away is forgotten', async () => {
   const [folder = '', other = ''] = newFolders(2);
-  const filler = cached(other);
-  await readAll(filler, slice);
-  await filler.close();
+  await fillCache(other);
   // A thousandth of what is asked for.
   const store = alone(folder, { scanIntervalMs: 20_000 });
   await eventually(() => existsSync(join(folder, UUID, '.lock')), 'it is made');
@@ -276,9 +278,7 @@ test('what others put there is found, and what they take away is forgotten', asy
 
 test('reads go on while a directory is scanned', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   const gate = Promise.withResolvers<void>();
   const files: BlockFiles = {
     ...blockFiles,
@@ -325,9 +325,7 @@ for (const [what, operations, code] of [
 ] as const)
   test(`a directory that ${what} (${code}) fails no read; the others do its part, and when it works again it has its own`, async () => {
     const [good = '', bad = ''] = newFolders(2);
-    const filled = cached([good, bad]);
-    await readAll(filled, slice);
-    await filled.close();
+    await fillCache([good, bad]);
     const own = blocksIn(bad).length;
     assert.ok(own > 5);
     let broken = true;
