@@ -11,18 +11,24 @@ export async function forEachParallel<T>(
 ): Promise<void> {
   const running = new Set<Promise<void>>();
   let failure: { readonly error: unknown } | undefined;
+  // Of whom waits for room. (Promise.race would leave a reaction with each that is under way, for each item.)
+  let wake = (): void => {};
   try {
     for await (const item of items) {
       if (failure) break;
       const done: Promise<void> = Promise.resolve(work(item)).then(
-        () => void running.delete(done),
+        () => {
+          running.delete(done);
+          wake();
+        },
         (error: unknown) => {
           failure ??= { error };
           running.delete(done);
+          wake();
         },
       );
       running.add(done);
-      if (running.size >= limit) await Promise.race(running);
+      if (running.size >= limit) await new Promise<void>((resolve) => (wake = resolve));
     }
   } finally {
     await Promise.all(running);

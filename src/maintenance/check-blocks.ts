@@ -269,7 +269,10 @@ class BlockCheck {
 
   async checkEach(files: AsyncIterable<{ readonly ino: Ino; readonly length: number; readonly path: Buffer }>): Promise<void> {
     const broken: BrokenFile[] = [];
-    await forEachParallel(files, this.#threads, async ({ ino, length, path }) => {
+    const withData = async function* () {
+      for await (const file of files) if (file.length > 0) yield file;
+    };
+    await forEachParallel(withData(), this.#threads, async ({ ino, length, path }) => {
       let blocks = 0;
       for await (const records of this.#listsOf(ino, length)) {
         if (records.length % SLICE_RECORD !== 0) {

@@ -2,7 +2,7 @@
  * The binary dump of a volume: all records as they are, in segments (messages.ts). Smaller and faster than JSON, and it keeps what JSON does
  * not: statistics of directories, references, usage of quotas, removed files that are still open.
  *
- * Not a snapshot: made while the volume is in use, parts of it may disagree. Memory: SEGMENT bytes for each kind of record.
+ * Not a snapshot: made while the volume is in use, parts of it may disagree. Memory: SEGMENT bytes for each kind of record, and what the sink has not written yet.
  */
 import { RECORD_KINDS } from '../bulk.ts';
 import type { MetaEngine } from '../engine.ts';
@@ -15,6 +15,8 @@ import type { Sink } from './sink.ts';
 
 /** A segment is written when it has so many bytes. */
 const SEGMENT = 512 * 1024;
+/** For the record that makes it full; longer ones are rare. */
+const ROOM = 4096;
 const HEADER = 12;
 
 interface Info {
@@ -72,7 +74,8 @@ class SegmentWriter {
 
   async #close(open: Open): Promise<void> {
     const { segment, writer, count } = open;
-    open.writer = new Writer();
+    // There will be more: with room for all of it at once, for what is left behind at each doubling lies about until V8 looks.
+    open.writer = new Writer(writer.length < SEGMENT ? 0 : SEGMENT + ROOM);
     open.count = 0;
     await this.#write(segment.type, segment.name, count, writer.take());
   }
@@ -86,7 +89,8 @@ class SegmentWriter {
     header.writeUInt32BE(type, 0);
     header.writeBigUInt64BE(BigInt(message.length), 4);
     this.#position += HEADER + message.length;
-    await this.#sink(Buffer.concat([header, message]));
+    await this.#sink(header);
+    await this.#sink(message);
     this.#options.onProgress?.(count);
   }
 
