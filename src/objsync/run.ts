@@ -203,7 +203,6 @@ export class Run {
       : inLevels
         ? this.#level(destination.level!(prefix, options), prefix, async () => {})
         : destination.list(prefix, options);
-    const settle = (): Promise<void> => crowd.ended();
     await this.#listing.take();
     let listing = true;
     const listed = (): void => {
