@@ -5,7 +5,7 @@
  * The node of Kubernetes mostly waits (for the kubelet, for pods to end), the tests with real servers mostly compute: they run side by
  * side, and what the node's say is shown when they are done.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, globSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
@@ -32,20 +32,42 @@ const counts = { passed: 0, failed: 0 };
 const skipped = new Map<string, string[]>();
 /** How long each file of tests took, seconds. */
 const durations = new Map<string, number>();
+/** What is under way when a run has taken this long is named, and fails: who waits for the run would only see that it did not end. */
+const MOST_MINUTES = 80;
+/** Seconds that one test or suite may take; a file of tests may take three times that. */
+const MOST_SECONDS = { unit: 300, system: 400, cluster: 900 };
 /** Files that are named at the end, the longest first. */
 const MOST_NAMED = 12;
 
+const running = new Set<ChildProcess>();
+let late = false;
+
 /** Runs a program to its end with its output shown, or written to a descriptor; true where it succeeded. */
 function command(program: string, args: readonly string[], output = 1): Promise<boolean> {
+  if (late) return Promise.resolve(false);
   return new Promise((done) => {
     const child = spawn(program, args, { cwd: root, stdio: ['ignore', output, output === 1 ? 2 : output] });
+    running.add(child);
     child.once('error', (error) => {
+      running.delete(child);
       console.error(`${program}: ${error.message}`);
       done(false);
     });
-    child.once('exit', (code) => done(code === 0));
+    child.once('exit', (code) => {
+      running.delete(child);
+      done(code === 0);
+    });
   });
 }
+
+/** Ends what is under way, which then says what it was at. */
+function end(why: string): void {
+  late = true;
+  console.error(`\n${why}`);
+  for (const child of running) child.kill('SIGTERM');
+}
+setTimeout(() => end(`This has taken ${MOST_MINUTES} minutes: what is still under way is ended.`), MOST_MINUTES * 60_000).unref();
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => end(`${signal}: what is under way is ended.`));
 
 interface Run {
   readonly output?: number;
@@ -53,13 +75,22 @@ interface Run {
   readonly wrap?: readonly string[];
   /** Test files at the same time. */
   readonly concurrency?: number;
+  /** For one test or suite. */
+  readonly seconds: number;
 }
 
 /** Runs test files, begun in this order, and counts what they say. */
-async function tests(files: readonly string[], { output = 1, wrap = [], concurrency = 2 }: Run = {}): Promise<boolean> {
+async function tests(files: readonly string[], { output = 1, wrap = [], concurrency = 2, seconds }: Run): Promise<boolean> {
   if (files.length === 0) return true;
   const results = join(scratch, `${Math.random().toString(36).slice(2)}.jsonl`);
-  const args = ['--disable-warning=ExperimentalWarning', join(root, 'test/in-order.ts'), results, String(concurrency), ...files];
+  const args = [
+    '--disable-warning=ExperimentalWarning',
+    join(root, 'test/in-order.ts'),
+    results,
+    String(concurrency),
+    String(seconds),
+    ...files,
+  ];
   const [program, ...rest] = [...wrap, process.execPath, ...args];
   const ok = await command(program ?? process.execPath, rest, output);
   let lines: string[] = [];
@@ -93,7 +124,12 @@ async function scenarios(output: number): Promise<boolean> {
   }
   const harness = join(root, 'test/cluster/with-cluster.ts');
   const wrap = [process.execPath, '--disable-warning=ExperimentalWarning', harness, '--'];
-  return await tests([join(root, 'test/cluster/scenarios/all.scenario.ts')], { output, wrap, concurrency: 1 });
+  return await tests([join(root, 'test/cluster/scenarios/all.scenario.ts')], {
+    output,
+    wrap,
+    concurrency: 1,
+    seconds: MOST_SECONDS.cluster,
+  });
 }
 
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
@@ -141,18 +177,18 @@ const stages: readonly Stage[] = [
       (await command(bin('prettier'), ['--check', '--log-level', 'warn', 'src', 'test', 'bench', 'kind-e2e', 'image'])),
   },
   { name: 'prepare', title: 'Programs that the tests run (built once, then cached)', run: () => prepareAll() },
-  { name: 'unit', title: 'Unit tests', run: () => tests(find('{src,bench}/**/*.test.ts')) },
+  { name: 'unit', title: 'Unit tests', run: () => tests(find('{src,bench}/**/*.test.ts'), { seconds: MOST_SECONDS.unit }) },
   {
     name: 'system',
     title: 'Tests with real servers and real mounts',
-    run: () => tests(systemTests(), { concurrency: SYSTEM_CONCURRENCY }),
+    run: () => tests(systemTests(), { concurrency: SYSTEM_CONCURRENCY, seconds: MOST_SECONDS.system }),
   },
   {
     name: 'cluster',
     title: 'A real Kubernetes node',
     beside: true,
     run: async (output) => {
-      const harness = await tests(find('test/cluster/**/*.test.ts'), { output, concurrency: 1 });
+      const harness = await tests(find('test/cluster/**/*.test.ts'), { output, concurrency: 1, seconds: MOST_SECONDS.cluster });
       return (await scenarios(output)) && harness;
     },
   },
@@ -202,7 +238,7 @@ for (const [index, stage] of chosen.entries()) {
   console.log(await perform(stage));
   await show?.();
   // A tree that does not pass the static checks is not worth the minutes that follow.
-  if (stage.name === 'static' && broken.length > 0) break;
+  if (late || (stage.name === 'static' && broken.length > 0)) break;
 }
 
 const longest = [...durations].toSorted(([, a], [, b]) => b - a).slice(0, MOST_NAMED);

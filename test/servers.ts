@@ -49,8 +49,9 @@ async function answers(host: string, port: number, child: ChildProcess, what: st
   for (const end = performance.now() + START_SECONDS * 1000; performance.now() < end;) {
     if (child.exitCode !== null) throw new Error(`${what} ended with ${child.exitCode}: ${output()}`);
     const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, host);
+      const socket = connect({ port, host, timeout: 1000 });
       socket.once('connect', () => resolve(socket.destroy() !== undefined));
+      socket.once('timeout', () => resolve(socket.destroy() === undefined));
       socket.once('error', () => resolve(false));
     });
     if (open) return;

@@ -15,7 +15,7 @@ import { bundlePublisher, secretStore, serverTime, watchCluster } from './cluste
 import { startServer, type WebhookServer } from './server.ts';
 import { defaultSettings, type Settings } from './settings.ts';
 
-export { AnnotationError, parseVolumes } from './annotation.ts';
+export { AnnotationError, parseVolumes } from '../api/annotation.ts';
 export { type InjectOptions, type InjectReason, type InjectResult, injectFile } from './inject.ts';
 export { platformNames } from './platforms/index.ts';
 export { defaultSettings, type Settings } from './settings.ts';

@@ -7,7 +7,7 @@ import { mountSecretName } from '../api/names.ts';
 import type { Plan, PlanMount } from '../api/plan.ts';
 import { optionsOf } from '../api/plan-options.ts';
 import type { JuiceVolume } from '../api/volume.ts';
-import { quote, type VolumeRequest } from './annotation.ts';
+import { quote, type VolumeRequest } from '../api/annotation.ts';
 import type { Mode } from './mode.ts';
 import { CACHE_ROOT, MOUNT_ROOT, secretRoot, syncTarget } from './names.ts';
 import type { Json } from '../lib/json.ts';

@@ -5,7 +5,7 @@
  * Source: k8s.io/kubernetes plugin/pkg/admission/limitranger (which must exist, what is compared), and the API's own defaults
  * (a request that is absent is the limit). Sums over a pod count init containers that stay, and the largest of the others.
  */
-import { quote } from './annotation.ts';
+import { quote } from '../api/annotation.ts';
 import { type Json, listOf, mapOf, textOf } from '../lib/json.ts';
 import { type Container, type Pod } from './pod.ts';
 import type { Violation } from './violation.ts';

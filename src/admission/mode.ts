@@ -6,7 +6,7 @@
  * `auto` takes fuse where nothing stands against it, else sync; it never takes what was not possible. What is named is taken or
  * refused, never exchanged.
  */
-import { quote, type RequestedMode } from './annotation.ts';
+import { quote, type RequestedMode } from '../api/annotation.ts';
 import { type Json, textOf } from '../lib/json.ts';
 import type { FoundPlatform } from './platforms/index.ts';
 import type { Violation } from './violation.ts';

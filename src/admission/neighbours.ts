@@ -12,7 +12,7 @@
  * Sources: istio/istio tools/istio-iptables/pkg/capture/run.go (`--gid-owner` of the proxy, 1337), pkg/kube/inject;
  * linkerd/linkerd2 charts/patch/templates/patch.json; hashicorp/vault-k8s agent-inject/agent; Kubernetes, "Sidecar Containers".
  */
-import { quote } from './annotation.ts';
+import { quote } from '../api/annotation.ts';
 import { isOurContainer, isOurVolume } from './names.ts';
 import { type Container, type Pod } from './pod.ts';
 

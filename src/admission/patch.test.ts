@@ -45,6 +45,27 @@ function withDefaults(object: Json): Json {
   return copy;
 }
 
+test('the pod gets the pull secrets that it lacks, each once, and a second call adds none', () => {
+  const settings = { imagePullSecrets: ['regcred', 'mirror'] };
+  for (const [found, expected] of [
+    [undefined, ['regcred', 'mirror']],
+    [null, ['regcred', 'mirror']],
+    [[], ['regcred', 'mirror']],
+    [
+      [{ name: 'own' }, { name: 'regcred' }],
+      ['own', 'regcred', 'mirror'],
+    ],
+  ] as const) {
+    const { result } = admit(pod('datasets=/data', { imagePullSecrets: found }), home, { settings });
+    assert.deepEqual(
+      listOf(get(result, 'spec', 'imagePullSecrets')).map((one) => mapOf(one)['name']),
+      expected,
+    );
+    assert.deepEqual(admit(withDefaults(result), home, { settings }).operations, []);
+  }
+  assert.equal(get(patched(pod('datasets=/data')), 'spec', 'imagePullSecrets'), undefined);
+});
+
 test('absent, null and empty lists all get what they need', () => {
   for (const empty of [() => undefined, () => null, () => []]) {
     const lists = { volumes: empty(), initContainers: empty() };

@@ -151,6 +151,14 @@ export function patchPod(pod: Pod, injection: Injection, root = ''): readonly Op
       path: `${root}/spec/terminationGracePeriodSeconds`,
       value: grace,
     });
+  const pulls = pod.spec['imagePullSecrets'];
+  const unnamed = injection.pullSecrets.filter((name) => listOf(pulls).every((one) => mapOf(one)['name'] !== name));
+  append(
+    operations,
+    `${root}/spec/imagePullSecrets`,
+    pulls,
+    unnamed.map((name) => ({ name })),
+  );
   const missing: Json[] = [];
   for (const wanted of injection.volumes) {
     const found = pod.volumes.find((volume) => volume.name === wanted['name']);

@@ -153,7 +153,7 @@ test('a volume of another namespace is used only where it allows it, and unknown
     cluster([volume('base', { access: { allowedNamespaces } }, 'shared')], [], labels);
   const wanted = pod('shared/base=/base:ro');
   const unknown = refusal(pod('shared/nope=/base'), shared({ from: 'Same' })).replace('nope', 'base');
-  assert.equal(refusal(wanted, shared({ from: 'Same' })).split(': ')[1], unknown.split(': ')[1]);
+  assert.equal(refusal(wanted, shared({ from: 'Same' })), unknown);
   assert.equal(admit(wanted, shared({ from: 'All' })).decision.action, 'inject');
   const selector = { matchExpressions: [{ key: 'team', operator: 'In', values: ['vision'] }] };
   assert.equal(admit(wanted, shared({ from: 'Selector', selector })).decision.action, 'inject');

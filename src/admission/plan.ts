@@ -8,7 +8,7 @@ import { annotations, labels } from '../api/group.ts';
 import { formatPlan, type Plan } from '../api/plan.ts';
 import { bufferOf, stagingOf } from '../api/plan-options.ts';
 import { parseDuration, parseQuantity } from '../api/units.ts';
-import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from './annotation.ts';
+import { AnnotationError, parseVolumes, quote, referenceOf, type VolumeRequest } from '../api/annotation.ts';
 import { sizeDisk } from './disk.ts';
 import { graceOf } from './grace.ts';
 import { chooseImage, choosePolicy, layOut, planOf, type Resolved, resourcesOf, type WantedMount } from './layout.ts';
@@ -37,6 +37,8 @@ export interface Injection {
   readonly mounts: readonly WantedMount[];
   readonly annotations: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
+  /** Secrets for the registry of our images. */
+  readonly pullSecrets: readonly string[];
   /** Undefined: the pod's own is long enough. */
   readonly terminationGracePeriodSeconds: number | undefined;
 }
@@ -274,6 +276,7 @@ export function planPod(input: PlanInput): Decision {
         ...(grace.raised === undefined ? {} : { [ORIGINAL_GRACE]: grace.original }),
       },
       labels: reason ? { [labels.sync]: 'true' } : {},
+      pullSecrets: settings.imagePullSecrets,
       terminationGracePeriodSeconds: grace.raised,
     },
   };

@@ -8,7 +8,7 @@
 import { labels } from '../api/group.ts';
 import type { JuiceVolume } from '../api/volume.ts';
 import { parseQuantity } from '../api/units.ts';
-import { isWithin, quote, referenceOf, type VolumeRequest } from './annotation.ts';
+import { isWithin, quote, referenceOf, type VolumeRequest } from '../api/annotation.ts';
 import type { Mode } from './mode.ts';
 import { CLIENT, HOLDER, isOurContainer, isOurVolume, PLATFORM_KEY, RUN_VOLUME, SYNC } from './names.ts';
 import { listOf, mapOf, textOf } from '../lib/json.ts';
@@ -177,7 +177,8 @@ export const refuseRequest: readonly Policy<RequestInput>[] = [
   (input) =>
     when(
       input.volume === undefined || !isAllowed(input.volume, input.namespace, (name) => input.cluster.namespaceLabels(name)),
-      input.volume === undefined ? 'VolumeNotFound' : 'NamespaceNotAllowed',
+      // The reason too tells those of another namespace nothing: kubectl, metrics and the audit log show it.
+      homeOf(input) === input.namespace ? 'VolumeNotFound' : 'NamespaceNotAllowed',
       () => unknownVolume(input),
     ),
   (input) =>

@@ -8,6 +8,8 @@ export interface Settings {
   /** Image of holder and client; its entrypoint is `juicepod`. */
   readonly image: string;
   readonly imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never';
+  /** Secrets of the pod's namespace for the registry of the sidecars; the pod's imagePullSecrets get those that they lack. */
+  readonly imagePullSecrets: readonly string[];
   /**
    * A volume's own client image is used in pods of its namespace; in pods of other namespaces only where the image starts
    * with one of these. Else whoever shares a volume could run a privileged image of their choice in somebody else's pods.
@@ -38,6 +40,7 @@ export interface Settings {
 export const defaultSettings: Settings = {
   image: 'ghcr.io/juicepod/juicepod:0.1.0',
   imagePullPolicy: 'IfNotPresent',
+  imagePullSecrets: [],
   allowedImages: [],
   clientResources: { requests: { cpu: '100m', memory: '256Mi' } },
   holderResources: { requests: { cpu: '10m', memory: '64Mi' } },

@@ -29,6 +29,8 @@ export const conditionTypes = {
   CredentialsCurrent:
     'Every client that says which credentials it uses has the newest. False while a rotation is on its way into the pods; a warning only.',
   CachePolicyResolved: 'The JuiceCachePolicy that the spec names exists. Absent where none is named; a warning only.',
+  PodsServed:
+    'False while pods that ask for the volume run without it (they slipped past the webhook), or are refused. A warning only; absent otherwise.',
   Suspended: 'spec.suspend is set. Absent otherwise.',
   DeletionUnconfirmed:
     'The object is being deleted with reclaimPolicy Delete and waits for the confirming annotation. Absent otherwise.',
@@ -73,6 +75,8 @@ export const reasons = {
   LimitReached: 'At least 99 % of a limit is used.',
   ClientsOutdated: 'Clients still use earlier credentials; they read the new ones within two minutes.',
   PolicyNotFound: 'The JuiceCachePolicy does not exist; pods get the defaults until it does.',
+  PodsWithoutVolume: 'Pods that ask for the volume run without it: what they write is not in it. The message names them.',
+  PodsRefused: 'Pods that ask for the volume are refused when they are created. The message says whose, and why.',
   Conflict: 'Another JuiceVolume already uses this database, or this bucket and name.',
   InUse: 'Clients or pods still have the volume mounted; deletion waits for them.',
   Unconfirmed: 'Deletion of the data waits for the annotation juicepod.io/confirm-delete with the name of the object.',

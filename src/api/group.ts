@@ -60,6 +60,7 @@ export const fieldManagers = {
   volume: 'juicepod-volume',
   cachePolicy: 'juicepod-cache-policy',
   rollout: 'juicepod-rollout',
+  sweep: 'juicepod-sweep',
 } as const;
 
 /** The emptyDir of an injected pod that holds cache and journal of its client. */

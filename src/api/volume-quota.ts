@@ -25,6 +25,12 @@ const capacity = (description: string) =>
   text(`${description} A whole number with M, Mi, G, Gi, T or Ti.`, { max: 8, pattern: CAPACITY }).optional();
 const inodes = (description: string) => z.int().min(1).max(Number.MAX_SAFE_INTEGER).describe(description).optional();
 
+/** Says what the pattern cannot; for the volume itself only, see above. */
+const readableCapacity: Rule<Limits> = {
+  cel: `!has(self.capacity) || self.capacity.matches('${CAPACITY}')`,
+  message: 'capacity is a whole number with M, Mi, G, Gi, T or Ti, such as 100Gi, from 1M to 7999Ti; for no limit leave it out',
+};
+
 const limits = {
   capacity: capacity('Bytes at most, each file counted in steps of 4 KiB. Default: no limit.'),
   inodes: inodes('Files and directories at most. Default: no limit.'),
@@ -83,6 +89,7 @@ export const quotaSpec = object(
       'gid',
     ),
   },
+  [readableCapacity],
 );
 
 const count = (description: string) => z.int().min(0).describe(description);

@@ -14,6 +14,14 @@ const distinct: Rule<Servers> = {
   holds: ({ addresses }) => new Set(addresses).size === addresses.length,
 };
 
+const ADDRESS = '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$';
+
+/** Says what the pattern cannot. */
+const eachWithPort: Rule<unknown> = {
+  cel: "self.all(address, address.matches(':[0-9]{1,5}$'))",
+  message: 'each address is host:port, such as redis.data:6379',
+};
+
 const sentinelStays: Rule<unknown> = {
   cel: '!has(self.sentinel) || !has(oldSelf.sentinel) || self.sentinel.masterName == oldSelf.sentinel.masterName',
   message: 'sentinel.masterName names the database: it is immutable',
@@ -22,15 +30,15 @@ const sentinelStays: Rule<unknown> = {
 export const redisSpec = object(
   'Redis or Valkey (4.0 or newer): one server, a master that Sentinels know, or a Cluster. It must keep what is written to it: no eviction, and persistence.',
   {
-    addresses: z
-      .array(text('host:port', { min: 3, max: 261, pattern: '^([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$' }))
-      .min(1)
-      .max(MAX_ADDRESSES)
-      .meta({
-        description:
-          'Where Redis listens, as host:port. One address: a server, or any node of a Cluster. Several: nodes of a Cluster. With sentinel: the Sentinels.',
-        'x-kubernetes-list-type': 'atomic',
-      }),
+    addresses: declare(
+      z
+        .array(text('host:port', { min: 3, max: 261, pattern: ADDRESS }))
+        .min(1)
+        .max(MAX_ADDRESSES),
+      'Where Redis listens, as host:port. One address: a server, or any node of a Cluster. Several: nodes of a Cluster. With sentinel: the Sentinels.',
+      [eachWithPort],
+      { 'x-kubernetes-list-type': 'atomic' },
+    ),
     database: declare(
       z.int().min(0).max(255),
       'Number of the Redis database; in a Cluster the hash tag of the volume, {number}. Immutable.',
@@ -61,13 +69,21 @@ export const redisSpec = object(
       passwordKey: secretKey('Key of the password.').default('password'),
     }).optional(),
     tls: object(
-      'Transport encryption.',
+      'Transport encryption; with sentinel, to the Sentinels, too.',
       {
         enabled: z.boolean().describe('Speak TLS to Redis.').default(false),
         caSecretRef: object('The Secret with the certificates of the authorities to trust. Without it, those the image trusts.', {
           name: objectName('Name of the Secret, in the namespace of the volume.'),
           key: secretKey('Key of the PEM text.').default('ca.crt'),
         }).optional(),
+        clientCertSecretRef: object(
+          'The Secret with the certificate that clients show to Redis, and to the Sentinels, as cert-manager makes them.',
+          {
+            name: objectName('Name of the Secret, in the namespace of the volume.'),
+            certKey: secretKey('Key of the PEM text of the certificate.').default('tls.crt'),
+            privateKeyKey: secretKey('Key of the PEM text of its private key, which has no passphrase.').default('tls.key'),
+          },
+        ).optional(),
         serverName: text('Name the certificate must be for, where it is not the host of the address.', {
           min: 1,
           max: 253,
@@ -75,9 +91,10 @@ export const redisSpec = object(
       },
       [
         {
-          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.serverName))',
-          message: 'caSecretRef and serverName need enabled: true',
-          holds: (tls) => tls.enabled || (tls.caSecretRef === undefined && tls.serverName === undefined),
+          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.clientCertSecretRef) && !has(self.serverName))',
+          message: 'caSecretRef, clientCertSecretRef and serverName need enabled: true',
+          holds: ({ enabled, caSecretRef, clientCertSecretRef, serverName }) =>
+            enabled || (caSecretRef === undefined && clientCertSecretRef === undefined && serverName === undefined),
         },
       ],
     ).prefault({ enabled: false }),

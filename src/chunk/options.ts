@@ -66,9 +66,9 @@ export interface ChunkStoreOptions {
   readonly writeback?: WritebackSettings | undefined;
   /** Blocks that an earlier client has left staged in the disk cache's folder are uploaded, also without `writeback`. @default true */
   readonly leftovers?: boolean;
-  /** --buffer-size: bytes of written data in memory at which `throttle` makes writers wait. @default 300 MiB */
+  /** --buffer-size: bytes of all blocks in memory, whatever they are there for (budget.ts). @default 300 MiB */
   readonly bufferBytes?: number;
-  /** Bytes of clean blocks and of downloads under way in memory. @default 128 MiB */
+  /** Bytes of clean blocks and of downloads under way, of those. @default 128 MiB, at most half of them */
   readonly memoryBytes?: number;
   /** Bytes of read-ahead under way at most. @default half of memoryBytes */
   readonly readAheadBytes?: number;

@@ -14,6 +14,7 @@ interface WebhookCommand {
   readonly watchNamespaces?: string;
   readonly image?: string;
   readonly imagePullPolicy?: Settings['imagePullPolicy'];
+  readonly imagePullSecret?: readonly string[];
   readonly allowImage?: readonly string[];
   readonly platform?: string;
   readonly podSecurityCheck: boolean;
@@ -31,6 +32,16 @@ interface WebhookCommand {
 function platformOf(name: string): string {
   if (!platformNames.includes(name))
     throw new UserError('PlatformUnknown', `--platform ${name} is unknown; known are ${platformNames.join(', ')}`);
+  return name;
+}
+
+/** The name of a Secret; another would make every pod invalid. */
+function secretNameOf(name: string): string {
+  if (name.length > 253 || !/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(name))
+    throw new UserError(
+      'InvalidOption',
+      `--image-pull-secret ${JSON.stringify(name)}: wanted the name of a Secret, such as regcred`,
+    );
   return name;
 }
 
@@ -64,6 +75,7 @@ export async function webhookCommand(raw: Readonly<Record<string, unknown>>): Pr
       log: createLogger({ level: options.logLevel, json: true }),
       settings: {
         ...(options.image ? { image: options.image } : {}),
+        ...(options.imagePullSecret ? { imagePullSecrets: options.imagePullSecret.map(secretNameOf) } : {}),
         ...(options.allowImage ? { allowedImages: options.allowImage } : {}),
         ...(options.platform ? { platform: platformOf(options.platform) } : {}),
         checkPodSecurity: options.podSecurityCheck,

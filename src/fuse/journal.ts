@@ -67,6 +67,3 @@ export function openJournal(fd: number, limit = LIMIT): HandleJournal {
     entries: () => found,
   };
 }
-
-/** A journal for a mount that nobody will take over. */
-export const noJournal: HandleJournal = { add: () => true, remove() {}, entries: () => [] };

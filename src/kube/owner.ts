@@ -14,9 +14,3 @@ export function controllerRef(owner: KubeObject, resource: Resource): OwnerRefer
 export function controllerOf(object: KubeObject): OwnerReference | undefined {
   return object.metadata.ownerReferences?.find((reference) => reference.controller === true);
 }
-
-/** True where `owner`, this very one and not an earlier one of its name, controls the object. */
-export function isControlledBy(object: KubeObject, owner: KubeObject): boolean {
-  const reference = controllerOf(object);
-  return reference !== undefined && reference.uid === owner.metadata.uid;
-}

@@ -7,7 +7,6 @@ const kind = (group: string, version: string, kind: string, plural: string, name
 export const Pods = kind('', 'v1', 'Pod', 'pods');
 export const Secrets = kind('', 'v1', 'Secret', 'secrets');
 export const ConfigMaps = kind('', 'v1', 'ConfigMap', 'configmaps');
-export const Services = kind('', 'v1', 'Service', 'services');
 export const Namespaces = kind('', 'v1', 'Namespace', 'namespaces', false);
 export const LimitRanges = kind('', 'v1', 'LimitRange', 'limitranges');
 export const Nodes = kind('', 'v1', 'Node', 'nodes', false);

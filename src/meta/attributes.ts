@@ -8,8 +8,8 @@ import type { Owner } from './limits.ts';
 import { grants, inGroup, inTrash, MAY_READ, MAY_WRITE, requireAccess, requireMovable } from './permissions.ts';
 import { statOf } from './stats.ts';
 import type { Plan } from './transact.ts';
-import { type Attr, type Context, NodeFlag, NodeType, type SetAttr, type XattrMode } from './types.ts';
-import type { Moment, Volume } from './volume.ts';
+import { type Attr, type Context, NodeFlag, NodeType, type SetAttr, type XattrMode, type Moment } from './types.ts';
+import type { Volume } from './volume.ts';
 
 const SETUID = 0o4000;
 const SETGID = 0o2000;

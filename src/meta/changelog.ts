@@ -18,12 +18,7 @@ import { formatIno, type Ino } from '../lib/int64.ts';
 import { escapeBytes, timeText } from './changelog-text.ts';
 import type { LogWrite } from './engine.ts';
 import { type QuotaKey, quotaTypes } from './quota.ts';
-import { type Attr, LockType, type NodeType, type SetAttr, type XattrMode } from './types.ts';
-
-interface Moment {
-  readonly sec: number;
-  readonly nsec: number;
-}
+import { type Attr, LockType, type Moment, type NodeType, type SetAttr, type XattrMode } from './types.ts';
 
 interface Place {
   readonly parent: Ino;

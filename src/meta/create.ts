@@ -7,8 +7,8 @@ import { isTrashName, requireNewName } from './names.ts';
 import { inGroup, requireAdd, requireMovable } from './permissions.ts';
 import { charged, statOf } from './stats.ts';
 import type { Plan } from './transact.ts';
-import { type Attr, type Context, type Entry, NodeFlag, NodeType } from './types.ts';
-import type { Moment, Volume } from './volume.ts';
+import { type Attr, type Context, type Entry, NodeFlag, NodeType, type Moment } from './types.ts';
+import type { Volume } from './volume.ts';
 
 const SETGID = 0o2000;
 const GROUP_EXECUTE = 0o010;

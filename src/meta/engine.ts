@@ -295,7 +295,7 @@ export interface MetaEngine {
    */
   trimLog(keep: { readonly before?: number; readonly lines?: number }): Promise<number>;
   /**
-   * The longest entry of the change log that fits, bytes. Numbers of entries may have gaps, and may come to be seen out of their order,
+   * The longest entry of the change log that fits, and the longest list of a chunk, bytes. Numbers of entries may have gaps, and may come to be seen out of their order,
    * where `logGaps` is so.
    */
   readonly longestEntry: number;
@@ -336,3 +336,25 @@ export interface MetaEngine {
   reset(): Promise<void>;
   close(): Promise<void>;
 }
+
+/** What an engine lists and looks through, in bounded batches. */
+export type EngineScans = Pick<
+  MetaEngine,
+  | 'scanEntries'
+  | 'scanChunks'
+  | 'scanAllChunks'
+  | 'scanDelfiles'
+  | 'scanDelayed'
+  | 'scanDetached'
+  | 'allDelfiles'
+  | 'allDelayed'
+  | 'allUnreferenced'
+  | 'scanQuotas'
+  | 'scanSustained'
+  | 'scanUnreferenced'
+  | 'acls'
+  | 'sessions'
+  | 'sustained'
+  | 'lockedFiles'
+  | 'readLog'
+>;

@@ -12,8 +12,8 @@ import { trashName } from './records.ts';
 import { minus, statOf } from './stats.ts';
 import type { View } from './transact.ts';
 import { NO_TRASH } from './trash.ts';
-import { type Attr, type Context, NodeFlag, NodeType } from './types.ts';
-import type { Moment, Volume } from './volume.ts';
+import { type Attr, type Context, NodeFlag, NodeType, type Moment } from './types.ts';
+import type { Volume } from './volume.ts';
 
 /** What becomes of a node when one of its names goes. */
 export interface Removal {

@@ -19,9 +19,9 @@ import type { QuotaUsage } from './quota.ts';
 import { charged, minus, statOf } from './stats.ts';
 import type { View } from './transact.ts';
 import { NO_TRASH } from './trash.ts';
-import { type Attr, type Context, type Entry, NodeType, RenameFlag } from './types.ts';
+import { type Attr, type Context, type Entry, NodeType, RenameFlag, type Moment } from './types.ts';
 import { treeUsage } from './usage.ts';
-import type { Moment, Volume } from './volume.ts';
+import type { Volume } from './volume.ts';
 
 /** Deeper trees than this cannot be renamed into (a path of that depth cannot be named by an application either). */
 const MAX_DEPTH = 4096;

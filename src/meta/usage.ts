@@ -8,7 +8,7 @@ import { type Ino, ROOT_INO, TRASH_INO } from '../lib/int64.ts';
 import type { MetaEngine } from './engine.ts';
 import { Listed } from './namespace.ts';
 import type { QuotaUsage } from './quota.ts';
-import { charged, statOf } from './stats.ts';
+import { statOf } from './stats.ts';
 import { type Attr, NodeType } from './types.ts';
 
 const DIRECTORIES_PER_READ = 256;
@@ -115,6 +115,3 @@ export async function ownerUsage(engine: MetaEngine, signal?: AbortSignal): Prom
   for await (const inos of engine.scanSustained()) for (const attr of await engine.nodes(inos)) if (attr?.nlink === 0) own(attr);
   return { users, groups };
 }
-
-/** What a directory itself is charged. */
-export const DIRECTORY_USAGE: QuotaUsage = { space: charged(0), inodes: 1 };

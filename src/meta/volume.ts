@@ -19,7 +19,7 @@ import { Stats } from './stats.ts';
 import { type Committed, type Decide, Transactor } from './transact.ts';
 import { Trash } from './trash.ts';
 import type { Timings } from './timings.ts';
-import type { Attr, MetaCallbacks } from './types.ts';
+import type { Attr, MetaCallbacks, Moment } from './types.ts';
 
 const INODE_BATCH = 1024;
 const SLICE_BATCH = 4096;
@@ -39,12 +39,6 @@ export interface VolumeOptions {
   readonly skipDirMtimeMs?: number;
   readonly sortDir?: boolean;
   readonly fastStatfs?: boolean;
-}
-
-/** A moment, as nodes store it. */
-export interface Moment {
-  readonly sec: number;
-  readonly nsec: number;
 }
 
 export class Volume {

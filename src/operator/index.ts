@@ -150,7 +150,7 @@ export function addControllers(
       ),
     ],
   });
-  addSweep(manager, namespaces, clock);
+  addSweep(manager, namespaces, clock, volumes);
   return volumes.store;
 }
 
@@ -163,12 +163,12 @@ function mayFollow({ metadata, spec }: JuiceVolume, policy: KubeObject): boolean
 /** Passes additions and deletions. */
 const existenceChanged: Predicate<KubeObject> = ({ type }) => type !== 'updated';
 
-/** A volume as others see it; who writes its status reads it live. Of the conditions `Ready` is kept: they are half of it. */
+/** A volume as others see it; who writes its status reads it live. Of the conditions two are kept: they are half of it. */
 function slim(volume: JuiceVolume): JuiceVolume {
   const { status, ...rest } = withoutManagedFields(volume);
   if (!status) return rest;
-  const ready = findCondition(status.conditions, 'Ready');
-  return { ...rest, status: { ...status, conditions: ready ? [ready] : [] } };
+  const conditions = ['Ready', 'PodsServed'].map((type) => findCondition(status.conditions, type));
+  return { ...rest, status: { ...status, conditions: conditions.filter((each) => each !== undefined) } };
 }
 
 /** Keeps what tells that a Secret changed, and nothing else: there may be very many. */

@@ -236,6 +236,32 @@ test('a namespace that Pod Security restricts, and pods and namespaces that opte
   }
 });
 
+test('only a privileged container may pass a mount on: no capability is enough for the API server', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  const mounter = (securityContext: Json): string =>
+    pod(
+      'mounter',
+      undefined,
+      {},
+      {
+        volumes: [{ name: 'm', emptyDir: {} }],
+        containers: [
+          {
+            name: 'main',
+            image: 'busybox',
+            securityContext,
+            volumeMounts: [{ name: 'm', mountPath: '/m', mountPropagation: 'Bidirectional' }],
+          },
+        ],
+      },
+    );
+  const dry = ['create', '--dry-run=server', '-f', '-'];
+  const refused = await attempt(on, dry, mounter({ capabilities: { add: ['SYS_ADMIN'] } }));
+  assert.match(refused.output, /Bidirectional mount propagation is available only to privileged containers/);
+  assert.ok((await attempt(on, dry, mounter({ privileged: true }))).ok);
+});
+
 test('a webhook that runs after ours and strips restartPolicy is made good by reinvocation', async (context) => {
   const on = server(context);
   if (!on) return;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { platformNames } from '../../src/admission/platforms/index.ts';
-import { parseVolumes } from '../../src/admission/annotation.ts';
+import { parseVolumes } from '../../src/api/annotation.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const page = readFileSync(join(root, 'docs', 'admission.md'), 'utf8');

@@ -1,10 +1,13 @@
 /** The ValidatingAdmissionPolicies of config/policies on a real API server: what they refuse, and what they leave alone. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { parseAllDocuments } from 'yaml';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
+import { ensureKubernetes } from '../cluster/build.ts';
 import { ToolMissing } from '../tools.ts';
 import { until } from '../until.ts';
 
@@ -38,6 +41,19 @@ const injected = (
 
 const create = (on: ApiServer, pod: unknown, ...args: readonly string[]) =>
   attempt(on, ['create', ...args, '-f', '-'], JSON.stringify(pod));
+
+/** Both what kubectl says and what it warns of. */
+async function dryRun(on: ApiServer, object: unknown): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  const file = join(on.folder, 'object.json');
+  writeFileSync(file, JSON.stringify(object));
+  return await promisify(execFile)(join(await ensureKubernetes(), 'kubectl'), [
+    `--kubeconfig=${on.kubeconfig}`,
+    'create',
+    '--dry-run=server',
+    '-f',
+    file,
+  ]);
+}
 
 before(async () => {
   try {
@@ -95,6 +111,54 @@ test('a pod that asks for volumes and has not what serves them is refused, with 
     const { ok, output } = await create(on, bad, '--dry-run=server');
     assert.ok(!ok, `accepted, though ${expected.source}`);
     assert.match(output, expected);
+  }
+});
+
+test('what would have no effect is told as a warning, and nothing is refused for it', async (context) => {
+  const on = server(context);
+  if (!on) return;
+  const asks = { 'juicepod.io/volumes': 'a=/a' };
+  const spec = { containers: [{ name: 'main', image: 'busybox' }] };
+  const labels = { app: 'a' };
+  const workload = (kind: string, own: Json, pods: Json): Json => {
+    const template = { metadata: { labels, annotations: pods }, spec };
+    const ofBatch = { ...template, spec: { ...spec, restartPolicy: 'Never' } };
+    return kind === 'CronJob'
+      ? {
+          apiVersion: 'batch/v1',
+          kind,
+          metadata: { name: 'a', annotations: own },
+          spec: { schedule: '0 0 * * *', jobTemplate: { spec: { template: ofBatch } } },
+        }
+      : {
+          apiVersion: 'apps/v1',
+          kind,
+          metadata: { name: 'a', annotations: own },
+          spec: { selector: { matchLabels: labels }, template },
+        };
+  };
+  const pod = (annotations: Json): Json => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', annotations }, spec });
+  const cases: readonly (readonly [Json, RegExp | undefined])[] = [
+    [
+      pod({ 'juicepod.io/volume': 'a=/a' }),
+      /annotation juicepod\.io\/volume has no effect: volumes are asked for by juicepod\.io\/volumes/,
+    ],
+    [
+      workload('Deployment', asks, {}),
+      /of the Deployment itself has no effect: put it on its pods, in spec\.template\.metadata\.annotations/,
+    ],
+    [workload('CronJob', asks, {}), /of the CronJob itself has no effect: .* spec\.jobTemplate\.spec\.template\.metadata/],
+    [workload('StatefulSet', {}, { 'Juicepod.io/Volumes': 'a=/a' }), /annotation Juicepod\.io\/Volumes has no effect/],
+    [workload('Deployment', asks, asks), undefined],
+    [workload('CronJob', {}, { ...asks, 'juicepod.io/platform': 'generic' }), undefined],
+    [pod({ 'example.com/volumes': 'a' }), undefined],
+    [injected('fsgroup'), undefined],
+  ];
+  for (const [object, expected] of cases) {
+    const { stdout, stderr } = await dryRun(on, object);
+    assert.match(stdout, /created/);
+    if (expected) assert.match(stderr, expected);
+    else assert.equal(stderr, '', JSON.stringify(object));
   }
 });
 

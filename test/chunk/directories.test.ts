@@ -57,6 +57,13 @@ function cached(
   });
 }
 
+/** Leaves all blocks in these directories. */
+async function fillCache(folder: string | readonly string[]): Promise<void> {
+  const store = cached(folder);
+  await readAll(store, slice);
+  await store.close();
+}
+
 /** The same without a store: what is read lies in the cache. */
 const alone = (folder: string | readonly string[], settings: Partial<DiskCacheSettings> = {}): ChunkStore =>
   open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, waitMs: LONG_MS, ...settings } }, () => ({
@@ -159,9 +166,7 @@ test('each block lies in the directory that JuiceFS would put it in, whatever th
 
 test('what another set of directories has left is found in whichever it lies', async () => {
   const [a = '', b = ''] = newFolders(2);
-  const one = cached(a);
-  await readAll(one, slice);
-  await one.close();
+  await fillCache(a);
   const both = alone([a, b]);
   await eventually(() => both.stats()['blockcache_blocks'] === 60, 'the scan finds all blocks');
   assert.ok((await readAll(both, slice)).equals(data));
@@ -220,9 +225,7 @@ test('of two blocks that are as likely the one not used is dropped; with none, n
 
 test('lru goes on over a restart with what was used before', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   // Used a day ago, but for every tenth.
   for (const name of blocksIn(folder)) {
     const index = Number(/_(\d+)_/.exec(basename(name))?.[1]);
@@ -242,9 +245,7 @@ test('lru goes on over a restart with what was used before', async () => {
 
 test('blocks that were not used for long are dropped, those that are used stay', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   for (const name of blocksIn(folder)) {
     const at = Date.now() / 1000 - 7200;
     utimesSync(join(folder, UUID, 'raw', name), at, at);
@@ -262,9 +263,7 @@ test('blocks that were not used for long are dropped, those that are used stay',
 
 test('what others put there is found, and what they take away is forgotten', async () => {
   const [folder = '', other = ''] = newFolders(2);
-  const filler = cached(other);
-  await readAll(filler, slice);
-  await filler.close();
+  await fillCache(other);
   // A thousandth of what is asked for.
   const store = alone(folder, { scanIntervalMs: 20_000 });
   await eventually(() => existsSync(join(folder, UUID, '.lock')), 'it is made');
@@ -279,9 +278,7 @@ test('what others put there is found, and what they take away is forgotten', asy
 
 test('reads go on while a directory is scanned', async () => {
   const [folder = ''] = newFolders(1);
-  const first = cached(folder);
-  await readAll(first, slice);
-  await first.close();
+  await fillCache(folder);
   const gate = Promise.withResolvers<void>();
   const files: BlockFiles = {
     ...blockFiles,
@@ -328,9 +325,7 @@ for (const [what, operations, code] of [
 ] as const)
   test(`a directory that ${what} (${code}) fails no read; the others do its part, and when it works again it has its own`, async () => {
     const [good = '', bad = ''] = newFolders(2);
-    const filled = cached([good, bad]);
-    await readAll(filled, slice);
-    await filled.close();
+    await fillCache([good, bad]);
     const own = blocksIn(bad).length;
     assert.ok(own > 5);
     let broken = true;

@@ -48,6 +48,24 @@ onCluster('where all is well nothing is found: for a manifest, a workload and a 
 /** What is asked for, and what stands in its way. */
 const asked: readonly (readonly [reason: string, object: () => Json, message: RegExp])[] = [
   ['NotAnnotated', () => pod('a', undefined), /has no annotation juicepod\.io\/volumes/],
+  [
+    'NotAnnotated',
+    () => pod('a', undefined, { annotations: { 'juicepod.io/volume': 'a=/a' } }),
+    /has no annotation juicepod\.io\/volumes \(juicepod\.io\/volume is not it\)/,
+  ],
+  [
+    'NotAnnotated',
+    () => ({
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'a', namespace: 'team-a', annotations: { 'juicepod.io/volumes': 'a=/a' } },
+      spec: {
+        selector: { matchLabels: { app: 'a' } },
+        template: { metadata: { labels: { app: 'a' } }, spec: (pod('a', '') as { spec: Json }).spec },
+      },
+    }),
+    /in its pod template \(it is on the Deployment itself, where it has no effect\)/,
+  ],
   ['AnnotationInvalid', () => pod('a', 'datasets'), /"datasets" has no "="/],
   [
     'PodOptedOut',

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatMountConfig, type MountConfig } from '../../src/api/mount.ts';
 import { RUN_ROOT, SERVING } from '../../src/admission/names.ts';
-import { defaultSettings } from '../../src/admission/settings.ts';
 import { clientContainer } from '../../src/admission/sidecar.ts';
+import { containerInput } from '../../src/admission/testing/fixtures.ts';
 import { formatPlan, parsePlan, type PlanMount } from '../../src/api/plan.ts';
 import type { PlanOptions } from '../../src/api/plan-change.ts';
 import { bin } from '../cli/command.ts';
@@ -147,15 +147,7 @@ export async function startPodProcesses(
   let client = startClient();
   /** As the webhook writes it, with the folders of this pod. */
   const probe: PodProcesses['probe'] = (which, edit = (command) => command) => {
-    const container = clientContainer({
-      settings: defaultSettings,
-      image: '',
-      plan: parsePlan(JSON.stringify({ version: 1, mounts })),
-      secrets: [],
-      memoryCache: false,
-      clientResources: {},
-      holderResources: {},
-    }) as unknown as Probes & { readonly lifecycle: Probes };
+    const container = clientContainer(containerInput(mounts)) as unknown as Probes & { readonly lifecycle: Probes };
     const command = (which === 'postStart' ? container.lifecycle : container)[which]?.exec.command ?? [];
     const [shell = '', ...args] = command.map((part) =>
       part.replaceAll(RUN_ROOT, join(work, 'run')).replaceAll(SERVING, serving),

@@ -37,6 +37,10 @@ describe('an S3 store', () => {
     await harness.createVolume({ ...spec, storage: storage(s3, 'bucket-one') });
     await harness.reconcile();
     assert.equal(harness.condition('Ready'), 'False StorageDenied', harness.message('Ready'));
+    assert.match(
+      harness.message('Ready'),
+      /; check \w+ and \w+ in the Secret s3-keys \(spec\.storage\.s3\.credentials\.secretRef\)/,
+    );
     assert.equal(await database.dbsize(), 0);
     await harness.createSecret('s3-keys', keys(s3));
     await harness.reconcile();

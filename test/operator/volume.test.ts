@@ -75,7 +75,7 @@ describe('a new volume', () => {
     await harness.createVolume({ ...spec, metadata });
     await harness.reconcile();
     assert.equal(harness.condition('Ready'), 'False SecretNotFound');
-    assert.match(harness.message('SecretsResolved'), /Secret redis-auth does not exist .* with password/);
+    assert.match(harness.message('SecretsResolved'), /Secret redis-auth does not exist .* with the key password/);
     assert.equal(harness.condition('Reconciling'), 'True SecretNotFound');
     await harness.createSecret('redis-auth', { username: 'default' });
     await harness.reconcile();
@@ -84,6 +84,11 @@ describe('a new volume', () => {
     await harness.createSecret('redis-auth', { username: 'default', password: 'wrong' });
     await harness.reconcile();
     assert.equal(harness.condition('Ready'), 'False MetadataDenied');
+    assert.match(
+      harness.message('Ready'),
+      /check username and password in the Secret redis-auth \(spec\.metadata\.redis\.authSecretRef\)$/,
+    );
+    assert.doesNotMatch(harness.message('Ready'), /META_PASSWORD/);
     assert.doesNotMatch(JSON.stringify(harness.volume()), /wrong|w%C3/);
     await harness.createSecret('redis-auth', { username: 'default', password: 'p@ss/wörd' });
     await harness.reconcile();

@@ -138,12 +138,18 @@ withHelm('image, arguments and places of the pods are what the values say', asyn
   }
   const webhook = await podOf('webhook', {
     image: { digest },
-    webhook: { allowImages: ['a/', 'b/'], sidecarPullPolicy: 'Never', podSecurityCheck: false },
+    webhook: { allowImages: ['a/', 'b/'], sidecarPullPolicy: 'Never', sidecarPullSecrets: ['regcred'], podSecurityCheck: false },
   });
   const [{ args }] = webhook.containers;
   // The image that is added to pods is that of the webhook.
   assert.ok(args.includes(`--image=ghcr.io/juicepod/juicepod@${digest}`));
-  for (const arg of ['--allow-image=a/', '--allow-image=b/', '--image-pull-policy=Never', '--no-pod-security-check'])
+  for (const arg of [
+    '--allow-image=a/',
+    '--allow-image=b/',
+    '--image-pull-policy=Never',
+    '--image-pull-secret=regcred',
+    '--no-pod-security-check',
+  ])
     assert.ok(args.includes(arg), arg);
 });
 

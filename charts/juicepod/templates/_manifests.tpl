@@ -139,6 +139,7 @@ true
 {{- if ne $values.logLevel "info" }}{{ $args = append $args (printf "--log-level=%s" $values.logLevel) }}{{ end -}}
 {{- if $isWebhook -}}
 {{- range $prefix := $values.allowImages }}{{ $args = append $args (printf "--allow-image=%s" $prefix) }}{{ end -}}
+{{- range $name := $values.sidecarPullSecrets }}{{ $args = append $args (printf "--image-pull-secret=%s" $name) }}{{ end -}}
 {{- if ne $values.sidecarPullPolicy "IfNotPresent" }}{{ $args = append $args (printf "--image-pull-policy=%s" $values.sidecarPullPolicy) }}{{ end -}}
 {{- if not $values.podSecurityCheck }}{{ $args = append $args "--no-pod-security-check" }}{{ end -}}
 {{- if ne $root.Values.certificates.source "self" -}}

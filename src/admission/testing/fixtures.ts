@@ -2,12 +2,14 @@
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../api/kinds.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
 import { API_VERSION } from '../../api/group.ts';
+import { parsePlan } from '../../api/plan.ts';
 import type { JuiceVolume } from '../../api/volume.ts';
 import { applyPatch } from 'rfc6902';
 import type { LimitRange } from '../limits.ts';
 import { patchPod, type Operation } from '../patch.ts';
 import { planPod, type Decision } from '../plan.ts';
 import { type Cluster, defaultSettings, type Settings } from '../settings.ts';
+import type { SidecarInput } from '../sidecar.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -96,4 +98,17 @@ export function admit(
   const failed = applyPatch(result, structuredClone(operations) as Operation[]).find((error) => error !== null);
   if (failed) throw new Error(`the patch does not fit the pod: ${failed.message}`);
   return { decision, operations, result };
+}
+
+/** What the sidecars of a pod with these mounts are made of, by default in all else. */
+export function containerInput(mounts: readonly object[]): SidecarInput {
+  return {
+    settings: defaultSettings,
+    image: '',
+    plan: parsePlan(JSON.stringify({ version: 1, mounts })),
+    secrets: [],
+    memoryCache: false,
+    clientResources: {},
+    holderResources: {},
+  };
 }

@@ -40,6 +40,7 @@ function targetOf(object: Json, namespace: string, exists: boolean): Target | un
     namespace: textOf(metadata['namespace']) ?? namespace,
     pod: inside(object, podTemplates[kind] ?? []),
     exists: exists && kind === 'Pod',
+    ...(kind === 'Pod' ? {} : { ownAnnotations: mapOf(metadata['annotations']) }),
   };
 }
 

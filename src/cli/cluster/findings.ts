@@ -52,12 +52,21 @@ const again = 'then create the pod again: volumes are added only when a pod is c
 
 // --------------------------------------------------------------------------------------------------------- what was asked
 
+/** What was probably meant to be the annotation, and has no effect where or as it is. */
+function misplaced({ kind, pod, ownAnnotations = {} }: Snapshot['target']): string {
+  if (ownAnnotations[annotations.volumes] !== undefined) return ` (it is on the ${kind} itself, where it has no effect)`;
+  const like = [...Object.keys(mapOf(metadataOf(pod)['annotations'])), ...Object.keys(labelsOf(pod))].find((key) =>
+    /^juice(pod|fs)?(\.io)?\/volumes?$/i.test(key),
+  );
+  return like === undefined ? '' : ` (${like} is not it)`;
+}
+
 const annotation: Check = ({ target, annotationError }) => {
   const value = mapOf(metadataOf(target.pod)['annotations'])[annotations.volumes];
   if (value === undefined)
     return error(
       'NotAnnotated',
-      `${target.kind} ${target.name} has no annotation ${annotations.volumes}${target.kind === 'Pod' ? '' : ' in its pod template'}`,
+      `${target.kind} ${target.name} has no annotation ${annotations.volumes}${target.kind === 'Pod' ? '' : ' in its pod template'}${misplaced(target)}`,
       `add ${annotations.volumes}: NAME=/path to the ${target.kind === 'Pod' ? 'pod' : 'template, spec.template.metadata'}, ${again}`,
     );
   return annotationError === undefined

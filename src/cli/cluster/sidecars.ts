@@ -52,7 +52,7 @@ function waiting(container: string, state: Json): Finding | undefined {
         severity: 'error',
         reason: 'ImageNotPulled',
         message,
-        todo: 'the node cannot get the image of the sidecars: see --image of the webhook and spec.client.image of the volume, and imagePullSecrets of the pod',
+        todo: 'the node cannot get the image of the sidecars: see --image of the webhook and spec.client.image of the volume, and imagePullSecrets of the pod (--image-pull-secret of the webhook gives them to all; each must be in the namespace of the pod)',
       };
     case 'CreateContainerConfigError':
     case 'CreateContainerError':

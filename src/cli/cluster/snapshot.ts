@@ -2,7 +2,7 @@
  * What `juicepod analyze` looks at, read once from the cluster as the user who runs it. Reading never fails: what is not there, or may
  * not be read by this user, says so. Nothing is changed; the one request that looks like a change is a dry run.
  */
-import { parseVolumes, type VolumeRequest } from '../../admission/annotation.ts';
+import { parseVolumes, type VolumeRequest } from '../../api/annotation.ts';
 import { isOurContainer } from '../../admission/names.ts';
 import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 import type { JuiceCachePolicy } from '../../api/cachepolicy.ts';
@@ -45,6 +45,8 @@ export interface Target {
   readonly pod: Json;
   /** True where the pod itself is in the cluster, so that it has a state. */
   readonly exists: boolean;
+  /** Annotations of a workload itself, which are not those of its pods. */
+  readonly ownAnnotations?: Json;
 }
 
 export interface Snapshot {

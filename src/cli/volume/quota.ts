@@ -1,5 +1,5 @@
 /** `juicepod quota set|get|list|delete|check`: quotas of directories, users and groups, spelled as `juicefs quota` spells them. */
-import { directoryOf } from '../../admission/directory.ts';
+import { directoryOf } from '../../api/directory.ts';
 import { UserError } from '../../lib/errors.ts';
 import { formatBytes, parseSize } from '../../lib/units.ts';
 import type { MetaEngine } from '../../meta/engine.ts';

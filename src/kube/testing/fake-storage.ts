@@ -15,8 +15,6 @@ export interface HistoryEvent {
   readonly previous: KubeObject | undefined;
 }
 
-export type Visit = (event: HistoryEvent) => void;
-
 /** What one watch receives, and how it is broken. */
 export interface Watcher {
   readonly kind: string;

@@ -3,7 +3,7 @@
  * server answers (scan.ts), so that things may come twice, and nothing is left out. Names come over a connection of their own where there is one.
  */
 import { formatIno, type Ino, parseIno } from '../../lib/int64.ts';
-import type { LogPart, MetaEngine, NamedEntry } from '../engine.ts';
+import type { EngineScans, LogPart, NamedEntry } from '../engine.ts';
 import type { QuotaKey, QuotaRecord } from '../quota.ts';
 import { decodeEntry } from '../records.ts';
 import type { LockedFile } from '../types.ts';
@@ -17,28 +17,7 @@ import { readLogScript } from './scripts.ts';
 /** Chunk lists read in one go: one is at most some 60 KB. */
 const CHUNK_BATCH = 100;
 
-type Scans = Pick<
-  MetaEngine,
-  | 'scanEntries'
-  | 'scanChunks'
-  | 'scanAllChunks'
-  | 'scanDelfiles'
-  | 'scanDelayed'
-  | 'scanDetached'
-  | 'allDelfiles'
-  | 'allDelayed'
-  | 'allUnreferenced'
-  | 'scanQuotas'
-  | 'scanSustained'
-  | 'scanUnreferenced'
-  | 'acls'
-  | 'sessions'
-  | 'sustained'
-  | 'lockedFiles'
-  | 'readLog'
->;
-
-export abstract class RedisScans implements Scans {
+export abstract class RedisScans implements EngineScans {
   protected readonly connection: RedisConnection;
   protected readonly keys: Keys;
   protected readonly listing: ListingConnection | undefined;

@@ -3,7 +3,7 @@
  * the last one's end. How rows are had is the engine's part.
  */
 import type { Ino } from '../../lib/int64.ts';
-import type { LogPart, MetaEngine, NamedEntry } from '../engine.ts';
+import type { EngineScans, LogPart, MetaEngine, NamedEntry } from '../engine.ts';
 import { type QuotaKey, type QuotaRecord, quotaTypes } from '../quota.ts';
 import type { LockedFile, LockKind } from '../types.ts';
 import { aclAt, bindIno, bytesAt, entriesAt, inoAt, numberAt, quotaAt, type Row, type SqlValue } from './rows.ts';
@@ -17,29 +17,7 @@ const ENTRY_BATCH = 1024;
 /** Entries of the change log removed at once. */
 const TRIM_BATCH = 10_000;
 
-type Scans = Pick<
-  MetaEngine,
-  | 'scanEntries'
-  | 'scanChunks'
-  | 'scanAllChunks'
-  | 'scanDelfiles'
-  | 'scanDelayed'
-  | 'scanDetached'
-  | 'allDelfiles'
-  | 'allDelayed'
-  | 'allUnreferenced'
-  | 'scanQuotas'
-  | 'scanSustained'
-  | 'scanUnreferenced'
-  | 'acls'
-  | 'sessions'
-  | 'sustained'
-  | 'lockedFiles'
-  | 'readLog'
-  | 'trimLog'
->;
-
-export abstract class SqlScans implements Scans {
+export abstract class SqlScans implements EngineScans, Pick<MetaEngine, 'trimLog'> {
   protected abstract readonly sql: Statements;
   /** The rows of a statement that changes nothing, or may be carried out twice. */
   protected abstract rows(text: string, ...values: SqlValue[]): Promise<readonly Row[]>;

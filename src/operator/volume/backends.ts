@@ -85,7 +85,8 @@ export function realBackends(options: BackendOptions): Backends {
         name: input.name,
         timeoutMs: STORE_TIMEOUT,
         retry: { retries: 1 },
-        environment: { ...process.env, ...storeEnvironment(override) },
+        // Only AWS's chain is ours to lend: keys of other kinds are in the volume's Secret, or nowhere.
+        environment: { ...(input.storage === 's3' ? process.env : {}), ...storeEnvironment(override) },
         clock,
       }),
     async durability(url) {
@@ -127,9 +128,11 @@ export function realBackends(options: BackendOptions): Backends {
 
 /** Why the database could not be used. */
 export function metadataFailure(error: unknown): Failure {
-  const message = error instanceof UserError && error.hint ? `${error.message} (${error.hint})` : messageOf(error);
+  const refused = error instanceof UserError && error.code === 'MetaRefused';
+  // Its hint is for who typed a metadata URL; see advice.ts.
+  const message = error instanceof UserError && error.hint && !refused ? `${error.message} (${error.hint})` : messageOf(error);
   if (!(error instanceof UserError) || error.retryable) return { state: 'failed', reason: 'MetadataUnreachable', message };
-  return { state: 'failed', reason: error.code === 'MetaRefused' ? 'MetadataDenied' : 'MetadataInvalid', message };
+  return { state: 'failed', reason: refused ? 'MetadataDenied' : 'MetadataInvalid', message };
 }
 
 const storageReasons: Partial<Record<ObjectErrorCode, Reason>> = {

@@ -16,6 +16,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Random } from '../../lib/random.ts';
 import { guardedBackends } from '../guard.ts';
+import { advised } from './advice.ts';
 import type { Backends } from './backends.ts';
 import { credentialsVerdict } from './clients.ts';
 import { findConflict } from './conflict.ts';
@@ -34,6 +35,7 @@ import type { Observation } from './observation.ts';
 import { claims } from './quotas.ts';
 import { resolveSecrets, type SecretObject, type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
+import { storageKeys } from './storage-target.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
 
@@ -184,7 +186,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         if (!(await destroy(world, { clock, logger: log, signal, kind, prove, beforeMarker }))) return { requeueAfterMs: 1 };
       } catch (error) {
         if (!(error instanceof StepError)) throw error;
-        const failed = summary({ ...error.failure, status: 'False' });
+        const failed = summary({ ...advised(error.failure, volume.spec), status: 'False' });
         await writeStatus(volume, { verdicts: failed, uuid, seen, secretNamespaces: 0, keep: isAspect }, signal);
         return after(RETRY_MS);
       }
@@ -234,7 +236,7 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         tell(volume, 'Normal', step.do === 'format' ? 'Formatted' : 'Configured', step.do, stepNotes[step.do]);
       } catch (error) {
         if (!(error instanceof StepError)) throw error;
-        seen = { ...seen, [error.side]: error.failure };
+        seen = { ...seen, [error.side]: advised(error.failure, volume.spec) };
         decision = decide(volume, seen);
         return { seen, decision };
       }
@@ -252,16 +254,11 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const isTrue = (type: string): boolean => decision.verdicts.find((each) => each.type === type)?.status === 'True';
     if (!isTrue('Formatted') || !outcome?.ok || decision.uuid === undefined || !target) return undefined;
     if (volume.spec.encryption && !isTrue('EncryptionReady')) return undefined;
-    const { accessKey, secretKey, sessionToken } = outcome.secrets;
     const reached = seen.storage?.state === 'reached';
     const before = mounted(volume);
     if (!reached && !before) return undefined;
     // Keys that the store has not taken yet do not replace those that it took.
-    const keys = {
-      ...(accessKey === undefined ? {} : { accessKey }),
-      ...(secretKey === undefined ? {} : { secretKey }),
-      ...(sessionToken === undefined ? {} : { sessionToken }),
-    };
+    const keys = storageKeys(volume.spec.storage, outcome.secrets);
     const material = seen.encryption?.keys.ok ? seen.encryption.keys.material : undefined;
     const previous = decision.rotating ? seen.encryption?.earlier : undefined;
     return {

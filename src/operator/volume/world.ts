@@ -17,6 +17,7 @@ import { parseSession } from '../../meta/sessions.ts';
 import { changeSetting } from '../../meta/setting.ts';
 import { isData, MARKER } from '../../object/check.ts';
 import { ObjectError, type ObjectStore } from '../../object/store.ts';
+import { advised } from './advice.ts';
 import { type Backends, metadataFailure, storageFailure } from './backends.ts';
 import { deepLookIsDue } from './clients.ts';
 import { type Conflict, holderOf } from './conflict.ts';
@@ -164,7 +165,7 @@ export class World implements AsyncDisposable {
         holder: holderOf(format.uuid, volume, others(format.uuid)),
       };
     } catch (error) {
-      return metadataFailure(error);
+      return advised(metadataFailure(error), volume.spec);
     }
   }
 
@@ -175,7 +176,7 @@ export class World implements AsyncDisposable {
   }
 
   async #observeStorage(lookForObjects: boolean): Promise<StorageObservation> {
-    const { signal } = this.#options;
+    const { signal, volume } = this.#options;
     try {
       const store = this.store();
       let marker: string | undefined;
@@ -195,7 +196,7 @@ export class World implements AsyncDisposable {
         }
       return { state: 'reached', marker, firstObject };
     } catch (error) {
-      return isMissingBucket(error) ? { state: 'missing', message: error.message } : storageFailure(error);
+      return isMissingBucket(error) ? { state: 'missing', message: error.message } : advised(storageFailure(error), volume.spec);
     }
   }
 

@@ -10,7 +10,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { parseDocument } from 'yaml';
-import type { PlanDirectory } from '../api/plan.ts';
+import type { PlanDirectory } from './plan.ts';
 import { UserError } from '../lib/errors.ts';
 import { directoryOf } from './directory.ts';
 
@@ -187,6 +187,13 @@ function compactEntry(text: string, where: string): VolumeRequest {
   const volume = splitReference(reference, where);
   const [mountPath = '', ...options] = target.split(':', MAX_OPTIONS + 2);
   if (mountPath === '') fail(where, `${quote(text)} has no path after "="; write name=/path`);
+  // A path may hold them, but whoever has such a path can write the list; two entries run into one must not become a strange path.
+  const stray = /[;=]|\s/.exec(target)?.[0];
+  if (stray !== undefined)
+    fail(
+      where,
+      `${quote(target)} holds ${quote(stray)}; entries are separated by commas, and a path that has it needs the YAML list`,
+    );
   const given = { access: [] as string[], mode: [] as RequestedMode[] };
   for (const option of options) {
     const mode = MODES.find((one) => one === option);

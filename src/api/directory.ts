@@ -5,7 +5,7 @@
  *
  * Text in, numbers out. The client makes the directory with them, in one step, and leaves one that exists as it is.
  */
-import type { PlanDirectory } from '../api/plan.ts';
+import type { PlanDirectory } from './plan.ts';
 
 const OWNER = /^(\d{1,10}):(\d{1,10})$/;
 const PERMISSIONS = /^0?[0-7]{3,4}$/;

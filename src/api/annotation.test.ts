@@ -97,6 +97,8 @@ test('each mistake is refused with the part at fault', () => {
     ['=/a', /no volume name before "="/],
     ['a=', /no path after "="/],
     ['a=data', /the mount path "data" is not absolute/],
+    ['a=/a;b=/b', /entry 1 \("a=\/a;b=\/b"\): "\/a;b=\/b" holds ";"; entries are separated by commas/],
+    ['a=/a b=/b', /holds " "; entries are separated by commas/],
     ['a=/data:rx', /":rx" after the path "\/data" is unknown; accepted are ":ro", ":rw", ":fuse", ":sync" and ":auto"/],
     ['a=/da:ta:ro', /":ta" after the path "\/da" is unknown/],
     ['a=/data:ro:rw', /":ro" and ":rw" after the path "\/data" exclude each other/],
