@@ -1,5 +1,5 @@
 /** `juicepod sync` as the command line has it; the names are the official client's. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Rule } from '../objsync/rules.ts';
 import { output, run } from './program-parts.ts';
 
@@ -48,6 +48,7 @@ export function addStores(juicepod: Command): void {
     .option('--min-age <time>', 'leave out files that were modified later than so long ago')
     .option('--start-time <time>', 'leave out files modified before it: "2006-01-02 15:04:05"')
     .option('--end-time <time>', 'leave out files modified after it')
+    .option('--files-from <file>', 'copy only what stands in the lines of this file: files, and directories with all in them')
     .option('--limit <count>', 'stop after so many objects; -1 is no limit', '-1')
     .option('-u, --update', 'copy what is newer in SRC, whatever the sizes')
     .option('-f, --force-update', 'copy everything')
@@ -71,6 +72,9 @@ export function addStores(juicepod: Command): void {
     .option('--no-https', 'speak plain HTTP to object stores')
     .option('--storage-class <name>', 'storage class of what is written to an object store')
     .option('--bwlimit <Mbps>', 'limit of the transfer in Mbit/s')
+    .addOption(new Option('--deleteSrc').hideHelp())
+    .addOption(new Option('--deleteDst').hideHelp())
+    .addOption(new Option('--ignore-non-existing').hideHelp())
     .addOption(output())
     .addHelpText('after', HELP)
     .action(

@@ -7,6 +7,7 @@ import { TokenBucket } from '../lib/token-bucket.ts';
 import { formatBytes, parseDuration, parseMbps, parseSize } from '../lib/units.ts';
 import { bytesOfMbps } from '../object/limit.ts';
 import { ObjectError } from '../object/store.ts';
+import { keysIn } from '../objsync/files-from.ts';
 import type { RunOptions, Tally } from '../objsync/options.ts';
 import { openSide } from '../objsync/open.ts';
 import { type Place, placeOf, redacted } from '../objsync/place.ts';
@@ -29,10 +30,13 @@ export interface SyncOptions {
   readonly minAge?: string;
   readonly startTime?: string;
   readonly endTime?: string;
+  readonly filesFrom?: string;
   readonly limit: string;
   readonly update?: boolean;
   readonly forceUpdate?: boolean;
   readonly existing?: boolean;
+  /** The official client's other name for it. */
+  readonly ignoreNonExisting?: boolean;
   readonly ignoreExisting?: boolean;
   readonly dirs?: boolean;
   readonly perms?: boolean;
@@ -75,7 +79,11 @@ function timeOf(text: string | undefined, option: string): number | undefined {
 }
 
 /** What the options say, checked. Throws UserError naming the option. */
-export function runOptions(options: SyncOptions, signal: AbortSignal, onFailure: RunOptions['onFailure']): RunOptions {
+export function runOptions(
+  options: SyncOptions,
+  signal: AbortSignal,
+  told: Pick<RunOptions, 'onFailure' | 'onMissing'>,
+): RunOptions {
   const now = systemClock.now();
   const [minSize, maxSize] = [
     options.minSize === undefined ? 0 : parseSize(options.minSize, '--min-size', 'B'),
@@ -106,7 +114,7 @@ export function runOptions(options: SyncOptions, signal: AbortSignal, onFailure:
     limit: boundOf(options.limit, '--limit'),
     update: is(options.update),
     forceUpdate: is(options.forceUpdate),
-    existing: is(options.existing),
+    existing: is(options.existing) || is(options.ignoreNonExisting),
     ignoreExisting: is(options.ignoreExisting),
     dirs: is(options.dirs),
     links: is(options.links),
@@ -123,8 +131,9 @@ export function runOptions(options: SyncOptions, signal: AbortSignal, onFailure:
     listThreads: wholeNumberOf(options.listThreads, '--list-threads', 1, 1000),
     listDepth: wholeNumberOf(options.listDepth, '--list-depth', 0, 100),
     ...(rate > 0 ? { bandwidth: new TokenBucket({ rate, burst: rate / 10, clock: systemClock }) } : {}),
+    ...(options.filesFrom === undefined ? {} : { keys: keysIn(options.filesFrom) }),
     signal,
-    onFailure,
+    ...told,
   };
 }
 
@@ -140,6 +149,7 @@ function summary(tally: Tally): string {
     ...(tally.checked > 0 ? [counted('checked', tally.checked, tally.checkedBytes)] : []),
     ...(tally.deleted > 0 ? [counted('deleted', tally.deleted)] : []),
     counted('failed', tally.failed),
+    ...(tally.missing > 0 ? [counted('missing', tally.missing)] : []),
   ].join(', ');
 }
 
@@ -182,8 +192,12 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
   const say = (line: string): void => {
     if (options.output === 'text') process.stderr.write(`${process.stderr.isTTY ? '\r\u001b[K' : ''}${line}\n`);
   };
-  const run = runOptions(options, ending.signal, (key, error) => {
-    if (told++ < MAX_TOLD) say(`juicepod: ${shown(key)}: ${messageOf(error)}`);
+  const tell = (key: string, what: string): void => {
+    if (told++ < MAX_TOLD) say(`juicepod: ${shown(key)}: ${what}`);
+  };
+  const run = runOptions(options, ending.signal, {
+    onFailure: (key, error) => tell(key, messageOf(error)),
+    onMissing: (key) => tell(key, 'named in --files-from, and not there in SRC'),
   });
   const parse = { noHttps: !options.https, environment: process.env };
   const places = [placeOf(from, 'SRC', parse), placeOf(to, 'DST', parse)] as const;

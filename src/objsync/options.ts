@@ -18,6 +18,8 @@ export interface RunOptions extends Policy {
   /** First and last key; empty for no bound. */
   readonly start: string;
   readonly end: string;
+  /** Only these, and what lies below those of them that are directories (files-from.ts). */
+  readonly keys?: AsyncIterable<string>;
   /** Objects that are looked at; Infinity is no limit. */
   readonly limit: number;
   /** Objects, and 8 MiB parts of objects, at the same time. */
@@ -37,6 +39,8 @@ export interface RunOptions extends Policy {
   readonly signal: AbortSignal;
   /** Told of each object that failed. */
   readonly onFailure: (key: string, error: unknown) => void;
+  /** Told of each of `keys` that the source has not. */
+  readonly onMissing: (key: string) => void;
 }
 
 /** Counted while it runs. */
@@ -55,6 +59,8 @@ export interface Tally {
   checkedBytes: number;
   deleted: number;
   failed: number;
+  /** Of --files-from, what is not there. */
+  missing: number;
 }
 
 export const newTally = (): Tally => ({
@@ -72,4 +78,5 @@ export const newTally = (): Tally => ({
   checkedBytes: 0,
   deleted: 0,
   failed: 0,
+  missing: 0,
 });

@@ -10,11 +10,12 @@ import { UserError } from '../lib/errors.ts';
 import { Budget } from './budget.ts';
 import { copyObject, isSame, type Transfer } from './copy.ts';
 import { Crowd, Places } from './crowd.ts';
+import { staysInside } from './files-from.ts';
 import { type Filters, newTally, type RunOptions, type Tally } from './options.ts';
 import { type Action, type Allowance, plan } from './plan.ts';
 import { ahead } from './ahead.ts';
 import { Removals } from './removals.ts';
-import { type Entry, Gone, type ListOptions, PART_BYTES, type Side } from './side.ts';
+import { type Entry, Gone, type ListOptions, PART_BYTES, shown, type Side } from './side.ts';
 
 const LISTED_AHEAD = 2048;
 
@@ -27,6 +28,14 @@ function isWanted(entry: Entry, { rules, minSize, maxSize, modifiedAfter, modifi
 }
 
 const nothing: AsyncIterable<Entry> = { async *[Symbol.asyncIterator]() {} };
+const listOf = (entry: Entry | undefined): AsyncIterable<Entry> =>
+  entry
+    ? {
+        async *[Symbol.asyncIterator]() {
+          yield entry;
+        },
+      }
+    : nothing;
 
 export class Run {
   readonly tally: Tally = newTally();
@@ -68,11 +77,12 @@ export class Run {
 
   /** Runs to the end. Throws UserError `TooManyFailures`, the signal's reason, or what made a list fail. */
   async run(): Promise<Tally> {
-    const { listThreads, listDepth, maxFailures, signal, deleteSrc, deleteSrcAfter, deleteDst } = this.#options;
-    // Where something is removed, one list at a time: what one walk has removed must not look to another as if it had not been there.
-    const inLevels = listThreads > 1 && !deleteSrc && !deleteSrcAfter && !deleteDst;
+    const { keys, listDepth, maxFailures, signal } = this.#options;
+    const inLevels = this.#options.listThreads > 1 && !this.#removes;
     try {
-      await this.#produce('', inLevels ? listDepth : 0);
+      const depth = inLevels ? listDepth : 0;
+      if (keys) await this.#produceKeys(keys, depth);
+      else await this.#produce('', depth);
     } catch (error) {
       this.#fatal ??= { error };
     }
@@ -81,6 +91,12 @@ export class Run {
     signal.throwIfAborted();
     if (this.#fatal) throw this.#fatal.error;
     return this.tally;
+  }
+
+  /** Where something is removed, one list at a time: what one walk has removed must not look to another as if it had not been there. */
+  get #removes(): boolean {
+    const { deleteSrc, deleteSrcAfter, deleteDst } = this.#options;
+    return deleteSrc || deleteSrcAfter || deleteDst;
   }
 
   async *#filtered(list: AsyncIterable<Entry>): AsyncGenerator<Entry> {
@@ -101,6 +117,75 @@ export class Run {
     }
   }
 
+  /** These alone; side by side where nothing is removed. */
+  async #produceKeys(keys: AsyncIterable<string>, depth: number): Promise<void> {
+    const crowd = new Crowd(new Places(this.#removes ? 1 : this.#options.threads));
+    try {
+      for await (const key of keys) {
+        if (this.#allowance.left <= 0) break;
+        this.#transfer.signal.throwIfAborted();
+        await crowd.add(() => this.#produceKey(key, depth).catch((error: unknown) => this.#end(error)));
+      }
+    } finally {
+      await crowd.ended();
+    }
+  }
+
+  async #produceKey(key: string, depth: number): Promise<void> {
+    const [source, destination, { start, end, forceUpdate }] = [this.#source, this.#destination, this.#options];
+    if ((source.files ?? destination.files) && !staysInside(key))
+      throw new UserError('FilesFrom', `--files-from: wanted paths below SRC, found ${shown(key)}`);
+    if (key.endsWith('/')) return this.#produce(key, depth);
+    const { signal } = this.#transfer;
+    const followLinks = !this.#transfer.links;
+    let entry: Entry | undefined;
+    let there: Entry | undefined;
+    try {
+      entry = await source.head(key, followLinks, signal);
+      if (entry && !entry.isDirectory && !forceUpdate) there = await destination.head(key, followLinks, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.tally.found++;
+      this.tally.handled++;
+      return this.#failed({ key }, error);
+    }
+    if (entry?.isDirectory) return this.#produce(`${key}/`, depth);
+    if (!entry) {
+      this.tally.missing++;
+      return this.#options.onMissing(key);
+    }
+    if (key < start || (end !== '' && key > end)) return;
+    const crowd = new Crowd(this.#places);
+    // A directory there is found by the copy, as when it is listed under another key.
+    await this.#compare(listOf(entry), listOf(there?.isDirectory ? undefined : there), crowd, async () => {});
+    await crowd.ended();
+  }
+
+  /** Ends everything. */
+  #end(error: unknown): void {
+    this.#fatal ??= { error };
+    this.#ending.abort(error);
+  }
+
+  /** Decides about two lists and has it done; `below` is waited for before directories are removed. */
+  async #compare(from: AsyncIterable<Entry>, to: AsyncIterable<Entry>, crowd: Crowd, below: () => Promise<void>): Promise<void> {
+    const settle = (): Promise<void> => crowd.ended();
+    const extras = new Removals(settle, (entry) => this.#remove(this.#destination, entry));
+    const copied = new Removals(settle, (entry) => this.#remove(this.#source, entry));
+    const lists = [from, to].map((list) => ahead(this.#filtered(list), LISTED_AHEAD));
+    try {
+      for await (const action of plan(lists[0]!, lists[1]!, this.#options, this.#allowance)) {
+        this.#transfer.signal.throwIfAborted();
+        await this.#begin(action, crowd, extras, copied);
+      }
+    } finally {
+      await Promise.all(lists.map((list) => list.return(undefined)));
+    }
+    await below();
+    await extras.end();
+    await copied.end();
+  }
+
   /** Everything under a prefix; the first `depth` levels of directories side by side. */
   async #produce(prefix: string, depth: number): Promise<void> {
     const [source, destination, { forceUpdate }] = [this.#source, this.#destination, this.#options];
@@ -110,12 +195,7 @@ export class Run {
     const crowd = new Crowd(this.#places);
     const below = new Crowd(new Places(this.#options.listThreads));
     const spawn = ({ key }: Entry): Promise<void> =>
-      below.add(() =>
-        this.#produce(key, depth - 1).catch((error: unknown) => {
-          this.#fatal ??= { error };
-          this.#ending.abort(error);
-        }),
-      );
+      below.add(() => this.#produce(key, depth - 1).catch((error: unknown) => this.#end(error)));
     const inLevels = depth > 0 && source.level !== undefined && destination.level !== undefined;
     const from = inLevels ? this.#level(source.level!(prefix, options), prefix, spawn) : source.list(prefix, options);
     const to = forceUpdate
@@ -123,28 +203,20 @@ export class Run {
       : inLevels
         ? this.#level(destination.level!(prefix, options), prefix, async () => {})
         : destination.list(prefix, options);
-    const settle = (): Promise<void> => crowd.ended();
-    const extras = new Removals(settle, (entry) => this.#remove(destination, entry));
-    const copied = new Removals(settle, (entry) => this.#remove(source, entry));
+    await this.#listing.take();
+    let listing = true;
+    const listed = (): void => {
+      if (listing) this.#listing.give();
+      listing = false;
+    };
     try {
-      await this.#listing.take();
-      try {
-        const lists = [from, to].map((list) => ahead(this.#filtered(list), LISTED_AHEAD));
-        try {
-          for await (const action of plan(lists[0]!, lists[1]!, this.#options, this.#allowance)) {
-            signal.throwIfAborted();
-            await this.#begin(action, crowd, extras, copied);
-          }
-        } finally {
-          await Promise.all(lists.map((list) => list.return(undefined)));
-        }
-      } finally {
-        this.#listing.give();
-      }
-      await below.ended();
-      await extras.end();
-      await copied.end();
+      await this.#compare(from, to, crowd, async () => {
+        // Those below want its place.
+        listed();
+        await below.ended();
+      });
     } finally {
+      listed();
       await below.ended();
       await crowd.ended();
     }
@@ -190,7 +262,7 @@ export class Run {
     this.tally.handled++;
   }
 
-  #failed(entry: Entry, error: unknown): void {
+  #failed(entry: Pick<Entry, 'key'>, error: unknown): void {
     this.tally.failed++;
     this.#options.onFailure(entry.key, error);
     if (this.tally.failed >= this.#options.maxFailures) this.#ending.abort(error);

@@ -252,3 +252,44 @@ test('what cannot be is refused in a sentence, and never with a secret in it', a
     await refusesInJson(['sync', `jfs://${encodeURIComponent(`sqlite3://${folder}/none.db`)}/`, to], 'NoDatabase');
   });
 });
+
+test('--files-from copies the files and directories of a list, of any bytes, and says what is not there', async () => {
+  await inScratch(async (path) => {
+    const [from, to, list] = [join(path, 'from/'), join(path, 'to/'), join(path, 'list')];
+    mkdirSync(join(from, 'tree/deep'), { recursive: true });
+    mkdirSync(join(from, 'other'));
+    mkdirSync(to);
+    const odd = Buffer.concat([Buffer.from(from), Buffer.from('odd \xff name', 'latin1')]);
+    for (const name of ['a', 'b', 'tree/one', 'tree/deep/two', 'other/three', 'other/four'])
+      writeFileSync(join(from, name), name);
+    writeFileSync(odd, 'odd');
+    writeFileSync(list, Buffer.from('b\n\ntree\nother/three  \r\nmissing\nodd \xff name\nb', 'latin1'));
+    const names = (folder: string): string[] =>
+      execFileSync('sh', ['-c', 'cd "$1" && find . -type f | LC_ALL=C sort', 'sh', folder], { encoding: 'latin1' })
+        .split('\n')
+        .filter(Boolean);
+    const wanted = ['./b', './odd \xff name', './other/three', './tree/deep/two', './tree/one'];
+    const { stdout, stderr, code } = await run(['sync', '--files-from', list, from, to]);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(names(to), wanted);
+    assert.match(stderr, /missing: named in --files-from, and not there/);
+    assert.match(stdout, /missing: 1/);
+    assert.equal((await figures('--files-from', list, from, to)).copied, 0, 'nothing is left to do');
+
+    // Into a store, and what is extra there goes, but only where something was named.
+    const partly = await run(['sync', '--no-https', '--files-from', list, from, s3('listed/')]);
+    assert.equal(partly.code, 1);
+    assert.match(partly.stderr, /an object store takes keys in UTF-8 only[^]*1 of 6 objects failed/);
+    writeFileSync(list, 'b\ntree\nother/three\n');
+    assert.equal((await figures('--no-https', '--files-from', list, from, s3('listed/'))).copied, 0);
+    rmSync(join(from, 'tree/one'));
+    const again = await figures('--no-https', '--files-from', list, '--deleteDst', '--list-threads', '4', from, s3('listed/'));
+    assert.deepEqual([again.deleted, again.copied, again.failed], [1, 0, 0]);
+
+    writeFileSync(list, 'a\n../from/b\n');
+    await refuses(['sync', '--files-from', list, from, to], /wanted paths below SRC, found \.\.\/from\/b/);
+    await refuses(['sync', '--files-from', join(path, 'none'), from, to], /none cannot be read/);
+    writeFileSync(list, 'x'.repeat(20_000));
+    await refuses(['sync', '--files-from', list, from, to], /a line of more than 16384 bytes/);
+  });
+});

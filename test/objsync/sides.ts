@@ -41,6 +41,7 @@ export const everything: RunOptions = {
   onFailure: (key, error) => {
     throw new Error(`${key} failed`, { cause: error });
   },
+  onMissing: () => undefined,
 };
 
 export { newTally };

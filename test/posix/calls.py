@@ -3,6 +3,7 @@
 Prints a line of JSON per test: {"name", "error"}, the error null where all is well.
 """
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -136,6 +137,61 @@ def holes(folder):
     assert seek(8192, os.SEEK_HOLE) == 10000
     fails(errno.ENXIO, seek, 10000, os.SEEK_DATA)
     os.close(file)
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 0x01, 0x02, 0x08, 0x10, 0x20
+
+
+def fallocate(file, mode, offset, length):
+    arguments = [ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_longlong(offset), ctypes.c_longlong(length)]
+    if LIBC.fallocate(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def allocated(folder):
+    """fallocate makes room, holes and zeros, with and without the size, and refuses what moves data"""
+    path = f"{folder}/file"
+    data = random.Random(7).randbytes(5 * MIB + 321)
+    write_file(path, data)
+    model = bytearray(data)
+    file = os.open(path, os.O_RDWR)
+
+    def check():
+        assert os.fstat(file).st_size == len(model)
+        assert read_file(path) == bytes(model)
+
+    # A hole over the border of two blocks, not aligned; then one that reaches behind the end.
+    fallocate(file, PUNCH_HOLE | KEEP_SIZE, 4 * MIB - 1001, 2003)
+    model[4 * MIB - 1001 : 4 * MIB + 1002] = bytes(2003)
+    check()
+    fallocate(file, PUNCH_HOLE | KEEP_SIZE, 5 * MIB, 10 * MIB)
+    model[5 * MIB :] = bytes(321)
+    check()
+    # Zeros keep the size, or bring it along.
+    fallocate(file, ZERO_RANGE | KEEP_SIZE, 100, 77)
+    model[100:177] = bytes(77)
+    fallocate(file, ZERO_RANGE | KEEP_SIZE, len(model) - 10, 1000)
+    model[-10:] = bytes(10)
+    check()
+    fallocate(file, ZERO_RANGE, 5 * MIB + 300, 1000)
+    model[5 * MIB + 300 :] = bytes(1000)
+    check()
+    # Room alone changes no byte.
+    fallocate(file, KEEP_SIZE, 0, 20 * MIB)
+    check()
+    fallocate(file, 0, 6 * MIB, 5)
+    model.extend(bytes(6 * MIB + 5 - len(model)))
+    check()
+    for mode in (COLLAPSE_RANGE, INSERT_RANGE, PUNCH_HOLE):
+        fails(errno.EOPNOTSUPP, fallocate, file, mode, 0, 4096)
+    fails(errno.EINVAL, fallocate, file, 0, 0, 0)
+    fails(errno.EINVAL, fallocate, file, 0, -1, 10)
+    os.close(file)
+    check_closed = os.open(path, os.O_RDONLY)
+    fails(errno.EBADF, fallocate, check_closed, 0, 0, 10)
+    os.close(check_closed)
+    assert read_file(path) == bytes(model)
 
 
 def unnamed(folder):
@@ -308,6 +364,7 @@ TESTS = [
     copied_onto_itself,
     copied_modes,
     holes,
+    allocated,
     unnamed,
     named_later,
     flags_kept,
