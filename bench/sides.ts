@@ -109,8 +109,9 @@ export interface Sides extends AsyncDisposable {
  *
  * @param work an empty folder, on the disk that is measured
  * @param store `s3` for a server of its own, `file` for a folder
+ * @param extra options of `mount` for both clients
  */
-export async function startSides(work: string, store: string, form: Form): Promise<Sides> {
+export async function startSides(work: string, store: string, form: Form, extra: readonly string[] = []): Promise<Sides> {
   if (store !== 's3' && store !== 'file') throw new Error(`--store: wanted s3 or file, found ${store}`);
   const key = join(work, 'key.pem');
   const options = formOptions(form, key);
@@ -131,11 +132,11 @@ export async function startSides(work: string, store: string, form: Form): Promi
   const ours = join(root, 'bin/juicepod');
   const format = [...storage, ...options, '--trash-days', '0'];
   run(ours, ['format', redis.url(1), 'bench-ours', ...format]);
-  const all: Side[] = [mounted('juicepod', ours, redis.url(1), work, [])];
+  const all: Side[] = [mounted('juicepod', ours, redis.url(1), work, extra)];
   const peer = juicefs();
   if (peer) {
     run(peer, ['format', redis.url(2), 'bench-theirs', ...format]);
-    all.push(mounted('juicefs', peer, redis.url(2), work, ['--no-usage-report']));
+    all.push(mounted('juicefs', peer, redis.url(2), work, ['--no-usage-report', ...extra]));
   }
   const nothing = async (): Promise<void> => {};
   all.push({ name: 'disk', folder: disk, mount: nothing, unmount: nothing, memory: () => 0 });

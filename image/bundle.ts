@@ -9,72 +9,15 @@
  *   (workers), anything else is copied. Where the name is not written there (`new URL(name, import.meta.url)`), all files
  *   beside the source go along, but for TypeScript. `import.meta.dirname` would be another folder after bundling and is refused.
  *
+ * What is started for every mount is there a second time, each process in one file (starts.ts).
+ *
  * Usage: node image/bundle.ts OUTPUT_FOLDER [ENTRY]
  */
-import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
-import { build, type Plugin } from 'esbuild';
-
-const root = resolve(import.meta.dirname, '..');
-
-/** Packages whose native binary is found by where the package lies. */
-const native = ['koffi', 'lz4-napi', '@node-rs/crc32'];
-/** Loaded only if it is there, and not in the image: it is for machines without /dev/fuse. */
-const absent = ['fuse-native'];
-
-const reference = /new URL\(\s*(['"])(\.\.?\/[^'"]+)\1\s*,\s*import\.meta\.url\s*\)/g;
-
-/** The same with a name that is only known when it runs. */
-const anyReference = /new URL\(\s*(\w+)\s*,\s*import\.meta\.url\s*\)/g;
-
-/** A package that is loaded when it is wanted. */
-const lazyPackage = /\bimport\(\s*['"]([^.'"/][^'"]*)['"]\s*\)/g;
-
-/** Takes the files that our sources name by URL along; `workers` collects those that are programs themselves. */
-function takeAlong(output: string, workers: Set<string>): Plugin {
-  return {
-    name: 'take-along',
-    setup(bundler) {
-      bundler.onLoad({ filter: /\.ts$/ }, ({ path }) => {
-        if (path.includes('/node_modules/')) return undefined;
-        const text = readFileSync(path, 'utf8');
-        if (/import\.meta\.(dirname|filename)\b/.test(text) && !path.endsWith('.test.ts'))
-          return { errors: [{ text: `${path} uses import.meta.dirname: name the file by new URL('./file', import.meta.url)` }] };
-        const contents = text.replace(reference, (_, _quote, target: string) => {
-          const file = resolve(dirname(path), target);
-          if (file.endsWith('.ts')) {
-            workers.add(file);
-            return `new URL('./${basename(file, '.ts')}.js', import.meta.url)`;
-          }
-          const bytes = readFileSync(file);
-          const name = `${createHash('sha256').update(bytes).digest('hex').slice(0, 8)}-${basename(file)}`;
-          mkdirSync(join(output, 'files'), { recursive: true });
-          writeFileSync(join(output, 'files', name), bytes);
-          return `new URL('./files/${name}', import.meta.url)`;
-        });
-        const folder = join('files', relative(root, dirname(path)));
-        const named = contents.replace(lazyPackage, (whole, name: string) =>
-          name.startsWith('node:') || [...native, ...absent].includes(name) ? whole : `import('lazy:${name}')`,
-        );
-        const complete = named.replace(anyReference, (_, name: string) => {
-          for (const file of readdirSync(dirname(path), { withFileTypes: true }))
-            if (file.isFile() && !file.name.endsWith('.ts'))
-              cpSync(join(dirname(path), file.name), join(output, folder, file.name));
-          return `new URL('./${folder}/' + ${name}, import.meta.url)`;
-        });
-        return { contents: complete, loader: 'ts' };
-      });
-      bundler.onResolve({ filter: /^lazy:/ }, ({ path }) => ({ path: path.slice('lazy:'.length), namespace: 'lazy' }));
-      bundler.onLoad({ filter: /.*/, namespace: 'lazy' }, async ({ path }) => {
-        const names = Object.keys((await import(path)) as object).filter(
-          (name) => /^[\w$]+$/.test(name) && name !== 'module.exports',
-        );
-        return { contents: `export { ${names.join(', ')} } from ${JSON.stringify(path)};`, resolveDir: root };
-      });
-    },
-  };
-}
+import { basename, join, resolve } from 'node:path';
+import { build } from 'esbuild';
+import { bundleStarts } from './starts.ts';
+import { native, absent, root, takeAlong } from './take-along.ts';
 
 /** Copies a package and the optional packages of this platform that hold its binary. */
 function copyNative(name: string, output: string): void {
@@ -105,7 +48,8 @@ export async function bundle(output: string, entry: string = join(root, 'src', '
     known = workers.size;
     const names = new Map([['main', entry], ...[...workers].map((file): [string, string] => [basename(file, '.ts'), file])]);
     if (names.size !== workers.size + 1) throw new Error(`two programs have one name: ${[entry, ...workers].join(', ')}`);
-    await build({
+    const { outputFiles } = await build({
+      write: false,
       entryPoints: Object.fromEntries(names),
       outdir: output,
       absWorkingDir: root,
@@ -125,7 +69,10 @@ export async function bundle(output: string, entry: string = join(root, 'src', '
       banner: { js: `import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);` },
       plugins: [takeAlong(output, workers)],
     });
+    // Chunks of a round that did not know all programs would stay behind.
+    if (known === workers.size) for (const { path, contents } of outputFiles) writeFileSync(path, contents);
   }
+  if (entry === join(root, 'src', 'main.ts')) await bundleStarts(output, 'beside');
   for (const name of native) copyNative(name, output);
   writeFileSync(join(output, 'package.json'), '{"type":"module"}\n');
 }

@@ -42,7 +42,7 @@ const refused: readonly [string, unknown, RegExp][] = [
     /spec\.metadata: exactly one of redis, postgres, mysql, sqlite/,
   ],
   ['no database', volume({ metadata: {} }), /spec\.metadata: exactly one of redis, postgres, mysql, sqlite/],
-  ['no store', volume({ storage: {} }), /spec\.storage: exactly one of s3, file/],
+  ['no store', volume({ storage: {} }), /spec\.storage: exactly one of s3, provider, gs, azure, webdav, file/],
   ['a field that does not exist', volume({ storag: {} }), /spec: .*storag/],
   ['the same address twice', volume({ metadata: { redis: { addresses: ['r:1', 'r:1'] } } }), /each address can stand there once/],
   [

@@ -24,6 +24,14 @@ export function storeEnvironment(storage: StorageOverride | undefined): Readonly
   };
 }
 
+/** What a client opens its store with: keys that are given take the place of all that `setting` has, none of which may stay. */
+export function storageChangeOf(
+  storage: StorageOverride | undefined,
+): StorageOverride & { readonly environment: Readonly<Record<string, string>> } {
+  const isKeyed = storage?.accessKey !== undefined;
+  return { ...(isKeyed ? { secretKey: '', sessionToken: '' } : {}), ...storage, environment: storeEnvironment(storage) };
+}
+
 export interface MountConfig {
   /** Name of the JuiceFS volume; the client refuses a database that holds another. */
   readonly name: string;

@@ -129,6 +129,9 @@ export function object<const Shape extends z.ZodRawShape>(
   return declare(z.strictObject(shape), description, rules, members);
 }
 
+/** A path on a machine. */
+export const ABSOLUTE_PATH = '^/[^\\0]*$';
+
 /** The name of an object of the same namespace. */
 export const objectName = (description: string) =>
   text(description, { min: 1, max: 253, pattern: '^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$' });

@@ -69,13 +69,21 @@ export const redisSpec = object(
       passwordKey: secretKey('Key of the password.').default('password'),
     }).optional(),
     tls: object(
-      'Transport encryption.',
+      'Transport encryption; with sentinel, to the Sentinels, too.',
       {
         enabled: z.boolean().describe('Speak TLS to Redis.').default(false),
         caSecretRef: object('The Secret with the certificates of the authorities to trust. Without it, those the image trusts.', {
           name: objectName('Name of the Secret, in the namespace of the volume.'),
           key: secretKey('Key of the PEM text.').default('ca.crt'),
         }).optional(),
+        clientCertSecretRef: object(
+          'The Secret with the certificate that clients show to Redis, and to the Sentinels, as cert-manager makes them.',
+          {
+            name: objectName('Name of the Secret, in the namespace of the volume.'),
+            certKey: secretKey('Key of the PEM text of the certificate.').default('tls.crt'),
+            privateKeyKey: secretKey('Key of the PEM text of its private key, which has no passphrase.').default('tls.key'),
+          },
+        ).optional(),
         serverName: text('Name the certificate must be for, where it is not the host of the address.', {
           min: 1,
           max: 253,
@@ -83,9 +91,10 @@ export const redisSpec = object(
       },
       [
         {
-          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.serverName))',
-          message: 'caSecretRef and serverName need enabled: true',
-          holds: (tls) => tls.enabled || (tls.caSecretRef === undefined && tls.serverName === undefined),
+          cel: 'self.enabled || (!has(self.caSecretRef) && !has(self.clientCertSecretRef) && !has(self.serverName))',
+          message: 'caSecretRef, clientCertSecretRef and serverName need enabled: true',
+          holds: ({ enabled, caSecretRef, clientCertSecretRef, serverName }) =>
+            enabled || (caSecretRef === undefined && clientCertSecretRef === undefined && serverName === undefined),
         },
       ],
     ).prefault({ enabled: false }),

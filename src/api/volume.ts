@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { conditionsSchema, labelSelector, type CustomResource, type WithConditions } from './meta.ts';
 import {
+  ABSOLUTE_PATH,
   anyQuantity,
   choice,
   type DeepReadonly,
@@ -13,7 +14,6 @@ import {
   object,
   objectName,
   quantity,
-  secretKey,
   text,
 } from './schema.ts';
 import { parseDuration, parseQuantity } from './units.ts';
@@ -24,13 +24,12 @@ import { capacityStatus, quotaSpec, quotaStatus } from './volume-quota.ts';
 import { redisSpec } from './volume-redis.ts';
 import { rolloutSpec, rolloutStatus } from './volume-rollout.ts';
 import { mysqlSpec, neverOff, postgresSpec } from './volume-sql.ts';
+import { storageSpec } from './volume-storage.ts';
 
 /** JuiceFS's rule for volume names, and thereby for our objects' names where they serve as such. */
 export const VOLUME_NAME_PATTERN = '^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$';
 const BLOCK_SIZES = ['64Ki', '128Ki', '256Ki', '512Ki', '1Mi', '2Mi', '4Mi', '8Mi', '16Mi'] as const;
 const DAY = 86_400_000;
-
-const absolutePath = '^/[^\\0]*$';
 
 const metadata = object(
   'The database that holds names, attributes and the lists of blocks.',
@@ -39,55 +38,10 @@ const metadata = object(
     postgres: postgresSpec.optional(),
     mysql: mysqlSpec.optional(),
     sqlite: object('A SQLite file. For one machine: every client must see the same file on a local disk.', {
-      path: text('Absolute path of the file. Immutable.', { min: 2, max: 4096, pattern: absolutePath }, [immutable]),
+      path: text('Absolute path of the file. Immutable.', { min: 2, max: 4096, pattern: ABSOLUTE_PATH }, [immutable]),
     }).optional(),
   },
   [exactlyOne('redis', 'postgres', 'mysql', 'sqlite'), fixedPresence('redis'), fixedPresence('postgres'), fixedPresence('mysql')],
-);
-
-const s3 = object('A bucket of an S3 service. Objects lie under <volume name>/.', {
-  bucket: text(
-    'Name of the bucket. It is created where it does not exist. Immutable.',
-    {
-      min: 3,
-      max: 63,
-      pattern: '^[a-z0-9][a-z0-9.-]*[a-z0-9]$',
-    },
-    [immutable],
-  ),
-  endpoint: text('URL of the service, without the bucket. Default: Amazon S3 in the region.', {
-    max: 2048,
-    pattern: '^https?://[^/?#@]+/?$',
-  }).optional(),
-  region: text('Region that requests are signed for.', { min: 1, max: 64, pattern: '^[a-z0-9-]+$' }).default('us-east-1'),
-  forcePathStyle: z
-    .boolean()
-    .describe(
-      'Name the bucket in the path (https://host/bucket) instead of in the host name. Default: true with an endpoint, false without.',
-    )
-    .optional(),
-  credentials: object(
-    'Keys. Without them every client uses what its environment offers (AWS_* variables, web identity, instance role).',
-    {
-      secretRef: object('The Secret with the keys.', {
-        name: objectName('Name of the Secret, in the namespace of the volume.'),
-        accessKeyIdKey: secretKey('Key of the access key id.').default('accessKeyId'),
-        secretAccessKeyKey: secretKey('Key of the secret access key.').default('secretAccessKey'),
-        sessionTokenKey: secretKey('Key of the session token, for temporary credentials. Default: none.').optional(),
-      }),
-    },
-  ).optional(),
-});
-
-const storage = object(
-  'The object store that holds the bytes, as blocks.',
-  {
-    s3: s3.optional(),
-    file: object('A directory. For one machine, or a directory that every client has at the same path.', {
-      path: text('Absolute path of the directory. Immutable.', { min: 2, max: 4096, pattern: absolutePath }, [immutable]),
-    }).optional(),
-  },
-  [exactlyOne('s3', 'file'), fixedPresence('s3')],
 );
 
 const format = object('How the volume is written.', {
@@ -171,7 +125,7 @@ export const volumeSpec = object(
       [immutable],
     ).optional(),
     metadata,
-    storage,
+    storage: storageSpec,
     format: format.prefault({}),
     encryption: encryptionSpec.optional(),
     quota: quotaSpec.optional(),

@@ -3,7 +3,6 @@
  * `….tmp`, then renamed, so that whoever sees the name sees all of the block. Nothing is synced: a block survives the death of
  * the process, not of the machine. Source: the JuiceFS format, "Local cache directory".
  */
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { crc32cPieces } from '../lib/crc32c.ts';
 import { type ChecksumLevel, PIECE, trailerLength } from './cache-file.ts';
@@ -28,7 +27,7 @@ async function inFolder(path: string, options: BlockFileOptions, action: () => P
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     await files.stat(join(root, LOCK));
-    await mkdir(dirname(path), { recursive: true, mode: folderMode(mode) });
+    await files.mkdir(dirname(path), folderMode(mode));
     await action();
   }
 }

@@ -60,22 +60,18 @@ export class CacheFile {
 
   /** Opens on the main thread; undefined where that would wait, or there is no such file. */
   static openSync(path: string, length: number, level: ChecksumLevel, files: BlockFiles = blockFiles): CacheFile | undefined {
-    let fd: number;
+    const fd = files.openNow(path);
+    if (fd === undefined) return undefined;
     try {
-      fd = files.openSync(path);
-    } catch {
-      return undefined;
-    }
-    try {
-      const bytes = trailerBytes(path, files.size(fd), length);
+      const bytes = trailerBytes(path, files.sizeNow(fd), length);
       const trailer = Buffer.allocUnsafe(bytes);
       if (bytes > 0 && !files.readNow(fd, trailer, length, true)) {
-        files.close(fd);
+        void files.close(fd);
         return undefined;
       }
       return new CacheFile(files, fd, length, bytes > 0 ? trailer : undefined, level);
     } catch (error) {
-      files.close(fd);
+      void files.close(fd);
       throw error;
     }
   }
@@ -84,12 +80,12 @@ export class CacheFile {
   static async open(path: string, length: number, level: ChecksumLevel, files: BlockFiles = blockFiles): Promise<CacheFile> {
     const fd = await files.open(path);
     try {
-      const bytes = trailerBytes(path, files.size(fd), length);
+      const bytes = trailerBytes(path, await files.size(fd), length);
       const trailer = Buffer.allocUnsafe(bytes);
       if (bytes > 0) await readFully(files, fd, trailer, length, path);
       return new CacheFile(files, fd, length, bytes > 0 ? trailer : undefined, level);
     } catch (error) {
-      files.close(fd);
+      void files.close(fd);
       throw error;
     }
   }
@@ -130,7 +126,7 @@ export class CacheFile {
       wide.copy(target, 0, offset - start, offset - start + target.length);
     } finally {
       this.#users--;
-      if (this.#closing && this.#users === 0) this.#files.close(this.#fd);
+      if (this.#closing && this.#users === 0) void this.#files.close(this.#fd);
     }
   }
 
@@ -138,7 +134,7 @@ export class CacheFile {
   close(): void {
     if (this.#closing) return;
     this.#closing = true;
-    if (this.#users === 0) this.#files.close(this.#fd);
+    if (this.#users === 0) void this.#files.close(this.#fd);
   }
 
   /** The pieces [from, to) that this read has to verify, before what is known already. */

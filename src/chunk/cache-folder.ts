@@ -3,7 +3,6 @@
  * (hash-ring.ts), and tells the disk from the empty mount point beneath it.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import type { BlockFiles } from './disk-files.ts';
@@ -30,15 +29,15 @@ export async function prepareCacheFolder(
   files: BlockFiles,
 ): Promise<{ readonly id: string; readonly device: number }> {
   const lock = join(root, LOCK);
-  await mkdir(join(root, 'raw'), { recursive: true, mode: folderMode(mode) });
+  await files.mkdir(join(root, 'raw'), folderMode(mode));
   const made = randomUUID();
-  await writeFile(lock, made, { flag: 'wx', mode: 0o666 }).catch((error: NodeJS.ErrnoException) => {
+  await files.create(lock, made, 0o666).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
   let id = (await files.text(lock)).trim();
   // Made by somebody who died before the next line, or is on it.
   if (id === '') {
-    await writeFile(lock, made);
+    await files.write(lock, [Buffer.from(made)], 0o666);
     id = made;
   }
   return { id, device: (await files.stat(root)).dev };

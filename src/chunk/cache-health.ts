@@ -1,6 +1,6 @@
 /**
- * Whether a cache directory is used. A disk that fails to read or write three times within a minute, or takes no writes at all, is left
- * alone and tried once a minute, until it works. `up`: read and written; `read`: what it has is served, nothing new goes there;
+ * Whether a cache directory is used. A disk that fails to read or write three times within a minute, takes no writes at all, or does not
+ * answer in time (bounded-files.ts) is left alone and tried once a minute, until it works. `up`: read and written; `read`: what it has is served, nothing new goes there;
  * `down`: neither. Said in the log when it is left, and when it is used again, not between. Source of the counts: JuiceFS,
  * pkg/chunk/disk_cache_state.go.
  */
@@ -51,7 +51,7 @@ export class CacheHealth {
 
   /** Does without the directory from now on. */
   leave(state: 'read' | 'down', reason: string): void {
-    if (this.#closed || this.#state === state) return;
+    if (this.#closed || this.#state === state || this.#state === 'down') return;
     const { folder, logger } = this.#options;
     const what = state === 'down' ? 'is not used' : 'is not written to';
     logger.warn(`a cache directory fails and ${what}; it is tried again every minute`, { folder, reason });

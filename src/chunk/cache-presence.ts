@@ -35,6 +35,8 @@ export class CachePresence {
   async prepare(): Promise<void> {
     if (await this.#isElsewhere()) throw new Error('its disk is not mounted');
     const { id, device } = await prepareCacheFolder(this.#root, this.#mode, this.#files);
+    // Says what kind of file system it is, too (bounded-files.ts).
+    await this.#files.space(this.#root);
     this.#id = id;
     this.#device = device;
   }
@@ -43,7 +45,6 @@ export class CachePresence {
   async probe(): Promise<void> {
     await this.prepare();
     const files = this.#files;
-    await files.space(this.#root);
     const path = join(this.#root, 'raw', `probe.${process.pid}.tmp`);
     await files.write(path, [PROBE], this.#mode);
     try {
@@ -53,7 +54,7 @@ export class CachePresence {
         if ((await files.read(file, read, 0, read.length, 0)) !== PROBE.length || !read.equals(PROBE))
           throw new Error('what was written is not what is read');
       } finally {
-        files.close(file);
+        await files.close(file);
       }
     } finally {
       await files.unlink(path).catch(() => undefined);

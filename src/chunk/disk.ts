@@ -3,7 +3,8 @@
  * `<cache-dir>/<UUID>/raw/<block key>`, written as `….tmp` and renamed. Source: the JuiceFS format, "Local cache directory".
  *
  * The cache is never the reason that a read or write fails: what is missing, damaged or unreadable is a miss, what cannot be
- * written is dropped, and a directory that keeps failing is left alone for a while (cache-health.ts). Bounds: `maxBytes` (4 KiB counted per
+ * written is dropped, and a directory that keeps failing, or does not answer in time (bounded-files.ts), is left alone for a while
+ * (cache-health.ts). Bounds: `maxBytes` (4 KiB counted per
  * block besides its bytes), `maxItems`, the share of the disk that stays free, the bytes of blocks waiting to be written, and the
  * number of open files.
  */
@@ -13,6 +14,7 @@ import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Random } from '../lib/random.ts';
 import { writeBlock } from './block-file.ts';
+import { BoundedFiles, type Lanes } from './bounded-files.ts';
 import { CacheFile, type ChecksumLevel, CorruptCacheFile } from './cache-file.ts';
 import { STAGING } from './cache-folder.ts';
 import { CacheHealth, type DiskState } from './cache-health.ts';
@@ -20,7 +22,7 @@ import { CacheIndex, type Eviction } from './cache-index.ts';
 import { CachePresence } from './cache-presence.ts';
 import { CacheUpkeep } from './cache-upkeep.ts';
 import type { DiskFigures } from './disk-figures.ts';
-import type { BlockFiles } from './disk-files.ts';
+import type { BlockFiles, Space } from './disk-files.ts';
 import type { FreeSpace, FreeSpaces, SpaceUser } from './free-space.ts';
 import { blockKey, type BlockGeometry } from './key.ts';
 import { OpenFiles } from './open-files.ts';
@@ -50,6 +52,9 @@ export interface DiskCacheOptions {
   readonly maxPendingBytes: number;
   /** Cached blocks kept open. */
   readonly maxOpenFiles: number;
+  /** How long a read of the disk may take, milliseconds (bounded-files.ts), and what may be under way at a time. */
+  readonly waitMs: number;
+  readonly lanes: Lanes;
   readonly spaces: FreeSpaces;
   readonly figures: DiskFigures;
   /** Called when the directory can be used, or no longer. */
@@ -74,6 +79,8 @@ const FULL_PAUSE_MS = 1000;
 export class DiskCache implements SpaceUser {
   readonly #options: DiskCacheOptions;
   readonly #root: string;
+  /** The directory's files: what hangs fails. */
+  readonly files: BoundedFiles;
   readonly #figures: DiskFigures;
   readonly #index: CacheIndex;
   readonly #open: OpenFiles;
@@ -98,7 +105,15 @@ export class DiskCache implements SpaceUser {
   #pausedUntil = -Infinity;
 
   constructor(options: DiskCacheOptions) {
-    this.#options = options;
+    const files = new BoundedFiles({
+      ...options,
+      onHang: (reason) => {
+        this.#figures.errors++;
+        this.#health.leave('down', reason);
+      },
+    });
+    this.#options = { ...options, files };
+    this.files = files;
     this.#root = options.root;
     this.#figures = options.figures;
     this.#maxItems = options.maxItems;
@@ -125,9 +140,10 @@ export class DiskCache implements SpaceUser {
         options.onState();
       },
     });
-    this.#presence = new CachePresence(this.#root, options.mode, options.files);
+    this.#presence = new CachePresence(this.#root, options.mode, files);
     this.#upkeep = new CacheUpkeep({
       ...options,
+      files,
       index: this.#index,
       wanted: (number, length) =>
         !this.#staged.has(number) && (this.#scanned || !this.#removed.has(number)) && this.#mayGrow(length),
@@ -283,6 +299,11 @@ export class DiskCache implements SpaceUser {
   }
 
   /** For the guard of the disk's free space. */
+  space(): Promise<Space> {
+    return this.files.space(this.#root);
+  }
+
+  /** The same. */
   async free(bytes: number, files: number): Promise<void> {
     const enough = { bytes: this.#usedBytes - bytes, blocks: this.#index.count - files };
     await this.#evict(() => this.#usedBytes <= enough.bytes && this.#index.count <= enough.blocks);
@@ -379,7 +400,7 @@ export class DiskCache implements SpaceUser {
     const { clock } = this.#options;
     return (
       this.state === 'up' &&
-      (this.#space === undefined || (await this.#space.hasRoom(this.#root))) &&
+      (this.#space === undefined || (await this.#space.hasRoom(this))) &&
       clock.monotonic() >= this.#pausedUntil
     );
   }

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
+import { lanesOf } from './bounded-files.ts';
 import { DiskCache } from './disk.ts';
 import { DiskFigures } from './disk-figures.ts';
 import { blockFiles } from './disk-files.ts';
@@ -58,7 +59,7 @@ export class DiskCaches {
     const { maxPendingBytes = MOST_PENDING, maxOpenFiles = 256 } = options;
     const folders = foldersOf(options);
     const share = (whole: number): number => (whole === 0 ? 0 : Math.max(1, Math.floor(whole / folders.length)));
-    const spaces = new FreeSpaces({ ratio: freeRatio, spare: geometry.blockSize, clock, files });
+    const spaces = new FreeSpaces({ ratio: freeRatio, spare: geometry.blockSize, clock });
     this.disks = folders.map(
       (folder) =>
         new DiskCache({
@@ -75,6 +76,8 @@ export class DiskCaches {
           mode: options.mode ?? 0o600,
           maxPendingBytes: Math.max(geometry.blockSize, Math.floor(maxPendingBytes / folders.length)),
           maxOpenFiles: share(maxOpenFiles),
+          waitMs: options.waitMs ?? 10_000,
+          lanes: lanesOf(folders.length),
           spaces,
           figures: this.figures,
           onState: () => (this.#shares = undefined),

@@ -18,6 +18,7 @@ const kinds: Readonly<Record<string, readonly [type: 'counter' | 'gauge', help: 
   used_buffer_size_bytes: ['gauge', 'Memory of written data that is not stored yet'],
   used_read_buffer_size_bytes: ['gauge', 'Bytes that are being read ahead'],
   store_cache_size_bytes: ['gauge', 'Bytes of cached blocks in memory'],
+  block_memory_bytes: ['gauge', 'Memory of blocks, whatever for: bounded by --buffer-size (not a name of JuiceFS)'],
   dirty_bytes: ['gauge', 'Bytes of written data that are not stored yet (not a name of JuiceFS)'],
   object_request_uploading: ['gauge', 'Uploads under way'],
   staging_blocks: ['gauge', 'Blocks that wait in the cache directory to be uploaded'],

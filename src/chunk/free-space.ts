@@ -4,12 +4,12 @@
  * that two directories on one disk do not both free all of it. Source: JuiceFS, pkg/chunk/disk_cache.go (checkFreeSpace).
  */
 import type { Clock } from '../lib/clock.ts';
-import type { BlockFiles } from './disk-files.ts';
+import type { Space } from './disk-files.ts';
 
 /** A cache on a file system. */
 export interface SpaceUser {
-  /** Where it is. */
-  readonly folder: string;
+  /** What its file system says of itself. Rejects where that does not answer. */
+  space(): Promise<Space>;
   /** Bytes that it could free, and files. */
   readonly bytes: number;
   readonly blocks: number;
@@ -23,7 +23,6 @@ export interface FreeSpaceOptions {
   /** Bytes that are freed besides what is missing, so that a block has room. */
   readonly spare: number;
   readonly clock: Clock;
-  readonly files: BlockFiles;
 }
 
 const INTERVAL_MS = 1000;
@@ -35,7 +34,7 @@ export class FreeSpace {
   readonly #users = new Set<SpaceUser>();
   #room: Promise<boolean> = Promise.resolve(true);
   #lookedAt = -Infinity;
-  #asked = '';
+  #asked: SpaceUser | undefined;
   #cancelTimer: () => void = () => {};
 
   constructor(options: FreeSpaceOptions) {
@@ -53,30 +52,30 @@ export class FreeSpace {
   }
 
   /**
-   * Whether the part is free, asked for a folder there; where it is not, room is made, and there is none until the next look. Rejects
-   * where the disk does not say.
+   * Whether the part is free, asked by one of its users; where it is not, room is made, and there is none until the next look.
+   * Rejects where the disk does not say.
    */
-  async hasRoom(folder: string): Promise<boolean> {
+  async hasRoom(user: SpaceUser): Promise<boolean> {
     const now = this.#options.clock.monotonic();
     if (now - this.#lookedAt >= INTERVAL_MS) {
       this.#lookedAt = now;
-      this.#asked = folder;
-      this.#room = this.#look(folder);
+      this.#asked = user;
+      this.#room = this.#look(user);
     }
     const asked = this.#asked;
     try {
       return await this.#room;
     } catch (error) {
-      // It may be that folder alone.
+      // It may be that one's folder alone.
       this.#lookedAt = -Infinity;
-      if (asked === folder) throw error;
-      return this.hasRoom(folder);
+      if (asked === user) throw error;
+      return this.hasRoom(user);
     }
   }
 
-  async #look(folder: string): Promise<boolean> {
-    const { ratio, spare, files } = this.#options;
-    const space = await files.space(folder);
+  async #look(asking: SpaceUser): Promise<boolean> {
+    const { ratio, spare } = this.#options;
+    const space = await asking.space();
     const bytes = Math.ceil(ratio * space.blocks - space.bavail) * space.bsize;
     const inodes = space.files > 0 ? Math.ceil(ratio * space.files - space.ffree) : 0;
     if (bytes <= 0 && inodes <= 0) return true;
@@ -101,7 +100,7 @@ export class FreeSpace {
     this.#cancelTimer = this.#options.clock.timer(IDLE_INTERVAL_MS, () => {
       const holder = [...this.#users].find(({ blocks }) => blocks > 0);
       // Who writes is told that the disk does not answer; nobody else needs to be.
-      if (holder) void this.hasRoom(holder.folder).catch(() => false);
+      if (holder) void this.hasRoom(holder).catch(() => false);
       this.#later();
     });
   }

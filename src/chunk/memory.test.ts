@@ -19,7 +19,7 @@ test('a buffer is used again after its last release, and only then', () => {
 });
 
 test('no more lies free than may', () => {
-  const pool = new BufferPool(10_000);
+  const pool = new BufferPool({ maxBytes: 10_000 });
   const blocks = [pool.acquire(8192), pool.acquire(8192)];
   for (const block of blocks) block.release();
   assert.equal(pool.freeBytes, 8192);
@@ -47,7 +47,7 @@ test('any sequence of puts, gets, reservations and deletes keeps the bound, and 
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const max = 6 * 4096;
       const pool = new BufferPool();
-      const cache = new MemoryCache(max);
+      const cache = new MemoryCache({ maxBytes: max, pool });
       const reserved: number[] = [];
       for (const { kind, key, pages } of steps) {
         if (kind === 'put') {
@@ -79,7 +79,7 @@ test('any sequence of puts, gets, reservations and deletes keeps the bound, and 
 
 test('the least recently used block goes first', () => {
   const pool = new BufferPool();
-  const cache = new MemoryCache(3 * 4096);
+  const cache = new MemoryCache({ maxBytes: 3 * 4096, pool });
   for (const key of [1, 2, 3]) cache.put(key, pool.acquire(4096));
   cache.get(1);
   cache.put(4, pool.acquire(4096));
@@ -90,7 +90,7 @@ test('the least recently used block goes first', () => {
 });
 
 test('reservations that wait are served in their order', async () => {
-  const cache = new MemoryCache(10);
+  const cache = new MemoryCache({ maxBytes: 10, pool: new BufferPool() });
   assert.equal(cache.reserve(8), undefined);
   const order: string[] = [];
   const large = cache.reserve(9)?.then(() => order.push('large'));

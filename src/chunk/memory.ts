@@ -1,11 +1,24 @@
 /**
  * Clean blocks in memory, least recently used ones dropped first, bounded in bytes together with the downloads that will
  * fill it: a download reserves its bytes before it begins and turns them into a resident block at the end.
+ *
+ * It is a part of a bound for everything (pool.ts): it gives up what others need, and beyond `sureBytes` a download begins only where
+ * what is busy leaves room (budget.ts).
  */
-import type { Block } from './pool.ts';
+import type { Block, BufferPool } from './pool.ts';
 
 /** Blocks kept after a stream has passed them. */
 const SPENT_BLOCKS = 2;
+
+export interface MemoryOptions {
+  /** Blocks that are kept and downloads together, bytes. */
+  readonly maxBytes: number;
+  readonly pool: Pick<BufferPool, 'busyBytes'>;
+  /** Busy bytes of the pool up to which downloads begin. @default no bound */
+  readonly gatedBytes?: number;
+  /** Bytes of downloads that begin whatever is busy. @default none */
+  readonly sureBytes?: number;
+}
 
 interface Waiter {
   readonly bytes: number;
@@ -13,7 +26,7 @@ interface Waiter {
 }
 
 export class MemoryCache {
-  readonly #maxBytes: number;
+  readonly #options: MemoryOptions;
   readonly #blocks = new Map<number, Block>();
   /** Those that a stream has read to their end, in that order. */
   readonly #spent = new Set<number>();
@@ -21,10 +34,16 @@ export class MemoryCache {
   readonly #waiters: Waiter[] = [];
   #residentBytes = 0;
   #reservedBytes = 0;
+  /** Of those, what has no buffer in the pool yet. */
+  #grantedBytes = 0;
+  /** Counts calls of `age`. */
+  #now = 0;
   evictions = 0;
+  /** Told when a block has come. */
+  filled: (() => void) | undefined;
 
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
+  constructor(options: MemoryOptions) {
+    this.#options = options;
   }
 
   get blocks(): number {
@@ -42,6 +61,7 @@ export class MemoryCache {
     if (block) {
       this.#blocks.delete(key);
       this.#blocks.set(key, block);
+      block.usedAt = this.#now;
     }
     return block;
   }
@@ -54,9 +74,12 @@ export class MemoryCache {
   put(key: number, block: Block): void {
     this.delete(key);
     this.#evictFor(block.capacity);
-    if (this.bytes + block.capacity > this.#maxBytes) return;
-    this.#blocks.set(key, block.retain());
+    if (this.bytes + block.capacity > this.#options.maxBytes) return;
+    block.cache();
+    block.usedAt = this.#now;
+    this.#blocks.set(key, block);
     this.#residentBytes += block.capacity;
+    this.filled?.();
   }
 
   delete(key: number): void {
@@ -65,7 +88,7 @@ export class MemoryCache {
     this.#blocks.delete(key);
     this.#spent.delete(key);
     this.#residentBytes -= block.capacity;
-    block.release();
+    block.uncache();
   }
 
   /** Takes `bytes` of the bound for a download, if they can be had at once. A lone one is always let through. */
@@ -81,13 +104,44 @@ export class MemoryCache {
     return new Promise((resolve) => this.#waiters.push({ bytes, resolve }));
   }
 
+  /** The download takes its buffers from the pool now; once, after it was let through. */
+  started(bytes: number): void {
+    this.#grantedBytes -= bytes;
+  }
+
   /** Gives a reservation back. */
   unreserve(bytes: number): void {
     this.#reservedBytes -= bytes;
+    this.retry();
+  }
+
+  /** Lets those begin who waited for less to be busy. */
+  retry(): void {
     for (let first = this.#waiters[0]; first && this.#fits(first.bytes); first = this.#waiters[0]) {
       this.#waiters.shift();
       this.#take(first.bytes);
       first.resolve();
+    }
+  }
+
+  /** Drops blocks that nobody else holds until `bytes` are free, or there are none. */
+  reclaim(bytes: number): void {
+    let left = bytes;
+    for (const [key, block] of this.#blocks) {
+      if (left <= 0) return;
+      if (!block.idle) continue;
+      left -= block.capacity;
+      this.delete(key);
+      this.evictions++;
+    }
+  }
+
+  /** Drops what was not used since the call before the last one. */
+  age(): void {
+    this.#now++;
+    for (const [key, block] of this.#blocks) {
+      if (block.usedAt + 1 >= this.#now) return;
+      this.delete(key);
     }
   }
 
@@ -109,17 +163,21 @@ export class MemoryCache {
   }
 
   #fits(bytes: number): boolean {
-    return this.#reservedBytes === 0 || this.#reservedBytes + bytes <= this.#maxBytes;
+    if (this.#reservedBytes === 0) return true;
+    const { maxBytes, pool, gatedBytes = Infinity, sureBytes = 0 } = this.#options;
+    const reserved = this.#reservedBytes + bytes;
+    return reserved <= maxBytes && (reserved <= sureBytes || pool.busyBytes + this.#grantedBytes + bytes <= gatedBytes);
   }
 
   #take(bytes: number): void {
     this.#reservedBytes += bytes;
+    this.#grantedBytes += bytes;
     this.#evictFor(0);
   }
 
   #evictFor(bytes: number): void {
     for (const key of this.#blocks.keys()) {
-      if (this.bytes + bytes <= this.#maxBytes) return;
+      if (this.bytes + bytes <= this.#options.maxBytes) return;
       this.delete(key);
       this.evictions++;
     }

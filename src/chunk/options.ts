@@ -33,6 +33,8 @@ export interface DiskCacheSettings {
   readonly largeWrites?: boolean;
   /** --cache-partial-only: only blocks shorter than the block size are cached. @default false */
   readonly partialOnly?: boolean;
+  /** How long a read of the disk may take before the directory is left, milliseconds; a write three times that. @default 10 s */
+  readonly waitMs?: number;
   /** For tests. @default the file system */
   readonly files?: BlockFiles;
 }
@@ -64,9 +66,9 @@ export interface ChunkStoreOptions {
   readonly writeback?: WritebackSettings | undefined;
   /** Blocks that an earlier client has left staged in the disk cache's folder are uploaded, also without `writeback`. @default true */
   readonly leftovers?: boolean;
-  /** --buffer-size: bytes of written data in memory at which `throttle` makes writers wait. @default 300 MiB */
+  /** --buffer-size: bytes of all blocks in memory, whatever they are there for (budget.ts). @default 300 MiB */
   readonly bufferBytes?: number;
-  /** Bytes of clean blocks and of downloads under way in memory. @default 128 MiB */
+  /** Bytes of clean blocks and of downloads under way, of those. @default 128 MiB, at most half of them */
   readonly memoryBytes?: number;
   /** Bytes of read-ahead under way at most. @default half of memoryBytes */
   readonly readAheadBytes?: number;

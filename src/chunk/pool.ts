@@ -1,11 +1,21 @@
 /**
- * Buffers of blocks, used again. A fresh 4 MiB buffer costs a millisecond of page faults; a pooled one costs nothing.
+ * Buffers of blocks, used again, within one bound for everything: what is being written, downloaded, kept in memory, on its way to
+ * the disk, and what lies free. A fresh 4 MiB buffer costs a millisecond of page faults; a pooled one costs nothing.
  *
- * Capacities are multiples of an eighth of the power of two below them, at least 4 KiB. What lies free is bounded by `maxFreeBytes`; what is in use is bounded by the
- * users (dirty bytes, memory cache, downloads). A block is counted: who keeps it beyond a call retains it, and the last
- * release gives the buffer back. After that the bytes are someone else's.
+ * `maxBytes` bounds buffers in use and free ones together. Where a new one would exceed it, free ones of other sizes go first, then
+ * what `reclaim` can do without (blocks that only the memory cache keeps). What is *busy* nobody can take back: those who make it so
+ * ask before (`busyBytes`: writers in ChunkStore.throttle, downloads in MemoryCache.reserve), and `acquire` itself never fails. What
+ * goes is given back to the system at once, not when V8 next collects; and what lay free for a second or two and was not wanted goes too.
+ *
+ * Capacities are multiples of an eighth of the power of two below them, at least 4 KiB. A block is counted: who keeps it beyond a
+ * call retains it, and the last release gives the buffer back. After that the bytes are someone else's, or nobody's.
  */
+import { freeBuffer } from '../lib/free-buffer.ts';
+import { type Clock, systemClock } from '../lib/clock.ts';
+
 const SMALLEST = 4096;
+/** How long a buffer may lie unused, milliseconds (up to twice that). */
+const SPARE_MS = 1000;
 
 export class Block {
   /** The whole buffer; the first `length` bytes are the block. */
@@ -13,13 +23,18 @@ export class Block {
   length: number;
   /** The CRC-32C of every 32 KiB, where somebody has them already. */
   sums: Uint32Array | undefined;
+  /** The cache's: when it was used last. */
+  usedAt = 0;
   #references = 1;
+  #cached = false;
   readonly #pool: BufferPool | undefined;
+  readonly #adopted: boolean;
 
-  constructor(buffer: Buffer, length: number, pool?: BufferPool) {
+  constructor(buffer: Buffer, length: number, pool?: BufferPool, adopted = false) {
     this.buffer = buffer;
     this.length = length;
     this.#pool = pool;
+    this.#adopted = adopted;
   }
 
   get data(): Buffer {
@@ -31,27 +46,62 @@ export class Block {
     return this.buffer.length;
   }
 
+  /** True where only the cache keeps it. */
+  get idle(): boolean {
+    return this.#cached && this.#references === 1;
+  }
+
   retain(): this {
     if (this.#references <= 0) throw new Error('a block was used after its last release');
+    if (this.idle) this.#pool?.busier(this.capacity);
     this.#references++;
     return this;
   }
 
   release(): void {
     if (this.#references <= 0) throw new Error('a block was released twice');
-    if (--this.#references === 0) this.#pool?.take(this.buffer);
+    if (--this.#references === 0) this.#pool?.take(this.buffer, this.#adopted);
+    else if (this.idle) this.#pool?.busier(-this.capacity);
+  }
+
+  /** The cache keeps it, with a hold of its own. */
+  cache(): void {
+    this.retain();
+    this.#cached = true;
+  }
+
+  /** The cache keeps it no longer. */
+  uncache(): void {
+    if (this.idle) this.#pool?.busier(this.capacity);
+    this.#cached = false;
+    this.release();
   }
 }
 
+export interface PoolOptions {
+  /** Buffers in use and free ones together, bytes. @default 300 MiB */
+  readonly maxBytes?: number;
+  readonly clock?: Clock;
+}
+
 export class BufferPool {
-  readonly #maxFreeBytes: number;
+  readonly maxBytes: number;
+  readonly #clock: Clock;
   readonly #free = new Map<number, Buffer[]>();
   #freeBytes = 0;
   #usedBytes = 0;
+  #busyBytes = 0;
+  /** The least that lay free since the last look, and the timer of the next one. */
+  #leastFree = 0;
+  #cancelTimer: (() => void) | undefined;
+  /** Lets go of idle blocks until `bytes` came free, or there are none. */
+  reclaim: (bytes: number) => void = () => {};
+  /** Told when less is busy than before. */
+  eased: () => void = () => {};
 
-  /** @param maxFreeBytes how much may lie unused. */
-  constructor(maxFreeBytes = 64 * 1024 * 1024) {
-    this.#maxFreeBytes = maxFreeBytes;
+  constructor({ maxBytes = 300 * 1024 * 1024, clock = systemClock }: PoolOptions = {}) {
+    this.maxBytes = maxBytes;
+    this.#clock = clock;
   }
 
   get freeBytes(): number {
@@ -63,29 +113,104 @@ export class BufferPool {
     return this.#usedBytes;
   }
 
+  /** Those of them that somebody but the cache holds. */
+  get busyBytes(): number {
+    return this.#busyBytes;
+  }
+
   /** A block of `length` bytes with arbitrary content, held once. */
   acquire(length: number): Block {
     const capacity = capacityFor(length);
-    const buffer = this.#free.get(capacity)?.pop();
-    if (buffer) this.#freeBytes -= capacity;
+    let buffer = this.#pop(capacity);
+    if (!buffer) {
+      this.#makeRoom(capacity);
+      // What the cache let go of may be of this size.
+      buffer = this.#pop(capacity) ?? Buffer.allocUnsafeSlow(capacity);
+    }
     this.#usedBytes += capacity;
-    return new Block(buffer ?? Buffer.allocUnsafeSlow(capacity), length, this);
+    this.#busyBytes += capacity;
+    return new Block(buffer, length, this);
+  }
+
+  /** A block of bytes that came from elsewhere: counted, held once, never used again. */
+  adopt(buffer: Buffer): Block {
+    this.#makeRoom(buffer.length);
+    this.#usedBytes += buffer.length;
+    this.#busyBytes += buffer.length;
+    return new Block(buffer, buffer.length, this, true);
   }
 
   /** Lets go of what lies unused. */
   trim(): void {
-    this.#free.clear();
-    this.#freeBytes = 0;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#dropFree(this.#freeBytes);
+  }
+
+  /** Called by a block: so much more (or less) of what is in use is held by others than the cache. */
+  busier(bytes: number): void {
+    this.#busyBytes += bytes;
+    if (bytes < 0) this.eased();
   }
 
   /** Called by a block at its last release. */
-  take(buffer: Buffer): void {
-    this.#usedBytes -= buffer.length;
-    if (this.#freeBytes + buffer.length > this.#maxFreeBytes) return;
-    const list = this.#free.get(buffer.length);
-    if (list) list.push(buffer);
-    else this.#free.set(buffer.length, [buffer]);
-    this.#freeBytes += buffer.length;
+  take(buffer: Buffer, adopted: boolean): void {
+    const { length } = buffer;
+    this.#usedBytes -= length;
+    if (!adopted && this.#usedBytes + this.#freeBytes + length > this.maxBytes) freeBuffer(buffer);
+    else if (!adopted) {
+      const list = this.#free.get(length);
+      if (list) list.push(buffer);
+      else this.#free.set(length, [buffer]);
+      this.#freeBytes += length;
+      this.#watch();
+    }
+    this.#busyBytes -= length;
+    this.eased();
+  }
+
+  #pop(capacity: number): Buffer | undefined {
+    const buffer = this.#free.get(capacity)?.pop();
+    if (!buffer) return undefined;
+    this.#freeBytes -= capacity;
+    this.#leastFree = Math.min(this.#leastFree, this.#freeBytes);
+    return buffer;
+  }
+
+  /** For a new buffer of `bytes`, as far as that goes. */
+  #makeRoom(bytes: number): void {
+    const over = (): number => this.#usedBytes + this.#freeBytes + bytes - this.maxBytes;
+    if (over() <= 0) return;
+    this.#dropFree(over());
+    if (over() > 0) this.reclaim(over());
+    // What the cache let go of lies free now; a buffer of the size that is wanted is used as it is.
+    if (over() > 0 && !this.#free.get(bytes)?.length) this.#dropFree(over());
+  }
+
+  /** At least `bytes` of what lies free, or all. */
+  #dropFree(bytes: number): void {
+    let left = bytes;
+    for (const [capacity, list] of this.#free) {
+      while (left > 0) {
+        const buffer = list.pop();
+        if (!buffer) break;
+        left -= capacity;
+        this.#freeBytes -= capacity;
+        freeBuffer(buffer);
+      }
+      if (list.length === 0) this.#free.delete(capacity);
+    }
+    this.#leastFree = Math.min(this.#leastFree, this.#freeBytes);
+  }
+
+  #watch(): void {
+    if (this.#cancelTimer || this.#freeBytes === 0) return;
+    this.#leastFree = this.#freeBytes;
+    this.#cancelTimer = this.#clock.timer(SPARE_MS, () => {
+      this.#cancelTimer = undefined;
+      this.#dropFree(this.#leastFree);
+      this.#watch();
+    });
   }
 }
 

@@ -12,7 +12,7 @@ import type { DiskCaches } from './disks.ts';
 import { abandonable, toFsError } from './errors.ts';
 import { blockKey, type BlockGeometry } from './key.ts';
 import type { MemoryCache } from './memory.ts';
-import { Block, type BufferPool, capacityFor } from './pool.ts';
+import { type Block, type BufferPool, capacityFor } from './pool.ts';
 import type { SliceId } from './types.ts';
 
 export interface ReaderParts {
@@ -34,6 +34,8 @@ export interface ReaderParts {
 const CORRUPT_PAUSE_MS = 100;
 /** Reads from this size on are a stream's (the kernel reads ahead for those). */
 const STREAM_READ = 128 * 1024;
+/** Ranges up to this size are read without a reservation, bytes. */
+const SHORT_RANGE = 64 * 1024;
 
 export class SliceReader {
   readonly #parts: ReaderParts;
@@ -240,8 +242,9 @@ export class SliceReader {
     signal?.throwIfAborted();
     this.#count(false, target.length);
     if (!codec && !objects.wholeReads && within > 0 && target.length <= length / 4 && !this.#inFlight.has(number)) {
-      const block = await abandonable(this.#range(slice, index, within, target.length), signal);
+      const block = await this.#held(this.#range(slice, index, within, target.length), signal);
       block.buffer.copy(target, 0, 0, target.length);
+      block.release();
       this.#fetchBehind(slice, index);
       return;
     }
@@ -267,13 +270,18 @@ export class SliceReader {
   }
 
   /** Waits for a whole block, held once for the caller. */
-  async #demanded(slice: SliceId, index: number, signal: AbortSignal | undefined): Promise<Block> {
+  #demanded(slice: SliceId, index: number, signal: AbortSignal | undefined): Promise<Block> {
     const fetching = this.#fetch(slice, index, true);
     if (!fetching) throw new Error('a read that waits for memory was turned away');
+    return this.#held(fetching, signal);
+  }
+
+  /** Waits for a block that is held once for the caller; who gives up holds nothing. */
+  async #held(coming: Promise<Block>, signal: AbortSignal | undefined): Promise<Block> {
     try {
-      return await abandonable(fetching, signal);
+      return await abandonable(coming, signal);
     } catch (error) {
-      fetching.then(
+      coming.then(
         (late) => late.release(),
         () => undefined,
       );
@@ -296,24 +304,45 @@ export class SliceReader {
     if (length >= STREAM_READ && within + length === block.length) this.#parts.memory.spend(number);
   }
 
-  /** A range, shared by equal reads. The block is not pooled: it is dropped with its last reader. */
+  /** A range, shared by equal reads; held once for the caller. */
   #range(slice: SliceId, index: number, within: number, length: number): Promise<Block> {
-    const { geometry, objects, downloads } = this.#parts;
-    const name = `${geometry.number(slice.id, index)}:${within}:${length}`;
-    const running = this.#ranges.get(name);
-    if (running) return running;
-    const key = this.#key(slice, index);
-    const started = downloads.run(() =>
-      this.#whole(async () => {
-        const into = Buffer.allocUnsafe(length);
-        const body = await objects.get(key, { offset: within, length, into });
+    const name = `${this.#parts.geometry.number(slice.id, index)}:${within}:${length}`;
+    let running = this.#ranges.get(name);
+    if (!running) {
+      const key = this.#key(slice, index);
+      const started = this.#parts.downloads.run(() => this.#getRange(key, within, length));
+      running = started;
+      this.#ranges.set(name, started);
+      const done = (): boolean => this.#ranges.delete(name);
+      started.then((block) => {
+        done();
+        queueMicrotask(() => block.release());
+      }, done);
+    }
+    return running.then((block) => block.retain());
+  }
+
+  async #getRange(key: string, within: number, length: number): Promise<Block> {
+    const { objects, memory, pool } = this.#parts;
+    // Short ones are bounded by their number, and do not wait behind whole blocks.
+    const reserved = length > SHORT_RANGE ? capacityFor(length) : 0;
+    if (reserved > 0) {
+      await memory.reserve(reserved);
+      memory.started(reserved);
+    }
+    const block = pool.acquire(length);
+    try {
+      await this.#whole(async () => {
+        const body = await objects.get(key, { offset: within, length, into: block.data });
         if (body.length !== length) throw short(key, body.length, length);
-        return new Block(into, length);
-      }),
-    );
-    this.#ranges.set(name, started);
-    started.catch(() => undefined).finally(() => this.#ranges.delete(name));
-    return started;
+      });
+      return block;
+    } catch (error) {
+      block.release();
+      throw error;
+    } finally {
+      if (reserved > 0) memory.unreserve(reserved);
+    }
   }
 
   /** The whole block comes near after a small read in it; a few at a time, others are left out. */
@@ -338,7 +367,7 @@ export class SliceReader {
     let running = this.#inFlight.get(number);
     if (!running) {
       const length = geometry.length(slice.size, index);
-      const bytes = capacityFor(length);
+      const bytes = capacityFor(this.#stored(length)) + (this.#parts.codec ? length : 0);
       let room: Promise<void> | undefined;
       if (demand) room = memory.reserve(bytes);
       else if (!memory.tryReserve(bytes)) return undefined;
@@ -359,25 +388,39 @@ export class SliceReader {
     return running.then((block) => block.retain());
   }
 
-  async #download(slice: SliceId, index: number, length: number, bytes: number, room: Promise<void> | undefined): Promise<Block> {
-    if (room) await room;
-    try {
-      return (
-        (await this.#fromDisk(this.#parts.geometry.number(slice.id, index), length)) ??
-        (await this.#whole(() => this.#getBlock(this.#key(slice, index), length)))
-      );
-    } finally {
-      this.#parts.memory.unreserve(bytes);
-    }
+  /** Bytes that an object may have, with what must lie free before it. */
+  #stored(length: number): number {
+    const { codec } = this.#parts;
+    return codec ? codec.lead + codec.bound(length) : length;
   }
 
-  async #fromDisk(number: number, length: number): Promise<Block | undefined> {
-    const { disk, pool } = this.#parts;
-    if (!disk?.has(number)) return undefined;
-    const block = pool.acquire(length);
-    if (await disk.read(number, length, 0, block.data)) return block;
-    block.release();
-    return undefined;
+  async #download(slice: SliceId, index: number, length: number, bytes: number, room: Promise<void> | undefined): Promise<Block> {
+    if (room) await room;
+    const { memory, pool, geometry, codec, disk } = this.#parts;
+    // At once: what was let through counts as busy from now on.
+    memory.started(bytes);
+    const number = geometry.number(slice.id, index);
+    let block = pool.acquire(disk?.has(number) ? length : this.#stored(length));
+    try {
+      block.length = length;
+      if (disk?.has(number) && (await disk.read(number, length, 0, block.data))) return block;
+      const key = this.#key(slice, index);
+      if (!codec) {
+        await this.#whole(() => this.#getBlock(key, block));
+        return block;
+      }
+      if (block.capacity < this.#stored(length)) {
+        block.release();
+        block = pool.acquire(this.#stored(length));
+        block.length = length;
+      }
+      return await this.#whole(() => this.#unpacked(codec, key, block));
+    } catch (error) {
+      block.release();
+      throw error;
+    } finally {
+      memory.unreserve(bytes);
+    }
   }
 
   #keep(number: number, length: number, block: Block): void {
@@ -386,34 +429,29 @@ export class SliceReader {
     if (disk && (!partialOnly || length < geometry.blockSize)) disk.write(number, block);
   }
 
-  async #getBlock(key: string, length: number): Promise<Block> {
-    const { objects, codec, pool } = this.#parts;
-    if (!codec) {
-      const block = pool.acquire(length);
-      try {
-        const onSums = (sums: Uint32Array): void => void (block.sums = sums);
-        const body = await objects.get(key, { into: block.data, onSums });
-        if (body.length !== length) throw short(key, body.length, length);
-        return block;
-      } catch (error) {
-        block.release();
-        throw error;
-      }
-    }
-    const stored = pool.acquire(codec.lead + codec.bound(length));
+  async #getBlock(key: string, block: Block): Promise<void> {
+    // Those of an attempt that failed are of other bytes.
+    block.sums = undefined;
+    const onSums = (sums: Uint32Array): void => void (block.sums = sums);
+    const body = await this.#parts.objects.get(key, { into: block.data, onSums });
+    if (body.length !== block.length) throw short(key, body.length, block.length);
+  }
+
+  /** The plain block of an object that is read into `stored`, which is released where that goes well. */
+  async #unpacked(codec: Codec, key: string, stored: Block): Promise<Block> {
+    const { objects, pool } = this.#parts;
+    const { length } = stored;
     try {
-      const into = stored.data.subarray(codec.lead);
-      const body = await objects.get(key, { into });
+      const body = await objects.get(key, { into: stored.buffer.subarray(codec.lead, this.#stored(length)) });
       const plain = await codec.decompress(stored.buffer.subarray(0, codec.lead + body.length), length);
-      return new Block(plain, length);
+      stored.release();
+      return pool.adopt(plain);
     } catch (error) {
       if (error instanceof ObjectError || (error instanceof Error && error.name === 'AbortError')) throw error;
       throw new ObjectError('Corrupt', `object ${key} cannot be decompressed to ${length} bytes`, {
         cause: error,
         retryable: true,
       });
-    } finally {
-      stored.release();
     }
   }
 

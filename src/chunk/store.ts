@@ -1,20 +1,20 @@
 /**
  * The block layer of a mount: caches, reader, writers and their limits, put together.
  *
- * Bounds: written data by `bufferBytes` (writers that heed `throttle`), clean data and downloads by `memoryBytes`, blocks
- * on their way to the disk cache by 64 MiB, free buffers by 64 MiB.
+ * Bounds: everything by `bufferBytes` (budget.ts says whose share is what), of that clean data and downloads by `memoryBytes`. What
+ * compresses and encrypts needs as much again for the blocks it is at, `maxUploads` at most.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { systemClock } from '../lib/clock.ts';
+import { type Clock, systemClock } from '../lib/clock.ts';
 import { nullLogger } from '../lib/log.ts';
 import type { Family } from '../lib/metrics.ts';
 import type { ObjectStore } from '../object/store.ts';
+import { type Shares, sharesOf } from './budget.ts';
 import { STAGING } from './cache-folder.ts';
 import { codecFor, type Codec } from './compress.ts';
 import { cacheSeconds } from './disk-figures.ts';
-import { blockFiles } from './disk-files.ts';
-import { DiskCaches } from './disks.ts';
+import { DiskCaches, foldersOf } from './disks.ts';
 import { toFsError } from './errors.ts';
 import { chunkFamilies } from './families.ts';
 import { blockKey, BlockGeometry } from './key.ts';
@@ -33,6 +33,9 @@ export function openChunkStore(options: ChunkStoreOptions): ChunkStore {
   return new BlockChunkStore(options);
 }
 
+/** Where there is a disk cache, clean blocks stay in memory for so long without being used, milliseconds (up to twice that). */
+const CLEAN_MS = 5000;
+
 class BlockChunkStore implements ChunkStore, WriterHost {
   readonly geometry: BlockGeometry;
   readonly pool: BufferPool;
@@ -48,9 +51,10 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   /** Blocks brought into the cache by themselves fill half of the memory for reading at most. */
   readonly #warming: Limiter;
   readonly #deletes: Limiter;
-  readonly #bufferBytes: number;
+  readonly #shares: Shares;
   readonly #waiting: (() => void)[] = [];
   readonly #background = new Set<Promise<void>>();
+  #cancelAging: (() => void) | undefined;
   #usedBufferBytes = 0;
   #dirtyBytes = 0;
 
@@ -59,12 +63,20 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.#options = options;
     this.#objects = options.objects;
     this.geometry = new BlockGeometry(options.blockSize ?? 4 * 1024 * 1024);
-    this.pool = new BufferPool();
+    const bufferBytes = options.bufferBytes ?? 300 * 1024 * 1024;
+    this.pool = new BufferPool({ maxBytes: bufferBytes, clock });
     this.#codec = codecFor(options.compression ?? 'none');
     this.#hashPrefix = options.hashPrefix ?? false;
-    const memoryBytes = options.memoryBytes ?? 128 * 1024 * 1024;
-    this.#memory = new MemoryCache(memoryBytes);
-    this.#bufferBytes = options.bufferBytes ?? 300 * 1024 * 1024;
+    const staged =
+      disk !== undefined && this.#stagingFolders(foldersOf(disk).map((folder) => join(folder, options.uuid))).length > 0;
+    this.#shares = sharesOf(bufferBytes, this.geometry.blockSize, staged);
+    const memoryBytes = options.memoryBytes ?? Math.min(128 * 1024 * 1024, bufferBytes / 2);
+    const { gated: gatedBytes, reads: sureBytes } = this.#shares;
+    this.#memory = new MemoryCache({ maxBytes: memoryBytes, pool: this.pool, gatedBytes, sureBytes });
+    this.pool.reclaim = (bytes) => this.#memory.reclaim(bytes);
+    this.pool.eased = () => this.#eased();
+    // Without a disk cache this one is the cache that was asked for.
+    if (disk) this.#memory.filled = () => this.#age(clock);
     this.#warming = new Limiter(Math.floor(memoryBytes / 2 / this.geometry.blockSize));
     this.#uploads = new Limiter(options.maxUploads ?? 20);
     this.#deletes = new Limiter(options.maxDeletes ?? 10);
@@ -75,6 +87,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
         uuid: options.uuid,
         geometry,
         hashPrefix: this.#hashPrefix,
+        maxPendingBytes: this.#shares.pending,
         clock,
         logger,
         ...(random ? { random } : {}),
@@ -184,7 +197,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   }
 
   throttle(signal?: AbortSignal): Promise<void> | undefined {
-    if (this.#usedBufferBytes < this.#bufferBytes) return undefined;
+    if (!this.#isFull) return undefined;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason as Error);
       const go = (): void => {
@@ -201,8 +214,26 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     });
   }
 
+  get #isFull(): boolean {
+    return this.#usedBufferBytes >= this.#shares.writes || this.pool.busyBytes >= this.#shares.gated;
+  }
+
+  /** Less is busy than before. */
+  #eased(): void {
+    this.#memory.retry();
+    this.#wake();
+  }
+
+  /** Looks every so often for clean blocks that nobody uses, while there are any. */
+  #age(clock: Clock): void {
+    this.#cancelAging ??= clock.timer(CLEAN_MS, () => {
+      this.#cancelAging = undefined;
+      this.#memory.age();
+      if (this.#memory.blocks > 0) this.#age(clock);
+    });
+  }
+
   trim(): void {
-    // Without a disk cache this one is the cache that was asked for.
     if (this.#disk) this.#memory.clear();
     this.pool.trim();
   }
@@ -227,6 +258,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       used_buffer_size_bytes: this.#usedBufferBytes,
       used_read_buffer_size_bytes: this.#reader.readAheadBytes,
       store_cache_size_bytes: this.#memory.bytes,
+      block_memory_bytes: this.pool.usedBytes + this.pool.freeBytes,
       dirty_bytes: this.#dirtyBytes,
       object_request_uploading: this.#uploads.running,
       ...this.#staging?.stats(),
@@ -250,7 +282,10 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     await this.#reader.settled();
     await this.#staging?.close();
     await this.#disk?.close();
+    this.#memory.filled = undefined;
+    this.#cancelAging?.();
     this.#memory.clear();
+    this.pool.trim();
   }
 
   async upload(id: number, index: number, block: Block, wanted: () => boolean, direct: boolean): Promise<void> {
@@ -272,17 +307,28 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   }
 
   async #put(id: number, index: number, block: Block, signal?: AbortSignal): Promise<void> {
-    const stored = this.#codec ? await this.#codec.compress(block.data) : block.data;
-    signal?.throwIfAborted();
-    await this.#objects.put(blockKey(id, index, block.length, this.#hashPrefix), stored, signal);
+    const key = blockKey(id, index, block.length, this.#hashPrefix);
+    if (!this.#codec) return this.#objects.put(key, block.data, signal);
+    const stored = this.pool.adopt(await this.#codec.compress(block.data));
+    try {
+      signal?.throwIfAborted();
+      await this.#objects.put(key, stored.data, signal);
+    } finally {
+      stored.release();
+    }
+  }
+
+  /** Those of the cache's folders that have a staging folder, or get one. */
+  #stagingFolders(folders: readonly string[]): readonly string[] {
+    const { writeback, leftovers } = this.#options;
+    return folders.filter((folder) => writeback !== undefined || (leftovers !== false && existsSync(join(folder, STAGING))));
   }
 
   /** Undefined where nothing is staged, nor to be. */
   #stageTo(disks: DiskCaches, settings: DiskCacheSettings): StagingSet | undefined {
-    const { clock = systemClock, logger = nullLogger, maxUploads = 20, writeback, leftovers } = this.#options;
-    const used = disks.disks.filter(
-      ({ folder }) => writeback !== undefined || (leftovers !== false && existsSync(join(folder, STAGING))),
-    );
+    const { clock = systemClock, logger = nullLogger, maxUploads = 20, writeback } = this.#options;
+    const folders = this.#stagingFolders(disks.disks.map(({ folder }) => folder));
+    const used = disks.disks.filter(({ folder }) => folders.includes(folder));
     if (used.length === 0) return undefined;
     const maxBytes = writeback ? (writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30) : 0;
     const stagings = used.map(
@@ -297,7 +343,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
           maxBytes: Math.floor(maxBytes / used.length),
           delayMs: writeback?.delayMs ?? 0,
           parallel: maxUploads,
-          maxUploadBytes: this.#bufferBytes / 2 / used.length,
+          maxUploadBytes: this.#shares.staging / used.length,
           disk,
           pool: this.pool,
           inMemory: (number) => this.#memory.get(number),
@@ -309,7 +355,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
           },
           clock,
           logger,
-          files: writeback?.files ?? settings.files ?? blockFiles,
+          files: writeback?.files ?? disk.files,
         }),
     );
     return new StagingSet(disks, stagings);
@@ -337,7 +383,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
    * be left waiting for an upload that nobody starts.
    */
   #wake(): void {
-    if (this.#waiting.length === 0 || this.#usedBufferBytes >= this.#bufferBytes) return;
+    if (this.#waiting.length === 0 || this.#isFull) return;
     this.#waiting.shift()?.();
     if (this.#waiting.length > 0) setImmediate(() => this.#wake());
   }

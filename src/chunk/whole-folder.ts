@@ -15,14 +15,14 @@
 import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, rmdir, stat, statfs, unlink } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import type koffiTypes from 'koffi';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { crc32c } from '../lib/crc32c.ts';
 import { messageOf } from '../lib/errors.ts';
 import { formatIno, type Ino, parseIno } from '../lib/int64.ts';
+import { libc } from '../lib/libc.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
+import { writeFully } from '../lib/write-fully.ts';
 
 /** A slot that nobody has locked, and that was not used for so long, is of a mount that is gone. */
 const ABANDONED_MS = 3_600_000;
@@ -292,13 +292,6 @@ export class WholeFolder {
 
 const hex = (crc: number): string => (crc >>> 0).toString(16).padStart(8, '0');
 
-async function writeFully(file: Awaited<ReturnType<typeof open>>, data: Buffer, at: number): Promise<void> {
-  for (let done = 0; done < data.length;) {
-    const { bytesWritten } = await file.write(data, done, data.length - done, at + done);
-    done += bytesWritten;
-  }
-}
-
 async function sumOf(path: string, bytes: number, signal: AbortSignal): Promise<number | undefined> {
   const file = await open(path, 'r');
   try {
@@ -319,8 +312,9 @@ async function sumOf(path: string, bytes: number, signal: AbortSignal): Promise<
 
 /** Locks a folder for as long as this process lives; undefined where another one has it. */
 function lockFolder(folder: string): number | undefined {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof koffiTypes;
-  const flock = koffi.load(null).func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+  const flock = libc()?.program.func('int flock(int fd, int operation)') as
+    ((fd: number, operation: number) => number) | undefined;
+  if (!flock) throw new Error('folders cannot be locked here');
   const fd = openSync(folder, 'r');
   if (flock(fd, LOCK_EX_NB) === 0) return fd;
   closeSync(fd);

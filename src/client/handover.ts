@@ -175,6 +175,8 @@ export interface OpenSessionOptions {
   /** `target` is absolute and real (`realTarget`). */
   readonly mount: MountOptions;
   readonly link?: HolderLink;
+  /** Called before a new session is made; throws where there is to be none. Answers what the mount is named after. */
+  readonly beforeMount?: () => Promise<Pick<MountOptions, 'source'>>;
   /** How far the kernel reads ahead in a file, KiB; 0 leaves what the machine has. @default 1024 */
   readonly readAheadKiB?: number;
   /** State of a new session. @default empty */
@@ -204,8 +206,9 @@ export async function openSession(options: OpenSessionOptions, signal?: AbortSig
     await link?.put(target, held);
     log.info('took a mount over', { target });
   } else {
+    const named = await options.beforeMount?.();
     if (!options.mount.onTop && (await clearDead(target)) > 0) log.warn('cleared away a dead mount', { target });
-    fd = await mount(options.mount, signal);
+    fd = await mount({ ...options.mount, ...named }, signal);
     journalFd = memoryFile('juicepod-handles');
   }
   let state = options.state ?? Buffer.alloc(0);

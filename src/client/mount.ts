@@ -7,7 +7,7 @@
  * Secret may bring other credentials at any time. Its client says why it waits.
  */
 import { mountsAt } from '../fuse/mountinfo.ts';
-import { giveBackMemory } from '../fuse/resident.ts';
+import { giveBackMemory, mapLargeBuffers } from '../fuse/resident.ts';
 import { type MountOptions, raiseReadAhead, realTarget, unmount } from '../fuse/mount.ts';
 import { RawTransport } from '../fuse/raw.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -19,7 +19,7 @@ import { whenIdle } from './idle.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
 import type { MetricsServer } from './metrics-server.ts';
 import { proveAccess } from './proof.ts';
-import { type OpenVolume, openVolume } from './volume.ts';
+import { findVolume, type FoundVolume, type OpenVolume, openVolume } from './volume.ts';
 import type { VolumeOptions } from './volume-options.ts';
 
 /** The kernel reads so far ahead in a stream, KiB: one large request at a time is under way beside the one being used. */
@@ -100,6 +100,7 @@ export async function serveAll(
   signal: AbortSignal,
 ): Promise<ServeResult> {
   const serving: Serving[] = [];
+  mapLargeBuffers();
   const stopWatching = whenIdle({
     clock: systemClock,
     giveBack() {
@@ -167,13 +168,26 @@ async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: 
     throw new UserError('AlreadyMounted', `${target} is a mount of ${mount.source} already`, {
       hint: `Unmount it first: juicepod umount ${target}`,
     });
-  const session = await openSession({ mount: { ...mount, target }, ...(link ? { link } : {}), log });
+  // Nothing is mounted for a volume that is not there.
+  let found: FoundVolume | undefined;
+  const beforeMount = async (): Promise<Pick<MountOptions, 'source'>> => {
+    found = await findVolume({ ...wanted.volume, mountPoint: target, logger: log });
+    return { source: `JuiceFS:${found.format.name}` };
+  };
+  const session = await openSession({ mount: { ...mount, target }, beforeMount, ...(link ? { link } : {}), log }).catch(
+    async (error: unknown) => {
+      await found?.engine.close().catch(() => {});
+      throw error;
+    },
+  );
   const earlier = session.resume ? parseState(session.resume.state) : undefined;
   let volume: OpenVolume;
   try {
     const own = {
       mountPoint: target,
       handles: session.journal,
+      // Whatever was told of the volume: programs have files of this one open.
+      ...(earlier && !wanted.volume.expect ? { expect: { uuid: earlier.uuid } } : {}),
       ...(earlier?.sid === undefined ? {} : { resume: earlier.sid }),
       logger: log,
       ...(options.metrics ? { metricsAddress: () => options.metrics?.address } : {}),
@@ -185,7 +199,7 @@ async function serveOne(wanted: ServeOptions, options: ServeAllOptions, signal: 
     };
     volume = earlier
       ? await openPatiently(open, { target, log, signal, ...(kept ? { tell: options.onProblem ?? (() => {}) } : {}) })
-      : await openVolume({ ...wanted.volume, ...own });
+      : await openVolume({ ...wanted.volume, ...own }, found);
     if (earlier && earlier.uuid !== volume.uuid)
       throw new UserError('OtherVolume', `the mount at ${target} belongs to another volume (${earlier.uuid})`);
     if (volume.recovered) log.info('took over from an earlier client', { target, ...volume.recovered });

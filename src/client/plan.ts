@@ -1,7 +1,7 @@
 /** What a pod's plan says, as options of the client: one entry per mount. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type MountConfig, parseMountConfig, storeEnvironment } from '../api/mount.ts';
+import { type MountConfig, parseMountConfig, storageChangeOf } from '../api/mount.ts';
 import { parsePlan, type Plan, type PlanMount } from '../api/plan.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import { type ClientLimits, clientLimits } from './limits.ts';
@@ -46,14 +46,13 @@ export function readPlan(path: string, mode: 'fuse' | 'sync' = 'fuse'): ReadPlan
   const optionsOf = (mount: PlanMount): ServeOptions => {
     const folder = dirname(mount.config);
     const config = parseMountConfig(read(mount.config, 'the configuration of a volume'), folder);
-    const override = config.storage ?? {};
     const readOnly = mount.readOnly || config.readOnly === true;
     return {
       mount: { target: mount.target, source: `JuiceFS:${config.name}`, readOnly, nonEmpty: true, onTop: true },
       volume: {
         metaUrl: config.metaUrl,
         expect: { name: config.name, uuid: config.uuid },
-        storage: { ...override, environment: storeEnvironment(override) },
+        storage: storageChangeOf(config.storage),
         configFile: mount.config,
         ...(config.generation === undefined ? {} : { generation: config.generation }),
         ...(config.encryption ? { passphrases: passphrasesOf(config.encryption) } : {}),

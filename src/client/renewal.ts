@@ -5,7 +5,7 @@
  * and, for a client that writes, takes an object. Then both are switched. Where the proof fails nothing has changed.
  */
 import type { MountConfig } from '../api/mount.ts';
-import { storeEnvironment } from '../api/mount.ts';
+import { storageChangeOf } from '../api/mount.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
@@ -116,7 +116,7 @@ export class Renewal {
     const format = this.#format;
     if (config.name !== format.name || config.uuid !== format.uuid)
       throw new UserError('OtherVolume', `volume.json is now of another volume: "${config.name}" (${config.uuid})`);
-    const storage = { ...config.storage, environment: storeEnvironment(config.storage) };
+    const storage = storageChangeOf(config.storage);
     const newStore = JSON.stringify(storage) !== JSON.stringify(this.#storage);
     // The certificates beside the file may have changed, too: a URL is proved again whatever it is, where it can be.
     const takeMeta =

@@ -85,8 +85,8 @@ export function openChunks(format: Format, options: VolumeOptions, objects: Obje
     disk: diskOf(cache && { ...cache, bytes: blockBytes }),
     writeback: options.readOnly ? undefined : options.writeback,
     leftovers: !options.readOnly,
-    bufferBytes: options.bufferBytes,
-    memoryBytes: Math.max(32 * MIB, Math.min(128 * MIB, options.bufferBytes / 2)),
+    // The rest is for the bytes of requests: of writes that wait, and of answers that are put together.
+    bufferBytes: options.bufferBytes - Math.min(32 * MIB, options.bufferBytes / 8),
     maxUploads: options.maxUploads,
     maxDownloads: options.maxDownloads,
     logger,

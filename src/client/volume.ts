@@ -10,9 +10,12 @@ import type { Backing, FileSystem } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { type Logger, nullLogger } from '../lib/log.ts';
+import { heardWhile, type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
+import { envelopeOf } from '../meta/encryption.ts';
+import type { MetaEngine } from '../meta/engine.ts';
+import { decryptSecrets } from '../meta/format-secrets.ts';
 import { Backups } from '../meta/dump/backup.ts';
 import { type Format, storageClassOf } from '../meta/format.ts';
 import { VolumeMeta } from '../meta/meta.ts';
@@ -25,6 +28,7 @@ import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
+import { checkForm } from '../vfs/journal-version.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -83,26 +87,50 @@ interface Background {
   wholeFiles?: WholeFolder | undefined;
 }
 
-/** Opens the volume and registers a session. Throws UserError where that cannot be. */
-export async function openVolume(options: VolumeOptions): Promise<OpenVolume> {
-  const logger = options.logger ?? nullLogger;
+/** A volume whose database answers; `openVolume` goes on with it. */
+export interface FoundVolume {
+  readonly engine: MetaEngine;
+  readonly format: Format;
+  /** Filled by `openVolume`; what the engine reports goes there. */
+  readonly background: Background;
+}
+
+/** Finds the volume, and writes nothing. Throws UserError where it is not there, is another one, or its key cannot be opened. */
+export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
   const background: Background = {};
+  let answered = options.openPatience === undefined;
+  const logger = heardWhile(options.logger ?? nullLogger, () => answered);
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
     existing: true,
+    ...(options.openPatience === undefined ? {} : { openPatience: options.openPatience }),
     ...(options.configFile === undefined ? {} : { onRefused }),
   });
+  try {
+    const format = await readFormat(engine);
+    answered = true;
+    if (!format)
+      throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
+        hint: `Make one with: juicepod format '${redactUrl(options.metaUrl)}' NAME`,
+      });
+    checkExpected(format, options);
+    if (format.encryptKey !== '') envelopeOf(decryptSecrets(format), options.passphrases);
+    return { engine, format, background };
+  } catch (error) {
+    await engine.close().catch(() => {});
+    throw error;
+  }
+}
+
+/** Opens the volume and registers a session. Throws UserError where that cannot be; what was `found` is closed then, too. */
+export async function openVolume(options: VolumeOptions, found?: FoundVolume): Promise<OpenVolume> {
+  const logger = options.logger ?? nullLogger;
+  const { engine, format, background } = found ?? (await findVolume(options));
   const lost = Promise.withResolvers<string>();
   let meta: VolumeMeta | undefined;
   let chunks: ChunkStore | undefined;
   try {
-    const format = await readFormat(engine);
-    if (!format)
-      throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
-        hint: 'Make one with juicepod format.',
-      });
-    checkExpected(format, options);
     const limits = new VolumeLimits(options.limits, format);
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
@@ -184,6 +212,7 @@ async function serveVolume(
   const { journalFolder, resume, semantics = {} } = options;
   const { capabilities = false, selinux = false, squash } = semantics;
   const { renewal } = background;
+  if (journalFolder !== undefined && resume !== undefined && !options.readOnly) checkForm(journalFolder);
   const sid = await meta.newSession(options.mountPoint, resume, renewal?.report.Generation || undefined);
   // What lies there without a session to follow is of a mount that is over: nobody was told that it is safe.
   if (journalFolder !== undefined && resume === undefined) rmSync(journalFolder, { recursive: true, force: true });
@@ -282,10 +311,11 @@ async function serveVolume(
 }
 
 function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void {
-  if (expect && (expect.name !== format.name || expect.uuid !== format.uuid))
+  const { name, uuid } = expect ?? format;
+  if ((name ?? format.name) !== format.name || uuid !== format.uuid)
     throw new UserError(
       'OtherVolume',
-      `${redactUrl(metaUrl)} holds the volume "${format.name}" (${format.uuid}), not "${expect.name}" (${expect.uuid})`,
+      `${redactUrl(metaUrl)} holds the volume "${format.name}" (${format.uuid}), not ${name === undefined ? uuid : `"${name}" (${uuid})`}`,
       {
         hint: 'The database was formatted anew, or the Secret is of another volume. Look at the conditions of the JuiceVolume.',
       },

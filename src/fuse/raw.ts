@@ -30,8 +30,10 @@ const SPIN_MS = 0.05;
 const SPIN_WORTH = 0.3;
 const SPIN_TRY_EVERY = 64;
 const SPIN_WEIGHT = 0.05;
-/** Buffers kept for later though nobody uses them. */
-const IDLE_BUFFERS = 4;
+/** Buffers kept for later though nobody uses them, and how many of those for longer than a moment, ms. */
+const IDLE_BUFFERS = 16;
+const LONG_IDLE_BUFFERS = 4;
+const IDLE_MS = 1000;
 /** Before INIT nobody knows the size of the largest write; the kernel wants at least 8 KiB. */
 const FIRST_BUFFER = (1 << 20) + REQUEST_OVERHEAD;
 
@@ -74,6 +76,7 @@ export class RawTransport implements FuseTransport, Session {
   #spinSuccess = 1;
   #spinSkipped = 0;
   #spinScheduled = false;
+  #trimming: NodeJS.Timeout | undefined;
 
   constructor(options: RawOptions) {
     this.#options = options;
@@ -118,6 +121,7 @@ export class RawTransport implements FuseTransport, Session {
     this.#finish = (end) => {
       this.#finish = undefined;
       clearTimeout(timeout);
+      clearTimeout(this.#trimming);
       signal?.removeEventListener('abort', stop);
       this.#watch?.close();
       this.notifier.close();
@@ -301,12 +305,23 @@ export class RawTransport implements FuseTransport, Session {
     return this.#idle.pop() ?? Buffer.allocUnsafeSlow(size);
   }
 
+  #trimSoon(): void {
+    if (this.#trimming || !this.#finish) return;
+    this.#trimming = setTimeout(() => {
+      this.#trimming = undefined;
+      // Held ones come back soon: more writes wait.
+      if (this.#held > 0) return this.#trimSoon();
+      this.#idle.length = Math.min(this.#idle.length, LONG_IDLE_BUFFERS);
+    }, IDLE_MS).unref();
+  }
+
   settled(request: Request): void {
     const { held } = request;
     if (held) {
       request.held = undefined;
       this.#held--;
       if (this.#idle.length < IDLE_BUFFERS) this.#idle.push(held);
+      if (this.#idle.length > LONG_IDLE_BUFFERS) this.#trimSoon();
     }
     // The caller that was answered may well ask for the next thing at once.
     if (this.#pending.size > 0 && this.#pending.delete(request.unique)) this.#spinSoon();

@@ -40,7 +40,12 @@ export function unchangedFilePages(smaps: string): readonly Mapping[] {
   return found;
 }
 
+/** Buffers from this size on are mapped each by itself, bytes. */
+const MAPPED = 1024 * 1024;
+const M_MMAP_THRESHOLD = -3;
+
 interface Calls {
+  readonly mallopt: (parameter: number, value: number) => number;
   readonly mallocTrim: (pad: number) => number;
   readonly madvise: (address: bigint, length: number, advice: number) => number;
 }
@@ -51,6 +56,7 @@ let calls: Calls | undefined | 'none';
 function callsOfLibc(): Calls | 'none' {
   try {
     return {
+      mallopt: program.func('int mallopt(int parameter, int value)') as Calls['mallopt'],
       mallocTrim: program.func('int malloc_trim(size_t pad)') as Calls['mallocTrim'],
       madvise: program.func('int madvise(uintptr_t address, size_t length, int advice)') as Calls['madvise'],
     };
@@ -69,6 +75,15 @@ function ownMappings(): string {
 }
 
 type Collect = (how: { readonly type: 'major'; readonly flavor: 'last-resort' }) => void;
+
+/**
+ * What is large shall go back to the system when it is freed. glibc would see the first free one and put the next ones into a heap, where
+ * a small thing behind them keeps them all.
+ */
+export function mapLargeBuffers(): void {
+  calls ??= callsOfLibc();
+  if (calls !== 'none') calls.mallopt(M_MMAP_THRESHOLD, MAPPED);
+}
 
 /** Stops the process for some 0.1 s. */
 export function giveBackMemory(): void {

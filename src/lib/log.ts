@@ -16,3 +16,14 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** Drops everything; the default in tests and libraries. */
 export const nullLogger: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => nullLogger };
+
+/** What `log` is told while `speaks`; the rest is dropped. */
+export function heardWhile(log: Logger, speaks: () => boolean): Logger {
+  return {
+    debug: (...line) => void (speaks() && log.debug(...line)),
+    info: (...line) => void (speaks() && log.info(...line)),
+    warn: (...line) => void (speaks() && log.warn(...line)),
+    error: (...line) => void (speaks() && log.error(...line)),
+    child: (fields) => heardWhile(log.child(fields), speaks),
+  };
+}

@@ -11,7 +11,7 @@
  * With a hash prefix a range is every 256th number: the folders of objects are cut that way there (chunk/key.ts).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { appendFile, open, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** What a slice is there for; of several the highest counts. */
@@ -46,6 +46,23 @@ export interface Range {
   /** `found` was changed since the range was read. */
   counted: boolean;
 }
+
+const newRange = (number: number, length: number): Range => ({
+  number,
+  sizes: new Uint32Array(length),
+  uses: new Uint8Array(length),
+  found: new Uint16Array(length),
+  counted: false,
+});
+
+/** The arrays of a range that has left memory, for another one. */
+const emptied = ({ sizes, uses, found }: Range, number: number): Range => ({
+  number,
+  sizes: sizes.fill(0),
+  uses: uses.fill(0),
+  found: found.fill(0),
+  counted: false,
+});
 
 export interface CountedSlice {
   readonly id: number;
@@ -161,7 +178,7 @@ export class Census {
     return last?.number === number ? last : this.#ranges.find((range) => range.number === number);
   }
 
-  /** The range of a slice. The one that was used longest ago leaves memory. */
+  /** The range of a slice. The one that was used longest ago leaves memory: it must not be used any more. */
   async range(id: number): Promise<Range> {
     return this.#load(this.rangeOf(id));
   }
@@ -172,19 +189,17 @@ export class Census {
       this.#ranges = [...this.#ranges.filter((range) => range !== there), there];
       return there;
     }
+    let left: Range | undefined;
     while (this.#ranges.length >= RANGES) {
       const [oldest, ...rest] = this.#ranges;
       if (oldest?.counted) await this.#keepCount(oldest);
       this.#ranges = rest;
+      left = oldest;
     }
     const length = this.#lengthOf(number);
-    const range: Range = {
-      number,
-      sizes: new Uint32Array(length),
-      uses: new Uint8Array(length),
-      found: this.#countStored.has(number) ? await this.#readCount(number, length) : new Uint16Array(length),
-      counted: false,
-    };
+    // 7 MB each: left to V8, those of several ranges would lie about before it looks.
+    const range: Range = left?.sizes.length === length ? emptied(left, number) : newRange(number, length);
+    if (this.#countStored.has(number)) await this.#readCount(number, range.found);
     if (this.#stored.has(number)) await this.#read(range);
     for (let at = 0; at < this.#count; at++) {
       const id = this.#ids[at] ?? 0;
@@ -227,11 +242,16 @@ export class Census {
     this.#countStored.add(number);
   }
 
-  async #readCount(number: number, length: number): Promise<Uint16Array> {
-    const bytes = await readFile(this.#path(number, 'found'));
-    const found = new Uint16Array(length);
-    bytes.copy(new Uint8Array(found.buffer));
-    return found;
+  async #readCount(number: number, into: Uint16Array): Promise<void> {
+    const file = await open(this.#path(number, 'found'));
+    try {
+      const bytes = new Uint8Array(into.buffer);
+      for (let at = 0, more = 1; at < bytes.length && more > 0; at += more) {
+        more = (await file.read(bytes, at, bytes.length - at, at)).bytesRead;
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   /** All slices, range by range. */

@@ -4,14 +4,22 @@
  * A file's node is part of the checks of whatever changes its lists, and every such change writes it, so lists and length
  * always fit together. Compaction alone does not look at the node: it replaces a prefix of the list that means the same.
  */
-import { FsError } from '../lib/errors.ts';
+import { errno, FsError, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Account } from './accounts.ts';
 import { dropReference } from './deletion.ts';
 import type { Write } from './engine.ts';
 import { inTrash, MAY_WRITE, requireAccess } from './permissions.ts';
 import { decodeSlices, encodeDelayed, encodeSlices, SLICE_RECORD, type SliceRecord } from './records.ts';
-import { compactionAfterWrite, planListCompaction, READ_COMPACTION, viewOf, zeroRange, zeroRecord } from './slices.ts';
+import {
+  compactionAfterRead,
+  compactionAfterWrite,
+  isWorthIt,
+  planListCompaction,
+  viewOf,
+  zeroRange,
+  zeroRecord,
+} from './slices.ts';
 import { charged } from './stats.ts';
 import type { Plan } from './transact.ts';
 import {
@@ -31,6 +39,9 @@ import type { Volume } from './volume.ts';
 export const MAX_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Whole chunks to be zeroed are written one by one up to so many; beyond, those that have a list are searched for. */
 const CHUNKS_TO_TRY = 10_000;
+
+/** How often lists that are too long are compacted for one write. Others may be at it, and make one in vain. */
+const COMPACTIONS_FOR_ROOM = 4;
 
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
@@ -204,10 +215,26 @@ function recordsByChunk(
 
 /** After `added` records made the list of a chunk `listed` long (0: that is not known): has it compacted where that is due. */
 export async function compactAfterWrite(volume: Volume, ino: Ino, index: number, listed: number, added: number): Promise<void> {
-  const when = listed > 0 ? compactionAfterWrite(listed, added) : 'none';
+  const most = Math.floor(volume.engine.longestEntry / SLICE_RECORD);
+  const when = listed > 0 ? compactionAfterWrite(listed, added, most) : 'none';
   const compacted = when === 'none' ? undefined : volume.callbacks.compactChunk?.(ino, index);
   // The writer waits for its turn: lists would grow faster than they are merged.
   if (when === 'now') await compacted;
+}
+
+/**
+ * Commits what adds to the lists of these chunks. Where that is more than the engine can hold (MySQL: 65535 bytes; several clients may
+ * have added at once), they are compacted first.
+ */
+async function withLists<T>(volume: Volume, ino: Ino, indexes: readonly number[], commit: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await commit();
+    } catch (error) {
+      const { callbacks } = volume;
+      if (!callbacks.compactChunk || toErrno(error) !== errno.EOVERFLOW || attempt > COMPACTIONS_FOR_ROOM) throw error;
+      for (const index of indexes) await callbacks.compactChunk(ino, index);
+    }
 }
 
 export async function writeParts(
@@ -235,26 +262,28 @@ export async function writeParts(
     volume.log.on ? parts.flatMap(({ index, pos, len }) => volume.log.write(ino, index, pos, slice.id, len, after)) : [];
   const mtime = Number(mtimeNs / 1_000_000_000n);
   const mtimensec = Number(mtimeNs % 1_000_000_000n);
-  const { value, results } = await volume.change<Changed>((view) => {
-    const before = view.node(ino, 'all');
-    if (!before) throw new FsError('ENOENT');
-    if (before.type !== NodeType.File) throw new FsError('EPERM');
-    const length = Math.max(before.length, end);
-    const space = charged(length) - charged(before.length);
-    const now = volume.now();
-    const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
-    const plan = (places: readonly Account[]): Plan<Changed> => ({
-      writes: [
-        ...appends,
-        ...references,
-        { kind: 'putNode', ino, attr: after },
-        ...volume.stats.writes(space, 0),
-        ...entries(after),
-      ],
-      value: { before, after, places },
-    });
-    return withRoom(volume, ino, before, space, plan, room !== undefined);
-  }, ctx.signal);
+  const { value, results } = await withLists(volume, ino, [...byChunk.keys()], () =>
+    volume.change<Changed>((view) => {
+      const before = view.node(ino, 'all');
+      if (!before) throw new FsError('ENOENT');
+      if (before.type !== NodeType.File) throw new FsError('EPERM');
+      const length = Math.max(before.length, end);
+      const space = charged(length) - charged(before.length);
+      const now = volume.now();
+      const after: Attr = { ...before, length, mtime, mtimensec, ctime: now.sec, ctimensec: now.nsec };
+      const plan = (places: readonly Account[]): Plan<Changed> => ({
+        writes: [
+          ...appends,
+          ...references,
+          { kind: 'putNode', ino, attr: after },
+          ...volume.stats.writes(space, 0),
+          ...entries(after),
+        ],
+        value: { before, after, places },
+      });
+      return withRoom(volume, ino, before, space, plan, room !== undefined);
+    }, ctx.signal),
+  );
   volume.files.changed(ino, value.before, value.after, ...byChunk.keys());
   for (const [at, [index, { length }]] of [...byChunk].entries())
     await compactAfterWrite(volume, ino, index, results[at] ?? 0, length);
@@ -282,10 +311,10 @@ async function readUnknown(volume: Volume, ino: Ino, index: number): Promise<rea
     if (!attr) throw new FsError('ENOENT');
     if (attr.type !== NodeType.File) throw new FsError('EPERM');
   }
-  const pieces = viewOf(decodeSlices(records));
+  const list = decodeSlices(records);
+  const pieces = viewOf(list);
   volume.files.keep(ino, index, version, pieces);
-  if (records.length >= READ_COMPACTION * SLICE_RECORD || pieces.length >= READ_COMPACTION)
-    void volume.callbacks.compactChunk?.(ino, index);
+  if (volume.callbacks.compactChunk && compactionAfterRead(list, pieces)) void volume.callbacks.compactChunk(ino, index);
   return pieces;
 }
 
@@ -297,15 +326,22 @@ export async function readChunks(
   return lists.map((records, at) => {
     if (records.length === 0) return undefined;
     const chunk = chunks[at];
-    if (chunk && records.length >= READ_COMPACTION * SLICE_RECORD) void volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
-    return viewOf(decodeSlices(records));
+    const list = decodeSlices(records);
+    const pieces = viewOf(list);
+    if (chunk && compactionAfterRead(list, pieces)) void volume.callbacks.compactChunk?.(chunk.ino, chunk.index);
+    return pieces;
   });
 }
 
-export async function planCompaction(volume: Volume, ino: Ino, index: number): Promise<CompactionPlan | undefined> {
+export async function planCompaction(
+  volume: Volume,
+  ino: Ino,
+  index: number,
+  worth = false,
+): Promise<CompactionPlan | undefined> {
   const [records] = await volume.engine.read([{ kind: 'chunk', ino, index }]);
   const plan = planListCompaction(decodeSlices(records));
-  if (!plan) return undefined;
+  if (!plan || (worth && !isWorthIt(plan))) return undefined;
   const { skipped, count, pos, size, pieces } = plan;
   return { ino, index, skipped, snapshot: Buffer.from(records.subarray(0, count * SLICE_RECORD)), pos, size, pieces };
 }

@@ -295,7 +295,7 @@ export interface MetaEngine {
    */
   trimLog(keep: { readonly before?: number; readonly lines?: number }): Promise<number>;
   /**
-   * The longest entry of the change log that fits, bytes. Numbers of entries may have gaps, and may come to be seen out of their order,
+   * The longest entry of the change log that fits, and the longest list of a chunk, bytes. Numbers of entries may have gaps, and may come to be seen out of their order,
    * where `logGaps` is so.
    */
   readonly longestEntry: number;

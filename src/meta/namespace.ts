@@ -19,7 +19,7 @@ const LIST_BATCH = 4096;
 /** Names remembered while a directory is listed, so that none comes twice. */
 const LIST_MEMORY = 100_000;
 /** Names of a listing that are remembered to guess with: there is no room for more. */
-const LIST_GUESSES = 16_384;
+const LIST_GUESSES = 4096;
 /** A first batch of so many names in order is one of an engine that lists in order, and no accident. */
 const SURELY_ORDERED = 64;
 

@@ -16,6 +16,8 @@ export interface EngineOptions {
   readonly environment?: Environment;
   /** How long an operation waits for a server that is away, or a file that is locked, ms. @default 30000, for a file 10000 */
   readonly patience?: number;
+  /** How long the first answer of a server is waited for, ms. @default patience */
+  readonly openPatience?: number;
   /** The database must be there: a SQLite file that is missing is not made. @default false */
   readonly existing?: boolean;
   /** Nothing is to be written: a SQLite file is opened so. @default false */

@@ -306,8 +306,8 @@ export abstract class Operations implements OfVolume {
     return this.volume.limits.room(ino);
   }
 
-  planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined> {
-    return planCompaction(this.volume, ino, index);
+  planCompaction(ino: Ino, index: number, worth?: boolean): Promise<CompactionPlan | undefined> {
+    return planCompaction(this.volume, ino, index, worth);
   }
 
   commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean> {

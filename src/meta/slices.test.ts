@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import type { SliceRecord } from './records.ts';
-import { compactionAfterWrite, planListCompaction, viewOf, zeroRange, zeroRecord } from './slices.ts';
+import {
+  compactionAfterRead,
+  compactionAfterWrite,
+  MOST_PARTS,
+  planListCompaction,
+  viewOf,
+  zeroRange,
+  zeroRecord,
+} from './slices.ts';
 import { CHUNK_SIZE, type Piece } from './types.ts';
 
 /** A chunk of cells: each cell says which cell of which slice is seen there. `unit` is the bytes of a cell. */
@@ -186,12 +194,35 @@ test('a list of nothing but zeros becomes one byte of zero', () => {
 
 test('a long list is compacted in good time after a write', () => {
   assert.deepEqual(
-    [1, 98, 99, 199, 350, 351, 2499, 2500].map((length) => compactionAfterWrite(length)),
-    ['none', 'none', 'soon', 'soon', 'none', 'soon', 'soon', 'now'],
+    [1, 98, 99, 199, 350, 351, 360, 2499, 2500].map((length) => compactionAfterWrite(length)),
+    ['none', 'none', 'soon', 'soon', 'none', 'none', 'soon', 'soon', 'now'],
   );
   assert.deepEqual(
-    [351, 1499, 1500, 2500].map((length) => compactionAfterWrite(length, 64)),
-    ['none', 'none', 'soon', 'now'],
+    [2500, 3749, 3750, 4999, 5000].map((length) => compactionAfterWrite(length, 64)),
+    ['none', 'none', 'soon', 'soon', 'now'],
     'many at once',
   );
+  const most = 2730;
+  assert.deepEqual(
+    [1279, 1280, most - MOST_PARTS, most - MOST_PARTS + 1].map((length) => compactionAfterWrite(length, 64, most)),
+    ['none', 'soon', 'now', 'now'],
+    'what comes next must fit',
+  );
+});
+
+test('reading has a chunk compacted where that takes enough off its list for what it writes', () => {
+  const mib = 1024 * 1024;
+  const record = (pos: number, len: number, id: number): SliceRecord => ({ pos, id, size: len, off: 0, len });
+  const scattered = (size: number, count: number): SliceRecord[] => [
+    record(0, size, 1),
+    ...Array.from({ length: count }, (_, at) => record(Math.floor((size / (count + 1)) * (at + 0.5)), 100, at + 2)),
+  ];
+  const due = (list: readonly SliceRecord[]): boolean => compactionAfterRead(list, viewOf(list));
+  assert.equal(due(scattered(1000, 1)), false, 'three pieces are few');
+  assert.equal(due(scattered(100_000, 2)), true, 'five pieces of a small file');
+  assert.equal(due(scattered(64 * mib, 100)), false, '64 MiB are not written anew for a hundred small changes');
+  assert.equal(due(scattered(64 * mib, 511)), false);
+  assert.equal(due(scattered(64 * mib, 512)), true);
+  const appended = [record(0, 60 * mib, 1), ...Array.from({ length: 5 }, (_, at) => record(60 * mib + at * 100, 100, at + 2))];
+  assert.equal(due(appended), true, 'what a large record is left out of costs little');
 });

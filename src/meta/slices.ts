@@ -103,22 +103,28 @@ export function zeroRange(from: number, to: number): ZeroPlan {
   return { edges: [head, ...tail], middle };
 }
 
+/** So many parts of a file one slice holds at most; with 4 KiB each it is one block of the usual size. Each is a record in the list of a chunk. */
+export const MOST_PARTS = 1024;
 /** No round of compaction takes more records than this. */
 export const MAX_COMPACTED = 5000;
-/** A list or a view this long is worth compacting when it is read. */
-export const READ_COMPACTION = 5;
+/** A shorter list or view is never compacted when it is read. */
+const READ_COMPACTION = 5;
 /** Records of at least this length may stay as they are at the front of a list. */
 const KEEP_LENGTH = 1024 * 1024;
 
+/** Compacting without being asked to must take a record off a list for so many bytes that it writes, at least. */
+const WORTH = 128 * 1024;
+
 /**
- * After a write that made the list this long, by so many records: whether to compact it when there is time, or before the writer
+ * After a write that made the list this long, by so many records: whether to see to it when there is time, or before the writer
  * goes on. Where a slice brings many records, lists may become longer first: what a compaction writes is the whole chunk, and it
- * should be worth as many of them.
+ * should be worth as many of them. `most` records are what the engine can hold: one more slice of the kind must always fit.
  */
-export function compactionAfterWrite(listLength: number, added = 1): 'none' | 'soon' | 'now' {
-  if (listLength >= 2500) return 'now';
-  if (added > 1) return listLength >= 1500 ? 'soon' : 'none';
-  return listLength > 350 || listLength % 100 === 99 ? 'soon' : 'none';
+export function compactionAfterWrite(listLength: number, added = 1, most = Infinity): 'none' | 'soon' | 'now' {
+  if (added === 1)
+    return listLength >= 2500 ? 'now' : listLength % 100 === 99 || (listLength > 350 && listLength % 10 === 0) ? 'soon' : 'none';
+  const now = Math.min(MAX_COMPACTED, most - MOST_PARTS);
+  return listLength >= now ? 'now' : listLength >= now * 0.75 ? 'soon' : 'none';
 }
 
 export interface ListCompaction {
@@ -174,4 +180,19 @@ export function planListCompaction(list: readonly SliceRecord[]): ListCompaction
   }
   if (records.length - skipped < 2 || merged.size === 0) return undefined;
   return { skipped, count: records.length, ...merged };
+}
+
+/**
+ * Whether a compaction that nobody asked for should be done: one that writes 64 MiB because of a few bytes costs more than all who read
+ * the list save. So a chunk of 64 MiB that is written at random collects some 500 records first, and a small one is compacted at once.
+ */
+export function isWorthIt({ skipped, count, size }: Pick<ListCompaction, 'skipped' | 'count' | 'size'>): boolean {
+  return (count - skipped - 1) * WORTH >= size;
+}
+
+/** Whether a list that is read should be compacted; `pieces` is its view. */
+export function compactionAfterRead(list: readonly SliceRecord[], pieces: readonly Piece[]): boolean {
+  if (list.length < READ_COMPACTION && pieces.length < READ_COMPACTION) return false;
+  const plan = planListCompaction(list);
+  return plan !== undefined && isWorthIt(plan);
 }

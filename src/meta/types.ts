@@ -205,7 +205,7 @@ export interface NodeLocks {
 export interface MetaCallbacks {
   /** The blocks of this slice are no longer referred to: delete them. A failure is retried by a later job. */
   deleteSlice?(id: number, size: number): Promise<void>;
-  /** This chunk has many slices: compact it when there is time. Resolves when that is over, however it ended. */
+  /** This chunk has many slices: compact it when there is time, if that is worth it. Resolves when that is over, however it ended. */
   compactChunk?(ino: Ino, index: number): Promise<void>;
   /** The volume's format changed (seen at a heartbeat). */
   formatChanged?(): void;
@@ -364,8 +364,8 @@ export interface Meta {
     mtimeNs: bigint,
     room?: Room,
   ): Promise<Attr>;
-  /** What a compaction of the chunk would do, or undefined where nothing is to be gained. */
-  planCompaction(ino: Ino, index: number): Promise<CompactionPlan | undefined>;
+  /** What a compaction of the chunk would do, or undefined where nothing is to be gained; with `worth`, or too little for its cost. */
+  planCompaction(ino: Ino, index: number, worth?: boolean): Promise<CompactionPlan | undefined>;
   /** Swaps the compacted records for one slice. False where the list had changed meanwhile (delete the new blocks). */
   commitCompaction(plan: CompactionPlan, slice: { readonly id: number; readonly size: number }): Promise<boolean>;
 

@@ -132,6 +132,7 @@ test('reading from a replica, waiting for replicas and a cache are asked for in 
     {
       size: 5,
       expire: 2000,
+      preload: 9,
     },
   );
   assert.equal(redis('redis://h?client-cache=false&client-cache-size=5').clientCache, undefined);

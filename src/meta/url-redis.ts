@@ -34,6 +34,8 @@ export interface ClientCache {
   readonly size: number;
   /** How long anything is kept at most, ms. @default 60000 */
   readonly expire: number;
+  /** Names of the root directory that are looked up at the start. @default 0 */
+  readonly preload?: number;
 }
 
 export interface RedisUrl {
@@ -140,9 +142,8 @@ function parseClientCache(query: Query, url: string): Pick<RedisUrl, 'clientCach
   const on = query.take('client-cache');
   const size = takeNumber(query, url, 'client-cache-size', 1, 10_000_000) ?? 12_800;
   const expire = query.duration('client-cache-expire', 60_000);
-  // What is asked for comes in by itself.
-  query.take('client-cache-preload');
-  return on === undefined || on === 'false' ? {} : { clientCache: { size, expire } };
+  const preload = takeNumber(query, url, 'client-cache-preload', 0, 10_000_000);
+  return on === undefined || on === 'false' ? {} : { clientCache: { size, expire, ...(preload ? { preload } : {}) } };
 }
 
 function parseReads(query: Query, url: string): Pick<RedisUrl, 'readReplica'> {

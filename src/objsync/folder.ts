@@ -24,6 +24,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { type Random, systemRandom } from '../lib/random.ts';
+import { writeFully } from '../lib/write-fully.ts';
 import { temporaryName } from '../object/temporary-name.ts';
 import type { Name } from './ordered.ts';
 import {
@@ -232,10 +233,8 @@ export class Folder implements Side, Tree, FileSide {
     };
     return {
       async part(number, body) {
-        for (let done = 0; done < body.length;) {
-          signal.throwIfAborted();
-          done += (await file.write(body, done, body.length - done, number * PART_BYTES + done)).bytesWritten;
-        }
+        signal.throwIfAborted();
+        await writeFully(file, body, number * PART_BYTES);
       },
       finish: async () => {
         await close();

@@ -1,7 +1,9 @@
 /**
  * Buffers for the answers of reads, used again: a read of 1 MiB would else make garbage faster than it is collected. At
- * most 16 of each size are kept; more may be in use at once (the kernel bounds the reads under way).
+ * most 16 of each size are kept, others go back to the system at once; more may be in use (the kernel bounds the reads under way).
  */
+import { freeBuffer } from '../lib/free-buffer.ts';
+
 export interface BufferPool {
   /** A buffer of at least `bytes`; its content is arbitrary. */
   take(bytes: number): Buffer;
@@ -23,6 +25,7 @@ export function createBufferPool(): BufferPool {
     give(buffer) {
       const list = free.get(buffer.length);
       if (list && list.length < KEPT) list.push(buffer);
+      else freeBuffer(buffer);
     },
     trim() {
       for (const list of free.values()) list.length = 0;

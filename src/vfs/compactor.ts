@@ -51,7 +51,7 @@ export class Compactor {
     for (const [key, { ino, index, over }] of this.#queue) {
       if (this.#running.size >= PARALLEL) return;
       this.#queue.delete(key);
-      const run = compactChunk(this.#meta, this.#chunks, ino, index, this.sizes)
+      const run = compactChunk(this.#meta, this.#chunks, ino, index, { worth: true, sizes: this.sizes })
         .then(() => {})
         .catch((error: unknown) =>
           this.#log.warn('a chunk could not be compacted', { inode: formatIno(ino), chunk: index, error }),
@@ -69,15 +69,18 @@ export class Compactor {
 /** What compaction needs of the metadata. */
 export type Compactable = Pick<Meta, 'planCompaction' | 'newSliceId' | 'commitCompaction'>;
 
-/** Compacts one chunk once. False where nothing was to be gained or another client changed the chunk meanwhile. */
+/**
+ * Compacts one chunk once; with `worth` only if it is worth what it costs. False where nothing was to be gained or another client
+ * changed the chunk meanwhile.
+ */
 export async function compactChunk(
   meta: Compactable,
   chunks: ChunkStore,
   ino: Ino,
   index: number,
-  sizes?: Histogram,
+  { worth = false, sizes }: { readonly worth?: boolean; readonly sizes?: Histogram } = {},
 ): Promise<boolean> {
-  const plan = await meta.planCompaction(ino, index);
+  const plan = await meta.planCompaction(ino, index, worth);
   if (!plan) return false;
   const slice = { id: await meta.newSliceId(), size: plan.size };
   await merge(plan, chunks, slice.id);

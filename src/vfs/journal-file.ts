@@ -3,20 +3,22 @@
  *
  * A segment begins with `u32 magic | u32 0 | u64 stamp`; then come records: `u32 length of data | u32 magic | u64 inode | u64 offset |
  * i64 time in ns | u64 stamp`, the data, and the stamp once more; all little-endian. `length` 0xffffffff is a mark, which has
- * neither data nor a second stamp.
+ * neither data nor a second stamp. The first 16 bytes tell the form (journal-version.ts); in form 1, which is still read, there is no head and
+ * there are no stamps: records begin at byte 0, and the last one is whole if all its data is there.
  *
  * A file is used again when its writes are committed: pages that the kernel has already are written several times faster than
  * new ones. So behind the last record there may be older ones, or data of a file that looks like one. What is valid is told
  * by the stamp, a number drawn at random for each use: nobody who wrote data before knows it. Bytes of one write appear in order, so
  * a record whose second stamp is there is whole; one without (death within the write) was never acknowledged.
  */
-import { closeSync, openSync, readSync, renameSync, writeSync, writevSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, renameSync, writeSync, writevSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type Ino, readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/int64.ts';
+import { FORM_BYTES, formOf, MAGIC_1, MAGIC_2 as MAGIC, otherForm } from './journal-version.ts';
 
-const HEAD = 16;
+const HEAD = FORM_BYTES;
 const HEADER = 40;
 const STAMP = 8;
-const MAGIC = 0x4a504a32;
 /** In place of a length. */
 const MARK = 0xffffffff;
 /** Largest data of one record: the kernel's largest write. */
@@ -91,7 +93,7 @@ export interface JournalRecord {
   readonly data: Buffer;
 }
 
-/** The whole records of these segments, in order; one is in memory at a time. */
+/** The whole records of these segments, in order; one is in memory at a time. Throws UserError at a segment of a form that is not known. */
 export function* records(
   files: readonly { readonly index: number; readonly path: string }[],
   withData: boolean,
@@ -103,18 +105,24 @@ export function* records(
   for (const { index, path } of files) {
     const file = openSync(path, 'r');
     try {
-      if (readSync(file, head, 0, HEAD, 0) !== HEAD || head.readUInt32LE(0) !== MAGIC) continue;
+      const form = formOf(head, readSync(file, head, 0, HEAD, 0));
+      if (form === undefined) throw otherForm(dirname(path), 'another form', undefined);
+      if (form === 'empty') continue;
+      const stamped = form === 2;
+      const [headerBytes, magic] = stamped ? [HEADER, MAGIC] : [HEADER - STAMP, MAGIC_1];
       const stamp = head.subarray(HEAD - STAMP);
-      for (let position = HEAD; ;) {
-        if (readSync(file, header, 0, HEADER, position) !== HEADER || header.readUInt32LE(4) !== MAGIC) break;
-        if (!header.subarray(HEADER - STAMP).equals(stamp)) break;
+      for (let position = stamped ? HEAD : 0; ;) {
+        if (readSync(file, header, 0, headerBytes, position) !== headerBytes || header.readUInt32LE(4) !== magic) break;
+        if (stamped && !header.subarray(HEADER - STAMP).equals(stamp)) break;
         const length = header.readUInt32LE(0);
         const mark = length === MARK;
         if (!mark && length > MAX_DATA) break;
         const size = mark ? 0 : length;
-        if (!mark && (readSync(file, end, 0, STAMP, position + HEADER + size) !== STAMP || !end.equals(stamp))) break;
+        const next = position + headerBytes + size + (stamped && !mark ? STAMP : 0);
+        if (stamped && !mark && (readSync(file, end, 0, STAMP, next - STAMP) !== STAMP || !end.equals(stamp))) break;
+        if (!stamped && next > fstatSync(file).size) break;
         const data = withData && size > 0 ? Buffer.allocUnsafe(size) : none;
-        if (readSync(file, data, 0, data.length, position + HEADER) !== data.length) break;
+        if (readSync(file, data, 0, data.length, position + headerBytes) !== data.length) break;
         yield {
           index,
           position,
@@ -124,7 +132,7 @@ export function* records(
           timeNs: header.readBigInt64LE(24),
           data,
         };
-        position += HEADER + size + (mark ? 0 : STAMP);
+        position = next;
       }
     } finally {
       closeSync(file);

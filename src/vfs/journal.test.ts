@@ -21,6 +21,9 @@ import { Journal, readJournal } from './journal.ts';
 const a = 5 as Ino;
 const b = 6 as Ino;
 
+/** The segments and spares. */
+const namesIn = (folder: string): string[] => readdirSync(folder).filter((name) => name !== 'version');
+
 async function inFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-journal-'));
   try {
@@ -61,7 +64,7 @@ test('what was committed before a clean mark is not written again', async () => 
 
 /** The file that the newest segment lies in, as it was before its last record: cut so long that the record is not whole. */
 function tear(folder: string, bytes: number): void {
-  const [newest] = readdirSync(folder)
+  const [newest] = namesIn(folder)
     .filter((name) => name.endsWith('.segment'))
     .toSorted((x, y) => Number.parseInt(y, 10) - Number.parseInt(x, 10));
   assert.ok(newest);
@@ -104,9 +107,9 @@ function used(folder: string, texts: readonly string[]): Journal {
 test('what lies behind the last record of a file that is used again is not repeated', async () => {
   await inFolder((folder) => {
     const journal = used(folder, ['x'.repeat(300), 'y'.repeat(300)]);
-    assert.ok(readdirSync(folder).some((name) => name.endsWith('.spare')));
+    assert.ok(namesIn(folder).some((name) => name.endsWith('.spare')));
     journal.hold(journal.write(b, 7, 1n, Buffer.from('new')));
-    assert.ok(readdirSync(folder).some((name) => name.endsWith('.segment') && statSync(join(folder, name)).size > 300));
+    assert.ok(namesIn(folder).some((name) => name.endsWith('.segment') && statSync(join(folder, name)).size > 300));
     assert.deepEqual(
       [...readJournal(folder).writes()].map(({ ino, offset, data }) => [ino, offset, data.toString()]),
       [[b, 7, 'new']],
@@ -119,7 +122,7 @@ test('data of a file that looks like a record is none, and a torn write over old
     // A record as it stands in the file, taken over as data, so that it comes to lie where the next record would begin.
     const journal = new Journal(folder, { segmentBytes: 100 });
     journal.hold(journal.write(a, 0, 1n, Buffer.alloc(50, 'forged')));
-    const [name = ''] = readdirSync(folder);
+    const [name = ''] = namesIn(folder);
     const record = readFileSync(join(folder, name)).subarray(16);
     const many = Buffer.concat([Buffer.alloc(5), ...Array.from({ length: 20 }, () => record)]);
     const again = used(folder, []);
@@ -179,8 +182,8 @@ test('files kept for later writes are bounded, and go when none is wanted, and w
         return () => (fire = undefined);
       },
     };
-    const bytes = (): number => readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
-    const spares = (): number => readdirSync(folder).filter((name) => name.endsWith('.spare')).length;
+    const bytes = (): number => namesIn(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+    const spares = (): number => namesIn(folder).filter((name) => name.endsWith('.spare')).length;
     const journal = new Journal(folder, { segmentBytes: 10_000, keepBytes: 50_000, clock });
     const held = Array.from({ length: 30 }, (_, at) => {
       const segment = journal.write(a, at, 1n, Buffer.alloc(10_000));
@@ -213,7 +216,7 @@ test('a segment is removed when its last write is committed, so the folder stays
       journal.hold(segment);
       journal.release(segment);
     }
-    assert.ok(readdirSync(folder).length <= 2, `${readdirSync(folder).length} segments are left`);
+    assert.ok(namesIn(folder).length <= 2, `${namesIn(folder).length} segments are left`);
     journal.close();
     assert.equal(existsSync(folder), false);
   });
@@ -241,7 +244,7 @@ test('a mark outlives its segment where an older segment still holds writes of t
       [...readJournal(folder).writes()].map(({ data }) => data.toString().trim()),
       ['b, not committed'],
     );
-    assert.ok(readdirSync(folder).length <= 3, `${readdirSync(folder).length} segments are left`);
+    assert.ok(namesIn(folder).length <= 3, `${namesIn(folder).length} segments are left`);
   });
 });
 

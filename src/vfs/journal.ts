@@ -10,7 +10,7 @@
  * whenever a file has nothing more to commit; and one for each file that an older segment still holds, when a newer segment
  * is removed.
  *
- * The layout of a segment file is in journal-file.ts. A mark says that the inode's records before byte `time` of segment number
+ * The layout of a segment file is in journal-file.ts, how a client of another version is told apart in journal-version.ts. A mark says that the inode's records before byte `time` of segment number
  * `offset` are over.
  *
  * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
@@ -29,6 +29,7 @@ import type { Ino } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { INODE_AT, records, SegmentFile } from './journal-file.ts';
+import { noteForm } from './journal-version.ts';
 
 /** A full disk is told of once in this time, milliseconds. */
 const WARNING_MS = 60_000;
@@ -117,6 +118,7 @@ export class Journal {
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? systemRandom;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+    noteForm(folder);
     for (const name of readdirSync(folder)) if (name.endsWith('.spare')) rmSync(join(folder, name), { force: true });
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }

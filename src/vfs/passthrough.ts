@@ -27,6 +27,7 @@ import { messageOf } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
 import { type Family, single } from '../lib/metrics.ts';
+import { writeFully } from '../lib/write-fully.ts';
 import type { Attr, Meta } from '../meta/types.ts';
 import { changedRanges, copyRanges, type Range, stateOf } from './content.ts';
 import type { Handle } from './handles.ts';
@@ -322,15 +323,7 @@ export class Passthrough {
       const local = await open(path, 'r+');
       try {
         await local.truncate(attr.length);
-        await copyRanges(
-          this.#with.chunks,
-          changed,
-          async (bytes, at) => {
-            for (let done = 0; done < bytes.length;)
-              done += (await local.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
-          },
-          this.#closing.signal,
-        );
+        await copyRanges(this.#with.chunks, changed, (bytes, at) => writeFully(local, bytes, at), this.#closing.signal);
       } finally {
         await local.close();
       }

@@ -21,6 +21,7 @@ import type { Clock } from '../lib/clock.ts';
 import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
+import { MOST_PARTS } from '../meta/slices.ts';
 import { type Attr, CHUNK_SIZE, type Meta, type Room, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
 import type { Journal, Segment } from './journal.ts';
@@ -31,8 +32,6 @@ const OPEN_SLICES = 3;
 /** So many open slices of a file that are small enough become one before another is made, and how small that is, bytes. */
 const SMALL_SLICES = 2;
 const SMALL_SLICE = 64 * 1024;
-/** Ranges of one pack: with 4 KiB each it is one block of the usual size. Each is a record in the metadata. */
-const MAX_RANGES = 1024;
 /** Slices of one file that wait for upload or commit; a write beyond waits. */
 const MAX_PENDING = 1000;
 /** A slice is frozen when it is so old, or so long without a write, milliseconds. */
@@ -184,7 +183,7 @@ export class FileWriter {
         slice.segments.push(segment);
         this.#with.journal?.hold(segment);
       }
-      if (slice.pack ? slice.pack.size >= MAX_RANGES : slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
+      if (slice.pack ? slice.pack.size >= MOST_PARTS : slice.start + slice.data.length === CHUNK_SIZE) this.#freeze(slice);
       else slice.data.flushFull();
       done += part;
     }
@@ -243,7 +242,7 @@ export class FileWriter {
     const { pack } = into;
     const bytes = slice.data.peek();
     const begin = beginOf(slice);
-    if (!pack || !bytes || pack.size >= MAX_RANGES || into.data.length + bytes.length > CHUNK_SIZE) return;
+    if (!pack || !bytes || pack.size >= MOST_PARTS || into.data.length + bytes.length > CHUNK_SIZE) return;
     const at = this.#pending.indexOf(slice);
     for (let index = this.#pending.indexOf(into) + 1; index < at; index++) {
       const between = this.#pending[index];

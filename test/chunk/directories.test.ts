@@ -39,6 +39,9 @@ await seed.close();
 /** A minute of a fault is some hundredths of a second here. */
 const brief = { ...hasty, timer: (ms: number, callback: () => void) => systemClock.timer(ms / 1000, callback) };
 
+/** That a disk hangs is for other tests: ten seconds by that clock. */
+const LONG_MS = 10_000_000;
+
 /** Memory for one block, so that reads come from the disks. */
 function cached(
   folder: string | readonly string[],
@@ -49,7 +52,7 @@ function cached(
     memoryBytes: BLOCK,
     prefetch: 0,
     clock: brief,
-    disk: { folder, freeRatio: 0, scanIntervalMs: 0, ...settings },
+    disk: { folder, freeRatio: 0, scanIntervalMs: 0, waitMs: LONG_MS, ...settings },
     ...options,
   });
 }
@@ -63,7 +66,7 @@ async function fillCache(folder: string | readonly string[]): Promise<void> {
 
 /** The same without a store: what is read lies in the cache. */
 const alone = (folder: string | readonly string[], settings: Partial<DiskCacheSettings> = {}): ChunkStore =>
-  open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, ...settings } }, () => ({
+  open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, waitMs: LONG_MS, ...settings } }, () => ({
     kind: 'status',
     status: 403,
   }));
@@ -121,10 +124,10 @@ function faulty(fault: (operation: keyof BlockFiles, path: string) => string | u
       opened.set(descriptor, path);
       return descriptor;
     },
-    openSync(path) {
-      check('open', path);
-      const descriptor = blockFiles.openSync(path);
-      opened.set(descriptor, path);
+    openNow(path) {
+      if (fault('open', path) !== undefined) return undefined;
+      const descriptor = blockFiles.openNow(path);
+      if (descriptor !== undefined) opened.set(descriptor, path);
       return descriptor;
     },
     async read(descriptor, ...rest) {

@@ -7,8 +7,10 @@ import { parseAllDocuments } from 'yaml';
 import { parseVolumes } from '../../src/api/annotation.ts';
 import { defaultCachePolicy } from '../../src/api/cachepolicy.ts';
 import { parseJuiceCachePolicy, parseJuiceVolume } from '../../src/api/kinds.ts';
+import { volumeSpec } from '../../src/api/volume.ts';
 import { parseQuantity } from '../../src/api/units.ts';
 import { planMigration, type Migration } from '../../src/cli/migrate/plan.ts';
+import { fileSystemOf } from '../../src/cli/migrate/filesystem.ts';
 import { limitOf } from '../../src/cli/migrate/limits.ts';
 import { mapMountOptions } from '../../src/cli/migrate/options.ts';
 import { sortSources } from '../../src/cli/migrate/sources.ts';
@@ -393,5 +395,71 @@ test('on a real API server: read from the cluster it is the same, and volumes, S
     assert.doesNotMatch(JSON.stringify(spec), /persistentVolumeClaim/);
     const kept = JSON.stringify(spec.containers);
     assert.equal(kept.includes('"/config"'), name === 'train', 'mounts of other volumes stay');
+  }
+});
+
+test('stores of other kinds than S3 become what a JuiceVolume calls them, with the names that their Secrets want', () => {
+  const secretOf = (texts: Readonly<Record<string, string>>): Json => ({
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'juice', namespace: 'ml' },
+    stringData: { name: 'kinds', metaurl: 'redis://redis:6379/1', ...texts },
+  });
+  const pair = { 'access-key': 'one', 'secret-key': 'a2V5' };
+  const cases: readonly (readonly [texts: Readonly<Record<string, string>>, secret: string, storage: Json, keys: Json])[] = [
+    [
+      { storage: 'oss', bucket: 'https://box.oss-cn-hangzhou.aliyuncs.com', ...pair },
+      'kinds-oss',
+      {
+        provider: {
+          name: 'oss',
+          bucket: 'box',
+          endpoint: 'https://oss-cn-hangzhou.aliyuncs.com',
+          credentials: { secretRef: { name: 'kinds-oss' } },
+        },
+      },
+      { accessKeyId: 'one', secretAccessKey: 'a2V5' },
+    ],
+    [
+      { storage: 'gs', bucket: 'gs://box' },
+      'kinds-gs',
+      { gs: { bucket: 'box', credentials: { secretRef: { name: 'kinds-gs' } } } },
+      { accessKeyId: 'FILL-IN', secretAccessKey: 'FILL-IN' },
+    ],
+    [
+      { storage: 'wasb', bucket: 'https://box.core.chinacloudapi.cn', ...pair },
+      'kinds-wasb',
+      {
+        azure: {
+          account: 'one',
+          container: 'box',
+          endpoint: 'https://blob.core.chinacloudapi.cn',
+          credentials: { secretRef: { name: 'kinds-wasb' } },
+        },
+      },
+      { accountKey: 'a2V5' },
+    ],
+    [
+      { storage: 'wasb', bucket: 'https://box', 'access-key': 'one', 'session-token': 'sig=x' },
+      'kinds-wasb',
+      {
+        azure: { account: 'one', container: 'box', credentials: { secretRef: { name: 'kinds-wasb', sasTokenKey: 'sasToken' } } },
+      },
+      { sasToken: 'sig=x' },
+    ],
+    [
+      { storage: 'webdav', bucket: 'http://dav/blocks/', ...pair },
+      'kinds-webdav',
+      { webdav: { endpoint: 'http://dav', path: '/blocks', credentials: { secretRef: { name: 'kinds-webdav' } } } },
+      { username: 'one', password: 'a2V5' },
+    ],
+  ];
+  for (const [texts, secret, storage, keys] of cases) {
+    const found = fileSystemOf(secretOf(texts), 'ml/juice');
+    assert.equal(found.obstacle, undefined);
+    assert.deepEqual(found.spec['storage'], storage);
+    assert.deepEqual(found.secrets[secret], keys);
+    // It is also one that the API server would take, once it is filled in.
+    assert.ok(volumeSpec.safeParse(found.spec).success, JSON.stringify(found.spec));
   }
 });

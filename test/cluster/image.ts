@@ -28,6 +28,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { bundle } from '../../image/bundle.ts';
+import { fillCompiled } from '../../image/compiled.ts';
 import { cacheRoot, ensureDebian, onPath, ToolMissing } from '../tools.ts';
 import { type Layer, packLayer, writeArchive } from './oci.ts';
 
@@ -39,7 +40,7 @@ export const juicepodImage = 'localhost/juicepod:dev';
 export const nextJuicepodImage = 'localhost/juicepod:next';
 
 /** Bumped when the recipe below changes: part of every archive's name. */
-const recipe = 3;
+const recipe = 4;
 
 function place(root: string, from: string, to: string): void {
   const path = join(root, to);
@@ -180,6 +181,7 @@ export async function ensureJuicepodImage(entry: string = join(project, 'src', '
       const root = join(scratch, 'root');
       mkdirSync(join(root, 'usr/local/bin'), { recursive: true });
       cpSync(bundled, join(root, 'usr/local/lib/juicepod'), { recursive: true });
+      if (existsSync(join(bundled, 'start.cjs'))) fillCompiled(join(root, 'usr/local/lib/juicepod'), node);
       writeFileSync(join(root, 'usr/local/bin/juicepod'), launcher);
       chmodSync(join(root, 'usr/local/bin/juicepod'), 0o755);
       for (const binary of readdirSync(bundled, { recursive: true, encoding: 'utf8' }))

@@ -32,7 +32,7 @@ import { type Scraped, scrape, statsOf, total } from './scrape.ts';
 const THEIRS = /^juicefs_(go_|process_network_|last_(successful_)?backup)/;
 /** Names that only this client has; a restart is counted when there was one. */
 const OURS =
-  /^juicefs_(transaction_restart$|nodejs_|credentials_|dirty_bytes$|blockcache_(io_errors|corrupt|failing_dirs)$|staging_(lost|unreadable)_blocks$)/;
+  /^juicefs_(transaction_restart$|nodejs_|credentials_|(dirty|block_memory)_bytes$|blockcache_(io_errors|corrupt|failing_dirs)$|staging_(lost|unreadable)_blocks$)/;
 
 const DATA = Buffer.alloc(100_000, 'x');
 

@@ -11,6 +11,13 @@ const address = { addresses: ['redis:6379'] };
 const redis = { metadata: { redis: address } };
 const file = { storage: { file: { path: '/blocks' } } };
 const s3 = (more: Spec): Spec => ({ storage: { s3: { bucket: 'abc', ...more } } });
+const store = (kind: string, more: Spec): Spec => ({ storage: { [kind]: more } });
+const credentials = { secretRef: { name: 'k' } };
+const pair = { name: 'k', accessKeyIdKey: 'id', secretAccessKeyKey: 'word' };
+const oss = { name: 'oss', bucket: 'abc', endpoint: 'https://oss-cn-hangzhou.aliyuncs.com', credentials };
+const gs = { bucket: 'abc', credentials };
+const azure = { account: 'abc', container: 'blocks', credentials };
+const webdav = { endpoint: 'https://dav:8443' };
 const access = (allowedNamespaces: Spec): Spec => ({ access: { allowedNamespaces } });
 const encrypted = (more: Spec): Spec => ({ encryption: { algorithm: 'AES256GCM', ...more } });
 const directories = (...list: readonly Spec[]): Spec => ({ quota: { directories: list } });
@@ -36,7 +43,12 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
           addresses: ['[fd00::1]:6379'],
           database: 255,
           authSecretRef: { name: 'redis', usernameKey: 'user', passwordKey: 'word' },
-          tls: { enabled: true, caSecretRef: { name: 'ca', key: 'bundle.pem' }, serverName: 'redis' },
+          tls: {
+            enabled: true,
+            caSecretRef: { name: 'ca', key: 'bundle.pem' },
+            clientCertSecretRef: certificate,
+            serverName: 'redis',
+          },
         },
       },
       adopt: { uuid: '12345678-9abc-4def-8123-456789abcdef', settings: 'Overwrite' },
@@ -104,6 +116,42 @@ export const accepted: readonly (readonly [what: string, kind: SampleKind, spec:
       region: 'eu-west-1',
       forcePathStyle: true,
       credentials: { secretRef: { name: 'k', accessKeyIdKey: 'id', secretAccessKeyKey: 'word', sessionTokenKey: 'token' } },
+    }),
+  ],
+  [
+    'a provider with everything',
+    'JuiceVolume',
+    store('provider', { ...oss, region: 'cn-hangzhou', credentials: { secretRef: { ...pair, sessionTokenKey: 'token' } } }),
+  ],
+  ['the shortest form over Google Cloud Storage', 'JuiceVolume', store('gs', gs)],
+  [
+    'Google Cloud Storage with everything',
+    'JuiceVolume',
+    store('gs', { bucket: 'a_b', endpoint: 'https://storage-a.p.googleapis.com', credentials: { secretRef: pair } }),
+  ],
+  ['the shortest form over Azure', 'JuiceVolume', store('azure', azure)],
+  [
+    'Azure with the key of the account',
+    'JuiceVolume',
+    store('azure', { ...azure, credentials: { secretRef: { name: 'k', accountKeyKey: 'word' } } }),
+  ],
+  [
+    'Azure with a shared access signature',
+    'JuiceVolume',
+    store('azure', {
+      ...azure,
+      endpoint: 'https://core.chinacloudapi.cn',
+      credentials: { secretRef: { name: 'k', sasTokenKey: 'sas' } },
+    }),
+  ],
+  ['the shortest form over WebDAV', 'JuiceVolume', store('webdav', webdav)],
+  [
+    'WebDAV with everything',
+    'JuiceVolume',
+    store('webdav', {
+      ...webdav,
+      path: '/remote.php/dav',
+      credentials: { secretRef: { name: 'k', usernameKey: 'user', passwordKey: 'word' } },
     }),
   ],
   ['a block size as a number', 'JuiceVolume', { format: { blockSize: 65536 } }],
@@ -224,12 +272,23 @@ export const refused: readonly (readonly [what: string, kind: SampleKind, spec: 
     ] as const,
     [`no user, over ${product}`, 'JuiceVolume', over({ authSecretRef: undefined }), /authSecretRef: Required/] as const,
   ]),
-  ['two stores', 'JuiceVolume', { storage: { s3: { bucket: 'abc' }, ...file.storage } }, /exactly one of s3, file/],
-  ['no store', 'JuiceVolume', { storage: {} }, /exactly one of s3, file/],
+  [
+    'two stores',
+    'JuiceVolume',
+    { storage: { s3: { bucket: 'abc' }, ...file.storage } },
+    /exactly one of s3, provider, gs, azure, webdav, file/,
+  ],
+  ['no store', 'JuiceVolume', { storage: {} }, /exactly one of s3, provider, gs, azure, webdav, file/],
   [
     'an authority without TLS',
     'JuiceVolume',
     { metadata: { redis: { ...address, tls: { caSecretRef: { name: 'ca' } } } } },
+    /enabled: true/,
+  ],
+  [
+    'a client certificate without TLS',
+    'JuiceVolume',
+    { metadata: { redis: { ...address, tls: { clientCertSecretRef: certificate } } } },
     /enabled: true/,
   ],
   ['a block size that is no power of two', 'JuiceVolume', { format: { blockSize: '3Mi' } }, /power of two/],
@@ -260,6 +319,23 @@ export const refused: readonly (readonly [what: string, kind: SampleKind, spec: 
   ['a limit of the trash', 'JuiceVolume', directories({ path: '/.trash', inodes: 1 }), /the trash takes no limits/],
   ['a user without a limit', 'JuiceVolume', { quota: { users: [{ uid: 1 }] } }, /capacity, inodes or both are needed/],
   ['a group without a limit', 'JuiceVolume', { quota: { groups: [{ gid: 0 }] } }, /capacity, inodes or both are needed/],
+  ['a provider that there is not', 'JuiceVolume', store('provider', { ...oss, name: 'floppy' }), /provider\.name/],
+  ['a bucket with dots', 'JuiceVolume', store('provider', { ...oss, bucket: 'a.b' }), /provider\.bucket/],
+  ['a provider without keys', 'JuiceVolume', store('provider', { ...oss, credentials: undefined }), /credentials: Required/],
+  [
+    'Google Cloud Storage at an address of others',
+    'JuiceVolume',
+    store('gs', { ...gs, endpoint: 'https://storage.example.com' }),
+    /gs\.endpoint/,
+  ],
+  [
+    'key and signature of Azure',
+    'JuiceVolume',
+    store('azure', { ...azure, credentials: { secretRef: { name: 'k', accountKeyKey: 'a', sasTokenKey: 'b' } } }),
+    /accountKeyKey or sasTokenKey, not both/,
+  ],
+  ['a WebDAV path with a space', 'JuiceVolume', store('webdav', { ...webdav, path: '/a b' }), /webdav\.path/],
+  ['a WebDAV server without a scheme', 'JuiceVolume', store('webdav', { endpoint: 'host' }), /webdav\.endpoint/],
   ['credentials in the endpoint', 'JuiceVolume', s3({ endpoint: 'http://u:p@host' }), /storage\.s3\.endpoint/],
   ['a roll-out that waits for hours', 'JuiceVolume', { client: { rollout: { timeout: '2h' } } }, /at most 1h/],
   ['a small cache', 'JuiceCachePolicy', { local: { size: '63Mi' } }, /between 64Mi and 64Ti/],
@@ -327,6 +403,32 @@ export const changes: readonly (readonly [what: string, kind: SampleKind, before
   ['another SQLite file', 'JuiceVolume', sqlite('/x.db'), sqlite('/y.db'), /sqlite\.path: .*immutable/],
   ['another kind of store', 'JuiceVolume', {}, s3({}), /s3 can neither be added nor removed/],
   ['another bucket', 'JuiceVolume', s3({}), s3({ bucket: 'other' }), /bucket: .*immutable/],
+  ...(
+    [
+      ['provider', oss, { name: 'cos', bucket: 'other' }],
+      ['gs', gs, { bucket: 'other' }],
+      ['azure', azure, { account: 'other', container: 'other' }],
+      ['webdav', webdav, { path: '/other' }],
+    ] as const
+  ).flatMap(([kind, whole, others]) => [
+    [
+      `${kind} instead of a directory`,
+      'JuiceVolume' as const,
+      {},
+      store(kind, whole),
+      new RegExp(`${kind} can neither be added nor removed`),
+    ] as const,
+    ...Object.entries(others).map(
+      ([field, value]) =>
+        [
+          `another ${field} of ${kind}`,
+          'JuiceVolume' as const,
+          store(kind, whole),
+          store(kind, { ...whole, [field]: value }),
+          new RegExp(`${field}: .*immutable`),
+        ] as const,
+    ),
+  ]),
   ['another directory', 'JuiceVolume', {}, { storage: { file: { path: '/elsewhere' } } }, /file\.path: .*immutable/],
   ['another block size', 'JuiceVolume', {}, { format: { blockSize: '1Mi' } }, /blockSize: .*immutable/],
   ['another compression', 'JuiceVolume', {}, { format: { compression: 'LZ4' } }, /compression: .*immutable/],

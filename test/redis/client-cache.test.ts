@@ -98,6 +98,24 @@ for (const [name, start] of places)
       });
     }
 
+    test('names of the root directory are looked up at the start, as many as were asked for', async (t) => {
+      const { writer } = await two(t);
+      const files = Array.from({ length: 40 }, (_, n) => `file-${n}`);
+      for (const file of files) await writer.create(SYSTEM, ROOT_INO, Buffer.from(file), 0o644, 0, true);
+      for (const preload of [10, 40]) {
+        const engine = await openEngine(`${place.url(used)}?client-cache=true&client-cache-preload=${preload}`, {
+          environment: {},
+          readOnly: true,
+        });
+        t.after(() => engine.close());
+        // This asks nothing.
+        const known = (): number =>
+          files.filter((file) => engine.known?.lookup(ROOT_INO, Buffer.from(file)) !== undefined).length;
+        await until(`${preload} names that are known`, () => Promise.resolve(known() >= preload));
+        assert.equal(known(), preload);
+      }
+    });
+
     test('a thousand looks at fifty names and their attributes cost no request, and neither do names that are not there', async (t) => {
       const { writer, keeper } = await two(t);
       const files = Array.from({ length: 50 }, (_, n) => `file-${n}`);

@@ -3,14 +3,15 @@ import { parse } from 'yaml';
 import { type Json, mapOf, textOf } from '../../lib/json.ts';
 import { API_VERSION } from '../../api/group.ts';
 import { volumeSpec, VOLUME_NAME_PATTERN } from '../../api/volume.ts';
+import { PROVIDERS } from '../../api/volume-storage.ts';
 import { messageOf } from '../../lib/errors.ts';
 import { parseSize } from '../../lib/units.ts';
 import { describeAddress } from '../../meta/url-redis.ts';
 import { parseMetaUrl, redactUrl } from '../../meta/url.ts';
-import { parseBucketUrl } from '../../object/s3-url.ts';
 import { limitOf } from './limits.ts';
 import { sqlMetadataOf } from './metadata-sql.ts';
 import { textsOf } from './sources.ts';
+import { storageOf } from './storage.ts';
 
 /** Stands where a person has to put something; no name, address or key may look like it, so it is refused until then. */
 export const FILL_IN = 'FILL-IN';
@@ -30,6 +31,8 @@ export interface FileSystem {
 
 const compressions: Readonly<Record<string, string>> = { none: 'None', lz4: 'LZ4', zstd: 'Zstd' };
 const ENGINES = /^(tikv|etcd|badger|fdb|sqlite3|unix):/;
+/** Kinds of store with keys of their own; of the others they are S3's. */
+const OWN_KINDS: ReadonlySet<string> = new Set([...PROVIDERS, 'gs', 'wasb', 'webdav']);
 const SERVERS = /^(mysql|postgres):/;
 
 function metadataOf(
@@ -93,61 +96,6 @@ function metadataOf(
     };
   } catch (error) {
     return { keys: {}, todos: [], obstacle: messageOf(error) };
-  }
-}
-
-function storageOf(
-  texts: Readonly<Record<string, string>>,
-  secret: string,
-): {
-  readonly storage?: Json;
-  readonly keys: Readonly<Record<string, string>>;
-  readonly todos: string[];
-  readonly obstacle?: string;
-} {
-  const { storage: kind = '', bucket = '' } = texts;
-  const keys = {
-    ...(texts['access-key'] ? { accessKeyId: texts['access-key'] } : {}),
-    ...(texts['secret-key'] ? { secretAccessKey: texts['secret-key'] } : {}),
-    ...(texts['session-token'] ? { sessionToken: texts['session-token'] } : {}),
-  };
-  const hasKeys = 'accessKeyId' in keys && 'secretAccessKey' in keys;
-  const credentials = hasKeys
-    ? { credentials: { secretRef: { name: secret, ...('sessionToken' in keys ? { sessionTokenKey: 'sessionToken' } : {}) } } }
-    : {};
-  if (bucket === '') {
-    const todo = `the Secret does not say where the bytes are; \`juicefs status META-URL\` does: put bucket, endpoint and region into spec.storage.s3${hasKeys ? '' : ', and the keys into a Secret'}`;
-    return { storage: { s3: { bucket: FILL_IN, ...credentials } }, keys: hasKeys ? keys : {}, todos: [todo] };
-  }
-  const todos: string[] = [];
-  if (kind !== 's3' && kind !== 'minio') {
-    if (kind === 'file')
-      return { keys: {}, todos, obstacle: 'its bytes are in a directory of one machine, which pods do not reach' };
-    todos.push(
-      `its object store is of kind ${kind || '(not named)'}; it is reached over S3 here: see that ${bucket} speaks that, and give its S3 endpoint and keys`,
-    );
-  }
-  try {
-    const address = parseBucketUrl(bucket, kind === 'minio' ? 'minio' : 's3', {});
-    const isAws = /\.amazonaws\.com(\.cn)?$/.test(address.host);
-    const isInHost = address.pathPrefix === '/';
-    const endpoint = isInHost ? address.origin.replace(`${address.bucket}.`, '') : address.origin;
-    const s3 = {
-      bucket: address.bucket,
-      ...(isAws ? {} : { endpoint }),
-      region: address.region,
-      ...(isAws || !isInHost ? {} : { forcePathStyle: false }),
-      ...credentials,
-    };
-    if (!hasKeys)
-      todos.push('there are no keys in the Secret: pods use what their environment offers (web identity, instance role)');
-    return { storage: { s3 }, keys: hasKeys ? keys : {}, todos };
-  } catch (error) {
-    return {
-      storage: { s3: { bucket: FILL_IN, ...credentials } },
-      keys: hasKeys ? keys : {},
-      todos: [...todos, `the bucket could not be understood (${messageOf(error)}): fill in spec.storage.s3`],
-    };
   }
 }
 
@@ -227,7 +175,8 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
   if (!texts['metaurl']) return { ...nothing, todos: [], obstacle: `Secret ${at} has no \`metaurl\`` };
   const credentials = `${name}-${SERVERS.exec(texts['metaurl'])?.[1] ?? 'redis'}`;
   const metadata = metadataOf(texts['metaurl'], credentials);
-  const storage = storageOf(texts, `${name}-s3`);
+  const storageSuffix = OWN_KINDS.has(texts['storage'] ?? '') && texts['bucket'] ? texts['storage'] : 's3';
+  const storage = storageOf(texts, `${name}-${storageSuffix}`, FILL_IN);
   const format = formatOf(texts['format-options'] ?? '');
   const todos = [...metadata.todos, ...storage.todos, ...format.todos];
   const { passphrase, others } = passphraseOf(texts['envs']);
@@ -261,7 +210,7 @@ export function fileSystemOf(secret: Json, at: string): FileSystem {
     spec,
     secrets: {
       ...(Object.keys(metadata.keys).length > 0 ? { [credentials]: metadata.keys } : {}),
-      ...(Object.keys(storage.keys).length > 0 ? { [`${name}-s3`]: storage.keys } : {}),
+      ...(Object.keys(storage.keys).length > 0 ? { [`${name}-${storageSuffix}`]: storage.keys } : {}),
       ...(isEncrypted ? { [words]: { passphrase: passphrase ?? FILL_IN } } : {}),
     },
     todos,

@@ -1,5 +1,4 @@
 /** Where metrics are served, and how they are labelled, as options say it. */
-import { createServer } from 'node:net';
 import type { MetricsAddress } from '../../client/metrics-server.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Labels } from '../../lib/metrics.ts';
@@ -34,7 +33,8 @@ export function customLabels(text: string): Labels {
   return labels;
 }
 
-function canListen({ host, port }: MetricsAddress): Promise<void> {
+async function canListen({ host, port }: MetricsAddress): Promise<void> {
+  const { createServer } = await import('node:net');
   return new Promise((done, fail) => {
     const server = createServer();
     server.once('error', (error) =>

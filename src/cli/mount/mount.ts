@@ -1,7 +1,8 @@
 /**
- * `juicepod mount` as a person calls it: checks everything that can be found wrong before anything is mounted, then becomes the
- * process that holds the mount and keeps a client running (src/cli/supervise.ts). The client of a pod (`--plan`) does not
- * come here (src/cli/serve.ts). What only some mounts need is loaded when they do: whoever mounts waits for all of it.
+ * `juicepod mount` as a person calls it: checks what the arguments say, then becomes the process that holds the mount and keeps a
+ * client running (supervise.ts). The client looks at database and volume before it mounts; where its answer in a log would not do,
+ * that is done here first. The client of a pod (`--plan`) does not come here (serve.ts). What only some mounts need is loaded when
+ * they do: whoever mounts waits for all of it.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
@@ -12,7 +13,6 @@ import { mountState, realTarget } from '../../fuse/mount.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
 import type { JobName } from '../../meta/jobs.ts';
-import { openEngine } from '../../meta/open.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
 import { cacheOf } from './cache-options.ts';
@@ -21,8 +21,9 @@ import { wholeFilesShare } from '../../client/semantics.ts';
 import { semanticsOf } from './mount-semantics.ts';
 import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
-import { type MountSettings, PASSPHRASE_VARIABLE, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
-import { COMMAND_PATIENCE_MS, formatOf, storageOptions, type StorageOptions } from '../volume.ts';
+import { type FoundVolume, type MountSettings, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
+import { superviseCommand } from './supervise.ts';
+import { storageOptions, type StorageOptions } from '../volume.ts';
 
 interface MountCommand extends StorageOptions {
   readonly background?: boolean;
@@ -74,11 +75,30 @@ export async function mountCommand(
   if (url === undefined || mountPoint === undefined)
     throw new UserError('ArgumentMissing', 'mount needs META-URL and MOUNTPOINT', { hint: EXAMPLE });
   const settings = await settingsOf(url, mountPoint, options);
-  const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify(settings) };
-  const args = [...process.execArgv, process.argv[1] ?? '', 'supervise', redactUrl(url), settings.target];
-  if (options.background) return inBackground(args, env, settings, options);
-  // The same process from here on, without what was loaded for the checks above.
-  process.execve?.(process.execPath, [process.execPath, ...args], env);
+  // Whether it is the same volume that is mounted there, only the database knows.
+  const covers = mountsAt(settings.target).some(({ source }) => source.startsWith(sourceOf('')));
+  const checked = options.background || options.output === 'json' || covers;
+  const found = checked ? await check(url, settings.target) : undefined;
+  const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify({ ...settings, ...(found ? { found } : {}) }) };
+  const named = ['supervise', redactUrl(url), settings.target];
+  const args = [...process.execArgv, process.argv[1] ?? '', ...named];
+  if (found && options.background) return inBackground(args, env, settings.target, found.name, options);
+  // The same process from here on, without what was loaded for the check.
+  if (found) process.execve?.(process.execPath, [process.execPath, ...args], env);
+  // A start of Node less. What was typed may hold a password, and anybody can read it.
+  process.title = ['juicepod', ...named].join(' ');
+  await superviseCommand(named.slice(1), env);
+}
+
+async function check(url: string, target: string): Promise<FoundVolume> {
+  const { checkVolume } = await import('./check.ts');
+  const found = await checkVolume(url);
+  const source = sourceOf(found.name);
+  if (mountsAt(target).at(-1)?.source === source && (await mountState(target)) === 'alive')
+    throw new UserError('AlreadyMounted', `${target} is a mount of ${source} already`, {
+      hint: `Unmount it first: juicepod umount ${target}`,
+    });
+  return found;
 }
 
 async function settingsOf(url: string, mountPoint: string, options: MountCommand): Promise<MountSettings> {
@@ -87,58 +107,44 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
   const cache = cacheOf(options as unknown as Record<string, unknown>, options.writeback === true);
-  const engine = await openEngine(url, { existing: true, readOnly: true, patience: COMMAND_PATIENCE_MS });
-  try {
-    const format = await formatOf(engine, url);
-    const { name, uuid } = format;
-    const readOnly = options.readOnly === true || fuseOptions.includes('ro');
-    // Only whether the key opens: the process that serves the mount opens it again.
-    if (format.encryptKey !== '') {
-      const { envelopeOf } = await import('../../meta/encryption.ts');
-      envelopeOf(format, process.env[PASSPHRASE_VARIABLE]);
-    }
-    return {
-      volume: name,
-      uuid,
-      metaUrl: url,
-      target: await prepareTarget(mountPoint, sourceOf(name)),
-      allowOther: isRoot() || fuseOptions.includes('allow_other'),
-      readOnly,
-      storage: storageOptions(options, {}),
-      subPath: options.subdir ?? '',
-      xattr: options.enableXattr === true,
-      hideInternal: options.hideInternal === true,
-      semantics: semanticsOf(options as unknown as Record<string, unknown>),
-      attrTimeout: seconds(options.attrCache, '--attr-cache'),
-      entryTimeout: seconds(options.entryCache, '--entry-cache'),
-      dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
-      negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
-      cache,
-      ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
-      ...(options.writeback
-        ? {
-            writeback: {
-              delayMs: parseDuration(options.uploadDelay, '--upload-delay'),
-              ...(options.stagingSize === undefined ? {} : { maxBytes: parseSize(options.stagingSize, '--staging-size') }),
-            },
-          }
-        : {}),
-      uploadLimit: bytesOfMbps(parseMbps(options.uploadLimit ?? '0', '--upload-limit')),
-      downloadLimit: bytesOfMbps(parseMbps(options.downloadLimit ?? '0', '--download-limit')),
-      maxMetadataOps: wholeNumberOf(options.maxMetadataOps, '--max-metadata-ops', 0, 1_000_000),
-      bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
-      readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
-      maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
-      maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
-      ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
-      heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
-      backgroundJobs: options.bgjob && (await jobsOf(options.skipJobs)),
-      ...backupOf(options),
-      ...(await metricsOf(options.metrics, options.customLabels)),
-    };
-  } finally {
-    await engine.close();
-  }
+  const readOnly = options.readOnly === true || fuseOptions.includes('ro');
+  return {
+    metaUrl: url,
+    target: await prepareTarget(mountPoint),
+    allowOther: isRoot() || fuseOptions.includes('allow_other'),
+    readOnly,
+    storage: storageOptions(options, {}),
+    subPath: options.subdir ?? '',
+    xattr: options.enableXattr === true,
+    hideInternal: options.hideInternal === true,
+    semantics: semanticsOf(options as unknown as Record<string, unknown>),
+    attrTimeout: seconds(options.attrCache, '--attr-cache'),
+    entryTimeout: seconds(options.entryCache, '--entry-cache'),
+    dirEntryTimeout: seconds(options.dirEntryCache, '--dir-entry-cache'),
+    negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
+    cache,
+    ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
+    ...(options.writeback
+      ? {
+          writeback: {
+            delayMs: parseDuration(options.uploadDelay, '--upload-delay'),
+            ...(options.stagingSize === undefined ? {} : { maxBytes: parseSize(options.stagingSize, '--staging-size') }),
+          },
+        }
+      : {}),
+    uploadLimit: bytesOfMbps(parseMbps(options.uploadLimit ?? '0', '--upload-limit')),
+    downloadLimit: bytesOfMbps(parseMbps(options.downloadLimit ?? '0', '--download-limit')),
+    maxMetadataOps: wholeNumberOf(options.maxMetadataOps, '--max-metadata-ops', 0, 1_000_000),
+    bufferBytes: parseSize(options.bufferSize, '--buffer-size'),
+    readaheadBytes: parseSize(options.maxReadahead, '--max-readahead'),
+    maxUploads: wholeNumberOf(options.maxUploads, '--max-uploads', 1, 1000),
+    maxDownloads: wholeNumberOf(options.maxDownloads, '--max-downloads', 1, 1000),
+    ioRetries: wholeNumberOf(options.ioRetries, '--io-retries', 0, 100),
+    heartbeatMs: parseDuration(options.heartbeat, '--heartbeat'),
+    backgroundJobs: options.bgjob && (await jobsOf(options.skipJobs)),
+    ...backupOf(options),
+    ...(await metricsOf(options.metrics, options.customLabels)),
+  };
 }
 
 /** Bytes for whole files. Throws UserError where they cannot be. */
@@ -185,15 +191,10 @@ function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<M
  * The real path of the mount point, which is made where it is missing. A mount that nobody serves any more is not touched: it is
  * cleared away when the new one is made.
  */
-async function prepareTarget(mountPoint: string, source: string): Promise<string> {
+async function prepareTarget(mountPoint: string): Promise<string> {
   const path = resolve(mountPoint);
   if (mountsAt(path).length === 0) makeFolder(path, 'MOUNTPOINT');
-  const target = await realTarget(path);
-  if (mountsAt(target).at(-1)?.source === source && (await mountState(target)) === 'alive')
-    throw new UserError('AlreadyMounted', `${target} is a mount of ${source} already`, {
-      hint: `Unmount it first: juicepod umount ${target}`,
-    });
-  return target;
+  return realTarget(path);
 }
 
 /** Makes a folder that is missing, parents too. Throws UserError naming the argument where it cannot be one. */
@@ -213,7 +214,8 @@ function makeFolder(path: string, argument: string): void {
 async function inBackground(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
-  { target, volume }: MountSettings,
+  target: string,
+  volume: string,
   options: MountCommand,
 ): Promise<void> {
   const path = options.log ?? (isRoot() ? '/var/log/juicepod.log' : join(homedir(), '.juicepod/juicepod.log'));

@@ -25,6 +25,7 @@ import type { Labels } from '../../lib/metrics.ts';
 import { metricsAddress } from './metrics-options.ts';
 import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
+import { COMMAND_PATIENCE_MS } from '../volume.ts';
 import { type MountSettings, PASSPHRASE_VARIABLE, readSettings, sourceOf } from './settings.ts';
 
 /** As the official client's: whoever waits for the file system is not to wait for all others as well. */
@@ -149,7 +150,7 @@ function levelled(log: Logger, level: () => Plan['logLevel']): Logger {
 }
 
 function alone(settings: MountSettings, socket: string): ServeOptions {
-  const { volume, uuid, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
+  const { found, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
   const { metrics: _metrics, customLabels: _labels, ...options } = rest;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
   if (cache) for (const folder of cacheFolders(cache)) sweepJournals(folder);
@@ -157,7 +158,7 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
   const journalFolder = join(cache ? ownFolder(cache, journal) : dirname(socket), journal);
   const mount = {
     target,
-    source: sourceOf(volume),
+    source: sourceOf(found?.name ?? ''),
     readOnly: options.readOnly,
     nonEmpty: true,
     ...(allowOther ? { allowOther } : {}),
@@ -169,7 +170,8 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
     mount,
     volume: {
       ...options,
-      expect: { name: volume, uuid },
+      ...(found ? { expect: found } : {}),
+      openPatience: COMMAND_PATIENCE_MS,
       storage,
       ...(passphrase === undefined ? {} : { passphrases: [passphrase] }),
       journalFolder,

@@ -34,10 +34,14 @@ type Passed =
   | 'backgroundJobs'
   | 'backup';
 
-export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
-  /** Name and UUID of the volume that was found. */
-  readonly volume: string;
+export interface FoundVolume {
+  readonly name: string;
   readonly uuid: string;
+}
+
+export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
+  /** The volume that was found; another is refused. Absent: the client looks which it is, before it mounts. */
+  readonly found?: FoundVolume;
   /** Absolute. */
   readonly target: string;
   readonly allowOther: boolean;

@@ -10,7 +10,8 @@ import { systemClock } from '../../lib/clock.ts';
 import { endingSignal } from '../options.ts';
 import { explain } from '../report.ts';
 
-export async function superviseCommand(): Promise<void> {
+/** `juicepod supervise URL TARGET`: `named` are those two, for who looks at processes; the settings are in the environment. */
+export async function superviseCommand(named: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-hold-'));
   const socket = join(folder, 'hold.sock');
   const log = plainLogger();
@@ -19,8 +20,8 @@ export async function superviseCommand(): Promise<void> {
     const holder = await Holder.start({ socket, targets: [], guard: false, log: { ...log, info() {} } });
     whenIdle({ clock: systemClock, giveBack: giveBackMemory });
     const own = ['--socket', socket, '--heartbeat', HEARTBEAT_PATH];
-    const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...process.argv.slice(3), ...own];
-    process.exitCode = await supervise({ command: process.execPath, args, holder, clock: systemClock, log }, ending);
+    const args = [...process.execArgv, process.argv[1] ?? '', 'serve', ...named, ...own];
+    process.exitCode = await supervise({ command: process.execPath, args, env, holder, clock: systemClock, log }, ending);
   } catch (error) {
     process.stderr.write(explain(error));
     process.exitCode = 1;

@@ -66,7 +66,7 @@ export class RedisConnection {
   readonly #replication: Replication;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #patience: number;
+  #patience: number;
   readonly #backoff: number;
   readonly #onRefused: (() => void) | undefined;
   #lastError = NO_ANSWER;
@@ -238,7 +238,9 @@ export class RedisConnection {
   }
 
   /** Waits for the first answer. Throws UserError where there is none within `patience`, or where we are refused. */
-  async open(): Promise<void> {
+  async open(patience = this.#patience): Promise<void> {
+    const usual = this.#patience;
+    this.#patience = patience;
     const refusal = new Promise<never>((_resolve, reject) => {
       this.#redis.on('error', (error: Error) => {
         if (isRefusal(error.message)) reject(error);
@@ -260,6 +262,8 @@ export class RedisConnection {
         retryable: true,
         hint: 'Check that the server is running and can be reached from here, and the metadata URL.',
       });
+    } finally {
+      this.#patience = usual;
     }
   }
 

@@ -8,6 +8,7 @@
  */
 import type { Random } from '../../lib/random.ts';
 import { type Ino, ROOT_INO, TRASH_INO } from '../../lib/int64.ts';
+import { forEachParallel } from '../../lib/parallel.ts';
 import { bareDirectory } from '../bare-directory.ts';
 import type { CommitResult, EntryValue, LogWrite, MetaEngine, Read, Transaction, Values } from '../engine.ts';
 import { decodeAttr, decodeEntry, encodeAttr } from '../records.ts';
@@ -30,6 +31,8 @@ import { logCommands } from './transaction.ts';
 
 const MGET_BATCH = 4096;
 const RESET_BATCH = 1000;
+/** Names looked up ahead at the same time. */
+const PRELOADS = 64;
 /** Entries of the change log removed at once. */
 const TRIM_BATCH = 10_000;
 
@@ -135,6 +138,20 @@ export class RedisEngine extends RedisScans implements MetaEngine {
     } finally {
       cache.end(ticket);
     }
+  }
+
+  /** Looks up names of the root directory, so many at most, whatever their order is. */
+  async preload(count: number): Promise<void> {
+    await forEachParallel(this.#firstNames(count), PRELOADS, (name) => this.lookup(ROOT_INO, name));
+  }
+
+  async *#firstNames(count: number): AsyncGenerator<Buffer> {
+    let left = count;
+    for await (const batch of this.scanEntries(ROOT_INO, Math.min(count, 1000)))
+      for (const { name } of batch) {
+        yield name;
+        if (--left === 0) return;
+      }
   }
 
   async #lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {

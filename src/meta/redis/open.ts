@@ -1,5 +1,6 @@
 /** Opens the Redis engine from a metadata URL. */
 import { type Clock, systemClock } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
 import { type Logger, nullLogger } from '../../lib/log.ts';
 import { type Random, systemRandom } from '../../lib/random.ts';
 import type { RedisUrl } from '../url-redis.ts';
@@ -21,6 +22,8 @@ export interface RedisEngineOptions {
   readonly logger?: Logger;
   /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
   readonly patience?: number;
+  /** How long the first answer is waited for, ms. @default patience */
+  readonly openPatience?: number;
   /** Nothing is to be changed, not even a server's policy of dropping keys; that is left to those who write. @default false */
   readonly readOnly?: boolean;
   /** The server refuses user or password of an engine that was open; see `renew`. */
@@ -41,7 +44,7 @@ export async function connectRedis(url: RedisUrl, options: RedisEngineOptions = 
   const role = readOnly && url.readReplica ? 'replica' : 'master';
   const common = { clock, random, logger, patience, role, ...(onRefused ? { onRefused } : {}) } as const;
   const connection = new RedisConnection(url, common);
-  await connection.open();
+  await connection.open(options.openPatience);
   if (url.sentinel || url.cluster || url.socket !== undefined || !(await isCluster(connection)))
     return { connection, keys: keysOf(url), url };
   connection.close();
@@ -81,6 +84,7 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
     });
   }
   const cache = url.clientCache && new ClientCache({ clock, ...url.clientCache });
+  const tracking = cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix });
   const engine = new RedisEngine({
     connection,
     writer,
@@ -88,9 +92,16 @@ export async function openRedis(given: RedisUrl, options: RedisEngineOptions = {
     notices: new LockNotices(url, clock, place),
     listing: new ListingConnection(url, clock, place),
     cache,
-    tracking: cache && new Tracking(url, connection, cache, { clock, logger, prefix: keys.prefix }),
+    tracking,
     random,
   });
+  const { size = 0, preload = 0 } = url.clientCache ?? {};
+  if (preload > 0)
+    tracking?.onFirst(() => {
+      engine.preload(Math.min(size, preload)).catch((error: unknown) => {
+        logger.info('the names of the root directory were not all looked up ahead', { reason: messageOf(error) });
+      });
+    });
   if (!options.readOnly) await checkServer(connection, logger);
   return engine;
 }

@@ -36,6 +36,7 @@ export class Tracking {
   #redis: Redis | undefined;
   #cancelBeat = (): void => {};
   #closed = false;
+  #onFirst: (() => void) | undefined;
 
   /** Begins at once. `connection` is what the volume is read over: where it leads elsewhere, nothing is kept. */
   constructor(url: RedisUrl, connection: RedisConnection, cache: ClientCache, options: TrackingOptions) {
@@ -48,6 +49,11 @@ export class Tracking {
     connection.place?.onMove(() => this.#again());
     connection.onServer(() => this.#again());
     this.#again();
+  }
+
+  /** Calls `action` when changes are heard of for the first time. */
+  onFirst(action: () => void): void {
+    this.#onFirst = action;
   }
 
   /** Goes on with other credentials, on another connection. */
@@ -99,6 +105,8 @@ export class Tracking {
     if (redis !== this.#redis) return;
     this.#cache.listen(true);
     this.#beat(redis);
+    this.#onFirst?.();
+    this.#onFirst = undefined;
   }
 
   /** A connection that has died in silence is found out. */

@@ -16,6 +16,8 @@ export interface ServerOptions {
   readonly logger?: Logger;
   /** How long an operation waits for a server that is away before it fails with EIO, ms. @default 30000 */
   readonly patience?: number;
+  /** How long the first connection is waited for, ms. @default patience */
+  readonly openPatience?: number;
   /** Nothing is written, not even missing tables. @default false */
   readonly readOnly?: boolean;
   /** The server refuses user or password of an engine that was open; see `renew`. */
@@ -32,7 +34,7 @@ export async function openServer(
   const { maxConnections, idleTime } = url;
   const onRefused = options.onRefused ? { onRefused: options.onRefused } : {};
   const pool = new Pool(driverOf(url, clock), { clock, random, logger, patience, maxConnections, idleTime, ...onRefused });
-  await pool.open();
+  await pool.open(options.openPatience);
   const engine = new ServerEngine({ url, driverOf: (other) => driverOf(other, clock) }, pool, { clock, random, logger });
   try {
     if (!readOnly) await engine.completeSchema();

@@ -69,10 +69,10 @@ export class Pool {
   }
 
   /** Waits for the first connection. Throws UserError where there is none within `patience`, or where we are refused. */
-  async open(): Promise<void> {
+  async open(patience = this.#options.patience): Promise<void> {
     const { description, product } = this.#driver;
     try {
-      await this.#insist(async () => {}, undefined);
+      await this.#insist(async () => {}, undefined, patience);
     } catch (cause) {
       this.close();
       if (cause instanceof UserError) throw cause;
@@ -111,8 +111,12 @@ export class Pool {
     }
   }
 
-  async #insist<T>(work: (session: Session) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const { clock, random, patience } = this.#options;
+  async #insist<T>(
+    work: (session: Session) => Promise<T>,
+    signal: AbortSignal | undefined,
+    patience = this.#options.patience,
+  ): Promise<T> {
+    const { clock, random } = this.#options;
     const begun = clock.monotonic();
     let pause = FIRST_PAUSE;
     for (let conflicts = 0; ;) {

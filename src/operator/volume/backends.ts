@@ -85,7 +85,8 @@ export function realBackends(options: BackendOptions): Backends {
         name: input.name,
         timeoutMs: STORE_TIMEOUT,
         retry: { retries: 1 },
-        environment: { ...process.env, ...storeEnvironment(override) },
+        // Only AWS's chain is ours to lend: keys of other kinds are in the volume's Secret, or nowhere.
+        environment: { ...(input.storage === 's3' ? process.env : {}), ...storeEnvironment(override) },
         clock,
       }),
     async durability(url) {

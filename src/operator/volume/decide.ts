@@ -9,7 +9,7 @@ import type { ConditionType, Reason } from '../../api/conditions.ts';
 import { type JuiceVolume, volumeNameOf } from '../../api/volume.ts';
 import { type Format, jsonName } from '../../meta/format.ts';
 import { fixedDifferences, type FormatInput } from '../../meta/format-input.ts';
-import { parseBucketUrl } from '../../object/s3-url.ts';
+import { sameBucket } from '../../object/place.ts';
 import { decideKeys, isRotating, type KeyDecision, type KeyStep } from './encryption.ts';
 import type { Observation } from './observation.ts';
 import { type QuotaAction, quotaActions, quotaExceeded, quotasApplied } from './quotas.ts';
@@ -96,20 +96,6 @@ function storageReachable(volume: JuiceVolume, seen: Observation): Verdict {
       `${target?.storage ?? 'the store'} is empty, though the volume holds files: is the right directory or bucket there? Bring its objects back; nothing is written there until then`,
     );
   return yes('the object store answers');
-}
-
-/** True where two spellings mean one bucket of one service. */
-function sameBucket(format: Format, wanted: Target['input']): boolean {
-  if (wanted.storage === 'file') return format.bucket === wanted.bucket;
-  const place = (text: string): string => {
-    const { bucket, host } = parseBucketUrl(text, format.storage === 'minio' ? 'minio' : 's3', {});
-    return `${bucket} ${host.startsWith(`${bucket}.`) ? host.slice(bucket.length + 1) : host}`;
-  };
-  try {
-    return place(format.bucket) === place(wanted.bucket);
-  } catch {
-    return false;
-  }
 }
 
 function differences(format: Format, target: Target, adopting: boolean): string[] {

@@ -35,6 +35,7 @@ import type { Observation } from './observation.ts';
 import { claims } from './quotas.ts';
 import { resolveSecrets, type SecretObject, type SecretsOutcome, tlsTexts } from './secrets.ts';
 import { nextStatus, sameStatus, type StatusInput, transitions, withOwnStatus } from './status.ts';
+import { storageKeys } from './storage-target.ts';
 import { metaUrl } from './target.ts';
 import { StepError, World } from './world.ts';
 
@@ -253,16 +254,11 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
     const isTrue = (type: string): boolean => decision.verdicts.find((each) => each.type === type)?.status === 'True';
     if (!isTrue('Formatted') || !outcome?.ok || decision.uuid === undefined || !target) return undefined;
     if (volume.spec.encryption && !isTrue('EncryptionReady')) return undefined;
-    const { accessKey, secretKey, sessionToken } = outcome.secrets;
     const reached = seen.storage?.state === 'reached';
     const before = mounted(volume);
     if (!reached && !before) return undefined;
     // Keys that the store has not taken yet do not replace those that it took.
-    const keys = {
-      ...(accessKey === undefined ? {} : { accessKey }),
-      ...(secretKey === undefined ? {} : { secretKey }),
-      ...(sessionToken === undefined ? {} : { sessionToken }),
-    };
+    const keys = storageKeys(volume.spec.storage, outcome.secrets);
     const material = seen.encryption?.keys.ok ? seen.encryption.keys.material : undefined;
     const previous = decision.rotating ? seen.encryption?.earlier : undefined;
     return {

@@ -1,11 +1,12 @@
 /** The metadata URL of a JuiceVolume on Redis, and the name of its database. Pure. */
+import type { TlsFiles } from '../../api/mount.ts';
 import type { VolumeSpec } from '../../api/volume.ts';
 import type { ResolvedSecrets } from './secrets.ts';
 
 type RedisSpec = NonNullable<VolumeSpec['metadata']['redis']>;
 
-/** `caFile`: where the PEM text of the authority lies, for whoever uses the URL. */
-export function redisUrl(redis: RedisSpec, secrets: ResolvedSecrets, caFile: string): string {
+/** `files`: where the PEM texts lie, for whoever uses the URL. */
+export function redisUrl(redis: RedisSpec, secrets: ResolvedSecrets, files: TlsFiles): string {
   const { tls, sentinel, addresses, database, readFrom, waitForReplicas } = redis;
   const user = encodeURIComponent(secrets.redisUsername ?? '');
   const credentials = secrets.redisPassword === undefined ? '' : `${user}:${encodeURIComponent(secrets.redisPassword)}@`;
@@ -13,7 +14,9 @@ export function redisUrl(redis: RedisSpec, secrets: ResolvedSecrets, caFile: str
     value === undefined ? [] : [`${name}=${encodeURIComponent(value)}`];
   const options = [
     ...(tls.enabled ? option('tls-server-name', tls.serverName) : []),
-    ...(tls.enabled && secrets.ca !== undefined ? option('tls-ca-cert-file', caFile) : []),
+    ...(tls.enabled && secrets.ca !== undefined ? option('tls-ca-cert-file', files.ca) : []),
+    ...(tls.enabled && secrets.clientCert !== undefined ? option('tls-cert-file', files.cert) : []),
+    ...(tls.enabled && secrets.clientKey !== undefined ? option('tls-key-file', files.key) : []),
     ...(sentinel ? option('sentinel-password', secrets.sentinelPassword) : []),
     ...(readFrom === 'Replica' ? option('route-read', 'replica') : []),
     ...(waitForReplicas ? option('wait-replicas', String(waitForReplicas)) : []),

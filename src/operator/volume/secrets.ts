@@ -25,6 +25,7 @@ export interface ResolvedSecrets {
   readonly ca?: string;
   readonly clientCert?: string;
   readonly clientKey?: string;
+  /** Keys of the object store as JuiceFS calls them: for Azure the secret key is the account's, the token a signature. */
   readonly accessKey?: string;
   readonly secretKey?: string;
   readonly sessionToken?: string;
@@ -41,10 +42,32 @@ interface Need {
   readonly required: boolean;
 }
 
+type Want = (secret: string, key: string, member: keyof ResolvedSecrets, required?: boolean) => void;
+
+/** Keys of the object store. */
+function storageNeeds({ s3, provider, gs, azure, webdav }: VolumeSpec['storage'], want: Want): void {
+  const pair = (s3 ?? provider ?? gs)?.credentials?.secretRef;
+  if (pair) {
+    want(pair.name, pair.accessKeyIdKey, 'accessKey');
+    want(pair.name, pair.secretAccessKeyKey, 'secretKey');
+  }
+  const token = (s3 ?? provider)?.credentials?.secretRef;
+  if (token?.sessionTokenKey !== undefined) want(token.name, token.sessionTokenKey, 'sessionToken');
+  if (azure) {
+    const { name, accountKeyKey = 'accountKey', sasTokenKey } = azure.credentials.secretRef;
+    if (sasTokenKey === undefined) want(name, accountKeyKey, 'secretKey');
+    else want(name, sasTokenKey, 'sessionToken');
+  }
+  const user = webdav?.credentials?.secretRef;
+  if (user) {
+    want(user.name, user.usernameKey, 'accessKey');
+    want(user.name, user.passwordKey, 'secretKey');
+  }
+}
+
 function needs(spec: VolumeSpec): readonly Need[] {
   const list: Need[] = [];
-  const want = (secret: string, key: string, member: keyof ResolvedSecrets, required = true): void =>
-    void list.push({ secret, key, member, required });
+  const want: Want = (secret, key, member, required = true) => void list.push({ secret, key, member, required });
   const auth = spec.metadata.redis?.authSecretRef;
   if (auth) {
     want(auth.name, auth.usernameKey, 'redisUsername', false);
@@ -52,25 +75,18 @@ function needs(spec: VolumeSpec): readonly Need[] {
   }
   const sentinel = spec.metadata.redis?.sentinel?.authSecretRef;
   if (sentinel) want(sentinel.name, sentinel.passwordKey, 'sentinelPassword');
-  const ca = spec.metadata.redis?.tls.caSecretRef;
-  if (ca) want(ca.name, ca.key, 'ca');
   const sql = spec.metadata.postgres ?? spec.metadata.mysql;
+  const { caSecretRef, clientCertSecretRef } = (spec.metadata.redis ?? sql)?.tls ?? {};
   if (sql) {
-    const { authSecretRef, tls } = sql;
-    want(authSecretRef.name, authSecretRef.usernameKey, 'sqlUsername');
-    want(authSecretRef.name, authSecretRef.passwordKey, 'sqlPassword', tls.clientCertSecretRef === undefined);
-    if (tls.caSecretRef) want(tls.caSecretRef.name, tls.caSecretRef.key, 'ca');
-    if (tls.clientCertSecretRef) {
-      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.certKey, 'clientCert');
-      want(tls.clientCertSecretRef.name, tls.clientCertSecretRef.privateKeyKey, 'clientKey');
-    }
+    want(sql.authSecretRef.name, sql.authSecretRef.usernameKey, 'sqlUsername');
+    want(sql.authSecretRef.name, sql.authSecretRef.passwordKey, 'sqlPassword', clientCertSecretRef === undefined);
   }
-  const keys = spec.storage.s3?.credentials?.secretRef;
-  if (keys) {
-    want(keys.name, keys.accessKeyIdKey, 'accessKey');
-    want(keys.name, keys.secretAccessKeyKey, 'secretKey');
-    if (keys.sessionTokenKey !== undefined) want(keys.name, keys.sessionTokenKey, 'sessionToken');
+  if (caSecretRef) want(caSecretRef.name, caSecretRef.key, 'ca');
+  if (clientCertSecretRef) {
+    want(clientCertSecretRef.name, clientCertSecretRef.certKey, 'clientCert');
+    want(clientCertSecretRef.name, clientCertSecretRef.privateKeyKey, 'clientKey');
   }
+  storageNeeds(spec.storage, want);
   const { passphraseSecretRef, keySecretRef } = spec.encryption ?? {};
   if (passphraseSecretRef) want(passphraseSecretRef.name, passphraseSecretRef.key, 'passphrase');
   // Only needed to format the volume: whether it is there is then said by EncryptionReady.

@@ -11,16 +11,16 @@ import { describeMetaUrl, parseMetaUrl } from '../../meta/url.ts';
 import { redisIdentity, redisUrl } from './redis-target.ts';
 import type { ResolvedSecrets } from './secrets.ts';
 import { sqlIdentity, sqlUrl } from './sql-target.ts';
+import { storageKeys, storageTarget } from './storage-target.ts';
 
 const DAY = 86_400_000;
-const DEFAULT_REGION = 'us-east-1';
 const algorithms = { AES256GCM: 'aes256gcm-rsa', ChaCha20Poly1305: 'chacha20-rsa' } as const;
 const compressions = { None: 'none', LZ4: 'lz4', Zstd: 'zstd' } as const;
 
 export interface Target {
   /** For `newFormat`; secrets in plain text. */
   readonly input: FormatInput & {
-    readonly storage: 's3' | 'file';
+    readonly storage: string;
     readonly blockSize: number;
     readonly compression: string;
     readonly trashDays: number;
@@ -39,30 +39,7 @@ export interface Target {
 export function metaUrl(spec: VolumeSpec, secrets: ResolvedSecrets, files: TlsFiles = MOUNT_SECRET_FILES): string {
   const { redis, sqlite } = spec.metadata;
   if (sqlite) return `sqlite3://${sqlite.path}`;
-  return redis ? redisUrl(redis, secrets, files.ca ?? '') : sqlUrl(spec.metadata, secrets, files);
-}
-
-type S3 = NonNullable<VolumeSpec['storage']['s3']>;
-
-function awsHost(region: string): string {
-  return `s3.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`;
-}
-
-/** The bucket as JuiceFS spells it. */
-function bucketUrl(s3: S3): string {
-  const endpoint = new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`);
-  const pathStyle = s3.forcePathStyle ?? s3.endpoint !== undefined;
-  return pathStyle
-    ? `${endpoint.protocol}//${endpoint.host}/${s3.bucket}`
-    : `${endpoint.protocol}//${s3.bucket}.${endpoint.host}`;
-}
-
-function storageOverride(s3: S3): StorageOverride {
-  if (s3.endpoint === undefined || new URL(s3.endpoint).host.includes('.amazonaws.com')) return {};
-  return {
-    ...(s3.region === DEFAULT_REGION ? {} : { region: s3.region }),
-    ...(s3.forcePathStyle === false ? { virtualHost: 'true' } : {}),
-  };
+  return redis ? redisUrl(redis, secrets, files) : sqlUrl(spec.metadata, secrets, files);
 }
 
 /** Which limits of the whole volume are the spec's to set and to remove. */
@@ -95,15 +72,13 @@ function changeLogSettings({
 export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target {
   const { spec } = volume;
   const name = volumeNameOf(volume);
-  const { s3, file } = spec.storage;
-  const path = `${file?.path.replace(/\/+$/, '')}/`;
+  const { storage, bucket, override, description } = storageTarget(volume);
   return {
     input: {
       name,
-      ...(s3 ? { storage: 's3', bucket: bucketUrl(s3) } : { storage: 'file', bucket: path }),
-      ...(secrets.accessKey === undefined ? {} : { accessKey: secrets.accessKey }),
-      ...(secrets.secretKey === undefined ? {} : { secretKey: secrets.secretKey }),
-      ...(secrets.sessionToken === undefined ? {} : { sessionToken: secrets.sessionToken }),
+      storage,
+      bucket,
+      ...storageKeys(spec.storage, secrets),
       blockSize: parseQuantity(spec.format.blockSize) / 1024,
       compression: compressions[spec.format.compression],
       trashDays: parseDuration(spec.format.trashRetention) / DAY,
@@ -112,11 +87,9 @@ export function targetOf(volume: JuiceVolume, secrets: ResolvedSecrets): Target 
       ...volumeLimits(volume),
     },
     algorithm: spec.encryption && algorithms[spec.encryption.algorithm],
-    override: s3 ? storageOverride(s3) : {},
+    override,
     metadata: describeMetaUrl(parseMetaUrl(metaUrl(spec, {}))),
-    storage: s3
-      ? `s3://${s3.bucket}/${name} at ${new URL(s3.endpoint ?? `https://${awsHost(s3.region)}`).host}`
-      : `${path}${name}`,
+    storage: description,
   };
 }
 
@@ -128,9 +101,4 @@ export function metadataIdentity(spec: VolumeSpec): string {
 }
 
 /** Names the place of the objects. */
-export function storageIdentity(volume: JuiceVolume): string {
-  const { s3, file } = volume.spec.storage;
-  const name = volumeNameOf(volume);
-  if (file) return `file://${file.path.replace(/\/+$/, '')}/${name}`;
-  return `s3://${s3?.endpoint === undefined ? 'amazonaws.com' : new URL(s3.endpoint).host}/${s3?.bucket}/${name}`;
-}
+export const storageIdentity = (volume: JuiceVolume): string => storageTarget(volume).identity;
