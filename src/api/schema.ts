@@ -54,14 +54,15 @@ export function exactlyOne<T extends object>(...fields: (keyof T & string)[]): R
   };
 }
 
+/** `wanted`: the pattern in words, for files that never pass an API server. */
 export function text(
   description: string,
-  limits: { min?: number; max: number; pattern?: string },
+  limits: { min?: number; max: number; pattern?: string; wanted?: string },
   rules: readonly Rule<string>[] = [],
 ) {
   let schema = z.string().max(limits.max);
   if (limits.min !== undefined) schema = schema.min(limits.min);
-  if (limits.pattern !== undefined) schema = schema.regex(new RegExp(limits.pattern));
+  if (limits.pattern !== undefined) schema = schema.regex(new RegExp(limits.pattern), limits.wanted);
   return declare(schema, description, rules);
 }
 

@@ -21,14 +21,15 @@ const someLimit: Rule<Limits> = {
 
 /** From 1M to 7999Ti. A pattern, for a rule on each of hundreds of entries would cost more than the API server allows. */
 const CAPACITY = '^([1-9][0-9]{0,5}(M|Mi|G|Gi)|([1-9][0-9]{0,2}|[1-7][0-9]{3})(T|Ti))$';
+const FORM = 'capacity is a whole number with M, Mi, G, Gi, T or Ti, such as 100Gi, from 1M to 7999Ti; for no limit leave it out';
 const capacity = (description: string) =>
-  text(`${description} A whole number with M, Mi, G, Gi, T or Ti.`, { max: 8, pattern: CAPACITY }).optional();
+  text(`${description} A whole number with M, Mi, G, Gi, T or Ti.`, { max: 8, pattern: CAPACITY, wanted: FORM }).optional();
 const inodes = (description: string) => z.int().min(1).max(Number.MAX_SAFE_INTEGER).describe(description).optional();
 
 /** Says what the pattern cannot; for the volume itself only, see above. */
 const readableCapacity: Rule<Limits> = {
   cel: `!has(self.capacity) || self.capacity.matches('${CAPACITY}')`,
-  message: 'capacity is a whole number with M, Mi, G, Gi, T or Ti, such as 100Gi, from 1M to 7999Ti; for no limit leave it out',
+  message: FORM,
 };
 
 const limits = {

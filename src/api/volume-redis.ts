@@ -32,7 +32,7 @@ export const redisSpec = object(
   {
     addresses: declare(
       z
-        .array(text('host:port', { min: 3, max: 261, pattern: ADDRESS }))
+        .array(text('host:port', { min: 3, max: 261, pattern: ADDRESS, wanted: eachWithPort.message }))
         .min(1)
         .max(MAX_ADDRESSES),
       'Where Redis listens, as host:port. One address: a server, or any node of a Cluster. Several: nodes of a Cluster. With sentinel: the Sentinels.',
