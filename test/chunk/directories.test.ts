@@ -66,10 +66,14 @@ async function fillCache(folder: string | readonly string[]): Promise<void> {
 
 /** The same without a store: what is read lies in the cache. */
 const alone = (folder: string | readonly string[], settings: Partial<DiskCacheSettings> = {}): ChunkStore =>
-  open(objects, { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, waitMs: LONG_MS, ...settings } }, () => ({
-    kind: 'status',
-    status: 403,
-  }));
+  open(
+    objects,
+    { memoryBytes: BLOCK, prefetch: 0, clock: brief, disk: { folder, freeRatio: 0, waitMs: LONG_MS, ...settings } },
+    () => ({
+      kind: 'status',
+      status: 403,
+    }),
+  );
 
 function lines(): { readonly logger: Logger; readonly said: { readonly level: string; readonly text: string }[] } {
   const said: { level: string; text: string }[] = [];
