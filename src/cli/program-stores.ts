@@ -72,9 +72,9 @@ export function addStores(juicepod: Command): void {
     .option('--no-https', 'speak plain HTTP to object stores')
     .option('--storage-class <name>', 'storage class of what is written to an object store')
     .option('--bwlimit <Mbps>', 'limit of the transfer in Mbit/s')
-    .addOption(new Option('--deleteSrc').hideHelp())
-    .addOption(new Option('--deleteDst').hideHelp())
-    .addOption(new Option('--ignore-non-existing').hideHelp())
+    .addOption(new Option('--deleteSrc', 'the same as --delete-src').hideHelp())
+    .addOption(new Option('--deleteDst', 'the same as --delete-dst').hideHelp())
+    .addOption(new Option('--ignore-non-existing', 'the same as --existing').hideHelp())
     .addOption(output())
     .addHelpText('after', HELP)
     .action(

@@ -10,7 +10,7 @@ import type { Backing, FileSystem } from '../fuse/types.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
-import { heardWhile, type Logger, nullLogger } from '../lib/log.ts';
+import { heldBack, type Logger, nullLogger } from '../lib/log.ts';
 import { type Family, statsLines } from '../lib/metrics.ts';
 import { systemRandom } from '../lib/random.ts';
 import { envelopeOf } from '../meta/encryption.ts';
@@ -98,8 +98,9 @@ export interface FoundVolume {
 /** Finds the volume, and writes nothing. Throws UserError where it is not there, is another one, or its key cannot be opened. */
 export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
   const background: Background = {};
-  let answered = options.openPatience === undefined;
-  const logger = heardWhile(options.logger ?? nullLogger, () => answered);
+  const { logger, release } = heldBack(options.logger ?? nullLogger);
+  // Where somebody waits for the answer, a failure is one sentence.
+  if (options.openPatience === undefined) release();
   const onRefused = (): void => background.renewal?.lookAtFile();
   const engine = await openEngine(options.metaUrl, {
     logger,
@@ -109,7 +110,7 @@ export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
   });
   try {
     const format = await readFormat(engine);
-    answered = true;
+    release();
     if (!format)
       throw new UserError('NoVolume', `${redactUrl(options.metaUrl)} holds no volume`, {
         hint: `Make one with: juicepod format '${redactUrl(options.metaUrl)}' NAME`,

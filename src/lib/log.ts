@@ -17,13 +17,34 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 /** Drops everything; the default in tests and libraries. */
 export const nullLogger: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => nullLogger };
 
-/** What `log` is told while `speaks`; the rest is dropped. */
-export function heardWhile(log: Logger, speaks: () => boolean): Logger {
+/** Lines that are held back at most; later ones are dropped. */
+const MOST_HELD = 100;
+
+/**
+ * A logger whose lines reach `log` when `release` is called, and at once from then on: for what is only worth telling where something
+ * succeeds.
+ */
+export function heldBack(log: Logger): { readonly logger: Logger; release(): void } {
+  let held: (() => void)[] | undefined = [];
+  const over = (to: Logger): Logger => {
+    const tell = (say: () => void): void => {
+      if (!held) say();
+      else if (held.length < MOST_HELD) held.push(say);
+    };
+    return {
+      debug: (...line) => tell(() => to.debug(...line)),
+      info: (...line) => tell(() => to.info(...line)),
+      warn: (...line) => tell(() => to.warn(...line)),
+      error: (...line) => tell(() => to.error(...line)),
+      child: (fields) => over(to.child(fields)),
+    };
+  };
   return {
-    debug: (...line) => void (speaks() && log.debug(...line)),
-    info: (...line) => void (speaks() && log.info(...line)),
-    warn: (...line) => void (speaks() && log.warn(...line)),
-    error: (...line) => void (speaks() && log.error(...line)),
-    child: (fields) => heardWhile(log.child(fields), speaks),
+    logger: over(log),
+    release() {
+      const lines = held ?? [];
+      held = undefined;
+      for (const say of lines) say();
+    },
   };
 }

@@ -9,8 +9,11 @@ import { parseVolumes } from '../../src/api/annotation.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const page = readFileSync(join(root, 'docs', 'admission.md'), 'utf8');
-const source = ['annotation', 'disk', 'limits', 'mode', 'plan', 'policies', 'review', 'server']
-  .map((name) => readFileSync(join(root, 'src', 'admission', `${name}.ts`), 'utf8'))
+const source = [
+  'api/annotation',
+  ...['disk', 'limits', 'mode', 'plan', 'policies', 'review', 'server'].map((name) => `admission/${name}`),
+]
+  .map((name) => readFileSync(join(root, 'src', `${name}.ts`), 'utf8'))
   .join('\n');
 
 test('every reason for a refusal is explained', () => {
