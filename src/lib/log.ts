@@ -24,7 +24,7 @@ const MOST_HELD = 100;
  * A logger whose lines reach `log` when `release` is called, and at once from then on: for what is only worth telling where something
  * succeeds.
  */
-export function heldBack(log: Logger): { readonly logger: Logger; release(): void } {
+export function heldBack(log: Logger): { readonly logger: Logger; readonly release: () => void } {
   let held: (() => void)[] | undefined = [];
   const over = (to: Logger): Logger => {
     const tell = (say: () => void): void => {
