@@ -284,9 +284,9 @@ export class DiskCache implements SpaceUser {
     if (!this.#scanned || this.#index.size(number) !== undefined) this.#drop(number, length);
   }
 
-  /** The block lies in the staging folder from now on. */
+  /** The block lies in the staging folder from now on. A cached file of it would be counted no longer, so it goes. */
   stage(number: number, length: number): void {
-    this.#forget(number);
+    if (this.#index.size(number) !== undefined) this.#drop(number, length);
     this.#staged.set(number, length);
   }
 
