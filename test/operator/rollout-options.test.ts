@@ -114,7 +114,7 @@ test('what the webhook decided is what the roll-out wants: nothing is changed in
       mounted++;
       assert.equal(wanted?.plan, planText(found.pod));
     }),
-    { numRuns: 300 },
+    { numRuns: 400 },
   );
   assert.ok(mounted > 100, `only ${mounted} pods were made`);
 });
