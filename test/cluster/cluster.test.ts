@@ -1,11 +1,12 @@
 /** The cluster harness: status passed on, pods that run, and nothing left behind however it ends. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, test, type TestContext } from 'node:test';
 import { ToolMissing } from '../tools.ts';
+import { until } from '../until.ts';
 import { busyboxImage } from './image.ts';
 import { prepareCluster, skipped } from './with-cluster.ts';
 
@@ -94,6 +95,11 @@ describe('a cluster', () => {
     process.kill(script, 'SIGKILL');
     assert.notEqual(await first.status, 0);
     assert.deepEqual(folders(folder), [killed]);
+    // Its processes are killed, and hold the lock until they are gone; a cluster that still has one is left alone.
+    await until(
+      'all that was killed is gone',
+      () => spawnSync('flock', ['--nonblock', join(folder, killed), 'true']).status === 0,
+    );
 
     const second = start(t, folder, 'echo up; sleep 600');
     await printed(second, 'up\n');
