@@ -16,6 +16,9 @@ const reference = /new URL\(\s*(['"])(\.\.?\/[^'"]+)\1\s*,\s*import\.meta\.url\s
 /** The same with a name that is only known when it runs. */
 const anyReference = /new URL\(\s*(\w+)\s*,\s*import\.meta\.url\s*\)/g;
 
+/** A package that is loaded when it is wanted, without waiting. Bundles have a `require`, which the bundler sees through. */
+const ownRequire = /createRequire\(import\.meta\.url\)(?=\(')/g;
+
 /** A package that is loaded when it is wanted. */
 const lazyPackage = /\bimport\(\s*['"]([^.'"/][^'"]*)['"]\s*\)/g;
 
@@ -32,7 +35,7 @@ export function takeAlong(output: string, workers: Set<string>, lazily = true): 
         const text = readFileSync(path, 'utf8');
         if (/import\.meta\.(dirname|filename)\b/.test(text) && !path.endsWith('.test.ts'))
           return { errors: [{ text: `${path} uses import.meta.dirname: name the file by new URL('./file', import.meta.url)` }] };
-        const contents = text.replace(reference, (_, _quote, target: string) => {
+        const contents = text.replace(ownRequire, 'require').replace(reference, (_, _quote, target: string) => {
           const file = resolve(dirname(path), target);
           if (file.endsWith('.ts')) {
             workers.add(file);

@@ -67,9 +67,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.pool = new BufferPool({ maxBytes: bufferBytes, clock });
     this.#codec = codecFor(options.compression ?? 'none');
     this.#hashPrefix = options.hashPrefix ?? false;
-    const staged =
-      disk !== undefined && this.#stagingFolders(foldersOf(disk).map((folder) => join(folder, options.uuid))).length > 0;
-    this.#shares = sharesOf(bufferBytes, this.geometry.blockSize, staged);
+    const stagingFolders = disk ? this.#stagingFolders(foldersOf(disk).map((folder) => join(folder, options.uuid))) : [];
+    this.#shares = sharesOf(bufferBytes, this.geometry.blockSize, stagingFolders.length > 0);
     const memoryBytes = options.memoryBytes ?? Math.min(128 * 1024 * 1024, bufferBytes / 2);
     const { gated: gatedBytes, reads: sureBytes } = this.#shares;
     this.#memory = new MemoryCache({ maxBytes: memoryBytes, pool: this.pool, gatedBytes, sureBytes });
@@ -92,7 +91,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
         logger,
         ...(random ? { random } : {}),
       });
-      this.#staging = this.#stageTo(this.#disk, disk);
+      this.#staging = this.#stageTo(this.#disk, disk, stagingFolders);
     }
     this.#reader = new SliceReader({
       objects: this.#objects,
@@ -324,10 +323,9 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     return folders.filter((folder) => writeback !== undefined || (leftovers !== false && existsSync(join(folder, STAGING))));
   }
 
-  /** Undefined where nothing is staged, nor to be. */
-  #stageTo(disks: DiskCaches, settings: DiskCacheSettings): StagingSet | undefined {
+  /** `folders`: those with a staging folder. Undefined where nothing is staged, nor to be. */
+  #stageTo(disks: DiskCaches, settings: DiskCacheSettings, folders: readonly string[]): StagingSet | undefined {
     const { clock = systemClock, logger = nullLogger, maxUploads = 20, writeback } = this.#options;
-    const folders = this.#stagingFolders(disks.disks.map(({ folder }) => folder));
     const used = disks.disks.filter(({ folder }) => folders.includes(folder));
     if (used.length === 0) return undefined;
     const maxBytes = writeback ? (writeback.maxBytes ?? settings.maxBytes ?? 100 * 2 ** 30) : 0;

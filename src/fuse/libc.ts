@@ -2,10 +2,12 @@
  * The calls into libc and libuv that Node does not offer, through koffi. Nothing here has state but errno, which is only
  * valid until the next call. 64-bit Linux.
  */
-import koffi from 'koffi';
 import { errno as errnos, type ErrnoName, errnoName } from '../lib/errors.ts';
+import { libc } from '../lib/libc.ts';
 
-const program = koffi.load(null);
+const library = libc();
+if (!library) throw new Error('the C library cannot be called here: wanted Linux, and the binding of the package koffi');
+const { koffi, program } = library;
 
 /** A system call failed: `code` as Node names it. */
 export class SystemError extends Error {

@@ -3,6 +3,8 @@ import { test } from 'node:test';
 import { sameBucket } from './place.ts';
 
 test('the spellings of one bucket are told from those of another', () => {
+  const isSame = (storage: string, one: string, other: string): boolean =>
+    sameBucket({ storage, bucket: one, accessKey: 'a' }, { storage, bucket: other, accessKey: 'a' });
   const same: readonly (readonly [storage: string, one: string, other: string])[] = [
     ['file', '/blocks/', '/blocks/'],
     ['s3', 'https://box.s3.eu-west-1.amazonaws.com', 'https://s3.eu-west-1.amazonaws.com/box'],
@@ -14,11 +16,7 @@ test('the spellings of one bucket are told from those of another', () => {
     ['wasb', 'https://box.blob.core.windows.net', 'box.core.windows.net'],
     ['webdav', 'http://host/dav', 'host/dav/'],
   ];
-  for (const [storage, one, other] of same)
-    assert.ok(
-      sameBucket({ storage, bucket: one, accessKey: 'a' }, { storage, bucket: other, accessKey: 'a' }),
-      `${one} ${other}`,
-    );
+  for (const [storage, one, other] of same) assert.equal(isSame(storage, one, other), true, `${one} ${other}`);
   const different: readonly (readonly [storage: string, one: string, other: string])[] = [
     ['file', '/blocks/', '/others/'],
     ['s3', 'http://host:9000/box', 'http://host:9000/other'],
@@ -30,11 +28,7 @@ test('the spellings of one bucket are told from those of another', () => {
     ['webdav', 'http://host/dav', 'https://host/dav'],
     ['s3', 'no address://', 'no address://'],
   ];
-  for (const [storage, one, other] of different)
-    assert.ok(
-      !sameBucket({ storage, bucket: one, accessKey: 'a' }, { storage, bucket: other, accessKey: 'a' }),
-      `${one} ${other}`,
-    );
+  for (const [storage, one, other] of different) assert.equal(isSame(storage, one, other), false, `${one} ${other}`);
 });
 
 test('a container of another account is another', () => {

@@ -13,6 +13,7 @@ import { runOperator } from '../../src/operator/index.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { freePort, type Server, startRedis } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
+import { installResources } from './installed.ts';
 import { operatorKubeconfig } from './service-account.ts';
 import { until } from '../until.ts';
 
@@ -42,14 +43,7 @@ before(async () => {
     return;
   }
   redis = await startRedis(['--appendonly', 'yes', '--requirepass', 'secret']);
-  for (const base of ['config/namespace', 'crds', 'config/rbac'])
-    await api.kubectl(['apply', '--server-side', '-k', join(root, base)]);
-  await api.kubectl([
-    'wait',
-    '--for=condition=Established',
-    'crd/juicevolumes.juicepod.io',
-    'crd/juicecachepolicies.juicepod.io',
-  ]);
+  await installResources(api);
   await api.kubectl(['create', 'namespace', namespace]);
   await api.kubectl(['create', 'secret', 'generic', 'redis', `--namespace=${namespace}`, '--from-literal=password=secret']);
   port = await freePort();

@@ -3,7 +3,6 @@
  * pod and what not, and the command that does the same by hand.
  */
 import assert from 'node:assert/strict';
-import { join, resolve } from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { annotations } from '../../src/api/group.ts';
 import { formatPlan, parsePlan, type Plan } from '../../src/api/plan.ts';
@@ -16,10 +15,10 @@ import type { PodObject } from '../../src/operator/rollout/pod.ts';
 import { run } from '../cli/command.ts';
 import { type ApiServer, startApiServer } from '../cluster/api-server.ts';
 import { ToolMissing } from '../tools.ts';
+import { installResources } from './installed.ts';
 import { operatorKubeconfig } from './service-account.ts';
 import { until } from '../until.ts';
 
-const root = resolve(import.meta.dirname, '..', '..');
 const [OLD, NEW, NEXT] = ['example.com/juicepod:1', 'example.com/juicepod:2', 'example.com/juicepod:3'];
 
 let api: ApiServer | undefined;
@@ -110,14 +109,7 @@ before(async () => {
     missing = error.message;
     return;
   }
-  for (const base of ['config/namespace', 'crds', 'config/rbac', 'config/policies'])
-    await api.kubectl(['apply', '--server-side', '-k', join(root, base)]);
-  await api.kubectl([
-    'wait',
-    '--for=condition=Established',
-    'crd/juicevolumes.juicepod.io',
-    'crd/juicecachepolicies.juicepod.io',
-  ]);
+  await installResources(api, 'config/policies');
   await api.kubectl(['create', 'namespace', 'data']);
   client = connect({ kubeconfig: api.kubeconfig });
   const turn = (): void => {

@@ -16,6 +16,7 @@ import { startSentinels } from '../redis/servers.ts';
 import { freePort } from '../servers.ts';
 import { ToolMissing } from '../tools.ts';
 import { until } from '../until.ts';
+import { installResources } from './installed.ts';
 import { operatorKubeconfig } from './service-account.ts';
 
 const root = resolve(import.meta.dirname, '..', '..');
@@ -32,14 +33,7 @@ test('the master of a volume is killed, and the volume stays ready for the opera
   t.after(() => api.stop());
   await using group = await startSentinels(1, ['--appendonly', 'yes'], true);
   assert.ok(group.files);
-  for (const base of ['config/namespace', 'crds', 'config/rbac'])
-    await api.kubectl(['apply', '--server-side', '-k', join(root, base)]);
-  await api.kubectl([
-    'wait',
-    '--for=condition=Established',
-    'crd/juicevolumes.juicepod.io',
-    'crd/juicecachepolicies.juicepod.io',
-  ]);
+  await installResources(api);
   await api.kubectl(['create', 'namespace', namespace]);
   const kubectl = (...args: readonly string[]): Promise<string> => api.kubectl(['--namespace', namespace, ...args]);
   const { ca, cert, key } = group.files;
