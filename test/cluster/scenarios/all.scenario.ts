@@ -10,10 +10,13 @@ import { admission } from './admission.ts';
 import { encryption } from './encryption.ts';
 import { endings } from './endings.ts';
 import { failover } from './failover.ts';
+import { forced } from './forced.ts';
 import { killing } from './killing.ts';
 import { lists } from './lists.ts';
 import { operator } from './operator.ts';
 import { quotas } from './quotas.ts';
+import { reboot } from './reboot.ts';
+import { refusals } from './refusals.ts';
 import { restarts } from './restarts.ts';
 import { rollout } from './rollout.ts';
 import { rotation } from './rotation.ts';
@@ -30,7 +33,11 @@ interface Group {
 }
 
 const groups: readonly Group[] = [
-  { title: 'files and pods', namespace: 'juicepod-e2e', scenarios: [...sharing, ...admission, ...encryption, ...quotas] },
+  {
+    title: 'files and pods',
+    namespace: 'juicepod-e2e',
+    scenarios: [...sharing, ...admission, ...encryption, ...quotas, ...forced, ...refusals],
+  },
   {
     title: 'workloads',
     namespace: 'juicepod-e2e-workloads',
@@ -41,6 +48,7 @@ const groups: readonly Group[] = [
 const later: readonly Group[] = [
   { title: 'a new client for all', namespace: 'juicepod-e2e-rollout', scenarios: rollout },
   { title: 'the operator', namespace: 'juicepod-e2e-operator', scenarios: operator },
+  { title: 'the node', namespace: 'juicepod-e2e-reboot', scenarios: reboot },
 ];
 
 let worlds: Worlds | undefined;
