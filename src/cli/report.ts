@@ -36,7 +36,12 @@ export function fail(error: unknown, output: Output = 'text'): never {
  * A line for people, broken between words where a terminal would break it anywhere, the rest behind `indent`. Where nobody looks (a pipe, a
  * file) it stays one line, for whoever searches. Words longer than the screen are left to it.
  */
-export function wrapped(line: string, indent: string, width = process.stdout.isTTY ? process.stdout.columns : undefined): string {
+export function wrapped(
+  line: string,
+  indent: string,
+  stream: Pick<NodeJS.WriteStream, 'isTTY' | 'columns'> = process.stdout,
+): string {
+  const width = stream.isTTY ? stream.columns : undefined;
   if (width === undefined || width < 20) return `${line}\n`;
   const lines: string[] = [];
   let rest = line;

@@ -162,7 +162,7 @@ start_kubelet() {
 Y
 # The node as a reset leaves it: nothing that it ran lives on, nothing is mounted, what was in /run is gone, and its disk is as it was.
 {
-  echo "set -euo pipefail; work=$work address=$address; cd \$work; export PATH=$KUBE_BIN:\$PATH"
+  echo "set -euo pipefail; work=$work address=$address KUBE_ID=$KUBE_ID; cd \$work; export PATH=$KUBE_BIN:\$PATH"
   declare -f say start wait_for
   cat << 'Y'
 . ./node.sh
@@ -177,6 +177,16 @@ for try in {1..100}; do
   mounts | xargs -r -n 1 umount -l 2> /dev/null || true
 done
 rm -rf /run/containerd/* /run/netns/*
+# The kubelet would look at each group that is left for seconds.
+groups=$(findmnt -rno TARGET -t cgroup,cgroup2)
+for try in {1..50}; do
+  left=
+  for group in $groups; do
+    [ ! -d "$group/$KUBE_ID/kubepods" ] || find "$group/$KUBE_ID/kubepods" -depth -type d -exec rmdir {} + 2> /dev/null || left=$group
+  done
+  [ -n "$left" ] || break
+  sleep 0.1
+done
 start_containerd
 wait_for ctr version
 start_kubelet

@@ -33,17 +33,13 @@ interface Group {
 }
 
 const groups: readonly Group[] = [
-  {
-    title: 'files and pods',
-    namespace: 'juicepod-e2e',
-    scenarios: [...sharing, ...admission, ...encryption, ...quotas, ...forced, ...refusals],
-  },
+  { title: 'files and pods', namespace: 'juicepod-e2e', scenarios: [...sharing, ...admission, ...encryption, ...quotas] },
   {
     title: 'workloads',
     namespace: 'juicepod-e2e-workloads',
     scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation, ...lists],
   },
-  { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
+  { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover, ...forced, ...refusals] },
 ];
 const later: readonly Group[] = [
   { title: 'a new client for all', namespace: 'juicepod-e2e-rollout', scenarios: rollout },

@@ -1,7 +1,7 @@
 /** A pod that is deleted by force while its application waits for a client that does not answer: nothing of it stays on the node. */
 import assert from 'node:assert/strict';
 import { kubectl, tryKubectl, until } from './kubectl.ts';
-import { clientContainer, idle, shell, startPod, type Pod } from './pods.ts';
+import { clientContainer, idle, shell, startPod, statusOf } from './pods.ts';
 import type { Scenario } from './scenario.ts';
 
 /** Processes of the pod's containers that the node still has, with their states. */
@@ -27,9 +27,8 @@ export const forced: readonly Scenario[] = [
       });
       await shell(pod, 'mkdir -p /data/forced; echo safe > /data/forced/file; sync /data/forced/file');
       const node = pod.spec.nodeName ?? '';
-      const status = (await kubectl(['get', 'pod', 'forced', `--namespace=${namespace}`, '--output=json'])) as string;
-      const found = (JSON.parse(status) as Pod).status.initContainerStatuses?.find(({ name }) => name === clientContainer);
-      const id = found?.containerID?.replace(/^.*\/\//, '') ?? assert.fail('the client has no container');
+      const { containerID } = await statusOf(pod, clientContainer);
+      const id = containerID?.replace(/^.*\/\//, '') ?? assert.fail('the client has no container');
       await nodes.run(
         node,
         `for each in /proc/[0-9]*; do if grep -q ${id} $each/cgroup 2> /dev/null; then kill -STOP \${each#/proc/}; fi; done`,
@@ -37,9 +36,7 @@ export const forced: readonly Scenario[] = [
       void tryKubectl(['exec', `--namespace=${namespace}`, 'forced', '--container=app', '--', 'touch', '/data/forced/waits'], {
         seconds: 60,
       });
-      await until('the application waits', 30, async () =>
-        /^touch /m.test(await nodes.run(node, left(pod.metadata.uid))),
-      );
+      await until('the application waits', 30, async () => /^touch /m.test(await nodes.run(node, left(pod.metadata.uid))));
       await kubectl(['delete', 'pod', 'forced', `--namespace=${namespace}`, '--grace-period=0', '--force', '--wait=false']);
       await until('no process of the pod is left', 90, async () => (await nodes.run(node, left(pod.metadata.uid))).trim() === '');
       await until('no mount of the pod is left', 60, async () => (await nodes.mounts(node, pod.metadata.uid)).length === 0);
