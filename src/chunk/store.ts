@@ -25,7 +25,7 @@ import { type Block, BufferPool } from './pool.ts';
 import { SliceReader } from './reader.ts';
 import { type StagedAmount, Staging } from './staging.ts';
 import { StagingSet } from './staging-set.ts';
-import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
+import type { ChunkStore, SliceId, SliceOptions, SliceWriter } from './types.ts';
 import { BlockSliceWriter, type WriterHost } from './writer.ts';
 
 /** Opens the block layer of a volume. Nothing is read or written before the first call, but the cache directory is. */
@@ -72,7 +72,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     const memoryBytes = options.memoryBytes ?? Math.min(128 * 1024 * 1024, bufferBytes / 2);
     const { gated: gatedBytes, reads: sureBytes } = this.#shares;
     this.#memory = new MemoryCache({ maxBytes: memoryBytes, pool: this.pool, gatedBytes, sureBytes });
-    this.pool.reclaim = (bytes) => this.#memory.reclaim(bytes);
+    this.pool.reclaim = (bytes, lent) => this.#memory.reclaim(bytes, lent);
     this.pool.eased = () => this.#eased();
     // Without a disk cache this one is the cache that was asked for.
     if (disk) this.#memory.filled = () => this.#age(clock);
@@ -170,8 +170,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.#disk?.evict(number, this.geometry.length(slice.size, index));
   }
 
-  newSlice({ direct = false }: { readonly direct?: boolean } = {}): SliceWriter {
-    return new BlockSliceWriter(this, direct);
+  newSlice({ direct = false, memory }: SliceOptions = {}): SliceWriter {
+    return new BlockSliceWriter(this, direct, memory);
   }
 
   async remove(slice: SliceId): Promise<void> {
@@ -257,7 +257,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       used_buffer_size_bytes: this.#usedBufferBytes,
       used_read_buffer_size_bytes: this.#reader.readAheadBytes,
       store_cache_size_bytes: this.#memory.bytes,
-      block_memory_bytes: this.pool.usedBytes + this.pool.freeBytes,
+      block_memory_bytes: this.pool.usedBytes + this.pool.freeBytes + this.pool.lentIdleBytes,
       dirty_bytes: this.#dirtyBytes,
       object_request_uploading: this.#uploads.running,
       ...this.#staging?.stats(),

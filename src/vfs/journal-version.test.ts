@@ -50,8 +50,8 @@ const refused =
 
 test('a journal of a later version is refused, with the version that reads it and the place where it lies, and stays', () => {
   using folder = copyOf(2);
-  writeFileSync(join(folder.path, 'version'), 'juicepod-journal 3 (juicepod 7.8.9)\n');
-  assert.throws(() => checkForm(folder.path), refused('form 3', 'Juicepod 7\\.8\\.9', folder.path));
+  writeFileSync(join(folder.path, 'version'), 'juicepod-journal 4 (juicepod 7.8.9)\n');
+  assert.throws(() => checkForm(folder.path), refused('form 4', 'Juicepod 7\\.8\\.9', folder.path));
   assert.equal(left(folder.path).length, 4, 'nothing was taken away');
 });
 
@@ -69,7 +69,7 @@ test('a segment that begins otherwise is refused, and one that nobody has writte
 test('a journal says its form and who wrote it', () => {
   using folder = copyOf(1);
   const journal = new Journal(folder.path);
-  assert.match(readFileSync(join(folder.path, 'version'), 'utf8'), /^juicepod-journal 2 \(juicepod \d[\w.+-]*\)\n$/);
+  assert.match(readFileSync(join(folder.path, 'version'), 'utf8'), /^juicepod-journal 3 \(juicepod \d[\w.+-]*\)\n$/);
   checkForm(join(folder.path, 'missing'));
   journal.close();
 });
