@@ -127,7 +127,12 @@ export class BufferPool {
 
   /** Those of them that somebody but the cache holds. */
   get busyBytes(): number {
-    return this.#busyBytes + (this.#memory?.lingeringBytes ?? 0);
+    return this.#busyBytes + this.lingeringBytes;
+  }
+
+  /** Bytes of lent memory that can only be had when something is committed. */
+  get lingeringBytes(): number {
+    return this.#memory?.lingeringBytes ?? 0;
   }
 
   /** Bytes of lent memory that is in no block. */
@@ -182,7 +187,8 @@ export class BufferPool {
     const { length } = buffer;
     this.#usedBytes -= length;
     if (origin === 'lent') this.#memory?.give(buffer);
-    else if (origin === 'own' && this.#usedBytes + this.#freeBytes + this.lentIdleBytes + length > this.maxBytes) freeBuffer(buffer);
+    else if (origin === 'own' && this.#usedBytes + this.#freeBytes + this.lentIdleBytes + length > this.maxBytes)
+      freeBuffer(buffer);
     else if (origin === 'own') {
       const list = this.#free.get(length);
       if (list) list.push(buffer);

@@ -104,8 +104,11 @@ export interface ChunkStore {
   remove(slice: SliceId): Promise<void>;
   /** Bytes of written data that are not durable yet, in all slices. */
   readonly dirtyBytes: number;
-  /** Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. */
-  throttle(signal?: AbortSignal): Promise<void> | undefined;
+  /**
+   * Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. `relieve` is called while that waits and
+   * nothing is on its way to the store: there is no room before slices are finished.
+   */
+  throttle(signal?: AbortSignal, relieve?: () => void): Promise<void> | undefined;
   /** For a time without work: lets go of buffers that lie unused, and of clean blocks where the disk has a cache for them. */
   trim(): void;
   /** Figures by JuiceFS's names, without prefix. */

@@ -218,7 +218,7 @@ async function serveVolume(
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
   const kept = options.readOnly ? undefined : options.handles?.file;
-  const pieces = kept && new Pieces(kept, { maxBytes: Math.min(192 * MIB, options.bufferBytes / 2) });
+  const pieces = kept && new Pieces(kept, { maxBytes: Math.min(192 * MIB, options.bufferBytes * 0.6) });
   const journal =
     journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, pieces, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;

@@ -30,7 +30,11 @@ const FALLOC_PUNCH_HOLE = 2;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 interface Calls {
-  readonly map: (fd: number, offset: number, length: number) => { readonly address: bigint; readonly bytes: ArrayBuffer } | undefined;
+  readonly map: (
+    fd: number,
+    offset: number,
+    length: number,
+  ) => { readonly address: bigint; readonly bytes: ArrayBuffer } | undefined;
   readonly unmap: (address: bigint, length: number) => void;
   readonly fallocate: (fd: number, mode: number, offset: number, length: number) => number;
 }
@@ -223,8 +227,7 @@ export class Pieces implements BlockMemory {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     // Only where nobody has a part of it mapped: an access behind the end would be the end of the process.
-    if (this.#pieces.size === 0 && fstatSync(this.#file.fd).size > this.#file.from)
-      ftruncateSync(this.#file.fd, this.#file.from);
+    if (this.#pieces.size === 0 && fstatSync(this.#file.fd).size > this.#file.from) ftruncateSync(this.#file.fd, this.#file.from);
   }
 
   #put(piece: Piece): void {

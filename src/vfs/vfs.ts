@@ -181,11 +181,14 @@ export class Vfs implements FileSystem {
     return recover({ meta: this.#meta, files: this.#files, handles: this.#handles, room }, journalFolder, pieces);
   }
 
+  readonly #relieve = (): void => this.#files.relieve();
+
   /** What a write has to wait for; undefined where nothing. */
   #room(writer: FileWriter): Promise<void> | undefined {
-    const wait = writer.room() ?? this.#chunks.throttle(undefined);
-    if (wait) this.#files.relieve();
-    return wait;
+    const full = writer.room();
+    if (!full) return this.#chunks.throttle(undefined, this.#relieve);
+    this.#relieve();
+    return full;
   }
 
   /** Commits everything that was written. */
@@ -400,13 +403,7 @@ export class Vfs implements FileSystem {
    * A write that the journal has no room for is answered when it is committed, with everything else, which makes room. Slow, but nothing
    * that was answered can be lost with the process, and nothing fails for a local disk.
    */
-  async #writeThrough(
-    request: FuseRequest,
-    reply: Reply,
-    handle: FileHandle,
-    writer: FileWriter,
-    length: number,
-  ): Promise<void> {
+  async #writeThrough(request: FuseRequest, reply: Reply, handle: FileHandle, writer: FileWriter, length: number): Promise<void> {
     await interruptible(this.#files.commitAll(), () => request.signal, this.#clock);
     tellFailure(writer, handle);
     reply.written(length);
