@@ -129,7 +129,7 @@ export class MemoryCache {
     let left = bytes;
     for (const [key, block] of this.#blocks) {
       if (left <= 0) return;
-      if (!block.idle || (lent && !block.lent)) continue;
+      if (!block.reclaimable || (lent && !block.lent)) continue;
       left -= block.capacity;
       this.delete(key);
       this.evictions++;

@@ -57,6 +57,11 @@ export class Block {
     return this.#cached && this.#references === 1;
   }
 
+  /** True where only the cache keeps it, and its buffer comes free when that does not. */
+  get reclaimable(): boolean {
+    return this.idle && !(this.lent && this.#pool?.isHeld(this.buffer));
+  }
+
   /** True where the buffer is lent. */
   get lent(): boolean {
     return this.#origin === 'lent';
@@ -64,7 +69,7 @@ export class Block {
 
   retain(): this {
     if (this.#references <= 0) throw new Error('a block was used after its last release');
-    if (this.idle) this.#pool?.busier(this.capacity);
+    if (this.idle) this.#pool?.busier(this, true);
     this.#references++;
     return this;
   }
@@ -72,7 +77,7 @@ export class Block {
   release(): void {
     if (this.#references <= 0) throw new Error('a block was released twice');
     if (--this.#references === 0) this.#pool?.take(this.buffer, this.#origin);
-    else if (this.idle) this.#pool?.busier(-this.capacity);
+    else if (this.idle) this.#pool?.busier(this, false);
   }
 
   /** The cache keeps it, with a hold of its own. */
@@ -83,7 +88,7 @@ export class Block {
 
   /** The cache keeps it no longer. */
   uncache(): void {
-    if (this.idle) this.#pool?.busier(this.capacity);
+    if (this.idle) this.#pool?.busier(this, true);
     this.#cached = false;
     this.release();
   }
@@ -125,7 +130,7 @@ export class BufferPool {
     return this.#usedBytes;
   }
 
-  /** Those of them that somebody but the cache holds. */
+  /** What somebody but the cache holds, or nobody can have. */
   get busyBytes(): number {
     return this.#busyBytes + this.lingeringBytes;
   }
@@ -176,10 +181,16 @@ export class BufferPool {
     this.#memory?.shrink(Infinity);
   }
 
-  /** Called by a block: so much more (or less) of what is in use is held by others than the cache. */
-  busier(bytes: number): void {
-    this.#busyBytes += bytes;
-    if (bytes < 0) this.eased();
+  /** Called by a block: others than the cache hold it now, or no longer. */
+  busier({ buffer, lent }: Block, busy: boolean): void {
+    this.#busyBytes += busy ? buffer.length : -buffer.length;
+    if (lent) this.#memory?.idle(buffer, !busy);
+    if (!busy) this.eased();
+  }
+
+  /** Whether a lent buffer would not come free with its block. */
+  isHeld(buffer: Buffer): boolean {
+    return this.#memory?.isHeld(buffer) === true;
   }
 
   /** Called by a block at its last release. */

@@ -18,14 +18,18 @@ export type Taken = (buffer: Buffer, within: number, begin: number, length: numb
 export interface BlockMemory {
   /** Bytes of its buffers that no block has. */
   readonly idleBytes: number;
-  /** Those of them that cannot be had before somebody has committed something. */
+  /** Bytes that no block is busy with, and that cannot be had before somebody has committed something. */
   readonly lingeringBytes: number;
+  /** True where a buffer cannot be had before. */
+  isHeld(buffer: Buffer): boolean;
   /** A buffer of just so many bytes, with arbitrary content; undefined where there is none, or `fresh` and no more can be made. */
   take(bytes: number, fresh: boolean): Buffer | undefined;
   give(buffer: Buffer): void;
+  /** Only a cache has the block of this buffer now, or somebody else as well. */
+  idle(buffer: Buffer, idle: boolean): void;
   /** Lets go of so many bytes that nobody has, as far as there are. */
   shrink(bytes: number): void;
-  /** Called when what lingered can be had. */
+  /** Called when less lingers. */
   freed: () => void;
 }
 

@@ -81,6 +81,8 @@ interface Piece {
   /** Where it lies in the file. */
   readonly address: number;
   used: boolean;
+  /** Its block is in more hands than a cache's. */
+  busy: boolean;
   /** Of the last record that names it. */
   ino: Ino | undefined;
   last: Place | undefined;
@@ -106,6 +108,8 @@ export class Pieces implements BlockMemory {
   #end = 0;
   #usedPieces = 0;
   #heldPieces = 0;
+  /** Held, and not busy. */
+  #lingering = 0;
   #leastFree = 0;
   #cancelTimer: (() => void) | undefined;
   freed: () => void = () => {};
@@ -121,7 +125,7 @@ export class Pieces implements BlockMemory {
   }
 
   get lingeringBytes(): number {
-    return this.idleBytes - this.#free.length * this.#size;
+    return this.#lingering * this.#size;
   }
 
   /** Bytes of pieces that records name. */
@@ -135,6 +139,7 @@ export class Pieces implements BlockMemory {
     if (!piece) return undefined;
     this.#leastFree = Math.min(this.#leastFree, this.#free.length);
     piece.used = true;
+    piece.busy = true;
     this.#usedPieces++;
     return piece.buffer;
   }
@@ -142,9 +147,25 @@ export class Pieces implements BlockMemory {
   give(buffer: Buffer): void {
     const piece = this.#pieces.get(buffer);
     if (!piece?.used) throw new Error('a buffer was given back that was not taken');
+    this.#setBusy(piece, false);
     piece.used = false;
     this.#usedPieces--;
     if (!piece.last) this.#put(piece);
+  }
+
+  idle(buffer: Buffer, idle: boolean): void {
+    const piece = this.#pieces.get(buffer);
+    if (piece) this.#setBusy(piece, !idle);
+  }
+
+  isHeld(buffer: Buffer): boolean {
+    return this.#pieces.get(buffer)?.last !== undefined;
+  }
+
+  #setBusy(piece: Piece, busy: boolean): void {
+    if (piece.busy === busy) return;
+    piece.busy = busy;
+    if (piece.last) this.#lingering += busy ? -1 : 1;
   }
 
   shrink(bytes: number): void {
@@ -168,6 +189,7 @@ export class Pieces implements BlockMemory {
     if (!piece) return;
     if (!piece.last) {
       this.#heldPieces++;
+      if (!piece.busy) this.#lingering++;
       piece.ino = ino;
       const others = this.#held.get(ino);
       if (others) others.add(piece);
@@ -193,9 +215,10 @@ export class Pieces implements BlockMemory {
       this.#heldPieces--;
       piece.last = undefined;
       piece.ino = undefined;
-      if (piece.used) continue;
-      this.#put(piece);
+      if (piece.busy) continue;
+      this.#lingering--;
       some = true;
+      if (!piece.used) this.#put(piece);
     }
     if (held.size === 0) this.#held.delete(ino);
     if (some) this.freed();
@@ -260,7 +283,7 @@ export class Pieces implements BlockMemory {
     }
     if (address === this.#end) this.#end += bytes;
     const buffer = Buffer.from(mapping.bytes);
-    const piece = { buffer, mapped: mapping.address, address, used: false, ino: undefined, last: undefined };
+    const piece = { buffer, mapped: mapping.address, address, used: false, busy: false, ino: undefined, last: undefined };
     this.#pieces.set(buffer, piece);
     return piece;
   }

@@ -177,12 +177,7 @@ export class TestVolume implements AsyncDisposable {
     return this.mount(options).start();
   }
 
-  async #start(
-    options: ClientOptions,
-    journalFolder: string,
-    handles: KeptHandles,
-    resume: number | undefined,
-  ): Promise<Client> {
+  async #start(options: ClientOptions, journalFolder: string, handles: KeptHandles, resume: number | undefined): Promise<Client> {
     const { bufferBytes = 8 * 1024 * 1024, haste = 50, journalBytes, ...rest } = options;
     const life: Life = { dead: false };
     const clock: Clock = {
