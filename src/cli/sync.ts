@@ -79,11 +79,7 @@ function timeOf(text: string | undefined, option: string): number | undefined {
 }
 
 /** What the options say, checked. Throws UserError naming the option. */
-export function runOptions(
-  options: SyncOptions,
-  signal: AbortSignal,
-  told: Pick<RunOptions, 'onFailure' | 'onMissing'>,
-): RunOptions {
+function runOptions(options: SyncOptions, signal: AbortSignal, told: Pick<RunOptions, 'onFailure' | 'onMissing'>): RunOptions {
   const now = systemClock.now();
   const [minSize, maxSize] = [
     options.minSize === undefined ? 0 : parseSize(options.minSize, '--min-size', 'B'),

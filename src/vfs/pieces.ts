@@ -245,7 +245,7 @@ export class Pieces implements BlockMemory {
 
   /** Ends; nothing is to be repeated. What a block still has stays. */
   close(): void {
-    for (const ino of [...this.#held.keys()]) this.release(ino);
+    for (const ino of this.#held.keys()) this.release(ino);
     this.shrink(Infinity);
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;

@@ -72,17 +72,17 @@ test('streams of all kinds at once stay within one bound', async () => {
             const writer = store.newSlice({ memory: pieces });
             writer.setId(ino);
             let position = 0;
-            let committed: Promise<void> | undefined;
+            const state: { committed?: Promise<void> } = {};
             const commit = (): Promise<void> =>
-              (committed ??= writer.finish().then(() => {
+              (state.committed ??= writer.finish().then(() => {
                 pieces.release(ino);
                 unfinished.delete(commit);
               }));
             unfinished.add(commit);
             const piece = pattern(BLOCK / 2, ino);
-            while (left > 0 && !committed) {
+            while (left > 0 && !state.committed) {
               for (let wait = store.throttle(undefined, relieve); wait; wait = store.throttle(undefined, relieve)) await wait;
-              if (committed) break;
+              if (state.committed) break;
               writer.write(piece, writer.length, (buffer) => pieces.hold(buffer, ino, { index: 0, position: position++ }));
               left -= piece.length;
               look();

@@ -4,7 +4,7 @@
  * SIGKILL; what it had sent to the database or the store before may still arrive. Its successor takes over its session, its
  * handle journal and its journal of writes.
  */
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openChunkStore } from '../../src/chunk/store.ts';
@@ -27,6 +27,7 @@ import type { VfsOptions } from '../../src/vfs/options.ts';
 import { Pieces } from '../../src/vfs/pieces.ts';
 import { Vfs } from '../../src/vfs/vfs.ts';
 import { TestKernel } from './kernel.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 export const BLOCK = 64 * 1024;
 
@@ -288,6 +289,6 @@ export class TestVolume implements AsyncDisposable {
     this.metaPlan = () => undefined;
     for (const end of this.#ends) await end();
     for (const { file } of this.#kept) closeSync(file.fd);
-    rmSync(this.folder, { recursive: true, force: true });
+    removeFolder(this.folder);
   }
 }

@@ -45,7 +45,7 @@ function modeOf(text: string): number {
 const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Absolute, each once, in the order of names. Throws UserError `InvalidFolder` where a pattern fits no directory. */
-export function splitFolders(text: string): readonly string[] {
+function splitFolders(text: string): readonly string[] {
   // A name that is there is meant, whatever is in it.
   const whole = existsSync(text);
   const colons = text.split(':');
