@@ -208,8 +208,9 @@ export class Journal {
     this.#closeCurrent();
     this.#segments = [];
     this.#spares.length = 0;
-    this.pieces?.close();
     rmSync(this.#folder, { recursive: true, force: true });
+    // Only now: no record names anything in them.
+    this.pieces?.close();
   }
 
   /** Removes the segments that nobody needs. */

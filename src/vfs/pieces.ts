@@ -20,8 +20,8 @@ import type { Ino } from '../lib/int64.ts';
 import { libc } from '../lib/libc.ts';
 
 const PAGE = 4096;
-/** Where pieces begin is a multiple of this, bytes: that of the largest pages in use. */
-const ALIGNMENT = 2 * 1024 * 1024;
+/** Where pieces begin is a multiple of this, bytes: the largest page of any kernel. */
+const ALIGNMENT = 64 * 1024;
 const SPARE_MS = 1000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
