@@ -22,7 +22,7 @@ import type { Attr, NodeType } from './types.ts';
 
 /** Where the times of a node lie: mtime and ctime are adjacent, so one write sets both. */
 export const NODE_MTIME_OFFSET = 23;
-export const NODE_NLINK_OFFSET = 47;
+const NODE_NLINK_OFFSET = 47;
 /** What tells who may do what: the first bytes, and everything from the parent on. */
 export const NODE_OWNER_END = 11;
 export const NODE_PARENT_OFFSET = 63;
