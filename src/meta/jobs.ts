@@ -64,7 +64,7 @@ async function rounds<T>(
 }
 
 /** Removed files whose data is still there after an hour: the client that removed them has not finished. */
-export async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
+async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
   const { engine, deletions } = volume;
   const before = volume.seconds() - HOUR;
   let failure: unknown;
@@ -79,7 +79,7 @@ export async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<v
 }
 
 /** Slices that nothing refers to; nothing to do for a client that deletes no blocks. */
-export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
+async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
   if (!volume.callbacks.deleteSlice) return;
   const scan = () => volume.engine.scanUnreferenced(PER_ROUND);
   await rounds(scan, signal, (slice) => volume.deletions.deleteSlices([slice]));
@@ -116,7 +116,7 @@ export async function cleanTrashBefore(
 }
 
 /** Slices that compaction replaced, kept for readers and for what comes back from the trash. */
-export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
+function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = volume.seconds() - volume.format.trashDays * DAY;
   const scan = () => volume.engine.scanDelayed(before, PER_ROUND);
   return rounds(scan, signal, (found) => dropDelayed(volume, found));
