@@ -3,11 +3,12 @@
  * mounted: a mount that does not go away is aborted first, so that no process hangs on it.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { type EngineName, startDatabase } from './servers.ts';
+import { removeFolder } from './remove-folder.ts';
 
 const exec = promisify(execFile);
 const bin = resolve(import.meta.dirname, '../bin/juicepod');
@@ -108,7 +109,7 @@ export async function freshVolume(engine: EngineName, options: MountOptions = {}
   const metaUrl = database.url;
   const remove = async (): Promise<void> => {
     await database[Symbol.asyncDispose]();
-    rmSync(work, { recursive: true, force: true });
+    removeFolder(work);
   };
   try {
     await juicepod([

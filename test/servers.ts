@@ -11,7 +11,6 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
 } from 'node:fs';
 import { randomInt } from 'node:crypto';
 import { connect, createServer } from 'node:net';
@@ -19,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheRoot, ensureDebian, ensureDebianFile, onPath, versitygw } from './tools.ts';
+import { removeFolder } from './remove-folder.ts';
 
 export interface Server extends AsyncDisposable {
   readonly port: number;
@@ -86,7 +86,7 @@ export async function start(
   const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal);
     await ended;
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   };
   // A test that dies must not leave the server behind.
   const onExit = (): void => void child.kill('SIGKILL');
@@ -143,11 +143,11 @@ function dataFolder(
         renameSync(copy, template);
       } catch (error) {
         // Another process was faster.
-        rmSync(copy, { recursive: true, force: true });
+        removeFolder(copy);
         if (!existsSync(template)) throw error;
       }
     } finally {
-      rmSync(making, { recursive: true, force: true });
+      removeFolder(making);
     }
   }
   const data = join(folder, 'data');
@@ -344,7 +344,7 @@ export async function startS3(host = '127.0.0.1', extra: readonly string[] = [])
   };
   const stop = async (signal?: NodeJS.Signals): Promise<void> => {
     await server.stop(signal);
-    rmSync(accounts, { recursive: true, force: true });
+    removeFolder(accounts);
   };
   return {
     ...server,

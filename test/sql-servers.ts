@@ -1,17 +1,7 @@
 /** SQL servers with TLS, users and certificates, for tests of what they let in. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  chownSync,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, existsSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -19,6 +9,7 @@ import { createConnection } from 'mysql2/promise';
 import { Client } from 'pg';
 import { type Server, startMariadb, startPostgres } from './servers.ts';
 import { ensureDebian } from './tools.ts';
+import { removeFolder } from './remove-folder.ts';
 
 export type SqlKind = 'postgres' | 'mysql';
 export const sqlKinds = [
@@ -210,7 +201,7 @@ export async function startSecure(kind: SqlKind, extra: readonly string[] = []):
     );
   const stop = async (): Promise<void> => {
     await server.stop();
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   };
   return {
     ...server,

@@ -1,5 +1,6 @@
 /** What commands print: results to stdout, for people or as JSON; errors as one sentence and the next step, to stderr. */
 import { messageOf, UserError } from '../lib/errors.ts';
+import { endProcess } from '../lib/stuck.ts';
 
 export type Output = 'text' | 'json';
 
@@ -29,7 +30,7 @@ export function fail(error: unknown, output: Output = 'text'): never {
     process.stderr.write(explain(error));
     if (!user && error instanceof Error && process.env['JUICEPOD_DEBUG']) process.stderr.write(`${error.stack ?? ''}\n`);
   }
-  process.exit(1);
+  endProcess(1);
 }
 
 /**

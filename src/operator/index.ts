@@ -57,7 +57,7 @@ export interface OperatorOptions {
 const LEASE = 'juicepod-operator';
 
 /** Adds the controllers to a manager. Answers the volumes that they see. */
-export function addControllers(
+function addControllers(
   manager: Manager,
   options: Pick<OperatorOptions, 'namespaces' | 'clientImage' | 'allowedImages'> & {
     readonly backends: Backends;

@@ -1,10 +1,11 @@
 /** Runs the command line as a person or a script does, and reads what it says. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { clearMounts } from '../mounted.ts';
+import { removeFolder } from '../remove-folder.ts';
 export { until } from '../until.ts';
 
 export const bin = resolve(import.meta.dirname, '../../bin/juicepod');
@@ -90,7 +91,7 @@ export async function inScratch(body: (folder: string) => Promise<void>): Promis
     await body(folder);
   } finally {
     await clearMounts(folder);
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   }
 }
 

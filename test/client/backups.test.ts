@@ -1,6 +1,6 @@
 /** Backups of the metadata that clients in pods make: as often as volume.json says, by one of them, and in another rhythm when that changes. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -17,13 +17,14 @@ import { succeeds } from '../cli/command.ts';
 import { cannotMount } from '../mounted.ts';
 import { until } from '../until.ts';
 import { startPodProcesses } from './pod.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 const MINUTE = 60_000;
 const hourly = { intervalMs: 60 * MINUTE, skipTrash: false };
 
 test('of three clients one makes each backup, an hour after the last; none where none is wanted any more', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'juicepod-backups-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  t.after(() => removeFolder(folder));
   const url = `sqlite3://${folder}/meta.db`;
   const store = new MemoryObjectStore();
   const clock = new FakeClock(Date.UTC(2026, 10, 22));
@@ -65,7 +66,7 @@ test(
   { skip: cannotMount },
   async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'juicepod-backups-'));
-    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    t.after(() => removeFolder(folder));
     const metaUrl = `sqlite3://${folder}/meta.db`;
     await succeeds(['format', metaUrl, 'testvol', '--storage', 'file', '--bucket', join(folder, 'blocks')]);
     const engine = await openEngine(metaUrl, { environment: {} });

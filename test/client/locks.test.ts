@@ -1,6 +1,6 @@
 /** Locks in a pod whose client is replaced, in order or by a crash: who holds one holds it on, who waits waits on. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -10,6 +10,7 @@ import { Locker, noPython, pending } from '../locks/locker.ts';
 import { cannotMount } from '../mounted.ts';
 import { startRedis } from '../servers.ts';
 import { startPodProcesses } from './pod.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const)
   test(
@@ -48,7 +49,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const)
         assert.equal(await waits[1], 'ok');
         assert.equal(await b.do('fcntl f w'), 'ok');
       } finally {
-        rmSync(work, { recursive: true, force: true });
+        removeFolder(work);
       }
     },
   );

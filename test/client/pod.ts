@@ -14,6 +14,7 @@ import { formatPlan, parsePlan, type PlanMount } from '../../src/api/plan.ts';
 import type { PlanOptions } from '../../src/api/plan-change.ts';
 import { bin } from '../cli/command.ts';
 import { clearMounts } from '../mounted.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 /** A Secret's files in `folder`, as the kubelet writes them at first and later. */
 export function projectSecret(folder: string, files: Readonly<Record<string, string>>): void {
@@ -114,7 +115,7 @@ export async function startPodProcesses(
       clearTimeout(force);
     }
     await clearMounts(work);
-    if (options.work === undefined) rmSync(work, { recursive: true, force: true });
+    if (options.work === undefined) removeFolder(work);
   };
   const until = async (what: string, probe: () => boolean): Promise<void> => {
     for (let attempt = 0; !probe(); attempt++) {

@@ -1,6 +1,6 @@
 /** Mounts of a directory of a volume: how it is made, and what a mount that only reads does about it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -18,6 +18,7 @@ import { name, openVolume, ROOT_USER } from '../meta/volume.ts';
 import { cannotMount } from '../mounted.ts';
 import { TestKernel } from '../vfs/kernel.ts';
 import { startPodProcesses } from './pod.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 const claim = { uid: 1000, gid: 2000, mode: 0o2770 };
 
@@ -86,7 +87,7 @@ describeEngines('a directory of a volume as a root', (database) => {
 
 test('a mount that only reads answers every change with EROFS itself, and reads', async (t) => {
   const work = mkdtempSync(join(tmpdir(), 'juicepod-read-only-'));
-  t.after(() => rmSync(work, { recursive: true, force: true }));
+  t.after(() => removeFolder(work));
   const metaUrl = `sqlite3://${join(work, 'meta.db')}`;
   const engine = await openEngine(metaUrl);
   await formatVolume(
@@ -154,7 +155,7 @@ test(
   { skip: cannotMount },
   async (t) => {
     const work = mkdtempSync(join(tmpdir(), 'juicepod-sub-path-'));
-    t.after(() => rmSync(work, { recursive: true, force: true }));
+    t.after(() => removeFolder(work));
     const metaUrl = `sqlite3://${join(work, 'meta.db')}`;
     await succeeds(['format', metaUrl, 'testvol', '--bucket', join(work, 'store')]);
     const status = JSON.parse(await succeeds(['status', metaUrl, '--output', 'json'])) as { Setting: { UUID: string } };

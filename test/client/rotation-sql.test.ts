@@ -1,6 +1,6 @@
 /** Credentials of SQL servers that change under a client whose application writes, the old ones taken away for good afterwards. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -11,12 +11,13 @@ import { cannotMount } from '../mounted.ts';
 import { asAdministrator, disconnect, makeUser, setPassword, type SqlKind, sqlKinds, startSecure } from '../sql-servers.ts';
 import { startPodProcesses } from './pod.ts';
 import { startRotationWriter } from './rotation-writer.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 async function startWorld(kind: SqlKind) {
   await using cleanup = new AsyncDisposableStack();
   const server = cleanup.use(await startSecure(kind));
   const blocks = mkdtempSync(join(tmpdir(), 'juicepod-blocks-'));
-  cleanup.defer(() => rmSync(blocks, { recursive: true, force: true }));
+  cleanup.defer(() => removeFolder(blocks));
   await succeeds(['format', server.url(), 'testvol', '--bucket', blocks]);
   if (kind === 'postgres')
     await asAdministrator(

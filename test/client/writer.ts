@@ -4,11 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MountConfig } from '../../src/api/mount.ts';
 import { succeeds, until } from '../cli/command.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 export interface TestVolume extends AsyncDisposable {
   readonly folder: string;
@@ -25,7 +26,7 @@ export async function formatVolume(metaUrl?: string): Promise<TestVolume> {
     folder,
     config: { name: 'testvol', uuid: Setting.UUID, metaUrl: url },
     async [Symbol.asyncDispose]() {
-      rmSync(folder, { recursive: true, force: true });
+      removeFolder(folder);
     },
   };
 }

@@ -1,7 +1,7 @@
 /** A mount whose metadata server stops, dies and comes back, forgets or is somebody else's; and a volume that goes away under it. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { appendFile, mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { refuses, run, succeeds, until } from '../cli/command.ts';
 import { cannotMount, freshVolume, fuseMounts, type Mounted, startMount } from '../mounted.ts';
 import { freePort, startRedis } from '../servers.ts';
 import { ensureDebian, onPath } from '../tools.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 /**
  * A Redis that keeps its data over its death, on a port that stays the same. A shell that was there before starts it: a child of
@@ -61,7 +62,7 @@ class LastingRedis implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (await listens(this.port)) await this.kill();
     this.#shell.stdin?.end();
-    rmSync(this.#folder, { recursive: true, force: true });
+    removeFolder(this.#folder);
   }
 }
 
@@ -82,7 +83,7 @@ async function volumeOn(redis: LastingRedis, options: readonly string[] = []): P
     ...mounted,
     async [Symbol.asyncDispose]() {
       await mounted[Symbol.asyncDispose]();
-      rmSync(work, { recursive: true, force: true });
+      removeFolder(work);
     },
   };
 }
@@ -149,7 +150,7 @@ test(
       await using mounted = await startMount(redis.url, join(work, 'mnt'), work);
       writeFileSync(join(mounted.folder, 'file'), 'content');
     } finally {
-      rmSync(work, { recursive: true, force: true });
+      removeFolder(work);
     }
   },
 );
@@ -203,7 +204,7 @@ test(
         await mounted.unmount();
         assert.match(readFileSync(join(work, 'mount.log'), 'utf8'), wanted);
       } finally {
-        rmSync(work, { recursive: true, force: true });
+        removeFolder(work);
       }
     }
   },
@@ -224,7 +225,7 @@ test('Redis that is out of memory says ENOSPC, and works again when there is som
     memory('0');
     writeFileSync(join(mounted.folder, 'more'), 'content');
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    removeFolder(work);
   }
 });
 

@@ -3,7 +3,7 @@
  * meanwhile, what pods were given stays, and the volume is ready again when the thing is back.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -18,6 +18,7 @@ import { openObjectStore } from '../../src/object/open.ts';
 import { startRedis } from '../servers.ts';
 import { createHarness, type Harness } from './harness.ts';
 import { mountConfig, place } from './place.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 interface World {
   readonly harness: Harness;
@@ -38,7 +39,7 @@ async function readyWorld(t: TestContext): Promise<World> {
   t.after(async () => {
     database.disconnect();
     await redis.stop();
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   });
   const world: { fault: Fault | undefined } = { fault: undefined };
   const harness = createHarness({
@@ -135,7 +136,7 @@ const losses: readonly Loss[] = [
     reason: 'StorageInvalid',
     lose: ({ folder }) => renameSync(join(folder, 'blocks'), join(folder, 'elsewhere')),
     mend: ({ folder }) => {
-      rmSync(join(folder, 'blocks'), { recursive: true, force: true });
+      removeFolder(join(folder, 'blocks'));
       renameSync(join(folder, 'elsewhere'), join(folder, 'blocks'));
     },
   },

@@ -7,7 +7,7 @@
  * begins with empty hands, and sees at each reconcile what the server has.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -34,6 +34,7 @@ import { configOf } from '../../src/operator/volume/mountsecret.ts';
 import { volumeReconciler } from '../../src/operator/volume/reconcile.ts';
 import type { SecretObject } from '../../src/operator/volume/secrets.ts';
 import { startRedis } from '../servers.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 type RedisServer = Awaited<ReturnType<typeof startRedis>>;
 
@@ -200,7 +201,7 @@ export class Ground implements AsyncDisposable {
     for (const { metadata } of await this.secrets())
       await this.#client.resource(Secrets).delete({ namespace: metadata.namespace, name: metadata.name });
     await this.#database.flushdb();
-    rmSync(join(this.#folder, 'blocks'), { recursive: true, force: true });
+    removeFolder(join(this.#folder, 'blocks'));
   }
 
   /** Lets an operator work until nothing is left to do. Resolves with how much it wrote; rejects where it dies. */
@@ -309,7 +310,7 @@ export class Ground implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#database.disconnect();
     await this.#redis.stop();
-    rmSync(this.#folder, { recursive: true, force: true });
+    removeFolder(this.#folder);
   }
 }
 

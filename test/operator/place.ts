@@ -1,6 +1,6 @@
 /** Places for volumes, as the suites of the operator use them: one Redis, and for each test a directory and a database of its own. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext } from 'node:test';
@@ -10,6 +10,7 @@ import { type Format, parseFormat } from '../../src/meta/format.ts';
 import { decryptSecrets } from '../../src/meta/format-secrets.ts';
 import { type Server, startRedis } from '../servers.ts';
 import type { Harness } from './harness.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 export let redis: Server & { url(db?: number): string };
 let nextDatabase = 0;
@@ -29,7 +30,7 @@ export function place(t: TestContext): {
   const database = new Redis(redis.url(number));
   t.after(() => {
     database.disconnect();
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   });
   const spec = {
     metadata: { redis: { addresses: [`127.0.0.1:${redis.port}`], database: number } },

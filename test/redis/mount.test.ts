@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { cannotMount, juicepod, startMount } from '../mounted.ts';
 import { startCluster, startSentinels, until } from './servers.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 for (const [name, start, signal] of [
   ['Sentinel', () => startSentinels(1), 'SIGKILL'],
@@ -53,7 +54,7 @@ for (const [name, start, signal] of [
         await using again = await startMount(metaUrl, join(work, 'mnt'), work);
         for (const file of told) assert.equal(await readFile(join(again.folder, file), 'utf8'), `${file} `.repeat(50));
       } finally {
-        rmSync(work, { recursive: true, force: true });
+        removeFolder(work);
       }
     },
   );

@@ -2,7 +2,7 @@
  * A pod's directory and a volume in one process: a real metadata database (SQLite), blocks in memory, another client that changes the
  * volume, and the sidecar's MountSync over both, which can be made to fail from any call on.
  */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SyncPlan } from '../../src/api/plan.ts';
@@ -18,6 +18,7 @@ import { formatVolume, openEngine, openMeta } from '../../src/meta/open.ts';
 import { CHUNK_SIZE, type Entry, type Meta, NodeType, SYSTEM } from '../../src/meta/types.ts';
 import { MemoryObjectStore } from '../../src/object/memory.ts';
 import { MountSync } from '../../src/sync/mount-sync.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 const BLOCK = 64 * 1024;
 
@@ -58,7 +59,7 @@ export class World implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const end of this.#ends.toReversed()) await end();
-    rmSync(this.folder, { recursive: true, force: true });
+    removeFolder(this.folder);
   }
 
   async #open(): Promise<{ meta: Meta; chunks: ChunkStore; close: () => Promise<void> }> {

@@ -4,7 +4,7 @@
  * SIGKILL; what it had sent to the database or the store before may still arrive. Its successor takes over its session, its
  * handle journal and its journal of writes.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openChunkStore } from '../../src/chunk/store.ts';
@@ -25,6 +25,7 @@ import { Journal } from '../../src/vfs/journal.ts';
 import type { VfsOptions } from '../../src/vfs/options.ts';
 import { Vfs } from '../../src/vfs/vfs.ts';
 import { TestKernel } from './kernel.ts';
+import { removeFolder } from '../remove-folder.ts';
 
 export const BLOCK = 64 * 1024;
 
@@ -284,6 +285,6 @@ export class TestVolume implements AsyncDisposable {
     this.storePlan = () => undefined;
     this.metaPlan = () => undefined;
     for (const end of this.#ends) await end();
-    rmSync(this.folder, { recursive: true, force: true });
+    removeFolder(this.folder);
   }
 }

@@ -54,7 +54,7 @@ async function volumeRows(client: KubeClient, namespace: string | undefined, sig
 }
 
 /** What a pod says of its volumes; undefined for one without. */
-export function podRow(pod: Json): PodRow | undefined {
+function podRow(pod: Json): PodRow | undefined {
   const metadata = mapOf(pod['metadata']);
   const text = textOf(mapOf(metadata['annotations'])[annotations.plan]);
   if (text === undefined) return undefined;

@@ -52,7 +52,7 @@ export interface Upgrade {
 }
 
 /** One volume, to its end: complete, or stopped at a pod that failed. */
-export async function upgradeVolume(upgrade: Upgrade): Promise<UpgradeResult> {
+async function upgradeVolume(upgrade: Upgrade): Promise<UpgradeResult> {
   const { client, volume, find, image, limits, dryRun, clock, say, signal } = upgrade;
   const key = keyOf(volume);
   let said = '';

@@ -64,7 +64,7 @@ async function readCluster(client: KubeClient, namespace: string | undefined, si
 }
 
 /** Objects as YAML, then the patches as commands in comments. */
-export function yamlOf({ objects, workloads }: Migration): string {
+function yamlOf({ objects, workloads }: Migration): string {
   const documents = objects.map((object) => `---\n${stringify(object, { lineWidth: 0 })}`).join('');
   const patches = workloads.map(({ kind, namespace, name, annotation, patch }) => {
     const head = `# ${kind} ${namespace}/${name}: juicepod.io/volumes: ${annotation}\n`;
