@@ -1,6 +1,7 @@
 /** The command line: what there is, and which file does it. Each command is loaded only when it runs. */
 import { Argument, Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { endCommand, endProcess } from '../lib/end-process.ts';
 import { UserError } from '../lib/errors.ts';
 import { addChangeLog, changeLogOptions } from './program-changelog.ts';
 import { addCluster } from './program-cluster.ts';
@@ -231,7 +232,7 @@ export function program(quiet = false): Command {
 /** Parses the arguments and runs the command. Arguments that are wrong end the process with 1, as errors of a command do. */
 export async function main(argv: readonly string[]): Promise<void> {
   // A reader that has seen enough (`| head`) is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => endProcess(error.code === 'EPIPE' ? 0 : 1));
   const json = argv.some(
     (word, index) =>
       word === '--output=json' || word === '-ojson' || (/^(-o|--output)$/.test(word) && argv[index + 1] === 'json'),
@@ -242,11 +243,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.once('beforeExit', stuck);
   try {
     await program(json).parseAsync(argv);
+    await endCommand();
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     // --help and --version end here too; in text the sentence has been printed.
-    if (error.exitCode === 0) return;
-    if (!json) process.exit(1);
+    if (error.exitCode === 0) await endCommand();
+    if (!json) endProcess(1);
     fail(
       new UserError('InvalidArguments', error.message.replace(/^error: /, ''), {
         hint: 'juicepod --help lists the commands, juicepod COMMAND --help explains one',

@@ -1,6 +1,6 @@
 /** What commands print: results to stdout, for people or as JSON; errors as one sentence and the next step, to stderr. */
 import { messageOf, UserError } from '../lib/errors.ts';
-import { endProcess } from '../lib/stuck.ts';
+import { endProcess } from '../lib/end-process.ts';
 
 export type Output = 'text' | 'json';
 

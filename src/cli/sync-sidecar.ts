@@ -1,6 +1,7 @@
 /** `juicepod sync-sidecar`: the sidecar of `sync` mode. Started by the kubelet; loads no parser of commands. */
 import { parseArgs } from 'node:util';
 import { plainLogger } from '../client/hold.ts';
+import { endProcess } from '../lib/end-process.ts';
 import { UserError } from '../lib/errors.ts';
 import { runSidecar } from '../sync/run.ts';
 import { endingSignal } from './options.ts';
@@ -36,11 +37,9 @@ export async function syncSidecarCommand(argv: readonly string[]): Promise<void>
     if (share !== 'none' && share !== 'group' && share !== 'all')
       throw new UserError('ArgumentInvalid', '--share must be none, group or all');
     const log = plainLogger({ component: 'sync' });
-    process.exit(
-      await runSidecar({ plan, ready, termination, log, share, signal: ending, ...(pod === undefined ? {} : { pod }) }),
-    );
+    endProcess(await runSidecar({ plan, ready, termination, log, share, signal: ending, ...(pod === undefined ? {} : { pod }) }));
   } catch (error) {
     process.stderr.write(explain(error));
-    process.exit(1);
+    endProcess(1);
   }
 }

@@ -10,7 +10,6 @@ import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
-import { gaveUp } from '../lib/stuck.ts';
 import { type CacheOptions, cacheFolders } from './cache-options.ts';
 
 /** How long a disk may take, milliseconds; as a read of the cache (src/chunk/bounded-files.ts). */
@@ -43,7 +42,6 @@ export async function endsWithin(action: Promise<unknown>, waitMs = ANSWER_MS, c
   };
   await Promise.race([end, late()]);
   if (waiting.signal.aborted) return true;
-  void end.then(gaveUp());
   return false;
 }
 

@@ -4,6 +4,7 @@ import { runHolder } from '../../client/hold.ts';
 import { whenIdle } from '../../client/idle.ts';
 import { giveBackMemory } from '../../fuse/resident.ts';
 import { systemClock } from '../../lib/clock.ts';
+import { endProcess } from '../../lib/end-process.ts';
 import { UserError } from '../../lib/errors.ts';
 import { explain } from '../report.ts';
 
@@ -28,9 +29,9 @@ export async function holdCommand(argv: readonly string[]): Promise<void> {
     if (values.socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing', { hint: 'juicepod hold --help' });
     whenIdle({ clock: systemClock, giveBack: giveBackMemory });
-    process.exitCode = await runHolder({ socket: values.socket, targets: values.mount, guard: !values['no-guard'] });
+    endProcess(await runHolder({ socket: values.socket, targets: values.mount, guard: !values['no-guard'] }));
   } catch (error) {
     process.stderr.write(explain(error));
-    process.exitCode = 1;
+    endProcess(1);
   }
 }

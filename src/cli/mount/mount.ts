@@ -12,7 +12,6 @@ import { mountsAt } from '../../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../../fuse/mount.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
-import { endProcess, stuckCalls } from '../../lib/stuck.ts';
 import type { JobName } from '../../meta/jobs.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
@@ -91,8 +90,7 @@ export async function mountCommand(
     const args = [...process.execArgv, process.argv[1] ?? '', ...named];
     if (found && options.background) {
       await inBackground(args, env, settings.target, found.name, options);
-      // It would not end by itself.
-      return stuckCalls() > 0 ? endProcess(0) : undefined;
+      return;
     }
     // The same process from here on, without what was loaded for the check.
     if (found) process.execve?.(process.execPath, [process.execPath, ...args], env);

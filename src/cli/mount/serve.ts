@@ -22,7 +22,7 @@ import { readPlan } from '../../client/plan.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
-import { endProcess } from '../../lib/stuck.ts';
+import { endProcess } from '../../lib/end-process.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import { metricsAddress } from './metrics-options.ts';
 import { endingSignal } from '../options.ts';

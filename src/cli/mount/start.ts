@@ -3,6 +3,7 @@
  * of the command. What is not simply a mount (help, mistakes) is left to the whole program.
  */
 import { Command, CommanderError } from 'commander';
+import { endCommand } from '../../lib/end-process.ts';
 import { addMount } from '../program-mount.ts';
 
 export async function startMount(argv: readonly string[]): Promise<void> {
@@ -11,6 +12,7 @@ export async function startMount(argv: readonly string[]): Promise<void> {
   addMount(juicepod);
   try {
     await juicepod.parseAsync(argv);
+    await endCommand();
   } catch (error) {
     // Thrown before anything has been done.
     if (!(error instanceof CommanderError)) throw error;

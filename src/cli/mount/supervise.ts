@@ -8,7 +8,7 @@ import { whenIdle } from '../../client/idle.ts';
 import { giveBackMemory } from '../../fuse/resident.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { endingSignal } from '../options.ts';
-import { stuckCalls, endProcess } from '../../lib/stuck.ts';
+import { endProcess } from '../../lib/end-process.ts';
 import { explain } from '../report.ts';
 import { removeMade } from './mount-point.ts';
 import { readSettings } from './settings.ts';
@@ -37,7 +37,5 @@ export async function superviseCommand(named: readonly string[], env: NodeJS.Pro
     rmSync(folder, { recursive: true, force: true });
     if (!mounted) removeMade(readSettings(env).made ?? []);
   }
-  process.exitCode = code;
-  // The mount command, which this process was, may have asked a disk that does not answer: it would not end by itself.
-  if (stuckCalls() > 0) endProcess(code);
+  endProcess(code);
 }
