@@ -223,11 +223,16 @@ export async function intoTrash(url: string, { name, ino: number }: Directory, t
   const kept = { type: NodeType.Directory, ino: ino(number) };
   const opened = await openEngine(url);
   try {
-    const [attr] = await opened.nodes([ino(number)]);
+    const [attr, top] = await opened.nodes([ino(number), trash]);
     if (!attr) throw new Error(`${name} is not there`);
+    // A volume that was made without a trash has no root of it.
+    const missing: readonly Write[] = top
+      ? []
+      : [{ kind: 'putNode', ino: trash, attr: { ...node(NodeType.Directory, ROOT_INO, 4096), mode: 0o555 } }];
     const { ok } = await opened.commit({
       checks: [],
       writes: [
+        ...missing,
         { kind: 'removeEntry', parent: ROOT_INO, name: Buffer.from(name) },
         { kind: 'touchNode', ino: ROOT_INO, sec: time, nsec: 0, nlink: -1 },
         { kind: 'addDirStat', ino: ROOT_INO, delta: { length: 0, space: -4096, inodes: -1 } },

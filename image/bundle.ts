@@ -60,7 +60,6 @@ export async function bundle(output: string, entry: string = join(root, 'src', '
       target: 'node24',
       minifySyntax: true,
       minifyWhitespace: true,
-      keepNames: true,
       legalComments: 'none',
       logLevel: 'warning',
       chunkNames: 'chunk-[hash]',

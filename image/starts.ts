@@ -40,7 +40,6 @@ const common: BuildOptions = {
   supported: { 'dynamic-import': false },
   minifySyntax: true,
   minifyWhitespace: true,
-  keepNames: true,
   legalComments: 'none',
   logLevel: 'warning',
   define: { 'import.meta.url': '__url' },

@@ -12,7 +12,7 @@
 import { CA_LIFE_MS, type Certificate, LEAF_LIFE_MS, type Pair, readBundle, readPair } from './x509.ts';
 
 /** How long both authorities are published before the next one signs: every API server has read the bundle by then. */
-export const PUBLISH_MS = 10 * 60_000;
+const PUBLISH_MS = 10 * 60_000;
 /** How many former authorities the bundle holds at most; with one a year there is one. */
 const MAX_OLD = 4;
 

@@ -27,7 +27,7 @@ function bare(object: KubeObject): KubeObject {
 export function watchCluster(manager: Manager): Cluster {
   const volumes = manager.reflector(JuiceVolumes, { indexes: { [BY_NAMESPACE]: byNamespace }, transform: bare }).store;
   const policies = manager.reflector(JuiceCachePolicies).store;
-  const limitRanges = manager.reflector(LimitRanges, { indexes: { [BY_NAMESPACE]: byNamespace } }).store;
+  const limitRanges = manager.reflector(LimitRanges, { optional: true, indexes: { [BY_NAMESPACE]: byNamespace } }).store;
   const namespaces = manager.reflector(Namespaces, { metadataOnly: true }).store;
   // The API server has checked them against the schemas and filled in the defaults.
   return {

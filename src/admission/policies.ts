@@ -128,7 +128,7 @@ const shown = ({ request }: RequestInput): string => quote(referenceOf(request))
 const homeOf = ({ request, namespace }: RequestInput): string => request.namespace ?? namespace;
 
 /** Whether pods of a namespace may use a volume. */
-export function isAllowed(volume: JuiceVolume, namespace: string, labelsOf: Cluster['namespaceLabels']): boolean {
+function isAllowed(volume: JuiceVolume, namespace: string, labelsOf: Cluster['namespaceLabels']): boolean {
   const home = volume.metadata.namespace ?? 'default';
   const { from, selector } = volume.spec.access.allowedNamespaces;
   if (home === namespace || from === 'All') return true;

@@ -14,8 +14,8 @@ import type { Health } from '../kube/types.ts';
 import { denial, review, uidOf } from './review.ts';
 import type { Cluster, Settings } from './settings.ts';
 
-export const BODY_LIMIT = 4 * 1024 * 1024;
-export const MUTATE_PATH = '/mutate';
+const BODY_LIMIT = 4 * 1024 * 1024;
+const MUTATE_PATH = '/mutate';
 
 /** PEM texts of a certificate (chain) and its private key. */
 export interface KeyPair {

@@ -31,7 +31,7 @@ const MIB = 2 ** 20;
 /** The sidecar's user where the application's is not known and must not be root: that of the image. */
 const OWN_USER = 65_532;
 /** The startup probe passes when this is there; the sidecar makes it when every mount is hydrated. */
-export const SYNC_READY = `${RUN_ROOT}/sync-ready`;
+const SYNC_READY = `${RUN_ROOT}/sync-ready`;
 /** What the sidecar keeps beside the tree: base state, files under way. MiB, and as a share of the limit. */
 const OVERHEAD_MIB = 128;
 const OVERHEAD = 0.1;

@@ -17,11 +17,11 @@ import { directoryOf } from './directory.ts';
 /** The longest annotation that is parsed, bytes of UTF-8. (The API server allows 256 KiB for all annotations of an object.) */
 export const MAX_ANNOTATION_BYTES = 64 * 1024;
 /** The most volumes of one pod. */
-export const MAX_VOLUMES = 16;
+const MAX_VOLUMES = 16;
 /** The longest mount path or path inside a volume, bytes. */
-export const MAX_PATH_BYTES = 1024;
+const MAX_PATH_BYTES = 1024;
 /** The most container names in one entry. */
-export const MAX_CONTAINERS = 64;
+const MAX_CONTAINERS = 64;
 /** The most globs of one list. */
 export const MAX_GLOBS = 64;
 // A list of maps with one list inside is three deep. The YAML parser recurses, and compares each key of a map with all
@@ -47,7 +47,7 @@ const FIELDS = [
   'permissions',
 ] as const;
 /** How a volume may be asked for. */
-export const MODES = ['auto', 'fuse', 'sync'] as const;
+const MODES = ['auto', 'fuse', 'sync'] as const;
 export type RequestedMode = (typeof MODES)[number];
 
 /** One volume that a pod asks for. */

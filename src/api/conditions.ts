@@ -82,6 +82,8 @@ export const reasons = {
   Unconfirmed: 'Deletion of the data waits for the annotation juicepod.io/confirm-delete with the name of the object.',
   Deleting: 'The data of the volume is being deleted.',
   MountSecretRefused: 'A Secret with the name of a mount Secret exists already and is not ours.',
+  ApiForbidden:
+    'The API server does not let the operator do what it must: its rights (config/rbac) are of an older version, or a quota or a policy forbids it. Tried again by itself.',
   InternalError: 'Something unexpected happened; tried again by itself, see the message and the operator’s log.',
 } as const;
 export type Reason = keyof typeof reasons;

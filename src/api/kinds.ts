@@ -40,7 +40,7 @@ const nameRule = {
   message: 'without spec.volumeName the name must be 3 to 63 lower-case letters, digits and dashes',
 };
 
-export const volumeKind: Kind = {
+const volumeKind: Kind = {
   kind: 'JuiceVolume',
   plural: 'juicevolumes',
   singular: 'juicevolume',
@@ -88,7 +88,7 @@ export const volumeKind: Kind = {
   selectableFields: ['.spec.cachePolicyRef.name'],
 };
 
-export const cachePolicyKind: Kind = {
+const cachePolicyKind: Kind = {
   kind: 'JuiceCachePolicy',
   plural: 'juicecachepolicies',
   singular: 'juicecachepolicy',

@@ -104,7 +104,7 @@ export interface Plan {
 }
 
 /** More mounts in one pod than anybody wants; bounds what an annotation can make the client do. */
-export const MAX_MOUNTS = 16;
+const MAX_MOUNTS = 16;
 
 type Json = Readonly<Record<string, unknown>>;
 

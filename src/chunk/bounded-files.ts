@@ -15,6 +15,7 @@
  * Bounds: a buffer of 256 KiB for each read under way, kept for a second without work; what waits is bounded by the callers.
  */
 import type { Clock } from '../lib/clock.ts';
+import { gaveUp } from '../lib/stuck.ts';
 import type { BlockFiles, Space } from './disk-files.ts';
 import { answersFromMemory } from './nowait.ts';
 
@@ -47,6 +48,8 @@ interface Operation {
   readonly mostSteps: number;
   /** Nobody waits for it any more. */
   givenUp: boolean;
+  /** It has come back after all. */
+  cameBack?: () => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -246,6 +249,7 @@ export class BoundedFiles implements BlockFiles {
 
   #ended(lane: Lane, operation: Operation): void {
     lane.running.delete(operation);
+    operation.cameBack?.();
     if (!this.#hangs) return lane.waiting.shift()?.start();
     if (this.#reads.running.size + this.#changes.running.size > 0) return;
     this.#hangs = false;
@@ -276,6 +280,7 @@ export class BoundedFiles implements BlockFiles {
     this.#options.onHang(`the disk has not answered for ${seconds} s`);
     for (const operation of running) {
       operation.givenUp = true;
+      operation.cameBack = gaveUp();
       operation.reject(noAnswer());
     }
     for (const { reject } of waiting) reject(noAnswer());

@@ -13,12 +13,14 @@ interface InjectCommand {
 }
 
 /** What was decided, for people: the platform, the mode of each volume, and the plan. */
-export function tell({ kind, namespace, name, action, message, warnings, explanation, plan }: InjectReason): string {
+export function tell({ kind, namespace, name, action, reason, message, warnings, explanation, plan }: InjectReason): string {
   const lines = [`${kind} ${namespace}/${name}: ${action}: ${message}`];
   if (explanation) {
     lines.push(`  platform: ${explanation.platform} (told by ${explanation.by})`);
     for (const { volume, mode, why } of explanation.volumes) lines.push(`  volume ${volume}: mode ${mode}: ${why}`);
   }
+  if (reason === 'VolumeNotFound' || reason === 'CachePolicyNotFound')
+    lines.push('  Only what -f names is known here: give the manifest of the JuiceVolume, or of the policy, as well.');
   for (const warning of warnings) lines.push(`  warning: ${warning}`);
   if (plan) lines.push('  plan:', stringify(plan, { lineWidth: 0 }).trimEnd().replaceAll(/^/gm, '    '));
   return `${lines.join('\n')}\n`;

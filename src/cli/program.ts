@@ -236,6 +236,10 @@ export async function main(argv: readonly string[]): Promise<void> {
     (word, index) =>
       word === '--output=json' || word === '-ojson' || (/^(-o|--output)$/.test(word) && argv[index + 1] === 'json'),
   );
+  // Nothing is left that could wake it: it would end as if all were done.
+  const stuck = (): void =>
+    fail(new Error('the command has come to a stop before its end; what it has not said is not done'), json ? 'json' : 'text');
+  process.once('beforeExit', stuck);
   try {
     await program(json).parseAsync(argv);
   } catch (error) {
@@ -249,5 +253,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       }),
       'json',
     );
+  } finally {
+    process.off('beforeExit', stuck);
   }
 }

@@ -1,5 +1,6 @@
 /** What commands print: results to stdout, for people or as JSON; errors as one sentence and the next step, to stderr. */
 import { messageOf, UserError } from '../lib/errors.ts';
+import { endProcess } from '../lib/stuck.ts';
 
 export type Output = 'text' | 'json';
 
@@ -29,7 +30,31 @@ export function fail(error: unknown, output: Output = 'text'): never {
     process.stderr.write(explain(error));
     if (!user && error instanceof Error && process.env['JUICEPOD_DEBUG']) process.stderr.write(`${error.stack ?? ''}\n`);
   }
-  process.exit(1);
+  endProcess(1);
+}
+
+/**
+ * A line for people, broken between words where a terminal would break it anywhere, the rest behind `indent`. Where nobody looks (a pipe, a
+ * file) it stays one line, for whoever searches. Words longer than the screen are left to it.
+ */
+export function wrapped(
+  line: string,
+  indent: string,
+  stream: Pick<NodeJS.WriteStream, 'isTTY' | 'columns'> = process.stdout,
+): string {
+  const width = stream.isTTY ? stream.columns : undefined;
+  if (width === undefined || width < 20) return `${line}\n`;
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > width) {
+    const at = rest.lastIndexOf(' ', width);
+    // No space behind the indent: the word is longer than the screen.
+    const cut = rest.slice(0, Math.max(at, 0)).trim() === '' ? rest.indexOf(' ', width) : at;
+    if (cut < 0) break;
+    lines.push(rest.slice(0, cut));
+    rest = `${indent}${rest.slice(cut + 1)}`;
+  }
+  return `${[...lines, rest].join('\n')}\n`;
 }
 
 /** Two columns, the first as wide as its longest word. */

@@ -8,6 +8,7 @@ import { formatBytes, parseDuration, parseMbps, parseSize } from '../lib/units.t
 import { bytesOfMbps } from '../object/limit.ts';
 import { ObjectError } from '../object/store.ts';
 import { keysIn } from '../objsync/files-from.ts';
+import { Checkpoint, type Saved } from '../objsync/checkpoint.ts';
 import type { RunOptions, Tally } from '../objsync/options.ts';
 import { openSide } from '../objsync/open.ts';
 import { type Place, placeOf, redacted } from '../objsync/place.ts';
@@ -56,6 +57,9 @@ export interface SyncOptions {
   readonly https: boolean;
   readonly storageClass?: string;
   readonly bwlimit?: string;
+  readonly enableCheckpoint?: boolean;
+  readonly checkpointInterval: string;
+  readonly checkpointForceReset?: boolean;
   readonly output: Output;
 }
 
@@ -79,11 +83,7 @@ function timeOf(text: string | undefined, option: string): number | undefined {
 }
 
 /** What the options say, checked. Throws UserError naming the option. */
-export function runOptions(
-  options: SyncOptions,
-  signal: AbortSignal,
-  told: Pick<RunOptions, 'onFailure' | 'onMissing'>,
-): RunOptions {
+function runOptions(options: SyncOptions, signal: AbortSignal, told: Pick<RunOptions, 'onFailure' | 'onMissing'>): RunOptions {
   const now = systemClock.now();
   const [minSize, maxSize] = [
     options.minSize === undefined ? 0 : parseSize(options.minSize, '--min-size', 'B'),
@@ -151,6 +151,59 @@ function summary(tally: Tally): string {
     counted('failed', tally.failed),
     ...(tally.missing > 0 ? [counted('missing', tally.missing)] : []),
   ].join(', ');
+}
+
+/** Where the copy is noted; undefined where it is not to be. Throws UserError. */
+function checkpointOf(sides: readonly [Side, Side], options: SyncOptions, say: (line: string) => void): Checkpoint | undefined {
+  const intervalMs = parseDuration(options.checkpointInterval, '--checkpoint-interval');
+  if (intervalMs < 100)
+    throw new UserError(
+      'InvalidOption',
+      `--checkpoint-interval ${options.checkpointInterval}: wanted a time such as 10s, 100ms at least`,
+    );
+  if (options.enableCheckpoint !== true || options.dry) return undefined;
+  const {
+    threads: _threads,
+    listThreads: _list,
+    bwlimit: _limit,
+    limit: _count,
+    maxFailure: _most,
+    output: _output,
+    ...rest
+  } = options;
+  const { checkpointInterval: _interval, checkpointForceReset: _reset, listDepth: _depth, https: _https, ...deciding } = rest;
+  const [source, destination] = sides;
+  const identity = [
+    source.description,
+    destination.description,
+    Object.entries(deciding).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+  ];
+  return new Checkpoint({
+    destination,
+    identity,
+    intervalMs,
+    clock: systemClock,
+    onProblem: (problem) => say(`juicepod: ${problem}`),
+  });
+}
+
+/** What an earlier run has noted, said to who waits. */
+async function resumed(
+  checkpoint: Checkpoint,
+  reset: boolean,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Saved | undefined> {
+  if (reset) {
+    await checkpoint.remove(signal);
+    return undefined;
+  }
+  const saved = await checkpoint.load(signal);
+  if (saved)
+    say(
+      `juicepod: going on from the checkpoint of ${new Date(saved.at).toISOString()}, ${saved.handled} objects were handled before; --checkpoint-force-reset begins anew`,
+    );
+  return saved;
 }
 
 /** The same place twice would copy files over themselves while they are listed. */
@@ -224,17 +277,34 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
     ] as const)
       if (asked && !(source.files && destination.files))
         say(`juicepod: ${name} does nothing: only folders and volumes have them, and both sides need them`);
-    const work = new Run(source, destination, run);
-    const progress = showProgress(() => `${work.tally.handled} of ${work.tally.found} handled, ${summary(work.tally)}`);
+    const checkpoint = checkpointOf([source, destination], options, say);
+    const before = checkpoint && (await resumed(checkpoint, options.checkpointForceReset === true, say, ending.signal));
+    const work = new Run(source, destination, {
+      ...run,
+      ...(checkpoint ? { ownKey: checkpoint.key } : {}),
+      ...(before ? { resume: before.progress } : {}),
+    });
+    const { tally } = work;
+    const state = (): Omit<Saved, 'at'> => ({ handled: (before?.handled ?? 0) + tally.handled, progress: work.progress.state() });
+    const progress = showProgress(() => `${tally.handled} of ${tally.found} handled, ${summary(tally)}`);
+    let isWhole = false;
+    checkpoint?.start(state);
     try {
       await work.run();
+      isWhole = tally.failed === 0;
     } finally {
       progress.end();
+      await checkpoint?.end(isWhole ? undefined : state());
     }
-    const { tally } = work;
     print(
       options.output,
-      { source: source.description, destination: destination.description, dry: run.dry, ...tally },
+      {
+        source: source.description,
+        destination: destination.description,
+        dry: run.dry,
+        ...(before ? { handledBefore: before.handled } : {}),
+        ...tally,
+      },
       summary(tally),
     );
     if (tally.failed > 0)

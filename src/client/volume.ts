@@ -31,6 +31,7 @@ import { checkForm } from '../vfs/journal-version.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
 import { Vfs } from '../vfs/vfs.ts';
+import { onAnsweringDisks } from './answering.ts';
 import { backupOf, MountBackups } from './backups.ts';
 import { VolumeLimits } from './limits.ts';
 import { drainStaged } from './staged.ts';
@@ -124,14 +125,18 @@ export async function findVolume(options: VolumeOptions): Promise<FoundVolume> {
   }
 }
 
-/** Opens the volume and registers a session. Throws UserError where that cannot be; what was `found` is closed then, too. */
-export async function openVolume(options: VolumeOptions, found?: FoundVolume): Promise<OpenVolume> {
-  const logger = options.logger ?? nullLogger;
-  const { engine, format, background } = found ?? (await findVolume(options));
+/**
+ * Opens the volume and registers a session; folders whose disks do not answer are left out. Throws UserError where that cannot be; what was
+ * `found` is closed then, too.
+ */
+export async function openVolume(wanted: VolumeOptions, found?: FoundVolume): Promise<OpenVolume> {
+  const logger = wanted.logger ?? nullLogger;
+  const { engine, format, background } = found ?? (await findVolume(wanted));
   const lost = Promise.withResolvers<string>();
   let meta: VolumeMeta | undefined;
   let chunks: ChunkStore | undefined;
   try {
+    const options = await onAnsweringDisks(wanted, logger);
     const limits = new VolumeLimits(options.limits, format);
     const store = new SwitchableStore(openStore(format, options.storage), async (refusal, signal) =>
       background.renewal?.refused(refusal, signal),
@@ -187,7 +192,7 @@ export async function openVolume(options: VolumeOptions, found?: FoundVolume): P
     await chunks?.close();
     background.wholeFiles?.close();
     // A session to follow is the next try's, with all that its programs have open.
-    await (meta ? meta.close({ keepSession: options.resume !== undefined }) : engine.close()).catch(() => {});
+    await (meta ? meta.close({ keepSession: wanted.resume !== undefined }) : engine.close()).catch(() => {});
     throw error;
   }
 }

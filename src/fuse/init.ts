@@ -64,7 +64,7 @@ export function hasFlag(negotiated: Negotiated, number: number): boolean {
 }
 
 /** The flags wanted, by bit number. */
-export function wantedFlags(options: InitOptions, features: InitFeatures): readonly number[] {
+function wantedFlags(options: InitOptions, features: InitFeatures): readonly number[] {
   const { readdirPlus = 'auto' } = options;
   const when = (wanted: boolean, ...bits: number[]): number[] => (wanted ? bits : []);
   return [

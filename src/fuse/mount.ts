@@ -86,7 +86,7 @@ async function checkTarget(options: MountOptions): Promise<void> {
 }
 
 /** Opens /dev/fuse for a new session. */
-export function openDevice(path = '/dev/fuse'): number {
+function openDevice(path = '/dev/fuse'): number {
   try {
     return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
   } catch (cause) {

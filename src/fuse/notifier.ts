@@ -35,7 +35,7 @@ export function invalidateInodeMessage(ino: Ino, offset: number, length: number)
 }
 
 /** struct fuse_notify_inval_entry_out, the name and a zero byte. */
-export function invalidateEntryMessage(parent: Ino, name: Buffer): Buffer {
+function invalidateEntryMessage(parent: Ino, name: Buffer): Buffer {
   const bytes = message(Notify.INVAL_ENTRY, 16 + name.length + 1);
   writeInoLE(bytes, parent, OUT_HEADER);
   bytes.writeUInt32LE(name.length, OUT_HEADER + 8);

@@ -32,7 +32,7 @@ export function putIno(words: Uint32Array, at: number, value: Ino): void {
 }
 
 /** Writes struct fuse_attr (88 bytes). */
-export function putAttr(words: Uint32Array, at: number, attr: FuseAttr): void {
+function putAttr(words: Uint32Array, at: number, attr: FuseAttr): void {
   putIno(words, at, attr.ino);
   putNumber(words, at + 2, attr.size);
   putNumber(words, at + 4, attr.blocks);

@@ -47,6 +47,10 @@ export interface Reflector<T extends KubeObject = KubeObject> {
   readonly lastEventAt: number | undefined;
   /** Resolves when synced; rejects on abort. */
   synced(signal?: AbortSignal): Promise<void>;
+  /** What the API server said where it does not let us read (403), or does not know the kind (404); undefined as soon as it does. */
+  readonly refusal: string | undefined;
+  /** Called with each other `refusal`, at once where there is one. */
+  onRefusal(handler: (refusal: string) => void): void;
   /** Called synchronously after the store changed; a throwing handler is logged. One added late first sees all as added. */
   onChange(handler: (change: StoreChange<T>) => void): void;
   /** Lists and watches until aborted; resolves then. Never rejects. Called once. */
@@ -218,11 +222,22 @@ export interface ManagerOptions {
   readonly namespaces?: readonly string[];
   /** Absent: every process works (webhooks, tests). */
   readonly leader?: Omit<LeaderOptions, 'client'>;
-  /** Until all reflectors have synced, milliseconds; then `run` rejects. @default 120000 */
+  /** Until all reflectors have synced, milliseconds; then `run` rejects, unless the API server refuses what is missing. @default 120000 */
   readonly syncTimeoutMs?: number;
+  /** Told of what may not be read, each once, in the API server's words: a right is missing, or a kind. */
+  readonly onRefusal?: (refusal: string) => void;
   /** For reconciles that run at shutdown, milliseconds. @default 20000 */
   readonly drainMs?: number;
 }
+
+export type ManagedReflectorOptions<T extends KubeObject> = Omit<ReflectorOptions<T>, 'client'> & {
+  readonly metadataOnly?: boolean;
+  /**
+   * Where it may not be read, the manager starts without it; controllers with it as a source begin when it may. All others are waited for
+   * as long as that takes, for a manager with half of what it decides on would decide wrongly. @default false
+   */
+  readonly optional?: boolean;
+};
 
 export interface Manager {
   /** Writes through it check leadership first (where there is a leader). Reconcilers use this one. */
@@ -231,10 +246,7 @@ export interface Manager {
   assertLeading(): void;
   readonly metrics: Registry;
   /** A reflector that the manager runs, shared by those who ask with the same resource and selectors and no own options. */
-  reflector<T extends KubeObject>(
-    resource: Resource,
-    options?: Omit<ReflectorOptions<T>, 'client'> & { readonly metadataOnly?: boolean },
-  ): Reflector<T>;
+  reflector<T extends KubeObject>(resource: Resource, options?: ManagedReflectorOptions<T>): Reflector<T>;
   controller(options: ControllerOptions): Controller;
   /** Runs beside the controllers; with `everywhere`, on standbys too, from the start. */
   runnable(run: (signal: AbortSignal) => Promise<void>, options?: { readonly everywhere?: boolean }): void;

@@ -14,7 +14,7 @@ export function hasFinalizer(object: KubeObject, name: string): boolean {
 }
 
 /** The patch that adds a finalizer, or undefined where it is there. Pure. */
-export function addFinalizerPatch(object: KubeObject, name: string): readonly JsonPatchOperation[] | undefined {
+function addFinalizerPatch(object: KubeObject, name: string): readonly JsonPatchOperation[] | undefined {
   if (hasFinalizer(object, name)) return undefined;
   const test: JsonPatchOperation = { op: 'test', path: '/metadata/resourceVersion', value: object.metadata.resourceVersion };
   return object.metadata.finalizers?.length
@@ -23,7 +23,7 @@ export function addFinalizerPatch(object: KubeObject, name: string): readonly Js
 }
 
 /** The patch that removes a finalizer, or undefined where it is gone. Pure. */
-export function removeFinalizerPatch(object: KubeObject, name: string): readonly JsonPatchOperation[] | undefined {
+function removeFinalizerPatch(object: KubeObject, name: string): readonly JsonPatchOperation[] | undefined {
   const index = object.metadata.finalizers?.indexOf(name) ?? -1;
   if (index < 0) return undefined;
   const path = `/metadata/finalizers/${index}`;

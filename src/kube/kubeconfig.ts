@@ -115,7 +115,10 @@ function loadFiles(paths: readonly string[]): {
     try {
       document = parse(readFileSync(path, 'utf8'));
     } catch (error) {
-      throw new UserError('KubeconfigUnreadable', `cannot read the kubeconfig ${path}: ${messageOf(error)}`, { cause: error });
+      throw new UserError('KubeconfigUnreadable', `cannot read the kubeconfig ${path}: ${messageOf(error)}`, {
+        cause: error,
+        hint: 'Name another with --kubeconfig FILE, or in KUBECONFIG.',
+      });
     }
     if (typeof document !== 'object' || document === null)
       throw new UserError('KubeconfigInvalid', `${path} is not a kubeconfig: a YAML mapping was expected`);

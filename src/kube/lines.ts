@@ -6,7 +6,7 @@
  */
 
 /** An object is at most 1.5 MiB in etcd; JSON with managed fields stays well below this. */
-export const MAX_LINE_BYTES = 32 << 20;
+const MAX_LINE_BYTES = 32 << 20;
 
 const NEWLINE = 10;
 

@@ -141,11 +141,43 @@ test('caches that cannot be filled end the manager with a sentence that names th
   const { clock, frontend, manager, stop } = setup({ syncTimeoutMs: 5000 });
   manager.reflector(ConfigMaps);
   manager.reflector(Secrets);
-  frontend.fault = (_method, path) =>
-    path.endsWith('/secrets') ? new ApiError(403, 'forbidden', { reason: 'Forbidden' }) : undefined;
+  frontend.fault = (_method, path) => (path.endsWith('/secrets') ? new ApiError(500, 'etcd is away') : undefined);
   const run = watch(manager.run(stop.signal));
   await clock.advance(10_000);
   assert.match(run.state, /did not fill within 5 s: secrets;/);
+  assert.equal(clock.pending, 0);
+});
+
+test('a right that is missing is told and waited for; what may be done without it goes on, and the rest as soon as it is given', async () => {
+  const told: string[] = [];
+  const { clock, server, frontend, manager, stop } = setup({
+    syncTimeoutMs: 5000,
+    onRefusal: (refusal) => void told.push(refusal),
+  });
+  server.create(ConfigMaps, { metadata: { name: 'a', namespace: 'x' } });
+  server.create(Secrets, { metadata: { name: 's', namespace: 'x' } });
+  const worked: string[] = [];
+  const work = (key: string): Promise<void> => Promise.resolve(void worked.push(key));
+  manager.controller({ name: 'maps', sources: [forKind(manager.reflector(ConfigMaps))], reconcile: work });
+  manager.controller({ name: 'secrets', sources: [forKind(manager.reflector(Secrets, { optional: true }))], reconcile: work });
+  let forbidden = /secrets|configmaps/;
+  frontend.fault = (_method, path) =>
+    forbidden.test(path) ? new ApiError(403, `cannot list ${path}`, { reason: 'Forbidden' }) : undefined;
+  const run = watch(manager.run(stop.signal));
+  await clock.advance(60_000);
+  assert.equal(run.state, 'pending', 'a process that is started anew would be refused, too');
+  assert.deepEqual(told.toSorted(), ['cannot list /api/v1/configmaps', 'cannot list /api/v1/secrets'], 'each once');
+  assert.match(manager.health.ready()['caches'] ?? '', /^not synced: configmaps \(cannot list \/api\/v1\/configmaps\)$/);
+  forbidden = /secrets/;
+  await clock.advance(60_000);
+  assert.deepEqual(manager.health.ready(), {});
+  assert.deepEqual(worked, ['x/a']);
+  forbidden = /nothing/;
+  await clock.advance(60_000);
+  assert.deepEqual(worked, ['x/a', 'x/s']);
+  stop.abort(new Error('received SIGTERM'));
+  await clock.advance(30_000);
+  assert.equal(run.state, 'resolved');
   assert.equal(clock.pending, 0);
 });
 

@@ -20,6 +20,7 @@ import type {
   Controller,
   EventRecorder,
   KubeObject,
+  ManagedReflectorOptions,
   Manager,
   ManagerOptions,
   Reflector,
@@ -43,6 +44,9 @@ export function createManager(options: ManagerOptions): Manager {
   const identity = options.leader?.identity ?? `${process.pid}`;
   const health = createHealth();
   const reflectors = new Set<Reflector>();
+  /** Those that the manager starts without where they may not be read. */
+  const optional = new Set<Reflector>();
+  const refusals = new Set<string>();
   const shared = new Map<string, Reflector>();
   const controllers: Controller[] = [];
   const everywhere: Runnable[] = [];
@@ -53,10 +57,26 @@ export function createManager(options: ManagerOptions): Manager {
   let caches: AbortController | undefined;
 
   health.addReady('manager', () => (state === 'running' ? undefined : `the manager is ${state}`));
+  /** What the start waits for. */
+  const missing = (): readonly Reflector[] =>
+    [...reflectors].filter((each) => !each.hasSynced && !(optional.has(each) && each.refusal !== undefined));
+
   health.addReady('caches', () => {
-    const missing = [...reflectors].filter((each) => !each.hasSynced).map((each) => each.resource.plural);
-    return missing.length > 0 ? `not synced: ${missing.join(', ')}` : undefined;
+    const names = missing().map(({ resource, refusal }) =>
+      refusal === undefined ? resource.plural : `${resource.plural} (${refusal})`,
+    );
+    return names.length > 0 ? `not synced: ${names.join(', ')}` : undefined;
   });
+
+  function refused(refusal: string): void {
+    if (refusals.has(refusal)) return;
+    refusals.add(refusal);
+    log.error(
+      'the API server refuses what this process must read; are its rights, and the resource definitions, of its version?',
+      { refusal },
+    );
+    options.onRefusal?.(refusal);
+  }
 
   let endingSince: number | undefined;
   health.addLive('shutdown', () => {
@@ -97,16 +117,29 @@ export function createManager(options: ManagerOptions): Manager {
     const controller = new AbortController();
     const onAbort = (): void => controller.abort(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
-    const cancel = clock.timer(limit, () => {
-      const missing = [...reflectors].filter((each) => !each.hasSynced).map((each) => each.resource.plural);
-      controller.abort(
-        new Error(
-          `these caches did not fill within ${limit / 1000} s: ${missing.join(', ')}; are their kinds installed, and may ${client.server} be read?`,
-        ),
-      );
-    });
+    let cancel: () => void = () => {};
+    const guard = (): void => {
+      cancel = clock.timer(limit, () => {
+        const late = missing();
+        // A new process would be refused the same; this one goes on as soon as somebody gave the right.
+        if (late.length > 0 && late.every(({ refusal }) => refusal !== undefined)) {
+          log.error('still waiting for what may not be read', { refusals: late.map(({ refusal }) => refusal) });
+          guard();
+          return;
+        }
+        const names = late.map((each) => each.resource.plural).join(', ');
+        controller.abort(
+          new Error(`these caches did not fill within ${limit / 1000} s: ${names}; may ${client.server} be read?`),
+        );
+      });
+    };
+    guard();
+    const filled = (each: Reflector): Promise<void> =>
+      optional.has(each)
+        ? Promise.race([each.synced(controller.signal), new Promise<void>((resolve) => each.onRefusal(() => resolve()))])
+        : each.synced(controller.signal);
     try {
-      await Promise.all([...reflectors].map((each) => each.synced(controller.signal)));
+      await Promise.all([...reflectors].map(filled));
     } finally {
       cancel();
       signal.removeEventListener('abort', onAbort);
@@ -133,18 +166,23 @@ export function createManager(options: ManagerOptions): Manager {
     health,
     reflector<T extends KubeObject>(
       resource: Resource,
-      { metadataOnly, ...own }: Omit<ReflectorOptions<T>, 'client'> & { readonly metadataOnly?: boolean } = {},
+      { metadataOnly, optional: isOptional, ...own }: ManagedReflectorOptions<T> = {},
     ): Reflector<T> {
       const { indexes, transform, namespace, labelSelector, fieldSelector } = own;
       const key = JSON.stringify([resource.group, resource.plural, metadataOnly, namespace, labelSelector, fieldSelector]);
       const found = indexes || transform ? undefined : shared.get(key);
-      if (found) return found as Reflector<T>;
+      if (found) {
+        if (!isOptional) optional.delete(found);
+        return found as Reflector<T>;
+      }
       const kind = options.client.resource<T>(resource);
       // Metadata is all that T may show of such an object; who asks for it says so in T.
       const of = metadataOnly ? (kind.metadataOnly() as unknown as ResourceClient<T>) : kind;
       const reflector = scoped<T>(of, own);
       if (!indexes && !transform) shared.set(key, reflector);
       reflectors.add(reflector);
+      if (isOptional) optional.add(reflector);
+      reflector.onRefusal(refused);
       if (caches) background.push(reflector.run(caches.signal));
       return reflector;
     },

@@ -19,7 +19,7 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
-import { ApiError, isGone, isInvalid, isTooLargeResourceVersion } from './errors.ts';
+import { ApiError, isForbidden, isGone, isInvalid, isNotFound, isTooLargeResourceVersion } from './errors.ts';
 import { kitMetrics } from './metrics.ts';
 import { backoffDelay } from './rate-limiter.ts';
 import { keyOf } from './resources.ts';
@@ -123,6 +123,8 @@ export function createReflector<T extends KubeObject>(
   let listReason = 'start';
   let failures = 0;
   let lastFailure = -Infinity;
+  let refusal: string | undefined;
+  const refusalHandlers: ((refusal: string) => void)[] = [];
 
   function tell(handler: (change: StoreChange<T>) => void, change: StoreChange<T>): void {
     try {
@@ -180,6 +182,7 @@ export function createReflector<T extends KubeObject>(
         for (const object of found.values()) put(object, !synced);
         version = at;
         mustList = false;
+        refusal = undefined;
         expiredPages = 0;
         lastEventAt = clock.monotonic();
         metrics?.lists.inc({ kind, reason: listReason });
@@ -233,6 +236,7 @@ export function createReflector<T extends KubeObject>(
       for await (const event of stream) {
         alive = clock.monotonic();
         lastEventAt = alive;
+        refusal = undefined;
         events++;
         if (event.type === 'BOOKMARK') {
           if (!all) version = event.resourceVersion;
@@ -290,6 +294,12 @@ export function createReflector<T extends KubeObject>(
       listReason = 'gone';
       return again;
     }
+    if (isForbidden(error) || isNotFound(error)) {
+      const said = messageOf(error);
+      const isNew = said !== refusal;
+      refusal = said;
+      if (isNew) for (const handler of refusalHandlers) handler(said);
+    }
     log.warn(mustList ? 'list failed, will try again' : 'watch failed, will go on', { error: messageOf(error) });
     return true;
   }
@@ -322,6 +332,13 @@ export function createReflector<T extends KubeObject>(
           resolve();
         });
       });
+    },
+    get refusal() {
+      return refusal;
+    },
+    onRefusal(handler) {
+      refusalHandlers.push(handler);
+      if (refusal !== undefined) handler(refusal);
     },
     onChange(handler) {
       handlers.push(handler);

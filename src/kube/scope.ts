@@ -43,6 +43,12 @@ export function unionReflector<T extends KubeObject>(parts: ReadonlyMap<string, 
     async synced(signal) {
       await Promise.all(all.map((part) => part.synced(signal)));
     },
+    get refusal() {
+      return all.find((part) => part.refusal !== undefined)?.refusal;
+    },
+    onRefusal(handler) {
+      for (const part of all) part.onRefusal(handler);
+    },
     onChange(handler) {
       for (const part of all) part.onChange(handler);
     },

@@ -34,23 +34,24 @@ export function isTrash(value: Ino): boolean {
   return value < 0 && value >= TRASH_INO;
 }
 
-function join(high: number, low: number): number {
-  if (high === HIGH_WORD) return low - TWO_32;
+/** The inode of these two words. Throws RangeError where it is neither below 2^53 nor in the special window. */
+export function inoOfWords(high: number, low: number): Ino {
+  if (high === HIGH_WORD) return (low - TWO_32) as Ino;
   if (high >= MAX_HIGH)
     throw new RangeError(
       `64-bit number out of range: 0x${high.toString(16)}${low.toString(16).padStart(8, '0')} is not below 2^53`,
     );
-  return high * TWO_32 + low;
+  return (high * TWO_32 + low) as Ino;
 }
 
 /** Reads an inode, big-endian (metadata records). */
 export function readInoBE(buffer: Buffer, offset: number): Ino {
-  return join(buffer.readUInt32BE(offset), buffer.readUInt32BE(offset + 4)) as Ino;
+  return inoOfWords(buffer.readUInt32BE(offset), buffer.readUInt32BE(offset + 4));
 }
 
 /** Reads an inode, little-endian (FUSE requests). */
 export function readInoLE(buffer: Buffer, offset: number): Ino {
-  return join(buffer.readUInt32LE(offset + 4), buffer.readUInt32LE(offset)) as Ino;
+  return inoOfWords(buffer.readUInt32LE(offset + 4), buffer.readUInt32LE(offset));
 }
 
 /** Writes an inode, big-endian. */
@@ -79,7 +80,7 @@ export function parseIno(text: string): Ino {
 
 /** Takes an inode from a driver that yields BigInt (SQL). */
 export function inoFromBigInt(value: bigint): Ino {
-  return join(Number(value >> 32n), Number(value & 0xffffffffn)) as Ino;
+  return inoOfWords(Number(value >> 32n), Number(value & 0xffffffffn));
 }
 
 /** The BigInt that a SQL driver binds. */

@@ -32,6 +32,8 @@ const DAY = 86_400;
 const COMPACTIONS = 20;
 /** Lists without a file that are removed in one run; the next run goes on. */
 const STRAYS = 100_000;
+/** Removed files whose data is deleted together: shared by the places at once, so that a few large ones are not one behind the other. */
+const FILES = 32;
 
 export interface Amount {
   objects: number;
@@ -173,7 +175,7 @@ class Collection {
 
   async cleanTrash(): Promise<void> {
     const { volume, signal } = this.#options;
-    await cleanTrashBefore(volume, this.#edge, signal, () => this.#report.cleaned.trash++);
+    await cleanTrashBefore(volume, this.#edge, signal, (count) => (this.#report.cleaned.trash += count));
     await cleanDetached(volume, signal);
     // Their data goes with that of all removed files, below.
     await volume.deletions.settled();
@@ -188,11 +190,14 @@ class Collection {
       report.deletedFiles += batch.length;
       for (const { length } of batch) report.deletedFileBytes += length;
       if (!this.#options.delete) continue;
-      await forEachParallel(batch, this.#threads, async ({ ino, length }) => {
+      const groups = Array.from({ length: Math.ceil(batch.length / FILES) }, (_, at) =>
+        batch.slice(at * FILES, (at + 1) * FILES),
+      );
+      await forEachParallel(groups, this.#threads, async (files) => {
         signal.throwIfAborted();
-        await volume.deletions.deleteFile(ino, length);
-        report.cleaned.files++;
-        report.cleaned.fileBytes += length;
+        await volume.deletions.deleteFiles(files);
+        report.cleaned.files += files.length;
+        for (const { length } of files) report.cleaned.fileBytes += length;
       });
     }
   }

@@ -34,7 +34,7 @@ export interface Copy {
 }
 
 /** Attributes of a copy, where access control lists have no say. */
-export function clonedAttr(
+function clonedAttr(
   ctx: Context,
   source: Attr,
   now: { readonly sec: number; readonly nsec: number },

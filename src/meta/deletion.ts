@@ -3,7 +3,9 @@
  * more, then the note in `delfiles`. Whatever is interrupted is found again by the hourly jobs, through `delfiles` and
  * through slices without references.
  *
- * Bounded: WORKERS files at once and QUEUE waiting; what does not fit is left to the hourly job.
+ * Files of one chunk, which most are, go many at a time: their lists are read together, and the notes of those without data removed
+ * together. Bounded: WORKERS times FILES at once and QUEUE waiting; what does not fit is left to the hourly job. Who removes very
+ * many waits for `room`, at most until it sees that none is made.
  * Source: the JuiceFS format, deleting file data.
  */
 import type { Clock } from '../lib/clock.ts';
@@ -16,6 +18,10 @@ import { CHUNK_SIZE, type MetaCallbacks } from './types.ts';
 
 const WORKERS = 10;
 const QUEUE = 10_000;
+/** Files of one chunk that are deleted together. */
+const FILES = 128;
+/** How long who removes very many waits for room in the queue, ms: where no data can be deleted, names still can. */
+const ROOM_WAIT = 2000;
 /** Lists read in one go. */
 const CHUNKS_PER_READ = 64;
 /** Beyond so many chunks (64 GiB) a file's lists are searched for instead of tried one by one. */
@@ -41,6 +47,10 @@ export class Deletions {
   #running = 0;
   #stopped = false;
   #idle: (() => void)[] = [];
+  /** Those who wait for room. */
+  #crowded: (() => void)[] = [];
+  /** Nothing has been deleted while somebody waited. */
+  #stuck = false;
 
   constructor(volume: Surroundings) {
     this.#volume = volume;
@@ -51,6 +61,20 @@ export class Deletions {
     if (this.#stopped || this.#queue.length >= QUEUE) return;
     this.#queue.push({ ino, length });
     if (this.#running < WORKERS) void this.#work();
+  }
+
+  /** Resolves when there is room for as many again as wait, or none is made. */
+  async room(signal?: AbortSignal): Promise<void> {
+    if (this.#stopped || this.#stuck || this.#queue.length < QUEUE / 2) return;
+    const over = new AbortController();
+    const room = new Promise<boolean>((resolve) => this.#crowded.push(() => resolve(true)));
+    const late = this.#volume.clock.sleep(ROOM_WAIT, over.signal).then(
+      () => false,
+      () => true,
+    );
+    this.#stuck = !(await Promise.race([room, late]));
+    over.abort();
+    signal?.throwIfAborted();
   }
 
   /** Resolves when nothing is waiting or being deleted. */
@@ -74,16 +98,55 @@ export class Deletions {
 
   async #work(): Promise<void> {
     this.#running++;
-    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+    while (this.#queue.length > 0) {
+      const share = Math.ceil(this.#queue.length / WORKERS);
+      const files = this.#queue.splice(0, Math.min(share, FILES));
       try {
-        await this.deleteFile(next.ino, next.length);
+        await this.deleteFiles(files);
+        this.#stuck = false;
       } catch (error) {
-        this.#volume.logger.warn('the data of a removed file could not be deleted; it is tried again later', { ...next, error });
+        const message = 'the data of removed files could not be deleted; it is tried again later';
+        this.#volume.logger.warn(message, { files: files.length, first: files[0]?.ino, error });
       }
+      if (this.#queue.length < QUEUE / 2) this.#wake();
     }
     if (--this.#running > 0) return;
     for (const resolve of this.#idle) resolve();
     this.#idle = [];
+  }
+
+  #wake(): void {
+    for (const resolve of this.#crowded) resolve();
+    this.#crowded = [];
+  }
+
+  /** Deletes the data of removed files, at most some hundred. All are tried; fails with the first failure. */
+  async deleteFiles(files: readonly Deleted[]): Promise<void> {
+    const { engine } = this.#volume;
+    const failures: unknown[] = [];
+    const attempt = async (work: () => Promise<boolean>): Promise<boolean> => {
+      try {
+        return await work();
+      } catch (error) {
+        failures.push(error);
+        return false;
+      }
+    };
+    const single = files.filter(({ length }) => length <= CHUNK_SIZE);
+    const lists = await engine.read(single.map(({ ino }) => ({ kind: 'chunk', ino, index: 0 }) as const));
+    const whole: Deleted[] = [];
+    for (const [at, file] of single.entries()) {
+      const records = lists[at];
+      if (!records || records.length === 0 || (await attempt(() => this.#deleteChunk(file.ino, 0, records)))) whole.push(file);
+    }
+    if (whole.length > 0)
+      await engine.commit({
+        checks: [],
+        writes: whole.map(({ ino, length }) => ({ kind: 'removeDelfile', ino, length }) as const),
+      });
+    for (const { ino, length } of files)
+      if (length > CHUNK_SIZE) await attempt(() => this.deleteFile(ino, length).then(() => true));
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Deletes the data of one removed file. `length` is as `delfiles` has it. */

@@ -4,8 +4,8 @@
  */
 import { FsError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
+import { empty } from './empty.ts';
 import type { Write } from './engine.ts';
-import { empty } from './remove.ts';
 import { statOf } from './stats.ts';
 import { SYSTEM } from './types.ts';
 import type { Volume } from './volume.ts';

@@ -4,37 +4,12 @@
  *
  * Bounded: two generations of `LIMIT` nodes and as many entries; when the young one is full, the old one is forgotten.
  */
+import { Generations } from '../lib/generations.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { EntryValue } from './engine.ts';
 import type { Attr } from './types.ts';
 
 const LIMIT = 16_384;
-
-class Generations<K, V> {
-  #young = new Map<K, V>();
-  #old = new Map<K, V>();
-
-  get(key: K): V | undefined {
-    const young = this.#young.get(key);
-    if (young !== undefined) return young;
-    const old = this.#old.get(key);
-    if (old !== undefined) this.set(key, old);
-    return old;
-  }
-
-  set(key: K, value: V): void {
-    if (this.#young.size >= LIMIT && !this.#young.has(key)) {
-      this.#old = this.#young;
-      this.#young = new Map();
-    }
-    this.#young.set(key, value);
-  }
-
-  delete(key: K): void {
-    this.#young.delete(key);
-    this.#old.delete(key);
-  }
-}
 
 /** One string for a name in a directory; names are bytes. */
 export function entryKey(parent: Ino, name: Buffer): string {
@@ -42,8 +17,8 @@ export function entryKey(parent: Ino, name: Buffer): string {
 }
 
 export class Guesses {
-  readonly #nodes = new Generations<Ino, Attr>();
-  readonly #entries = new Generations<string, EntryValue>();
+  readonly #nodes = new Generations<Ino, Attr>(LIMIT);
+  readonly #entries = new Generations<string, EntryValue>(LIMIT);
 
   node(ino: Ino): Attr | undefined {
     return this.#nodes.get(ino);

@@ -9,8 +9,9 @@ import { TRASH_INO } from '../lib/int64.ts';
 import { trimLog } from './changelog-read.ts';
 import { dropReference } from './deletion.ts';
 import { cleanDetached } from './detached.ts';
+import { empty } from './empty.ts';
 import { decodeDelayed } from './records.ts';
-import { empty, rmdir } from './remove.ts';
+import { rmdir } from './remove.ts';
 import { hourOf } from './trash.ts';
 import { NodeType, SYSTEM } from './types.ts';
 import type { Volume } from './volume.ts';
@@ -24,6 +25,8 @@ const GUARD = 0.9 * HOUR;
 /** What a scan takes into memory at once, and how often a job scans before it leaves the rest to the next hour. */
 const PER_ROUND = 10_000;
 const ROUNDS = 60;
+/** Removed files whose data is deleted together. */
+const FILES = 128;
 
 /** A job cannot have been begun so far in the future, seconds: some client's clock is, or was, ahead. */
 const AHEAD = 60;
@@ -61,14 +64,22 @@ async function rounds<T>(
 }
 
 /** Removed files whose data is still there after an hour: the client that removed them has not finished. */
-export function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
+async function cleanFiles(volume: Volume, signal: AbortSignal): Promise<void> {
   const { engine, deletions } = volume;
-  const scan = () => engine.scanDelfiles(volume.seconds() - HOUR, PER_ROUND);
-  return rounds(scan, signal, ({ ino, length }) => deletions.deleteFile(ino, length));
+  const before = volume.seconds() - HOUR;
+  let failure: unknown;
+  for await (const batch of engine.allDelfiles()) {
+    const old = batch.filter(({ time }) => time < before);
+    for (let from = 0; from < old.length; from += FILES) {
+      signal.throwIfAborted();
+      await deletions.deleteFiles(old.slice(from, from + FILES)).catch((error: unknown) => (failure ??= error));
+    }
+  }
+  if (failure !== undefined) throw failure;
 }
 
 /** Slices that nothing refers to; nothing to do for a client that deletes no blocks. */
-export async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
+async function cleanSlices(volume: Volume, signal: AbortSignal): Promise<void> {
   if (!volume.callbacks.deleteSlice) return;
   const scan = () => volume.engine.scanUnreferenced(PER_ROUND);
   await rounds(scan, signal, (slice) => volume.deletions.deleteSlices([slice]));
@@ -79,12 +90,12 @@ export function cleanTrash(volume: Volume, signal: AbortSignal): Promise<void> {
   return cleanTrashBefore(volume, volume.seconds() - volume.format.trashDays * DAY - 2 * HOUR, signal);
 }
 
-/** Hours of the trash that begin before a moment, Unix seconds, with all they hold; `removed` is told of each name. */
+/** Hours of the trash that begin before a moment, Unix seconds, with all they hold; `removed` is told how many names are gone. */
 export async function cleanTrashBefore(
   volume: Volume,
   seconds: number,
   signal: AbortSignal,
-  removed: () => void = () => {},
+  removed: (count: number) => void = () => {},
 ): Promise<void> {
   const before = seconds * 1000;
   for await (const batch of volume.engine.scanEntries(TRASH_INO, 1000)) {
@@ -105,7 +116,7 @@ export async function cleanTrashBefore(
 }
 
 /** Slices that compaction replaced, kept for readers and for what comes back from the trash. */
-export function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
+function cleanDelayed(volume: Volume, signal: AbortSignal): Promise<void> {
   const before = volume.seconds() - volume.format.trashDays * DAY;
   const scan = () => volume.engine.scanDelayed(before, PER_ROUND);
   return rounds(scan, signal, (found) => dropDelayed(volume, found));

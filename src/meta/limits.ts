@@ -222,7 +222,7 @@ export class Limits {
  * Room set aside for one file: what is written into it is accepted before it is committed, and what was accepted must find
  * room then, whatever others write meanwhile.
  */
-export class FileRoom implements Room {
+class FileRoom implements Room {
   readonly #limits: Limits;
   readonly #volume: Pick<Surroundings, 'guesses' | 'engine'>;
   readonly #ino: Ino;

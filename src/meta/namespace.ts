@@ -132,7 +132,10 @@ function lastInOrder(batch: readonly Named[], least: number, after?: Buffer): Bu
 /** Attributes of several nodes in one round trip; undefined for those that are not there. */
 export async function attributes(volume: Volume, inos: readonly Ino[]): Promise<readonly (Attr | undefined)[]> {
   const attrs = await volume.engine.nodes(inos);
-  for (const [index, attr] of attrs.entries()) if (attr) volume.seen(inos[index] as Ino, attr);
+  for (let at = 0; at < attrs.length; at++) {
+    const attr = attrs[at];
+    if (attr) volume.seen(inos[at] as Ino, attr);
+  }
   return attrs;
 }
 

@@ -5,19 +5,32 @@
  * A node is 72 bytes, 80 with ACL ids, one more with a storage tier: 71 bytes of fields, the optional ones, one spare zero.
  * Source: the JuiceFS format, binary records (`Attr.Marshal` and `Attr.Unmarshal` in pkg/meta/interface.go).
  */
-import { formatIno, type Ino, readI64BE, readInoBE, readU64BE, writeI64BE, writeInoBE, writeU64BE } from '../lib/int64.ts';
+import {
+  formatIno,
+  type Ino,
+  inoOfWords,
+  readI64BE,
+  readInoBE,
+  readU64BE,
+  writeI64BE,
+  writeInoBE,
+  writeU64BE,
+} from '../lib/int64.ts';
 import type { EntryValue } from './engine.ts';
 import type { QuotaLimits } from './quota.ts';
 import type { Attr, NodeType } from './types.ts';
 
 /** Where the times of a node lie: mtime and ctime are adjacent, so one write sets both. */
 export const NODE_MTIME_OFFSET = 23;
-export const NODE_NLINK_OFFSET = 47;
+const NODE_NLINK_OFFSET = 47;
 /** What tells who may do what: the first bytes, and everything from the parent on. */
 export const NODE_OWNER_END = 11;
 export const NODE_PARENT_OFFSET = 63;
 
 const FIELDS = 71;
+const TWO_32 = 0x1_0000_0000;
+/** Of a number of 64 bits below 2^53 the high word is below this. */
+const MAX_HIGH = 0x20_0000;
 /** Length of a directory entry's value. */
 export const ENTRY = 9;
 export const SLICE_RECORD = 24;
@@ -54,31 +67,41 @@ export function encodeAttr(attr: Attr): Buffer {
 
 /** Decodes a node of any length JuiceFS ever wrote. Throws RangeError where it is shorter than 63 bytes. */
 export function decodeAttr(buffer: Buffer): Attr {
-  if (buffer.length < NODE_PARENT_OFFSET)
-    throw new RangeError(`a node record has at least ${NODE_PARENT_OFFSET} bytes, this one has ${buffer.length}`);
-  const typeMode = buffer.readUInt16BE(1);
-  const hasAcl = buffer.length >= FIELDS + 8;
+  return decodeAttrAt(new DataView(buffer.buffer, buffer.byteOffset, buffer.length), 0, buffer.length);
+}
+
+/** The same of `length` bytes from `at` on. (Views of data are fast from the first call on, methods of Buffer only once V8 has compiled them.) */
+export function decodeAttrAt(view: DataView, at: number, length: number): Attr {
+  if (length < NODE_PARENT_OFFSET)
+    throw new RangeError(`a node record has at least ${NODE_PARENT_OFFSET} bytes, this one has ${length}`);
+  const typeMode = view.getUint16(at + 1);
+  const hasAcl = length >= FIELDS + 8;
   const tierAt = hasAcl ? FIELDS + 8 : FIELDS;
+  const lengthHigh = view.getUint32(at + 51);
+  if (lengthHigh >= MAX_HIGH) throw new RangeError(`the length in a node record is not below 2^53`);
   return {
-    flags: buffer[0] ?? 0,
+    flags: view.getUint8(at),
     type: (typeMode >> 12) as NodeType,
     mode: typeMode & 0o7777,
-    uid: buffer.readUInt32BE(3),
-    gid: buffer.readUInt32BE(7),
-    atime: readI64BE(buffer, 11),
-    atimensec: buffer.readUInt32BE(19),
-    mtime: readI64BE(buffer, 23),
-    mtimensec: buffer.readUInt32BE(31),
-    ctime: readI64BE(buffer, 35),
-    ctimensec: buffer.readUInt32BE(43),
-    nlink: buffer.readUInt32BE(NODE_NLINK_OFFSET),
-    length: readU64BE(buffer, 51),
-    rdev: buffer.readUInt32BE(59),
-    parent: buffer.length >= FIELDS ? readInoBE(buffer, NODE_PARENT_OFFSET) : (0 as Ino),
-    accessAcl: hasAcl ? buffer.readUInt32BE(FIELDS) : 0,
-    defaultAcl: hasAcl ? buffer.readUInt32BE(FIELDS + 4) : 0,
+    uid: view.getUint32(at + 3),
+    gid: view.getUint32(at + 7),
+    atime: view.getInt32(at + 11) * TWO_32 + view.getUint32(at + 15),
+    atimensec: view.getUint32(at + 19),
+    mtime: view.getInt32(at + 23) * TWO_32 + view.getUint32(at + 27),
+    mtimensec: view.getUint32(at + 31),
+    ctime: view.getInt32(at + 35) * TWO_32 + view.getUint32(at + 39),
+    ctimensec: view.getUint32(at + 43),
+    nlink: view.getUint32(at + NODE_NLINK_OFFSET),
+    length: lengthHigh * TWO_32 + view.getUint32(at + 55),
+    rdev: view.getUint32(at + 59),
+    parent:
+      length >= FIELDS
+        ? inoOfWords(view.getUint32(at + NODE_PARENT_OFFSET), view.getUint32(at + NODE_PARENT_OFFSET + 4))
+        : (0 as Ino),
+    accessAcl: hasAcl ? view.getUint32(at + FIELDS) : 0,
+    defaultAcl: hasAcl ? view.getUint32(at + FIELDS + 4) : 0,
     // The spare byte of a record without a tier reads as tier 0.
-    tier: buffer[tierAt] ?? 0,
+    tier: length > tierAt ? view.getUint8(at + tierAt) : 0,
   };
 }
 

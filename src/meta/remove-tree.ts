@@ -1,6 +1,6 @@
 /**
- * Removing a name with all that lies below it, several directories and files at once. Names are read in batches and removed as they
- * are read, so memory is bounded by places times depth. What others add meanwhile is removed, too; what they remove is left out.
+ * Removing a name with all that lies below it, several directories at once and files in batches (remove-many.ts). Names are read in
+ * batches and removed as they are read, so memory is bounded by places times depth. What others add meanwhile is removed, too; what they remove is left out.
  * Stopped half-way, what is left is a tree like any other. Source: the JuiceFS format, control protocol (rmr).
  */
 import { FsError } from '../lib/errors.ts';
@@ -8,11 +8,12 @@ import type { Ino } from '../lib/int64.ts';
 import { Branches } from './branches.ts';
 import { lookup } from './namespace.ts';
 import { rmdir, unlink } from './remove.ts';
+import { unlinkListed } from './remove-many.ts';
 import { type As, NodeType, type RemoveTreeOptions } from './types.ts';
 import type { Volume } from './volume.ts';
 
 /** Names read at once. */
-const BATCH = 512;
+const BATCH = 1024;
 /** How often a directory is emptied that others fill meanwhile. */
 const ATTEMPTS = 100;
 
@@ -34,8 +35,18 @@ export async function removeTree(
     onRemoved?.();
   };
   const empty = async (directory: Ino): Promise<void> => {
-    for await (const batch of volume.engine.scanEntries(directory, BATCH))
-      await branches.each(batch, async (entry) => {
+    for await (const batch of volume.engine.scanEntries(directory, BATCH)) {
+      branches.throwIfStopped();
+      const files = batch.filter(({ type }) => type !== NodeType.Directory);
+      const left = await unlinkListed(volume, as, directory, files, {
+        toTrash: !skipTrash,
+        signal,
+        removed(count) {
+          for (let each = 0; each < count; each++) onRemoved?.();
+        },
+      });
+      const directories = batch.filter(({ type }) => type === NodeType.Directory);
+      await branches.each([...left, ...directories], async (entry) => {
         try {
           if (entry.type === NodeType.Directory) await removeDirectory(directory, entry.name, entry.ino);
           else await removeFile(directory, entry.name);
@@ -43,6 +54,7 @@ export async function removeTree(
           if (!gone(error)) throw error;
         }
       });
+    }
   };
   const removeDirectory = async (parent: Ino, name: Buffer, ino: Ino): Promise<void> => {
     for (let attempt = 1; ; attempt++) {

@@ -196,33 +196,3 @@ export async function deleteSustained(volume: Volume, sid: number, ino: Ino): Pr
   volume.limits.charge({ space: -space, inodes: -1, owner: value });
   volume.deletions.enqueue(ino, value.length);
 }
-
-/**
- * Removes everything in a directory, for ever; for the contents of the trash. `signal` ends it between two names, `removed` is told of
- * each that is gone. What cannot be removed (an immutable file) stays, and fails it when all others are gone.
- */
-export async function empty(
-  volume: Volume,
-  ctx: Context,
-  directory: Ino,
-  signal?: AbortSignal,
-  removed: () => void = () => {},
-): Promise<void> {
-  let failure: FsError | undefined;
-  for await (const batch of volume.engine.scanEntries(directory, 1000)) {
-    for (const { name, ino, type } of batch) {
-      signal?.throwIfAborted();
-      try {
-        if (type === NodeType.Directory) {
-          if (ino !== TRASH_INO) await empty(volume, ctx, ino, signal, removed);
-          await rmdir(volume, ctx, directory, name, false);
-        } else await unlink(volume, ctx, directory, name, false);
-        removed();
-      } catch (error) {
-        if (!(error instanceof FsError) || error.code === 'EIO') throw error;
-        if (error.code !== 'ENOENT') failure ??= error;
-      }
-    }
-  }
-  if (failure) throw failure;
-}

@@ -113,7 +113,7 @@ export function zeroRange(from: number, to: number): ZeroPlan {
 /** So many parts of a file one slice holds at most; with 4 KiB each it is one block of the usual size. Each is a record in the list of a chunk. */
 export const MOST_PARTS = 1024;
 /** No round of compaction takes more records than this. */
-export const MAX_COMPACTED = 5000;
+const MAX_COMPACTED = 5000;
 /** A shorter list or view is never compacted when it is read. */
 const READ_COMPACTION = 5;
 /** Records of at least this length may stay as they are at the front of a list. */

@@ -26,7 +26,7 @@ export function fullness(used: { readonly space: number; readonly inodes: number
  * Narrows the view of the volume to the quotas that something lies under, nearest first: what is used is the nearest one's, what
  * is available the least that any of them leaves.
  */
-export function narrowed(volume: StatFs, accounts: readonly Pick<Account, 'limits' | 'used' | 'space' | 'inodes'>[]): StatFs {
+function narrowed(volume: StatFs, accounts: readonly Pick<Account, 'limits' | 'used' | 'space' | 'inodes'>[]): StatFs {
   let { availableBytes, availableInodes } = volume;
   const uses = accounts.map((account) => ({
     space: Math.max(0, account.used.space + account.space),

@@ -3,7 +3,7 @@ import type { ExchangeAnswer, ExchangeRequest } from './http-exchange.ts';
 import type { GetOptions, ObjectInfo } from './store.ts';
 
 /** An object read without a buffer given is at most this long; blocks are at most 16 MiB and a little. */
-export const MAX_OBJECT = 64 * 1024 * 1024;
+const MAX_OBJECT = 64 * 1024 * 1024;
 
 export interface ObjectRequest {
   /** What is done, for an error: `read`, `make container`. */

@@ -14,7 +14,7 @@ import { promisify } from 'node:util';
 import { UserError } from '../lib/errors.ts';
 
 /** A key for a new volume has this many bits at least, and one that is made here exactly these. */
-export const RSA_BITS = 2048;
+const RSA_BITS = 2048;
 /** Longer passphrases are cut by some readers of PEM. Bytes. */
 const MAX_PASSPHRASE = 1024;
 

@@ -47,7 +47,7 @@ function byStatus(status: number): Meaning {
 }
 
 /** Retry-After in milliseconds: seconds or a date; undefined where there is none or nonsense. */
-export function retryAfter(header: string | string[] | undefined, now: number): number | undefined {
+function retryAfter(header: string | string[] | undefined, now: number): number | undefined {
   if (typeof header !== 'string') return undefined;
   const ms = /^\d+$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;

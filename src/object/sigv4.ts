@@ -12,7 +12,7 @@ export interface Credentials {
   readonly sessionToken?: string | undefined;
 }
 
-export const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
+const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
 
 export interface SignableRequest {
   readonly method: string;
@@ -27,7 +27,7 @@ export interface SignableRequest {
 }
 
 /** Encodes as RFC 3986 wants it: all but unreserved characters. */
-export function encodeComponent(text: string): string {
+function encodeComponent(text: string): string {
   return encodeURIComponent(text).replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
@@ -48,7 +48,7 @@ export function encodeQuery(parameters: Readonly<Record<string, string>>): strin
 }
 
 /** `20260102T030405Z` for a time in milliseconds since the epoch. */
-export function amzDate(now: number): string {
+function amzDate(now: number): string {
   return `${new Date(now).toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
 }
 

@@ -1,6 +1,7 @@
 /** What a run is asked for, and what it tells. */
 import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Policy } from './plan.ts';
+import type { ProgressState } from './progress.ts';
 import type { Rules } from './rules.ts';
 
 export interface Filters {
@@ -36,6 +37,10 @@ export interface RunOptions extends Policy {
   /** Nothing is changed. */
   readonly dry: boolean;
   readonly bandwidth?: TokenBucket;
+  /** Where an earlier run of the same options had come to. */
+  readonly resume?: ProgressState;
+  /** A key that is no object: of the file that says how far the run has come. */
+  readonly ownKey?: string;
   readonly signal: AbortSignal;
   /** Told of each object that failed. */
   readonly onFailure: (key: string, error: unknown) => void;

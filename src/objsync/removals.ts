@@ -6,20 +6,36 @@ import type { Entry } from './side.ts';
 
 const MOST = 1000;
 
+/** Keys of directories: those in which the list is, and those that it has left. */
+export interface RemovalState {
+  readonly open: readonly string[];
+  readonly left: readonly string[];
+}
+
+const directoryOf = (key: string): Entry => ({ key, size: 0, mtimeMs: 0, isDirectory: true, isLink: false });
+
 export class Removals {
-  readonly #open: Entry[] = [];
-  #left: Entry[] = [];
+  readonly #open: Entry[];
+  readonly #left: Entry[];
   readonly #settle: () => Promise<void>;
   readonly #remove: (directory: Entry) => Promise<void>;
 
-  /** `settle` waits for what was begun; `remove` must not fail. */
-  constructor(settle: () => Promise<void>, remove: (directory: Entry) => Promise<void>) {
+  /** `settle` waits for what was begun; where `remove` fails, its directory stays among those to be removed. */
+  constructor(settle: () => Promise<void>, remove: (directory: Entry) => Promise<void>, { open, left }: RemovalState) {
     this.#settle = settle;
     this.#remove = remove;
+    this.#open = open.map(directoryOf);
+    this.#left = left.map(directoryOf);
+  }
+
+  /** For a run that goes on from here. */
+  state(): RemovalState {
+    return { open: this.#open.map(({ key }) => key), left: this.#left.map(({ key }) => key) };
   }
 
   add(directory: Entry): void {
-    this.#open.push(directory);
+    // What a run before this one had come to is listed again.
+    if (this.#open.at(-1)?.key !== directory.key) this.#open.push(directory);
   }
 
   /** The list has come to this key. */
@@ -39,9 +55,10 @@ export class Removals {
 
   async #clear(): Promise<void> {
     if (this.#left.length === 0) return;
-    const directories = this.#left;
-    this.#left = [];
     await this.#settle();
-    for (const directory of directories) await this.#remove(directory);
+    for (let next = this.#left[0]; next; next = this.#left[0]) {
+      await this.#remove(next);
+      this.#left.shift();
+    }
   }
 }

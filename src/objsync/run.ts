@@ -1,7 +1,8 @@
 /**
  * A run: lists both sides, decides (plan.ts), and does what was decided, so many objects at a time.
  *
- * Whatever ends it early - a signal, too many failures - leaves objects whole or not there, and the next run goes on from what is there.
+ * Whatever ends it early - a signal, too many failures - leaves objects whole or not there, and the next run goes on from what is there, or
+ * from where this one says that it has come to (progress.ts).
  *
  * Bounds: 2048 entries of each list ahead of the decisions, `threads` objects under way, 8 MiB a thread for their bytes, and of
  * directories what walk.ts and removals.ts say.
@@ -11,34 +12,19 @@ import { Budget } from './budget.ts';
 import { copyObject, isSame, type Transfer } from './copy.ts';
 import { Crowd, Places } from './crowd.ts';
 import { staysInside } from './files-from.ts';
-import { type Filters, newTally, type RunOptions, type Tally } from './options.ts';
+import { newTally, type RunOptions, type Tally } from './options.ts';
 import { type Action, type Allowance, plan } from './plan.ts';
 import { ahead } from './ahead.ts';
+import { isWanted, listOf, nothing, oneByOne, without } from './lists.ts';
+import { Progress, Walk, type WalkState } from './progress.ts';
 import { Removals } from './removals.ts';
 import { type Entry, Gone, type ListOptions, PART_BYTES, shown, type Side } from './side.ts';
 
 const LISTED_AHEAD = 2048;
 
-function isWanted(entry: Entry, { rules, minSize, maxSize, modifiedAfter, modifiedBefore }: Filters): boolean {
-  if (!entry.isDirectory && !entry.isLink) {
-    if (entry.size < minSize || entry.size > maxSize) return false;
-    if (entry.mtimeMs <= modifiedAfter || entry.mtimeMs >= modifiedBefore) return false;
-  }
-  return rules.includes(entry.key);
-}
-
-const nothing: AsyncIterable<Entry> = { async *[Symbol.asyncIterator]() {} };
-const listOf = (entry: Entry | undefined): AsyncIterable<Entry> =>
-  entry
-    ? {
-        async *[Symbol.asyncIterator]() {
-          yield entry;
-        },
-      }
-    : nothing;
-
 export class Run {
   readonly tally: Tally = newTally();
+  readonly progress: Progress;
   readonly #source: Side;
   readonly #destination: Side;
   readonly #options: RunOptions;
@@ -56,6 +42,7 @@ export class Run {
     this.#places = new Places(options.threads);
     this.#listing = new Places(options.listThreads);
     this.#allowance = { left: options.limit };
+    this.progress = new Progress(options.resume);
     const both = Boolean(source.files && destination.files);
     this.#transfer = {
       source,
@@ -77,12 +64,14 @@ export class Run {
 
   /** Runs to the end. Throws UserError `TooManyFailures`, the signal's reason, or what made a list fail. */
   async run(): Promise<Tally> {
-    const { keys, listDepth, maxFailures, signal } = this.#options;
+    const { keys, listDepth, maxFailures, resume, signal } = this.#options;
     const inLevels = this.#options.listThreads > 1 && !this.#removes;
     try {
       const depth = inLevels ? listDepth : 0;
-      if (keys) await this.#produceKeys(keys, depth);
-      else await this.#produce('', depth);
+      if (resume) await this.#eachOf(oneByOne(resume.failed), (key) => this.#again(key));
+      if (keys) await this.#produceKeys(keys, depth, resume?.lines ?? 0);
+      else if (resume) await this.#goOn(resume.walks);
+      else await this.#produce(this.progress.add({ prefix: '', depth }));
     } catch (error) {
       this.#fatal ??= { error };
     }
@@ -117,25 +106,72 @@ export class Run {
     }
   }
 
-  /** These alone; side by side where nothing is removed. */
-  async #produceKeys(keys: AsyncIterable<string>, depth: number): Promise<void> {
+  /** Does something about each key; side by side where nothing is removed. */
+  async #eachOf(keys: AsyncIterable<string>, action: (key: string) => Promise<void>): Promise<void> {
     const crowd = new Crowd(new Places(this.#removes ? 1 : this.#options.threads));
     try {
       for await (const key of keys) {
         if (this.#allowance.left <= 0) break;
         this.#transfer.signal.throwIfAborted();
-        await crowd.add(() => this.#produceKey(key, depth).catch((error: unknown) => this.#end(error)));
+        await crowd.add(() => action(key).catch((error: unknown) => this.#end(error)));
       }
     } finally {
       await crowd.ended();
     }
   }
 
+  /** The walks that an earlier run has not ended. */
+  async #goOn(states: readonly WalkState[]): Promise<void> {
+    const walks = states.map((state) => this.progress.add(state));
+    await Promise.all(walks.map((walk) => this.#produce(walk).catch((error: unknown) => this.#end(error))));
+  }
+
+  /** These alone, but for the first so many. */
+  async #produceKeys(keys: AsyncIterable<string>, depth: number, done: number): Promise<void> {
+    const { progress } = this;
+    async function* rest(): AsyncGenerator<string> {
+      let line = 0;
+      for await (const key of keys) if (line++ >= done) yield key;
+    }
+    let line = done;
+    await this.#eachOf(rest(), async (key) => {
+      const own = line++;
+      progress.lineBegun(own);
+      await this.#produceKey(key, depth);
+      if (!this.#transfer.signal.aborted) progress.lineEnded(own);
+    });
+    if (!this.#transfer.signal.aborted) progress.lineBegun(line);
+  }
+
+  /** What failed in an earlier run, itself without what lies in it. */
+  async #again(key: string): Promise<void> {
+    const { signal } = this.#transfer;
+    const followLinks = !this.#transfer.links;
+    const crowd = new Crowd(this.#places);
+    const walk = new Walk({ prefix: key, depth: 0 });
+    try {
+      const heads = [this.#source, this.#destination].map((side) => side.head(key, followLinks, signal));
+      const lists = (await Promise.all(heads)).map((found) =>
+        listOf(found && found.isDirectory === key.endsWith('/') ? { ...found, key } : undefined),
+      );
+      await this.#compare(lists[0]!, lists[1]!, crowd, walk, async () => {});
+      await crowd.ended();
+    } catch (error) {
+      signal.throwIfAborted();
+      this.tally.found++;
+      this.tally.handled++;
+      return this.#failed({ key }, walk, error);
+    }
+    // It is gone by now: nothing was left to do.
+    if (walk.from === '') this.progress.succeeded(key);
+  }
+
   async #produceKey(key: string, depth: number): Promise<void> {
     const [source, destination, { start, end, forceUpdate }] = [this.#source, this.#destination, this.#options];
     if ((source.files ?? destination.files) && !staysInside(key))
       throw new UserError('FilesFrom', `--files-from: wanted paths below SRC, found ${shown(key)}`);
-    if (key.endsWith('/')) return this.#produce(key, depth);
+    const walk = new Walk({ prefix: key, depth });
+    if (key.endsWith('/')) return this.#produce(walk);
     const { signal } = this.#transfer;
     const followLinks = !this.#transfer.links;
     let entry: Entry | undefined;
@@ -147,9 +183,9 @@ export class Run {
       signal.throwIfAborted();
       this.tally.found++;
       this.tally.handled++;
-      return this.#failed({ key }, error);
+      return this.#failed({ key }, walk, error);
     }
-    if (entry?.isDirectory) return this.#produce(`${key}/`, depth);
+    if (entry?.isDirectory) return this.#produce(new Walk({ prefix: `${key}/`, depth }));
     if (!entry) {
       this.tally.missing++;
       return this.#options.onMissing(key);
@@ -157,7 +193,7 @@ export class Run {
     if (key < start || (end !== '' && key > end)) return;
     const crowd = new Crowd(this.#places);
     // A directory there is found by the copy, as when it is listed under another key.
-    await this.#compare(listOf(entry), listOf(there?.isDirectory ? undefined : there), crowd, async () => {});
+    await this.#compare(listOf(entry), listOf(there?.isDirectory ? undefined : there), crowd, walk, async () => {});
     await crowd.ended();
   }
 
@@ -168,15 +204,23 @@ export class Run {
   }
 
   /** Decides about two lists and has it done; `below` is waited for before directories are removed. */
-  async #compare(from: AsyncIterable<Entry>, to: AsyncIterable<Entry>, crowd: Crowd, below: () => Promise<void>): Promise<void> {
+  async #compare(
+    from: AsyncIterable<Entry>,
+    to: AsyncIterable<Entry>,
+    crowd: Crowd,
+    walk: Walk,
+    below: () => Promise<void>,
+  ): Promise<void> {
     const settle = (): Promise<void> => crowd.ended();
-    const extras = new Removals(settle, (entry) => this.#remove(this.#destination, entry));
-    const copied = new Removals(settle, (entry) => this.#remove(this.#source, entry));
-    const lists = [from, to].map((list) => ahead(this.#filtered(list), LISTED_AHEAD));
+    const { restored } = walk;
+    const extras = new Removals(settle, (entry) => this.#remove(this.#destination, entry, walk), restored.extras);
+    const copied = new Removals(settle, (entry) => this.#remove(this.#source, entry, walk), restored.copied);
+    walk.removals = () => ({ extras: extras.state(), copied: copied.state() });
+    const lists = [from, to].map((list) => ahead(this.#filtered(without(this.#options.ownKey, list)), LISTED_AHEAD));
     try {
       for await (const action of plan(lists[0]!, lists[1]!, this.#options, this.#allowance)) {
         this.#transfer.signal.throwIfAborted();
-        await this.#begin(action, crowd, extras, copied);
+        await this.#begin(action, crowd, walk, extras, copied);
       }
     } finally {
       await Promise.all(lists.map((list) => list.return(undefined)));
@@ -187,15 +231,35 @@ export class Run {
   }
 
   /** Everything under a prefix; the first `depth` levels of directories side by side. */
-  async #produce(prefix: string, depth: number): Promise<void> {
+  async #produce(walk: Walk): Promise<void> {
+    const { prefix, depth } = walk;
     const [source, destination, { forceUpdate }] = [this.#source, this.#destination, this.#options];
     const { signal } = this.#transfer;
     const followLinks = !this.#transfer.links;
-    const options: ListOptions = { start: this.#options.start, end: this.#options.end, followLinks, signal };
+    const start = walk.from > this.#options.start ? walk.from : this.#options.start;
+    const options: ListOptions = { start, end: this.#options.end, followLinks, signal };
     const crowd = new Crowd(this.#places);
     const below = new Crowd(new Places(this.#options.listThreads));
-    const spawn = ({ key }: Entry): Promise<void> =>
-      below.add(() => this.#produce(key, depth - 1).catch((error: unknown) => this.#end(error)));
+    let listing = false;
+    const list = async (): Promise<void> => {
+      await this.#listing.take();
+      listing = true;
+    };
+    const listed = (): void => {
+      if (listing) this.#listing.give();
+      listing = false;
+    };
+    const spawn = async ({ key }: Entry): Promise<void> => {
+      if (key <= walk.spawned) return;
+      const child = this.#options.keys
+        ? new Walk({ prefix: key, depth: depth - 1 })
+        : this.progress.add({ prefix: key, depth: depth - 1 });
+      walk.spawned = key;
+      // Whoever waits for one below must not hold what that one waits for.
+      listed();
+      await below.add(() => this.#produce(child).catch((error: unknown) => this.#end(error)));
+      await list();
+    };
     const inLevels = depth > 0 && source.level !== undefined && destination.level !== undefined;
     const from = inLevels ? this.#level(source.level!(prefix, options), prefix, spawn) : source.list(prefix, options);
     const to = forceUpdate
@@ -203,14 +267,9 @@ export class Run {
       : inLevels
         ? this.#level(destination.level!(prefix, options), prefix, async () => {})
         : destination.list(prefix, options);
-    await this.#listing.take();
-    let listing = true;
-    const listed = (): void => {
-      if (listing) this.#listing.give();
-      listing = false;
-    };
+    await list();
     try {
-      await this.#compare(from, to, crowd, async () => {
+      await this.#compare(from, to, crowd, walk, async () => {
         // Those below want its place.
         listed();
         await below.ended();
@@ -220,29 +279,41 @@ export class Run {
       await below.ended();
       await crowd.ended();
     }
+    if (!signal.aborted) this.progress.finished(walk);
   }
 
   /** Starts what was decided, or notes it. */
-  async #begin(action: Action, crowd: Crowd, extras: Removals, copied: Removals): Promise<void> {
+  async #begin(action: Action, crowd: Crowd, walk: Walk, extras: Removals, copied: Removals): Promise<void> {
     const { tally } = this;
     const { entry, kind } = action;
     await extras.at(entry.key);
     await copied.at(entry.key);
+    walk.begun(entry.key);
     if (kind === 'extra') {
       tally.extra++;
       tally.extraBytes += entry.size;
-      return;
+      return this.#done(entry, walk);
     }
     tally.found++;
     if (kind === 'skip') {
       this.#skip(entry);
       tally.handled++;
-    } else if (kind === 'removeExtra' && entry.isDirectory) extras.add(entry);
-    else if (kind === 'removeSource' && entry.isDirectory) copied.add(entry);
-    else {
+      this.#done(entry, walk);
+    } else if (kind === 'removeExtra' && entry.isDirectory) {
+      extras.add(entry);
+      walk.ended(entry.key);
+    } else if (kind === 'removeSource' && entry.isDirectory) {
+      copied.add(entry);
+      walk.ended(entry.key);
+    } else {
       if (kind === 'copy' && entry.isDirectory && this.#options.deleteSrcAfter) copied.add(entry);
-      await crowd.add(() => this.#act(action));
+      await crowd.add(() => this.#act(action, walk));
     }
+  }
+
+  #done({ key }: Entry, walk: Walk): void {
+    walk.ended(key);
+    this.progress.succeeded(key);
   }
 
   #skip({ size }: Entry): void {
@@ -251,20 +322,25 @@ export class Run {
   }
 
   /** Does what was decided. Never fails: failures are counted and told. */
-  async #act(action: Action): Promise<void> {
+  async #act(action: Action, walk: Walk): Promise<void> {
     const { entry } = action;
     try {
       await this.#do(action);
+      this.#done(entry, walk);
     } catch (error) {
-      if (error instanceof Gone) this.#skip(entry);
-      else if (!this.#transfer.signal.aborted) this.#failed(entry, error);
+      if (error instanceof Gone) {
+        this.#skip(entry);
+        this.#done(entry, walk);
+      } else if (!this.#transfer.signal.aborted) this.#failed(entry, walk, error);
     }
     this.tally.handled++;
   }
 
-  #failed(entry: Pick<Entry, 'key'>, error: unknown): void {
+  #failed({ key }: Pick<Entry, 'key'>, walk: Walk, error: unknown): void {
     this.tally.failed++;
-    this.#options.onFailure(entry.key, error);
+    this.progress.failed(key, walk);
+    walk.ended(key);
+    this.#options.onFailure(key, error);
     if (this.tally.failed >= this.#options.maxFailures) this.#ending.abort(error);
   }
 
@@ -307,14 +383,16 @@ export class Run {
     this.tally.deleted++;
   }
 
-  /** Removes a directory whose contents are dealt with; one in which something was left stays. */
-  async #remove(side: Side, entry: Entry): Promise<void> {
+  /** Removes a directory whose contents are dealt with; one in which something was left stays. Fails only where the run ends early. */
+  async #remove(side: Side, entry: Entry, walk: Walk): Promise<void> {
     try {
       // The places themselves stay.
       const removed = this.#options.dry || (entry.key !== '' && (await side.remove(entry.key, this.#transfer.signal)));
       if (removed) this.tally.deleted++;
+      this.progress.succeeded(entry.key);
     } catch (error) {
-      if (!this.#transfer.signal.aborted) this.#failed(entry, error);
+      this.#transfer.signal.throwIfAborted();
+      this.#failed(entry, walk, error);
     }
     this.tally.handled++;
   }

@@ -57,7 +57,7 @@ export interface OperatorOptions {
 const LEASE = 'juicepod-operator';
 
 /** Adds the controllers to a manager. Answers the volumes that they see. */
-export function addControllers(
+function addControllers(
   manager: Manager,
   options: Pick<OperatorOptions, 'namespaces' | 'clientImage' | 'allowedImages'> & {
     readonly backends: Backends;
@@ -199,7 +199,17 @@ export async function runOperator(options: OperatorOptions): Promise<void> {
     metrics,
     ...(options.namespaces ? { namespaces: options.namespaces } : {}),
     ...(options.leaderElection === false ? {} : { leader: { namespace, name: LEASE, identity } }),
+    onRefusal: (refusal) => tellRefusal(refusal),
   });
+  const own = manager.events('juicepod.io/operator');
+  const podName = process.env['POD_NAME'];
+  /** On the operator's own pod, where whoever upgrades it looks. */
+  const tellRefusal = (refusal: string): void => {
+    if (podName === undefined) return;
+    const regarding = { apiVersion: 'v1', kind: 'Pod', metadata: { name: podName, namespace } };
+    const note = `${refusal}. Apply config/rbac and crds of this version; until then the operator goes on without what it may not read, where it can.`;
+    own.record({ regarding, type: 'Warning', reason: 'RightMissing', action: 'Start', note });
+  };
   const volumes = addControllers(manager, {
     ...options,
     backends: options.backends ?? realBackends({ clock, logger: log }),

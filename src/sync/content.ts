@@ -64,7 +64,7 @@ export function digestOf(sums: Uint32Array, size: number): Buffer {
 }
 
 /** The checksum of slice lists: `previous` is that of the chunks before. */
-export function addSlices(pieces: readonly Piece[], previous: number): number {
+function addSlices(pieces: readonly Piece[], previous: number): number {
   const list = new Float64Array(pieces.length * 5);
   for (const [index, { pos, id, size, off, len }] of pieces.entries()) list.set([pos, id, size, off, len], index * 5);
   return crc32c(new Uint8Array(list.buffer), previous);

@@ -26,7 +26,7 @@ export interface LocalChange {
 }
 
 /** Type and permission bits together. */
-export function fullMode(type: NodeType, mode: number): number {
+function fullMode(type: NodeType, mode: number): number {
   return typeBits[type] | mode;
 }
 

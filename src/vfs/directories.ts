@@ -8,7 +8,7 @@ import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { isDots } from '../meta/names.ts';
-import { type DirEntry, type Meta, SYSTEM } from '../meta/types.ts';
+import { type Attr, type DirEntry, type Meta, SYSTEM } from '../meta/types.ts';
 import { direntType } from './attributes.ts';
 import { DirectoryListing, dots } from './directory.ts';
 import { directoryHandle, type Handles } from './handles.ts';
@@ -78,7 +78,8 @@ export class DirectoryOperations {
           !this.#nodes.files.changes.since(this.#nodes.inside(ino), asked.moment) &&
           this.#clock.monotonic() - asked.time <= FRESH_MS;
         if (entries.length === 0) break;
-        if (!this.#fill(reply.sink, isFresh ? await this.#withAttributes(entries) : entries, next, isFresh, moment)) break;
+        const attributes = isFresh ? await this.#meta.attributes(inosOf(entries)) : undefined;
+        if (!this.#fill(reply.sink, entries, next, attributes, moment)) break;
         next += entries.length;
       }
       reply.directory();
@@ -98,34 +99,55 @@ export class DirectoryOperations {
     reply.ok();
   }
 
-  /** The entries with the attributes of those that the database knows; `.`, `..` and virtual files stay as they are. */
-  async #withAttributes(entries: readonly DirEntry[]): Promise<readonly DirEntry[]> {
-    const wanted = entries.filter(({ name, ino, attr }) => !attr && ino > 0 && !isDots(name));
-    if (wanted.length === 0) return entries;
-    const found = await this.#meta.attributes(wanted.map(({ ino }) => ino));
-    const byIno = new Map(wanted.map(({ ino }, index) => [ino, found[index]]));
-    return entries.map((entry) => (entry.attr || isDots(entry.name) ? entry : { ...entry, attr: byIno.get(entry.ino) }));
-  }
-
+  /** Once the listing has begun, which has looked at the directory. */
   async #firstEntries(ino: Ino): Promise<ReturnType<typeof dots>> {
-    const attr = ino === ROOT_INO ? undefined : await this.#meta.getattr(SYSTEM, this.#nodes.inside(ino));
+    const node = this.#nodes.inside(ino);
+    const attr = ino === ROOT_INO ? undefined : (this.#meta.lastSeen(node) ?? (await this.#meta.getattr(SYSTEM, node)));
     const first = dots(ino, attr ? this.#nodes.outside(attr.parent) : ROOT_INO);
     return ino === ROOT_INO && !this.#options.hideInternal ? [...first, ...this.#nodes.virtual.entries()] : first;
   }
 
-  /** False where the kernel's buffer is full. `first` is the number of the first entry. `plus`: with the attributes there are, asked for at `moment`. */
-  #fill(sink: DirSink, entries: readonly DirEntry[], first: number, plus: boolean, moment: number): boolean {
+  /**
+   * False where the kernel's buffer is full. `first` is the number of the first entry. `attributes`: those of `inosOf(entries)`, asked for
+   * at `moment`, where they are to be told.
+   */
+  #fill(
+    sink: DirSink,
+    entries: readonly DirEntry[],
+    first: number,
+    attributes: readonly (Attr | undefined)[] | undefined,
+    moment: number,
+  ): boolean {
     const nodes = this.#nodes;
-    let offset = first;
-    for (const { name, ino, type, attr } of entries) {
-      offset++;
-      const virtual = nodes.virtual.get(ino);
-      const taken =
-        plus && attr && !nodes.files.changes.since(ino, moment)
-          ? sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual && nodes.virtual.lifetime(virtual)), offset)
-          : sink.add(name, nodes.outside(ino), direntType(type), offset);
+    const { changes } = nodes.files;
+    let asked = 0;
+    for (let index = 0; index < entries.length; index++) {
+      const { name, ino, type, attr: known } = entries[index] as DirEntry;
+      const offset = first + index + 1;
+      const attr = attributes && (isWanted(entries[index] as DirEntry) ? attributes[asked++] : known);
+      let taken: boolean;
+      if (!attr || (changes.moment !== moment && changes.since(ino, moment)))
+        taken = sink.add(name, nodes.outside(ino), direntType(type), offset);
+      else {
+        const virtual = ino < 0 ? nodes.virtual.get(ino) : undefined;
+        taken = sink.addPlus(name, nodes.entry({ ino, attr }, moment, virtual && nodes.virtual.lifetime(virtual)), offset);
+      }
       if (!taken) return false;
     }
     return true;
   }
+}
+
+/** True for an entry whose attributes the database has: not `.`, `..` and virtual files. */
+function isWanted({ name, ino, attr }: DirEntry): boolean {
+  return !attr && ino > 0 && !isDots(name);
+}
+
+function inosOf(entries: readonly DirEntry[]): readonly Ino[] {
+  const inos: Ino[] = [];
+  for (let at = 0; at < entries.length; at++) {
+    const entry = entries[at] as DirEntry;
+    if (isWanted(entry)) inos.push(entry.ino);
+  }
+  return inos;
 }

@@ -70,6 +70,8 @@ export class DirectoryListing {
     this.#start = 0;
     this.#ended = false;
     this.#buffer = [];
+    // With the first batch the directory itself was looked at; what is wrong with it is thrown when the batch is wanted.
+    await this.#coming?.batch.catch(() => undefined);
     this.#buffer = await this.#first();
   }
 

@@ -143,7 +143,7 @@ export class LockOperations {
     const { moment } = nodes;
     const attr = await this.#meta.getattr(SYSTEM, ino);
     nodes.files.refresh(ino, attr, moment);
-    reply.ok(!nodes.knows(before, attr));
+    reply.ok(!nodes.knows(ino, before, attr));
   }
 
   #note(ino: Ino, handle: number, owner: bigint): void {

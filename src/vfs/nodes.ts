@@ -5,11 +5,15 @@
 import type { FuseEntry, FuseRequest, Reply } from '../fuse/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
+import { Generations } from '../lib/generations.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Attr, type Context, type Entry, NodeType } from '../meta/types.ts';
 import { toFuseAttr } from './attributes.ts';
 import type { OpenFiles } from './files.ts';
 import type { VirtualFiles } from './virtual.ts';
+
+/** Nodes of which it is remembered what the kernel was told: twice as many at most. A forgotten one is asked for once more. */
+const TOLD_LIMIT = 8192;
 
 export interface NodeOptions {
   /** Lifetimes of attributes, names and directory names in the kernel, and of "no such name"; seconds. */
@@ -28,11 +32,14 @@ export class Nodes {
   readonly root: Ino;
   readonly files: OpenFiles;
   readonly virtual: VirtualFiles;
-  /** Attributes of files, the very objects, that the kernel was told of. */
-  readonly #told = new WeakSet<Attr>();
+  /**
+   * Attributes of files, the very objects, that the kernel was told of last. (By number and not in a WeakSet, in which a name of a
+   * listing cost five times as much, most of it in the collection of garbage.)
+   */
+  readonly #told = new Generations<Ino, Attr>(TOLD_LIMIT);
   readonly #clock: Clock | undefined;
-  /** Of attributes without an access control list, when the kernel was told. */
-  readonly #plain = new WeakMap<Attr, number>();
+  /** Attributes without an access control list, and when the kernel was told. */
+  readonly #plain = new Generations<Ino, { readonly attr: Attr; readonly time: number }>(TOLD_LIMIT);
 
   /** With `aclClock` the kernel asks for access control lists. */
   constructor(options: NodeOptions, root: Ino, files: OpenFiles, virtual: VirtualFiles, aclClock?: Clock) {
@@ -49,29 +56,30 @@ export class Nodes {
   }
 
   /** Notes attributes that the kernel now has. */
-  #tell(attr: Attr): Attr {
-    if (attr.type === NodeType.File) this.#told.add(attr);
-    if (this.#clock && attr.accessAcl === 0) this.#plain.set(attr, this.#clock.monotonic());
+  #tell(node: Ino, attr: Attr): Attr {
+    if (attr.type === NodeType.File) this.#told.set(node, attr);
+    if (this.#clock && attr.accessAcl === 0) this.#plain.set(node, { attr, time: this.#clock.monotonic() });
     return attr;
   }
 
   /**
-   * True where these attributes, last seen of a node, have no access control list, and the kernel trusts them still: it asks for the list
+   * True where these attributes, last seen of the node, have no access control list, and the kernel trusts them still: it asks for the list
    * of every node on the way to a name, just after it was told of its attributes.
    */
-  hasNoAcl(seen: Attr | undefined): boolean {
-    const told = seen && this.#plain.get(seen);
-    return told !== undefined && this.#clock !== undefined && this.#clock.monotonic() - told < this.options.attrTimeout * 1000;
+  hasNoAcl(node: Ino, seen: Attr | undefined): boolean {
+    if (!seen || !this.#clock) return false;
+    const told = this.#plain.get(node);
+    return told?.attr === seen && this.#clock.monotonic() - told.time < this.options.attrTimeout * 1000;
   }
 
   /**
    * True where the kernel has been told what `attr` says of the file's size and times, and of nothing else since. `before` is what
    * was last seen of the node before `attr` was asked for.
    */
-  knows(before: Attr | undefined, attr: Attr): boolean {
+  knows(node: Ino, before: Attr | undefined, attr: Attr): boolean {
     return (
       before !== undefined &&
-      this.#told.has(before) &&
+      this.#told.get(node) === before &&
       before.length === attr.length &&
       before.mtime === attr.mtime &&
       before.mtimensec === attr.mtimensec &&
@@ -97,7 +105,7 @@ export class Nodes {
 
   /** What the kernel is told of a node, asked for at `moment`; `timeout` in place of the configured lifetimes. */
   entry({ ino, attr }: Entry, moment: number, timeout?: number): FuseEntry {
-    const current = this.#tell(this.files.refresh(ino, attr, moment));
+    const current = this.#tell(ino, this.files.refresh(ino, attr, moment));
     return {
       attr: toFuseAttr(this.outside(ino), current, this.files.get(ino)?.writer?.local),
       generation: 1,
@@ -109,7 +117,7 @@ export class Nodes {
   /** Answers attributes, asked for at `moment`, of the node that the kernel calls `ino`. */
   replyAttr(reply: Reply, ino: Ino, attr: Attr, moment: number): void {
     const node = this.inside(ino);
-    const current = this.#tell(this.files.refresh(node, attr, moment));
+    const current = this.#tell(node, this.files.refresh(node, attr, moment));
     reply.attr(toFuseAttr(ino, current, this.files.get(node)?.writer?.local), this.options.attrTimeout);
   }
 

@@ -249,7 +249,7 @@ export class Vfs implements FileSystem {
       handle: this.#handles.add(handle),
       ...(bound ?? { keepCache }),
       // Or it would take a file for as long as it was when it last asked.
-      forgetAttributes: !keepCache && !this.#nodes.knows(before, attr),
+      forgetAttributes: !keepCache && !this.#nodes.knows(ino, before, attr),
       // A reader that may have locked something is to tell when it closes: that unlocks it.
       noFlush: (flags & O_ACCMODE) === 0 && !this.#meta.holdsLocks(ino),
     });

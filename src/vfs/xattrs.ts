@@ -28,7 +28,7 @@ export class XattrOperations {
   async getxattr(request: FuseRequest, reply: Reply, ino: Ino, name: string, size: number): Promise<void> {
     if (this.#nodes.virtual.get(ino) || !storedXattr(name, this.#kept)) throw new FsError('ENODATA');
     const node = this.#nodes.inside(ino);
-    if (name === ACL_ACCESS && this.#nodes.hasNoAcl(this.#meta.lastSeen(node))) throw new FsError('ENODATA');
+    if (name === ACL_ACCESS && this.#nodes.hasNoAcl(node, this.#meta.lastSeen(node))) throw new FsError('ENODATA');
     answerXattr(reply, await this.#meta.getxattr(context(request), node, name), size);
   }
 

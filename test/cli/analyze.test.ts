@@ -331,7 +331,7 @@ onCluster('the command, and the plugin of kubectl, say the same, and end with 1 
   assert.match(well.stdout, /Pod team-a\/well: nothing stands in the way/);
   const late = await run(['analyze', 'late', '-n', 'team-a', '--kubeconfig', kubeconfig]);
   assert.equal(late.code, 1);
-  assert.match(late.stdout, /^✗ SlippedThrough: .*\n {4}→ delete it/m);
+  assert.match(late.stdout, /^✗ SlippedThrough: .*\n {2}→ delete it/m);
   const json = await run(['cluster', 'analyze', 'late', '-n', 'team-a', '--kubeconfig', kubeconfig, '--output', 'json']);
   assert.deepEqual(reasons((JSON.parse(json.stdout) as { findings: Finding[] }).findings), ['SlippedThrough']);
   const nothing = await run(['analyze', 'nobody', '-n', 'team-a', '--kubeconfig', kubeconfig]);

@@ -91,8 +91,16 @@ test(
           [[`sqlite3://${folder}/empty.db`, target], /holds no volume/],
           [[redis.url(3), target], /holds no volume/],
           [[locked, target], /refuses us/],
-        ] as const)
+        ] as const) {
           await refuses(['mount', ...cacheIn(folder), ...args, ...background], wanted);
+          assert.ok(!existsSync(target), 'the mount point that was made is removed');
+        }
+      const deep = join(folder, 'made/by/us');
+      mkdirSync(join(folder, 'made'));
+      await refuses(['mount', `sqlite3://${folder}/empty.db`, deep, ...cacheIn(folder)], /holds no volume/);
+      assert.deepEqual(readdirSync(join(folder, 'made')), [], 'what was there stays');
+      await refuses(['mount', `sqlite3://${folder}/empty.db`, join(folder, 'made'), '-d'], /holds no volume/);
+      assert.ok(existsSync(join(folder, 'made')));
       const told = await refuses(['mount', `redis://:pw-4711@127.0.0.1:${port}/0`, target], /does not answer: .*ECONNREFUSED/);
       assert.ok(!told.includes('pw-4711'));
       await refuses(['mount', url, target, '-d', '--log', join(file, 'log')], /--log: .* is no folder/);

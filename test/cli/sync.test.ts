@@ -162,6 +162,46 @@ test('interrupted it says so, leaves no temporary names and no half file, and go
   });
 });
 
+test('with a checkpoint it says where it goes on, names what failed once more, and leaves no checkpoint in the end', async () => {
+  await inScratch(async (folder) => {
+    const [from, to] = [join(folder, 'from'), join(folder, 'to')];
+    mkdirSync(from);
+    const body = Buffer.alloc(1024 * 1024, 'data');
+    for (let index = 10; index < 50; index++) writeFileSync(join(from, `file-${index}`), body);
+    const names = (): string[] => (existsSync(to) ? readdirSync(to) : []);
+    const copied = (): string[] => names().filter((name) => name.startsWith('file-'));
+    const checkpoints = (): string[] => names().filter((name) => /^\.juicefs-sync-checkpoint\.[0-9a-f]{32}\.json$/.test(name));
+    const args = ['--enable-checkpoint', '--checkpoint-interval', '100ms', `${from}/`, `${to}/`];
+    const ended = await run(['sync', '--bwlimit', '40', ...args], {
+      // Without a chance to note anything at the end.
+      onStart: (child) =>
+        void until('some are copied, and it is noted', () => copied().length > 15 && checkpoints().length === 1).then(() =>
+          child.kill('SIGKILL'),
+        ),
+    });
+    assert.equal(ended.code, null);
+    // A directory in the place of a file: that one fails.
+    rmSync(join(to, 'file-49'), { force: true });
+    mkdirSync(join(to, 'file-49/in'), { recursive: true });
+    const { code, stderr, stdout } = await run(['sync', ...args]);
+    assert.equal(code, 1, stdout);
+    assert.match(
+      stderr,
+      /going on from the checkpoint of \d{4}-.*, \d+ objects were handled before; --checkpoint-force-reset begins anew/,
+    );
+    assert.match(stderr, /file-49: /);
+    assert.match(stdout, /Found: [12]\d, .*failed: 1/);
+    rmSync(join(to, 'file-49'), { recursive: true });
+    const last = await figures(...args);
+    assert.deepEqual([last.copied, last.skipped, last.failed], [1, 0, 0]);
+    assert.deepEqual([checkpoints(), copied().length], [[], 40]);
+    // Nothing is noted any more: all is looked at.
+    assert.equal((await figures(...args)).skipped, 40);
+    assert.deepEqual(checkpoints(), []);
+    await refuses(['sync', ...args, '--checkpoint-interval', '1ms'], /--checkpoint-interval 1ms: wanted a time such as 10s/);
+  });
+});
+
 test('a dry run changes nothing and counts what would be done', async () => {
   await inScratch(async (folder) => {
     mkdirSync(join(folder, 'from'));

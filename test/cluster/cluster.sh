@@ -140,7 +140,8 @@ Y
 start() { # NAME COMMAND...
   local log=log/$1.log
   shift
-  "$@" > "$log" 2>&1 < /dev/null &
+  "$@" >> "$log" 2>&1 < /dev/null &
+  echo $! > "${log%.log}.pid"
 }
 wait_for() { # for a minute
   local try
@@ -152,7 +153,48 @@ wait_for() { # for a minute
   tail -n 5 log/*.log >&2
   return 1
 }
-start containerd containerd -c containerd.toml
+# What the node itself runs, apart: restart-node.sh starts it anew.
+cat > node.sh << 'Y'
+start_containerd() { start containerd containerd -c containerd.toml; }
+start_kubelet() {
+  start kubelet kubelet --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --hostname-override=node1 --node-ip=$address --root-dir="$work/kubelet" --v=2
+}
+Y
+# The node as a reset leaves it: nothing that it ran lives on, nothing is mounted, what was in /run is gone, and its disk is as it was.
+{
+  echo "set -euo pipefail; work=$work address=$address KUBE_ID=$KUBE_ID; cd \$work; export PATH=$KUBE_BIN:\$PATH"
+  declare -f say start wait_for
+  cat << 'Y'
+. ./node.sh
+kill -9 $(cat log/kubelet.pid) $(cat log/containerd.pid)
+for each in /proc/[0-9]*; do
+  # PIDs of this cluster alone are seen here.
+  if [ "$(cat $each/comm 2> /dev/null)" = containerd-shim ] || grep -q /kubepods $each/cgroup 2> /dev/null; then kill -9 ${each#/proc/} 2> /dev/null || true; fi
+done
+mounts() { awk '{print $5}' /proc/self/mountinfo | grep -E "^($work/kubelet|/run/containerd|/run/netns)/" | sort -r; }
+for try in {1..100}; do
+  [ -n "$(mounts)" ] || break
+  mounts | xargs -r -n 1 umount -l 2> /dev/null || true
+done
+rm -rf /run/containerd/* /run/netns/*
+# The kubelet would look at each group that is left for seconds.
+groups=$(findmnt -rno TARGET -t cgroup,cgroup2)
+for try in {1..50}; do
+  left=
+  for group in $groups; do
+    [ ! -d "$group/$KUBE_ID/kubepods" ] || find "$group/$KUBE_ID/kubepods" -depth -type d -exec rmdir {} + 2> /dev/null || left=$group
+  done
+  [ -n "$left" ] || break
+  sleep 0.1
+done
+start_containerd
+wait_for ctr version
+start_kubelet
+Y
+} > restart-node.sh
+export JUICEPOD_E2E_RESTART_NODE=$work/restart-node.sh
+. ./node.sh
+start_containerd
 start etcd etcd --data-dir etcd --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
 start apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address=$address --secure-port=6443 \
   --tls-cert-file=pki/apiserver.crt --tls-private-key-file=pki/apiserver.key --client-ca-file=pki/ca.crt \
@@ -170,7 +212,7 @@ start manager kube-controller-manager --kubeconfig=manager.kubeconfig --leader-e
   --service-account-private-key-file=pki/ca.key --root-ca-file=pki/ca.crt --use-service-account-credentials --kube-api-qps=500 --kube-api-burst=500
 start scheduler kube-scheduler --kubeconfig=scheduler.kubeconfig --leader-elect=false --secure-port=0
 start proxy kube-proxy --kubeconfig=proxy.kubeconfig --hostname-override=node1 --cluster-cidr=10.244.0.0/24 --proxy-mode=iptables --conntrack-max-per-core=0
-start kubelet kubelet --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --hostname-override=node1 --node-ip=$address --root-dir="$work/kubelet" --v=2
+start_kubelet
 wait_for kubectl wait --for=condition=Ready node/node1 --timeout=30s
 wait_for kubectl get serviceaccount default
 say "ready after $SECONDS s"

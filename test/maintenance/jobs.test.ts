@@ -66,7 +66,7 @@ describeEngines('cleaning for all', (database: Database) => {
       const volume = world.volume();
       const engine = new Proxy(volume.engine, {
         get(target, name) {
-          if (name === 'scanDelfiles' || name === 'scanUnreferenced' || name === 'scanDelayed') begun.push(name);
+          if (name === 'allDelfiles' || name === 'scanUnreferenced' || name === 'scanDelayed') begun.push(name);
           const value = Reflect.get(target, name) as unknown;
           return typeof value === 'function' ? (value.bind(target) as unknown) : value;
         },
@@ -78,7 +78,7 @@ describeEngines('cleaning for all', (database: Database) => {
       await Promise.all(clients.map((volume) => hourly(volume, signal)));
       world.clock.advance(10 * 60_000);
     }
-    assert.deepEqual(begun.toSorted(), ['scanDelayed', 'scanDelfiles', 'scanUnreferenced']);
+    assert.deepEqual(begun.toSorted(), ['allDelfiles', 'scanDelayed', 'scanUnreferenced']);
     await Promise.all(clients.map((volume) => volume.deletions.settled()));
     assert.deepEqual(await left(world), new Set());
   });

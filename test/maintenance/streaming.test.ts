@@ -171,7 +171,7 @@ describeEngines('in pieces', (database: Database) => {
       callbacks: {},
     });
     let removed = 0;
-    await cleanTrashBefore(volume, Math.floor(world.clock.now() / 1000) + 1, signal, () => removed++);
+    await cleanTrashBefore(volume, Math.floor(world.clock.now() / 1000) + 1, signal, (count) => (removed += count));
     assert.equal(removed, count + 1);
     await volume.deletions.settled();
     assert.ok(pieces.largest <= LARGEST_CHANGED, `a piece of ${pieces.largest}`);

@@ -126,13 +126,15 @@ test('a mount ends though the server is away', async () => {
 
 test('a server that is not there is reported with what to check', async () => {
   const port = await freePort();
-  await assert.rejects(openRedis(parse(`redis://:secret@127.0.0.1:${port}/1`), { patience: 200 }), (error: unknown) => {
-    assert.ok(error instanceof UserError);
-    assert.equal(error.code, 'MetaUnreachable');
-    assert.match(error.message, /ECONNREFUSED/);
-    assert.doesNotMatch(`${error.message} ${String(error.stack)}`, /secret/);
-    return true;
-  });
+  // Also where there was time for one attempt only.
+  for (const patience of [15, 200])
+    await assert.rejects(openRedis(parse(`redis://:secret@127.0.0.1:${port}/1`), { patience }), (error: unknown) => {
+      assert.ok(error instanceof UserError);
+      assert.equal(error.code, 'MetaUnreachable');
+      assert.match(error.message, /ECONNREFUSED/);
+      assert.doesNotMatch(`${error.message} ${String(error.stack)}`, /secret/);
+      return true;
+    });
 });
 
 test('a wrong password is reported at once and not repeated in the message', async () => {

@@ -122,3 +122,36 @@ test('an operator that does not lead any more writes to no database and no store
   assert.equal(await database.get('setting'), before);
   assert.equal(await database.exists('userQuota'), 0);
 });
+
+test('what the API server forbids is said in a condition and an event, and whoever can mount the volume still can', async (t) => {
+  const { spec } = place(t);
+  const harness = createHarness();
+  await harness.createNamespace('data');
+  await harness.createNamespace('training');
+  await harness.createVolume(spec);
+  await harness.reconcile();
+  const before = mountConfig(harness);
+  await harness.changeVolume((old) => ({ ...old, access: { allowedNamespaces: { from: 'All' }, readOnly: true } }));
+  let forbidden = /secrets/;
+  harness.frontend.fault = (method, path) =>
+    method !== 'GET' && forbidden.test(path) ? new ApiError(403, `cannot patch ${path}`, { reason: 'Forbidden' }) : undefined;
+  await assert.rejects(harness.reconcile(), /cannot patch/);
+  assert.equal(harness.condition('Ready'), 'True Succeeded');
+  assert.equal(harness.condition('Reconciling'), 'True ApiForbidden');
+  assert.match(harness.message('Reconciling'), /cannot patch .*secrets/);
+  assert.ok(harness.events.some(({ type, reason }) => type === 'Warning' && reason === 'ApiForbidden'));
+  assert.deepEqual(mountConfig(harness), before);
+  // Where the status is what it may not write, the event is left.
+  harness.events.splice(0);
+  forbidden = /secrets|status/;
+  await assert.rejects(harness.reconcile(), /cannot patch .*secrets/);
+  assert.deepEqual(
+    harness.events.map(({ reason }) => reason),
+    ['ApiForbidden'],
+  );
+  harness.frontend.fault = undefined;
+  await harness.reconcile();
+  assert.equal(harness.condition('Reconciling'), undefined);
+  const { generation, readOnly } = mountConfig(harness, 'training');
+  assert.deepEqual([generation, readOnly], [before.generation, true], 'what is no credential is given, and not counted');
+});

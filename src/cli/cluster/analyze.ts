@@ -5,15 +5,15 @@
 import { parseAllDocuments } from 'yaml';
 import { type Json, mapOf, textOf } from '../../lib/json.ts';
 import { podTemplates } from '../../admission/templates.ts';
-import { CronJobs, DaemonSets, Deployments, Jobs, Pods, ReplicaSets, StatefulSets } from '../../kube/resources.ts';
+import { CronJobs, DaemonSets, Deployments, Jobs, Namespaces, Pods, ReplicaSets, StatefulSets } from '../../kube/resources.ts';
 import type { KubeClient, Resource } from '../../kube/types.ts';
 import { UserError } from '../../lib/errors.ts';
 import { readText } from '../options.ts';
-import { type Output, print } from '../report.ts';
+import { type Output, print, wrapped } from '../report.ts';
 import { type ConnectionOptions, withCluster } from './connection.ts';
 import { type Check, checks, type Finding } from './findings.ts';
 import { podChecks } from './sidecars.ts';
-import { type Target, takeSnapshot } from './snapshot.ts';
+import { found, type Target, takeSnapshot } from './snapshot.ts';
 
 /** Kinds that make pods, and what they are called. */
 const workloads: readonly { readonly names: readonly string[]; readonly resource: Resource }[] = [
@@ -74,6 +74,8 @@ export async function targetOfName(
     });
   const object = await client.resource(workload.resource).find({ namespace, name }, signal);
   const target = object && targetOf({ ...(object as unknown as Json), kind: workload.resource.kind }, namespace, true);
+  if (!target && (await found(() => client.resource(Namespaces).find({ name: namespace }, signal))).state === 'absent')
+    throw new UserError('NamespaceMissing', `there is no namespace ${namespace}`, { hint: 'kubectl get namespaces lists them.' });
   if (!target)
     throw new UserError('PodMissing', `there is no ${workload.resource.kind} ${name} in namespace ${namespace}`, {
       hint: 'A pod that was refused is not there: name what wants it (deployment/NAME, job/NAME), or give its manifest with -f.',
@@ -92,11 +94,11 @@ export async function analyze(
 ): Promise<readonly Finding[]> {
   const snapshot = await takeSnapshot(client, target, system, signal);
   const all: readonly Check[] = [...checks, ...podChecks];
-  const found = all.flatMap((check) => check(snapshot));
+  const findings = all.flatMap((check) => check(snapshot));
   // The dry run and our own look at the same thing often find the same.
-  const distinct = found.filter(
+  const distinct = findings.filter(
     (each, index) =>
-      found.findIndex(
+      findings.findIndex(
         (other) =>
           other.reason === each.reason &&
           other.severity === each.severity &&
@@ -117,10 +119,11 @@ function textFor(target: Target, findings: readonly Finding[]): string {
   if (findings.length === 0) return `${who}: nothing stands in the way of its volumes.\n`;
   const marks = { error: '✗', warning: '!', unknown: '?' } as const;
   const lines = findings.map(
-    ({ severity, reason, message, todo }) => `${marks[severity]} ${reason}: ${message}\n    → ${todo}\n`,
+    ({ severity, reason, message, todo }) =>
+      `${wrapped(`${marks[severity]} ${reason}: ${message}`, '  ')}${wrapped(`  → ${todo}`, '    ')}`,
   );
   const errors = findings.filter(({ severity }) => severity === 'error').length;
-  return `${who}: ${errors === 0 ? 'nothing that was found stops its volumes' : `${errors} thing${errors > 1 ? 's' : ''} to correct`}\n\n${lines.join('')}`;
+  return `${who}: ${errors === 0 ? 'nothing that was found stops its volumes' : `${errors} thing${errors > 1 ? 's' : ''} to correct`}\n\n${lines.join('\n')}`;
 }
 
 export async function analyzeCommand(reference: string | undefined, raw: Readonly<Record<string, unknown>>): Promise<void> {

@@ -48,7 +48,14 @@ const webhooksOf = (configuration: Json): readonly Json[] => listOf(configuratio
 const metadataOf = (object: Json): Json => mapOf(object['metadata']);
 const labelsOf = (object: Json): Readonly<Record<string, string>> =>
   mapOf(metadataOf(object)['labels']) as Readonly<Record<string, string>>;
-const again = 'then create the pod again: volumes are added only when a pod is created';
+/** What follows when the cause is mended: a refused pod of a controller comes by itself, one that runs without its volume does not. */
+function again({ target }: Pick<Snapshot, 'target'>, isRefused = false): string {
+  const { kind, exists } = target;
+  if (kind === 'Pod' && !exists) return 'then create the pod: volumes are added only when a pod is created';
+  if (kind === 'Pod') return 'then create the pod again: volumes are added only when a pod is created';
+  if (isRefused) return `then the pods of the ${kind} come by themselves, at the latest after a quarter of an hour`;
+  return `then see that its pods are created again: volumes are added only when a pod is created`;
+}
 
 // --------------------------------------------------------------------------------------------------------- what was asked
 
@@ -61,37 +68,56 @@ function misplaced({ kind, pod, ownAnnotations = {} }: Snapshot['target']): stri
   return like === undefined ? '' : ` (${like} is not it)`;
 }
 
-const annotation: Check = ({ target, annotationError }) => {
+const annotation: Check = (snapshot) => {
+  const { target, annotationError } = snapshot;
   const value = mapOf(metadataOf(target.pod)['annotations'])[annotations.volumes];
   if (value === undefined)
     return error(
       'NotAnnotated',
       `${target.kind} ${target.name} has no annotation ${annotations.volumes}${target.kind === 'Pod' ? '' : ' in its pod template'}${misplaced(target)}`,
-      `add ${annotations.volumes}: NAME=/path to the ${target.kind === 'Pod' ? 'pod' : 'template, spec.template.metadata'}, ${again}`,
+      `add ${annotations.volumes}: NAME=/path to the ${target.kind === 'Pod' ? `pod, ${again(snapshot)}` : 'template, spec.template.metadata'}`,
     );
   return annotationError === undefined
     ? nothing
-    : error('AnnotationInvalid', annotationError, `correct the annotation, ${again}`);
+    : error(
+        'AnnotationInvalid',
+        annotationError,
+        `correct the annotation${target.kind === 'Pod' ? `, ${again(snapshot)}` : ` in the template of the ${target.kind}`}`,
+      );
 };
 
-const optedOut: Check = ({ target, namespace }) => [
-  ...(labelsOf(target.pod)[labels.inject] === 'false'
-    ? error('PodOptedOut', `the pod is labelled ${labels.inject}=false`, `remove the label, ${again}`)
-    : nothing),
-  ...(namespace.state === 'found' && labelsOf(namespace.value)[labels.injection] === 'disabled'
-    ? error(
-        'NamespaceOptedOut',
-        `namespace ${target.namespace} is labelled ${labels.injection}=disabled`,
-        `kubectl label namespace ${target.namespace} ${labels.injection}-, ${again}`,
-      )
-    : nothing),
-];
+const optedOut: Check = (snapshot) => {
+  const { target, namespace } = snapshot;
+  return [
+    ...(labelsOf(target.pod)[labels.inject] === 'false'
+      ? error('PodOptedOut', `the pod is labelled ${labels.inject}=false`, `remove the label, ${again(snapshot)}`)
+      : nothing),
+    ...(namespace.state === 'found' && labelsOf(namespace.value)[labels.injection] === 'disabled'
+      ? error(
+          'NamespaceOptedOut',
+          `namespace ${target.namespace} is labelled ${labels.injection}=disabled`,
+          `kubectl label namespace ${target.namespace} ${labels.injection}-, ${again(snapshot)}`,
+        )
+      : nothing),
+  ];
+};
 
 // ------------------------------------------------------------------------------------------------------------ the webhook
 
 const INSTALL = 'install Juicepod (docs/install.md), or the part that is missing';
 
-const configured: Check = ({ configuration, target, namespace }) => {
+/** Nothing of it is there: one thing to do, not three. */
+const isInstalled = ({ configuration, webhook, operator }: Snapshot): boolean =>
+  [configuration, webhook, operator].some(({ state }) => state !== 'absent');
+
+const configured: Check = (snapshot) => {
+  const { configuration, target, namespace, system } = snapshot;
+  if (!isInstalled(snapshot))
+    return error(
+      'NotInstalled',
+      `Juicepod is not installed: there is no MutatingWebhookConfiguration juicepod-webhook, and neither operator nor webhook in namespace ${system}`,
+      `kubectl apply --server-side -k config/default, or the chart (docs/install.md); name another namespace with --system`,
+    );
   if (configuration.state === 'unknown') return unread('the webhook’s configuration', configuration);
   if (configuration.state === 'absent')
     return error(
@@ -116,7 +142,11 @@ const configured: Check = ({ configuration, target, namespace }) => {
     }
     if (labelsOf(target.pod)[labels.inject] !== 'false' && !matchesSelector(of('objectSelector'), labelsOf(target.pod)))
       found.push(
-        ...error('PodExcluded', 'the webhook’s objectSelector leaves the pod’s labels out', `change the labels, ${again}`),
+        ...error(
+          'PodExcluded',
+          'the webhook’s objectSelector leaves the pod’s labels out',
+          `change the labels, ${again(snapshot)}`,
+        ),
       );
     if (webhook['failurePolicy'] === 'Ignore')
       found.push(
@@ -132,13 +162,20 @@ const configured: Check = ({ configuration, target, namespace }) => {
 
 const DAY = 86_400_000;
 
-const trusted: Check = ({ configuration, now, system }) => {
+/** Known to have no pod that answers: what follows from that is not said as well. */
+const isDown = ({ endpoints, webhook }: Snapshot): boolean =>
+  webhook.state === 'absent' || (endpoints.state === 'found' && endpoints.value === 0);
+
+const trusted: Check = (snapshot) => {
+  const { configuration, now, system } = snapshot;
   if (configuration.state !== 'found') return nothing;
   const found: Finding[] = [];
   for (const webhook of webhooksOf(configuration.value)) {
     const text = textOf(mapOf(webhook['clientConfig'])['caBundle']) ?? '';
     const log = `kubectl -n ${system} logs deployment/juicepod-webhook`;
     if (text === '') {
+      // The webhook writes it when it runs.
+      if (isDown(snapshot)) continue;
       found.push(
         ...error(
           'CaBundleEmpty',
@@ -179,7 +216,9 @@ const trusted: Check = ({ configuration, now, system }) => {
 
 const replicas = (deployment: Json): number => Number(mapOf(deployment['status'])['availableReplicas'] ?? 0);
 
-const running: Check = ({ endpoints, webhook, operator, lease, now, system }) => {
+const running: Check = (snapshot) => {
+  const { endpoints, webhook, operator, lease, now, system } = snapshot;
+  if (!isInstalled(snapshot)) return nothing;
   const found: Finding[] = [];
   const pods = `kubectl -n ${system} describe pods`;
   if (webhook.state === 'absent')
@@ -222,7 +261,8 @@ const running: Check = ({ endpoints, webhook, operator, lease, now, system }) =>
 
 const shorten = (message: string): string => message.replace(/^.*? answered \d+ ?\w*: /s, '').slice(0, 700);
 
-const tried: Check = ({ trial, configuration, system }) => {
+const tried: Check = (snapshot) => {
+  const { trial, configuration, system } = snapshot;
   switch (trial.state) {
     case 'injected':
       return nothing;
@@ -247,6 +287,7 @@ const tried: Check = ({ trial, configuration, system }) => {
           );
     case 'refused': {
       const message = shorten(trial.message);
+      if (isDown(snapshot) && /failed calling webhook "pods\.juicepod\.io"/.test(trial.message)) return nothing;
       if (/x509|certificate|tls:/i.test(trial.message) && /failed calling webhook/.test(trial.message))
         return error(
           'CertificateNotTrusted',
@@ -304,7 +345,7 @@ const planned: Check = (snapshot) => {
     limitRanges: () => [],
   } satisfies Cluster & Record<string, unknown>;
   const decision = planPod({ pod: target.pod, namespace: target.namespace, cluster, settings: defaultSettings });
-  if (decision.action === 'refuse') return error(decision.reason, decision.message, `do what it says, ${again}`);
+  if (decision.action === 'refuse') return error(decision.reason, decision.message, `do what it says, ${again(snapshot, true)}`);
   if (decision.action === 'ignore') return nothing;
   return decision.warnings.map((each) => finding('warning', 'Warned', each, 'the pod gets its volumes all the same'));
 };
@@ -328,4 +369,4 @@ const mountSecrets: Check = ({ secrets, volumes, target }) =>
   });
 
 /** All checks of what does not need a running pod, in the order of how early they stop a pod. */
-export const checks: readonly Check[] = [annotation, optedOut, configured, trusted, running, tried, planned, mountSecrets];
+export const checks: readonly Check[] = [annotation, optedOut, configured, running, trusted, tried, planned, mountSecrets];

@@ -54,7 +54,7 @@ async function volumeRows(client: KubeClient, namespace: string | undefined, sig
 }
 
 /** What a pod says of its volumes; undefined for one without. */
-export function podRow(pod: Json): PodRow | undefined {
+function podRow(pod: Json): PodRow | undefined {
   const metadata = mapOf(pod['metadata']);
   const text = textOf(mapOf(metadata['annotations'])[annotations.plan]);
   if (text === undefined) return undefined;
@@ -185,6 +185,14 @@ export async function statusCommand(raw: Readonly<Record<string, unknown>>): Pro
       };
     },
   );
-  const text = `operator  ${shown.operator}\nwebhook   ${shown.webhook}\n\n${volumeGrid(shown.volumes)}\n${podGrid(shown.pods)}`;
+  const away = [shown.operator, shown.webhook].some((each) => each.startsWith('0 of') || each === 'not installed');
+  const unready = shown.volumes.find(({ ready }) => ready !== 'True');
+  const next = [
+    ...(away
+      ? [`Operator and webhook: kubectl -n ${options.system} describe pods; docs/install.md says how to install them.\n`]
+      : []),
+    ...(unready ? [`Why a volume is not ready: kubectl -n ${unready.namespace} describe jv ${unready.name}\n`] : []),
+  ].join('');
+  const text = `operator  ${shown.operator}\nwebhook   ${shown.webhook}\n\n${volumeGrid(shown.volumes)}\n${podGrid(shown.pods)}${next === '' ? '' : `\n${next}`}`;
   print(options.output, shown, text);
 }

@@ -16,6 +16,7 @@ import { apply, observe } from '../../operator/rollout/apply.ts';
 import { decide, phaseOf, podKey, type RolloutInput, type RolloutReport } from '../../operator/rollout/decide.ts';
 import { endingSignal, wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
+import { forPeople } from './connection.ts';
 
 /** Pause between two looks at the pods, milliseconds. */
 const LOOK_MS = 1000;
@@ -51,7 +52,7 @@ export interface Upgrade {
 }
 
 /** One volume, to its end: complete, or stopped at a pod that failed. */
-export async function upgradeVolume(upgrade: Upgrade): Promise<UpgradeResult> {
+async function upgradeVolume(upgrade: Upgrade): Promise<UpgradeResult> {
   const { client, volume, find, image, limits, dryRun, clock, say, signal } = upgrade;
   const key = keyOf(volume);
   let said = '';
@@ -145,7 +146,9 @@ export async function upgradeCommand(names: readonly string[], raw: Readonly<Rec
     const volumes = wanted.map((key) => {
       const volume = find(key);
       if (!volume)
-        throw new UserError('VolumeMissing', `there is no JuiceVolume ${key}`, { hint: 'kubectl get jv -A lists them.' });
+        throw new UserError('VolumeMissing', `there is no JuiceVolume ${key}`, {
+          hint: 'kubectl get jv -A lists them; -n names another namespace.',
+        });
       return { volume, image: imageFor(volume, options.image) };
     });
     const dryRun = options.dryRun === true;
@@ -172,6 +175,8 @@ export async function upgradeCommand(names: readonly string[], raw: Readonly<Rec
     else if (options.output === 'json') print('json', { dryRun, volumes: results }, '');
     else if (dryRun) for (const result of results) print('text', undefined, describe(result, dryRun));
     if (!dryRun && results.some(({ state }) => state === 'Failed')) process.exitCode = 1;
+  } catch (error) {
+    throw forPeople(error, client.server);
   } finally {
     await client.close();
   }

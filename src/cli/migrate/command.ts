@@ -17,7 +17,7 @@ import type { KubeClient, Resource } from '../../kube/types.ts';
 import { UserError } from '../../lib/errors.ts';
 import { withCluster } from '../cluster/connection.ts';
 import { readText } from '../options.ts';
-import { type Output, print } from '../report.ts';
+import { type Output, print, wrapped } from '../report.ts';
 import { type Migration, planMigration } from './plan.ts';
 import { secretOfClass, secretOfVolume, type Sources, sortSources } from './sources.ts';
 
@@ -64,7 +64,7 @@ async function readCluster(client: KubeClient, namespace: string | undefined, si
 }
 
 /** Objects as YAML, then the patches as commands in comments. */
-export function yamlOf({ objects, workloads }: Migration): string {
+function yamlOf({ objects, workloads }: Migration): string {
   const documents = objects.map((object) => `---\n${stringify(object, { lineWidth: 0 })}`).join('');
   const patches = workloads.map(({ kind, namespace, name, annotation, patch }) => {
     const head = `# ${kind} ${namespace}/${name}: juicepod.io/volumes: ${annotation}\n`;
@@ -76,7 +76,9 @@ export function yamlOf({ objects, workloads }: Migration): string {
 
 function remarksOf({ todos, obstacles, unsupported }: Migration): string {
   const list = (head: string, lines: readonly string[]): string =>
-    lines.length === 0 ? '' : `${head}\n${lines.map((line, index) => `  ${index + 1}. ${line}\n`).join('')}`;
+    lines.length === 0
+      ? ''
+      : `${head}\n${lines.map((line, index) => wrapped(`  ${index + 1}. ${line}`, '     ', process.stderr)).join('')}`;
   return [
     list('Cannot be brought over:', obstacles),
     list(
@@ -109,7 +111,9 @@ export async function migrateCommand(raw: Readonly<Record<string, unknown>>): Pr
       'NothingToMigrate',
       'there is no StorageClass and no PersistentVolume of csi.juicefs.com in what was read',
       {
-        hint: 'Give them with -f: kubectl get sc,pv,pvc,secret,deploy,sts -A -o yaml > all.yaml',
+        hint: filename
+          ? 'Files that have them: kubectl get sc,pv,pvc,secret,deploy,sts -A -o yaml > all.yaml'
+          : 'The cluster has none that you may read. Is it another one (--context)? Files are read with -f.',
       },
     );
   const migration = planMigration(sources, { values: options.secrets === true });

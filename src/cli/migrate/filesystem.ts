@@ -14,7 +14,7 @@ import { textsOf } from './sources.ts';
 import { storageOf } from './storage.ts';
 
 /** Stands where a person has to put something; no name, address or key may look like it, so it is refused until then. */
-export const FILL_IN = 'FILL-IN';
+const FILL_IN = 'FILL-IN';
 
 export interface FileSystem {
   /** Name of the JuiceFS volume, and of the JuiceVolume. */

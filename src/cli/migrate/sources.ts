@@ -5,7 +5,7 @@
 import { podTemplates } from '../../admission/templates.ts';
 import { type Json, listOf, mapOf, textOf } from '../../lib/json.ts';
 
-export const DRIVER = 'csi.juicefs.com';
+const DRIVER = 'csi.juicefs.com';
 
 /** What `migrate` looks at; other kinds are left out. */
 export interface Sources {

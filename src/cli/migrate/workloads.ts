@@ -41,7 +41,7 @@ const joined = (...parts: readonly string[]): string =>
     .join('/');
 
 /** Compact where that says everything, else JSON (which is YAML). */
-export function annotationOf(
+function annotationOf(
   entries: readonly Omit<Entry, 'containers'>[],
   containers: readonly (readonly string[] | undefined)[],
 ): string {

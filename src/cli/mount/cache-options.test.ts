@@ -14,34 +14,34 @@ for (const name of ['disk1', 'disk2', 'other', 'with:colon']) mkdirSync(join(roo
 writeFileSync(join(root, 'disk3'), 'a file');
 
 const warnings: string[] = [];
-function read(args: readonly string[], writeback = false) {
+function read(args: readonly string[], writeback = false): ReturnType<typeof cacheOf> {
   const command = addCache(new Command()).parse(args, { from: 'user' });
   return cacheOf(command.opts(), writeback, (line) => void warnings.push(line));
 }
 
-test('directories may be several, patterns, or missing; each counts once', () => {
+test('directories may be several, patterns, or missing; each counts once', async () => {
   const at = (...names: string[]): string[] => names.map((name) => join(root, name));
-  const folders = (text: string): unknown => read(['--cache-dir', text])?.folder;
-  assert.equal(folders(join(root, 'other')), join(root, 'other'));
-  assert.deepEqual(folders(`${at('other', 'disk1', 'other').join(':')}:`), at('disk1', 'other'));
-  assert.deepEqual(folders(at('disk2', 'disk1').join(',')), at('disk1', 'disk2'));
-  assert.deepEqual(folders(join(root, 'disk*')), at('disk1', 'disk2'));
-  assert.equal(folders(join(root, 'with:colon')), join(root, 'with:colon'));
-  assert.equal(folders(join(root, 'new/below')), join(root, 'new/below'));
+  const folders = async (text: string): Promise<unknown> => (await read(['--cache-dir', text]))?.folder;
+  assert.equal(await folders(join(root, 'other')), join(root, 'other'));
+  assert.deepEqual(await folders(`${at('other', 'disk1', 'other').join(':')}:`), at('disk1', 'other'));
+  assert.deepEqual(await folders(at('disk2', 'disk1').join(',')), at('disk1', 'disk2'));
+  assert.deepEqual(await folders(join(root, 'disk*')), at('disk1', 'disk2'));
+  assert.equal(await folders(join(root, 'with:colon')), join(root, 'with:colon'));
+  assert.equal(await folders(join(root, 'new/below')), join(root, 'new/below'));
   assert.ok(existsSync(join(root, 'new/below')));
-  assert.equal(folders('memory'), undefined);
+  assert.equal(await folders('memory'), undefined);
 });
 
-test('a directory of several that cannot be made is said, one that is alone is refused', () => {
+test('a directory of several that cannot be made is said, one that is alone is refused', async () => {
   const wrong = join(root, 'disk3');
   warnings.length = 0;
-  assert.deepEqual(read(['--cache-dir', `${join(root, 'disk1')}:${wrong}`])?.folder, [join(root, 'disk1'), wrong]);
+  assert.deepEqual((await read(['--cache-dir', `${join(root, 'disk1')}:${wrong}`]))?.folder, [join(root, 'disk1'), wrong]);
   assert.match(warnings.join(''), /disk3 cannot be used now: there is a file in its place/);
-  assert.throws(() => read(['--cache-dir', wrong]), /disk3 is no folder/);
-  assert.throws(() => read(['--cache-dir', join(root, 'nothing*')]), /no directory is named like/);
+  await assert.rejects(read(['--cache-dir', wrong]), /disk3 is no folder/);
+  await assert.rejects(read(['--cache-dir', join(root, 'nothing*')]), /no directory is named like/);
 });
 
-test('what is wrong is named with what was wanted', () => {
+test('what is wrong is named with what was wanted', async () => {
   for (const [args, message] of [
     [['--cache-eviction', 'fifo'], /--cache-eviction: wanted none, 2-random, lru, found "fifo"/],
     [['--verify-cache-checksum', 'all'], /--verify-cache-checksum: wanted none, full, shrink, extend/],
@@ -49,18 +49,24 @@ test('what is wrong is named with what was wanted', () => {
     [['--cache-items', '-1'], /--cache-items: wanted a number/],
     [['--cache-expire', 'soon'], /--cache-expire: wanted a duration/],
   ] as const)
-    assert.throws(
-      () => read(args),
-      (error) => error instanceof UserError && message.test(error.message),
-    );
-  assert.throws(() => read(['--cache-dir', 'memory'], true), /--writeback needs a cache directory/);
+    await assert.rejects(read(args), (error) => error instanceof UserError && message.test(error.message));
+  await assert.rejects(read(['--cache-dir', 'memory'], true), /--writeback needs a cache directory/);
 });
 
-test('what is asked for is what the block layer gets', () => {
+test('what is asked for is what the block layer gets', async () => {
   const args = ['--cache-size', '1G', '--cache-items', '0', '--cache-eviction', 'lru', '--cache-expire', '1h'];
   const more = ['--cache-scan-interval', '5m', '--cache-mode', '0640', '--cache-partial-only', '--cache-large-write'];
   assert.deepEqual(
-    read(['--cache-dir', join(root, 'other'), ...args, ...more, '--verify-cache-checksum', 'full', '--free-space-ratio', '0.3']),
+    await read([
+      '--cache-dir',
+      join(root, 'other'),
+      ...args,
+      ...more,
+      '--verify-cache-checksum',
+      'full',
+      '--free-space-ratio',
+      '0.3',
+    ]),
     {
       folder: join(root, 'other'),
       bytes: 2 ** 30,

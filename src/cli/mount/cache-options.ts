@@ -1,9 +1,11 @@
 /** The options of `mount` for the cache of blocks on disk (program-cache.ts), read. */
-import { existsSync, globSync, mkdirSync, statSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { access, glob, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { checksumLevels } from '../../chunk/cache-file.ts';
 import { evictions } from '../../chunk/cache-index.ts';
+import { ANSWER_MS, endsWithin, sortByAnswer, without } from '../../client/answering.ts';
 import type { CacheOptions } from '../../client/cache-options.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { parseDuration, parseSize } from '../../lib/units.ts';
@@ -42,26 +44,61 @@ function modeOf(text: string): number {
   return Number.parseInt(text, 8);
 }
 
-const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+const isDirectory = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+
+/** What an action comes to, and `silent` where a disk that it asks does not answer. */
+async function answerOf<T, S>(action: Promise<T>, silent: S): Promise<T | S> {
+  return (await endsWithin(action)) ? action : silent;
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  answerOf(
+    access(path).then(
+      () => true,
+      () => false,
+    ),
+    false,
+  );
+
+async function namesLike(pattern: string): Promise<readonly string[]> {
+  const names: string[] = [];
+  for await (const name of glob(pattern)) names.push(name);
+  return names;
+}
+
+/** The directories that a pattern names; where their disks do not answer, nobody can say what they are. */
+async function matchingFolders(pattern: string): Promise<readonly string[]> {
+  const names = await answerOf(namesLike(pattern), undefined);
+  const found =
+    names && (await Promise.all(names.map(async (name) => ((await answerOf(isDirectory(name), true)) ? [name] : []))));
+  if (found && found.flat().length > 0) return found.flat();
+  throw new UserError(
+    'InvalidFolder',
+    found
+      ? `--cache-dir: no directory is named like ${pattern}`
+      : `--cache-dir: a disk did not answer for ${ANSWER_MS / 1000} s when directories named like ${pattern} were looked for`,
+    { hint: 'Name directories that are there, or without * and ? those that are to be made.' },
+  );
+}
 
 /** Absolute, each once, in the order of names. Throws UserError `InvalidFolder` where a pattern fits no directory. */
-export function splitFolders(text: string): readonly string[] {
+async function splitFolders(text: string): Promise<readonly string[]> {
+  const plain = !/[:,*?[]/.test(text);
   // A name that is there is meant, whatever is in it.
-  const whole = existsSync(text);
+  const whole = plain || (await isThere(text));
   const colons = text.split(':');
   const parts = whole ? [text] : (colons.length === 1 ? text.split(',') : colons).filter((part) => part.trim() !== '');
-  if (parts.length === 0) throw new UserError('InvalidFolder', '--cache-dir: wanted directories, found nothing');
-  const folders = parts.flatMap((part) => {
-    const path = resolve(part);
-    if (!/[*?[]/.test(path) || existsSync(path)) return [path];
-    const matching = globSync(path).filter(isDirectory);
-    if (matching.length === 0)
-      throw new UserError('InvalidFolder', `--cache-dir: no directory is named like ${path}`, {
-        hint: 'Name directories that are there, or without * and ? those that are to be made.',
-      });
-    return matching;
-  });
-  return [...new Set(folders)].toSorted();
+  const folders = await Promise.all(
+    parts.map(async (part) => {
+      const path = resolve(part);
+      return !/[*?[]/.test(path) || (await isThere(path)) ? [path] : matchingFolders(path);
+    }),
+  );
+  return [...new Set(folders.flat())].toSorted();
 }
 
 /** Makes a directory that is missing, parents too; what is wrong, where that cannot be. */
@@ -89,12 +126,15 @@ function makeFolders(folders: readonly string[], warn: (line: string) => void): 
   for (const { path, reason } of failed) warn(`--cache-dir: ${path} cannot be used now: ${reason}\n`);
 }
 
-/** Reads them; the directories are made. Undefined: no cache on disk. Throws UserError naming the option. */
-export function cacheOf(
+/**
+ * Reads them; the directories are made, and those whose disks do not answer are left out. Undefined: no cache on disk. Throws UserError
+ * naming the option.
+ */
+export async function cacheOf(
   raw: Readonly<Record<string, unknown>>,
   writeback: boolean,
   warn: (line: string) => void = (line) => process.stderr.write(line),
-): CacheOptions | undefined {
+): Promise<CacheOptions | undefined> {
   const options = raw as unknown as CacheFlags;
   const text = options.cacheDir ?? (process.getuid?.() === 0 ? '/var/jfsCache' : join(homedir(), '.juicefs/cache'));
   const cache = {
@@ -114,7 +154,15 @@ export function cacheOf(
       hint: 'Name one with --cache-dir, or leave --writeback out.',
     });
   if (text === 'memory') return undefined;
-  const folders = splitFolders(text);
-  makeFolders(folders, warn);
-  return { folder: folders.length === 1 ? (folders[0] ?? '') : folders, ...cache };
+  if (text.split(/[:,]/).every((part) => part.trim() === ''))
+    throw new UserError('InvalidFolder', '--cache-dir: wanted directories, found nothing');
+  const folders = await splitFolders(text);
+  const { usable, hanging } = await sortByAnswer(folders);
+  for (const path of hanging)
+    warn(
+      `juicepod: --cache-dir: the disk of ${path} has not answered for ${ANSWER_MS / 1000} s; the volume is mounted without it. Mount it again to use it.\n`,
+    );
+  if (usable.length > 0) makeFolders(usable, warn);
+  else if (writeback) warn('juicepod: no cache directory is left: what is written is uploaded at once, without write-back\n');
+  return without({ folder: folders, ...cache }, hanging);
 }

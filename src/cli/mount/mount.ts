@@ -5,13 +5,14 @@
  * they do: whoever mounts waits for all of it.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { mountsAt } from '../../fuse/mountinfo.ts';
 import { mountState, realTarget } from '../../fuse/mount.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { parseDuration, parseMbps, parseSize } from '../../lib/units.ts';
+import { endProcess, stuckCalls } from '../../lib/stuck.ts';
 import type { JobName } from '../../meta/jobs.ts';
 import { redactUrl } from '../../meta/url.ts';
 import { bytesOfMbps } from '../../object/limit.ts';
@@ -22,6 +23,7 @@ import { semanticsOf } from './mount-semantics.ts';
 import { wholeNumberOf } from '../options.ts';
 import { type Output, print } from '../report.ts';
 import { type FoundVolume, type MountSettings, SETTINGS_VARIABLE, sourceOf } from './settings.ts';
+import { makeFolder, removeMade } from './mount-point.ts';
 import { superviseCommand } from './supervise.ts';
 import { storageOptions, type StorageOptions } from '../volume.ts';
 
@@ -74,20 +76,33 @@ export async function mountCommand(
   const options = raw as unknown as MountCommand;
   if (url === undefined || mountPoint === undefined)
     throw new UserError('ArgumentMissing', 'mount needs META-URL and MOUNTPOINT', { hint: EXAMPLE });
-  const settings = await settingsOf(url, mountPoint, options);
-  // Whether it is the same volume that is mounted there, only the database knows.
-  const covers = mountsAt(settings.target).some(({ source }) => source.startsWith(sourceOf('')));
-  const checked = options.background || options.output === 'json' || covers;
-  const found = checked ? await check(url, settings.target) : undefined;
-  const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify({ ...settings, ...(found ? { found } : {}) }) };
-  const named = ['supervise', redactUrl(url), settings.target];
-  const args = [...process.execArgv, process.argv[1] ?? '', ...named];
-  if (found && options.background) return inBackground(args, env, settings.target, found.name, options);
-  // The same process from here on, without what was loaded for the check.
-  if (found) process.execve?.(process.execPath, [process.execPath, ...args], env);
-  // A start of Node less. What was typed may hold a password, and anybody can read it.
-  process.title = ['juicepod', ...named].join(' ');
-  await superviseCommand(named.slice(1), env);
+  const wanted = await settingsOf(url, options);
+  const path = resolve(mountPoint);
+  // A mount that nobody serves any more is not touched: it is cleared away when the new one is made.
+  const made = mountsAt(path).length === 0 ? makeFolder(path, 'MOUNTPOINT') : [];
+  try {
+    const settings = { ...wanted, target: await realTarget(path), ...(made.length > 0 ? { made } : {}) };
+    // Whether it is the same volume that is mounted there, only the database knows.
+    const covers = mountsAt(settings.target).some(({ source }) => source.startsWith(sourceOf('')));
+    const checked = options.background || options.output === 'json' || covers;
+    const found = checked ? await check(url, settings.target) : undefined;
+    const env = { ...process.env, [SETTINGS_VARIABLE]: JSON.stringify({ ...settings, ...(found ? { found } : {}) }) };
+    const named = ['supervise', redactUrl(url), settings.target];
+    const args = [...process.execArgv, process.argv[1] ?? '', ...named];
+    if (found && options.background) {
+      await inBackground(args, env, settings.target, found.name, options);
+      // It would not end by itself.
+      return stuckCalls() > 0 ? endProcess(0) : undefined;
+    }
+    // The same process from here on, without what was loaded for the check.
+    if (found) process.execve?.(process.execPath, [process.execPath, ...args], env);
+    // A start of Node less. What was typed may hold a password, and anybody can read it.
+    process.title = ['juicepod', ...named].join(' ');
+    await superviseCommand(named.slice(1), env);
+  } catch (error) {
+    removeMade(made);
+    throw error;
+  }
 }
 
 async function check(url: string, target: string): Promise<FoundVolume> {
@@ -101,16 +116,15 @@ async function check(url: string, target: string): Promise<FoundVolume> {
   return found;
 }
 
-async function settingsOf(url: string, mountPoint: string, options: MountCommand): Promise<MountSettings> {
+async function settingsOf(url: string, options: MountCommand): Promise<Omit<MountSettings, 'target'>> {
   const seconds = (text: string, option: string): number => parseDuration(text, option) / 1000;
   const fuseOptions = (options.o ?? '').split(',').filter((option) => option !== '');
   const unknown = fuseOptions.find((option) => !['allow_other', 'ro', 'rw'].includes(option));
   if (unknown !== undefined) throw new UserError('InvalidOption', `-o ${unknown}: wanted allow_other or ro`);
-  const cache = cacheOf(options as unknown as Record<string, unknown>, options.writeback === true);
+  const cache = await cacheOf(options as unknown as Record<string, unknown>, options.writeback === true);
   const readOnly = options.readOnly === true || fuseOptions.includes('ro');
   return {
     metaUrl: url,
-    target: await prepareTarget(mountPoint),
     allowOther: isRoot() || fuseOptions.includes('allow_other'),
     readOnly,
     storage: storageOptions(options, {}),
@@ -124,7 +138,7 @@ async function settingsOf(url: string, mountPoint: string, options: MountCommand
     negativeTimeout: seconds(options.negativeEntryCache, '--negative-entry-cache'),
     cache,
     ...(cache ? { wholeFiles: wholeFilesOf(options.cacheWholeFiles, cache.bytes, readOnly) } : {}),
-    ...(options.writeback
+    ...(options.writeback && cache
       ? {
           writeback: {
             delayMs: parseDuration(options.uploadDelay, '--upload-delay'),
@@ -177,29 +191,6 @@ function backupOf({ backupMeta, backupSkipTrash = false }: MountCommand): Pick<M
   if (intervalMs < SHORTEST_BACKUP_MS)
     throw new UserError('InvalidOption', `--backup-meta ${backupMeta}: wanted five minutes or more, or 0 for none`);
   return { backup: { intervalMs, skipTrash: backupSkipTrash } };
-}
-
-/**
- * The real path of the mount point, which is made where it is missing. A mount that nobody serves any more is not touched: it is
- * cleared away when the new one is made.
- */
-async function prepareTarget(mountPoint: string): Promise<string> {
-  const path = resolve(mountPoint);
-  if (mountsAt(path).length === 0) makeFolder(path, 'MOUNTPOINT');
-  return realTarget(path);
-}
-
-/** Makes a folder that is missing, parents too. Throws UserError naming the argument where it cannot be one. */
-function makeFolder(path: string, argument: string): void {
-  try {
-    mkdirSync(path, { recursive: true });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const reason = code === 'EEXIST' || code === 'ENOTDIR' ? 'there is a file in its place' : messageOf(error);
-    throw new UserError('InvalidFolder', `${argument}: ${path} is no folder and cannot be made one: ${reason}`, {
-      hint: 'Name a folder, or a path where one can be made.',
-    });
-  }
 }
 
 /** Starts the holder detached, and waits until the mount answers. */

@@ -3,13 +3,14 @@
  * (`mount --plan FILE --socket PATH`, started by the kubelet). Loads only what serving needs: no parser of commands, no
  * winston (17 MiB of resident memory), a store's or an engine's library only where the volume has one.
  */
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { HEARTBEAT_FILE, PROBLEM_FILE, SERVED_FILE } from '../../api/heartbeat.ts';
 import type { Plan } from '../../api/plan.ts';
-import { cacheFolders, ownFolder } from '../../client/cache-options.ts';
+import { sortByAnswer, without } from '../../client/answering.ts';
+import { type CacheOptions, cacheFolders, ownFolder } from '../../client/cache-options.ts';
 import { HolderLink } from '../../client/handover.ts';
 import { Heartbeat } from '../../client/heartbeat.ts';
 import { clientLimits } from '../../client/limits.ts';
@@ -21,6 +22,7 @@ import { readPlan } from '../../client/plan.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/log.ts';
+import { endProcess } from '../../lib/stuck.ts';
 import type { Labels } from '../../lib/metrics.ts';
 import { metricsAddress } from './metrics-options.ts';
 import { endingSignal } from '../options.ts';
@@ -59,10 +61,10 @@ export async function serveCommand(argv: readonly string[]): Promise<void> {
     if (socket === undefined)
       throw new UserError('SocketMissing', '--socket is missing: the socket of the holder that keeps the mounts');
     const pod = { socket, ...(serving === undefined ? {} : { serving }), ...(metrics === undefined ? {} : { metrics }) };
-    process.exit(await (plan === undefined ? serveAlone(socket, heartbeat, ending) : servePod({ plan, ...pod }, ending)));
+    endProcess(await (plan === undefined ? serveAlone(socket, heartbeat, ending) : servePod({ plan, ...pod }, ending)));
   } catch (error) {
     process.stderr.write(explain(error));
-    process.exit(1);
+    endProcess(1);
   }
 }
 
@@ -121,7 +123,7 @@ async function serveAlone(socket: string, heartbeat: string | undefined, signal:
   using link = new HolderLink(socket, log);
   const settings = readSettings();
   using metrics = settings.metrics ? await serveMetrics(settings.metrics, settings.customLabels, log) : undefined;
-  return await serveAll([alone(settings, socket)], { link, kept: false, log, ...(metrics ? { metrics } : {}) }, signal);
+  return await serveAll([await alone(settings, socket)], { link, kept: false, log, ...(metrics ? { metrics } : {}) }, signal);
 }
 
 /** Loaded only where it is wanted. */
@@ -149,13 +151,11 @@ function levelled(log: Logger, level: () => Plan['logLevel']): Logger {
   };
 }
 
-function alone(settings: MountSettings, socket: string): ServeOptions {
+async function alone(settings: MountSettings, socket: string): Promise<ServeOptions> {
   const { found, target, allowOther, storage, cache, uploadLimit, downloadLimit, maxMetadataOps, ...rest } = settings;
-  const { metrics: _metrics, customLabels: _labels, ...options } = rest;
+  const { metrics: _metrics, customLabels: _labels, made: _made, ...options } = rest;
   const limits = clientLimits({ uploadLimit, downloadLimit, maxMetadataOps });
-  if (cache) for (const folder of cacheFolders(cache)) sweepJournals(folder);
-  const journal = `journal-${process.ppid}`;
-  const journalFolder = join(cache ? ownFolder(cache, journal) : dirname(socket), journal);
+  const journalFolder = await journalFolderOf(cache, dirname(socket));
   const mount = {
     target,
     source: sourceOf(found?.name ?? ''),
@@ -179,6 +179,19 @@ function alone(settings: MountSettings, socket: string): ServeOptions {
       ...(cache ? { cache } : {}),
     },
   };
+}
+
+/** Where the journal lies: as the first client of the mount has noted it, in a cache directory whose disk answers, or beside the socket. */
+async function journalFolderOf(cache: CacheOptions | undefined, own: string): Promise<string> {
+  const { usable, hanging } = await sortByAnswer(cache ? cacheFolders(cache) : []);
+  for (const folder of usable) sweepJournals(folder);
+  const note = join(own, 'journal-folder');
+  if (existsSync(note)) return readFileSync(note, 'utf8');
+  const journal = `journal-${process.ppid}`;
+  const answering = cache && without(cache, hanging);
+  const folder = join(answering ? ownFolder(answering, journal) : own, journal);
+  writeFileSync(note, folder);
+  return folder;
 }
 
 /** Journals of mounts whose holder is gone: nobody will ask for them. */

@@ -44,6 +44,8 @@ export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
   readonly found?: FoundVolume;
   /** Absolute. */
   readonly target: string;
+  /** Folders that were made for it, the deepest first. */
+  readonly made?: readonly string[];
   readonly allowOther: boolean;
   readonly storage: StorageOptions;
   /** Absent: metrics are not served. */
@@ -57,8 +59,8 @@ export interface MountSettings extends Pick<VolumeOptions, Passed>, LimitRates {
 export const sourceOf = (volume: string): string => `JuiceFS:${volume}`;
 
 /** Reads the settings that the mount command left. */
-export function readSettings(): MountSettings {
-  const text = process.env[SETTINGS_VARIABLE];
+export function readSettings(env: NodeJS.ProcessEnv = process.env): MountSettings {
+  const text = env[SETTINGS_VARIABLE];
   if (text === undefined) throw new Error('supervise and serve are started by juicepod mount, not by hand');
   return JSON.parse(text) as MountSettings;
 }

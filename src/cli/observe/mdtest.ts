@@ -35,7 +35,7 @@ interface Shape {
 }
 
 /** Directories of a tree: one, and below it `width` of each, `depth` levels deep. */
-export function directoriesOf(width: number, depth: number): number {
+function directoriesOf(width: number, depth: number): number {
   let count = 1;
   for (let level = 1; level <= depth; level++) count += width ** level;
   return count;

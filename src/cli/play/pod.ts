@@ -84,10 +84,7 @@ interface Running {
 }
 
 /** Makes the pod's volumes below `scratch/volumes`; answers each one's folder. */
-export function makeVolumes(
-  pod: PlayPod,
-  { scratch, secrets }: Pick<PlayOptions, 'scratch' | 'secrets'>,
-): ReadonlyMap<string, string> {
+function makeVolumes(pod: PlayPod, { scratch, secrets }: Pick<PlayOptions, 'scratch' | 'secrets'>): ReadonlyMap<string, string> {
   const folders = new Map<string, string>();
   for (const volume of pod.spec.volumes ?? []) {
     const folder = join(scratch, 'volumes', volume.name);

@@ -100,7 +100,7 @@ class ObjectWriter {
 }
 
 /** Dumps the volume into its store; answers the key of the object. */
-export async function backupNow(options: BackupOptions): Promise<string> {
+async function backupNow(options: BackupOptions): Promise<string> {
   const { engine, store, skipTrash, clock, signal } = options;
   const key = PREFIX + backupName(clock.now());
   const writer = new ObjectWriter(store, key, signal);
@@ -130,7 +130,7 @@ export async function backupNow(options: BackupOptions): Promise<string> {
 }
 
 /** Deletes backups whose time is over. */
-export async function rotateBackups({ store, clock, signal }: Pick<BackupOptions, 'store' | 'clock' | 'signal'>): Promise<void> {
+async function rotateBackups({ store, clock, signal }: Pick<BackupOptions, 'store' | 'clock' | 'signal'>): Promise<void> {
   const names: string[] = [];
   // There are some hundred at most.
   for await (const { key } of store.list(PREFIX, signal ? { signal } : {})) names.push(key.slice(PREFIX.length));

@@ -39,8 +39,10 @@ export interface JsonDumpOptions extends DumpOptions {
   readonly skipTrash?: boolean;
 }
 
-/** Entries described at once. */
-const BATCH = 100;
+/** Entries described at once: all that are out die young then, and nothing of them is left to the collector of the old. */
+const BATCH = 40;
+/** Names read at once. */
+const NAMES = 1000;
 /** Directories of up to so many names are in order, as they are in a dump of the official client. */
 const SORTED = 10_000;
 /** Beyond so many chunks (64 GiB) a file's lists are searched for instead of tried one by one. */
@@ -245,7 +247,7 @@ class JsonDump {
   async *#entries(directory: Ino): AsyncGenerator<readonly NamedEntry[]> {
     const listed = new Listed();
     let first: NamedEntry[] | undefined = [];
-    for await (const found of this.#engine.scanEntries(directory, BATCH * 10)) {
+    for await (const found of this.#engine.scanEntries(directory, NAMES)) {
       this.#options.signal?.throwIfAborted();
       const fresh = listed.fresh(found);
       if (!first) {

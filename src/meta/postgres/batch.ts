@@ -37,7 +37,7 @@ function bound(value: SqlValue | readonly SqlValue[]): Buffer | string | null {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'bigint') return String(value);
   if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-  return `{${value.map(String).join(',')}}`;
+  return `{${value.map((each) => (each instanceof Uint8Array ? String.raw`"\\x${Buffer.from(each).toString('hex')}"` : String(each))).join(',')}}`;
 }
 
 export class Batch extends Query {

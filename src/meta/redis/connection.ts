@@ -50,6 +50,8 @@ const REFUSED_PATIENCE_MS = 120_000;
 
 export type Argument = string | Buffer | number;
 
+/** ioredis, of a connection that did not come up or was ended. */
+const CONNECTION_CLOSED = 'Connection is closed.';
 const NO_ANSWER = 'no answer';
 
 /** An answer that took longer may be that of a master that has been replaced meanwhile. */
@@ -197,6 +199,8 @@ export class RedisConnection {
     const { message } = error;
     // Said to the client that finds out that it speaks to a Cluster.
     if (message.includes('SELECT is not allowed in cluster mode')) return;
+    // What an attempt to connect ends with, after it has told why.
+    if (message === CONNECTION_CLOSED && this.#lastError !== NO_ANSWER) return;
     if (message !== this.#lastError) this.#logger.warn('Redis', { server: this.description, problem: message });
     this.#lastError = message;
     if (isUnauthenticated(message)) this.#onRefused?.();

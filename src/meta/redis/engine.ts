@@ -30,11 +30,17 @@ import type { Tracking } from './tracking.ts';
 import { logCommands } from './transaction.ts';
 
 const MGET_BATCH = 4096;
+/** From so many nodes on they come over the connection of listings. */
+const MANY = 16;
 const RESET_BATCH = 1000;
 /** Names looked up ahead at the same time. */
 const PRELOADS = 64;
 /** Entries of the change log removed at once. */
 const TRIM_BATCH = 10_000;
+
+function attrOf(value: Buffer | null): Attr | undefined {
+  return value ? decodeAttr(value) : undefined;
+}
 
 export interface RedisParts {
   /** Open. */
@@ -170,10 +176,19 @@ export class RedisEngine extends RedisScans implements MetaEngine {
     const found: (Attr | undefined)[] = [];
     for (let from = 0; from < inos.length; from += MGET_BATCH) {
       const keys = inos.slice(from, from + MGET_BATCH).map((ino) => this.keys.node(ino));
-      const values = (await this.connection.call('MGET', ...keys)) as (Buffer | null)[];
-      for (const value of values) found.push(value ? decodeAttr(value) : undefined);
+      const values =
+        (await this.#listed(keys)) ?? ((await this.connection.call('MGET', ...keys)) as (Buffer | null)[]).map(attrOf);
+      if (keys.length === inos.length) return values;
+      for (const value of values) found.push(value);
     }
     return found;
+  }
+
+  /** Undefined where they are to be had in the usual way: also where the server may have been replaced by another unnoticed. */
+  async #listed(keys: readonly string[]): Promise<readonly (Attr | undefined)[] | undefined> {
+    if (keys.length < MANY || this.connection.place) return undefined;
+    const nodes = await this.listing?.nodes(keys);
+    return nodes?.length === keys.length ? nodes : undefined;
   }
 
   async readSetting(): Promise<string | undefined> {

@@ -5,8 +5,8 @@ import { after, test } from 'node:test';
 import * as fc from 'fast-check';
 import { systemClock } from '../../lib/clock.ts';
 import { ino } from '../../lib/int64.ts';
-import { encodeEntry } from '../records.ts';
-import { NodeType } from '../types.ts';
+import { type Attr, NodeType } from '../types.ts';
+import { encodeAttr, encodeEntry } from '../records.ts';
 import type { RedisUrl } from '../url.ts';
 import { ListingConnection } from './listing.ts';
 
@@ -98,6 +98,71 @@ test('however a reply is cut, the page has its names, types and inodes', async (
     }),
     { numRuns: 60 },
   );
+});
+
+test('however replies are cut, nodes have their attributes, and those that are not there none', async () => {
+  const small = fc.integer({ min: 0, max: 0xffff_ffff });
+  const attr: fc.Arbitrary<Attr> = fc.record(
+    {
+      flags: fc.nat(255),
+      type: fc.constantFrom(NodeType.File, NodeType.Directory, NodeType.Symlink),
+      mode: fc.nat(0o7777),
+      uid: small,
+      gid: small,
+      atime: fc.integer({ min: -(2 ** 40), max: 2 ** 40 }),
+      atimensec: fc.nat(999_999_999),
+      mtime: fc.integer({ min: -(2 ** 40), max: 2 ** 40 }),
+      mtimensec: fc.nat(999_999_999),
+      ctime: fc.integer({ min: -(2 ** 40), max: 2 ** 40 }),
+      ctimensec: fc.nat(999_999_999),
+      nlink: small,
+      length: fc.integer({ min: 0, max: 2 ** 53 - 1 }),
+      rdev: small,
+      parent: fc.integer({ min: 0, max: 2 ** 53 - 1 }).map(ino),
+      accessAcl: fc.constantFrom(0, 7),
+      defaultAcl: fc.constantFrom(0, 8),
+      tier: fc.constantFrom(0, 3),
+    },
+    { noNullPrototype: true },
+  );
+  const lists = fc.array(fc.array(fc.option(attr, { nil: undefined }), { maxLength: 30 }), { minLength: 1, maxLength: 4 });
+  await fc.assert(
+    fc.asyncProperty(lists, fc.array(fc.nat(), { maxLength: 12 }), async (wanted, places) => {
+      let next = 0;
+      const url = await serve((request) => {
+        const [, , verb] = request.split('\r\n');
+        if (verb === 'HSCAN') return cut(pageOf('0', [{ name: Buffer.from('a'), ino: 9 }]), places);
+        if (verb !== 'MGET') return [Buffer.from('+OK\r\n')];
+        const nodes = wanted[next++] ?? [];
+        const values = nodes.map((node) => (node ? bulk(encodeAttr(node)) : Buffer.from('$-1\r\n')));
+        return cut(Buffer.concat([Buffer.from(`*${nodes.length}\r\n`), ...values]), places);
+      });
+      const connection = new ListingConnection(url, systemClock);
+      try {
+        const [page, ...found] = await Promise.all([
+          connection.page('d1', '0', 10),
+          ...wanted.map((nodes) => connection.nodes(nodes.map((_node, index) => `i${index}`))),
+        ]);
+        assert.deepEqual(found, wanted);
+        assert.deepEqual(
+          page?.entries.map(({ name }) => name.toString()),
+          ['a'],
+        );
+      } finally {
+        connection.close();
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('a record of a node that is too short sends the caller the other way', async () => {
+  const url = await serve((request) => [
+    Buffer.from(request.includes('MGET') ? `*1\r\n$62\r\n${'x'.repeat(62)}\r\n` : '+OK\r\n'),
+  ]);
+  const connection = new ListingConnection(url, systemClock);
+  assert.equal(await connection.nodes(['i1']), undefined);
+  connection.close();
 });
 
 test('a page longer than any buffer comes whole', async () => {

@@ -52,7 +52,7 @@ function mapOf(list: Reply): ReadonlyMap<string, string> {
 }
 
 /** Reads CLUSTER SLOTS: all addresses, and the servers of `slot`. A node that does not know its own name is who answered. */
-export function readSlots(
+function readSlots(
   reply: Reply,
   slot: number,
   asked: Address,
@@ -76,7 +76,7 @@ export function readSlots(
 }
 
 /** The configuration epoch of a node in the text of CLUSTER NODES; 0 where that says nothing of it. */
-export function epochOf(nodes: string, id: string): number {
+function epochOf(nodes: string, id: string): number {
   const line = nodes.split('\n').find((each) => each.startsWith(`${id} `));
   return Number(line?.split(' ')[6] ?? 0) || 0;
 }

@@ -41,10 +41,18 @@ export function guardOf(sql: Statements, check: Check): Statement | undefined {
     : { text: sql.sameAccess, values: ACCESS.map((column) => values[column] ?? 0) };
 }
 
+/** Writes of more are a list in one statement, and checks of as many are, too (together.ts): a guard for each would cost more than a round trip. */
+const MOST_CHECKS = 16;
+
 /** Plans it; undefined where it has to be two round trips. Counters do: what they become must be known before. */
 export function atOnce(texts: Texts, transaction: Transaction): AtOnce | undefined {
   const { checks, writes } = transaction;
-  if (writes.length === 0 || writes.some(({ kind }) => kind === 'addCounter' || kind === 'setCounter')) return undefined;
+  if (
+    writes.length === 0 ||
+    checks.length > MOST_CHECKS ||
+    writes.some(({ kind }) => kind === 'addCounter' || kind === 'setCounter')
+  )
+    return undefined;
   const guards = checks.map((check) => guardOf(texts.sql, check));
   if (!guards.every((guard) => guard !== undefined)) return undefined;
   const absent = new Set<string>();

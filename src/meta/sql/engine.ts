@@ -21,12 +21,12 @@ import { BEGIN, COMMIT, Committer, rollBack } from './commits.ts';
 import { EVERYBODY, ServerNotices } from './notices.ts';
 import { SqlBulk } from './bulk.ts';
 import type { Pool } from './pool.ts';
-import { queryOf, valueOf } from './queries.ts';
 import { attrAt, bindAcl, bindIno, bindNode, entryAt, inoAt, numberAt, type Row, type SqlValue } from './rows.ts';
 import { proveServer } from './renew.ts';
 import { INDEX_BATCH, SqlScans } from './scans.ts';
 import { addColumnStatements, createStatements, initialCounters, tableNames } from './schema.ts';
 import type { Driver, Session, Statement } from './session.ts';
+import { readsOf } from './together.ts';
 import { type Texts, textsOf } from './transaction.ts';
 
 /** How long the count of a connection that does nothing is kept, seconds. */
@@ -117,12 +117,9 @@ export class ServerEngine extends SqlScans implements MetaEngine {
   }
 
   async read<const R extends readonly Read[]>(reads: R, signal?: AbortSignal): Promise<Values<R>> {
-    const statements = reads.map((read) => queryOf(this.sql, read));
+    const { statements, valuesOf } = readsOf(this.sql, reads);
     if (statements.length === 0) return [] as unknown as Values<R>;
-    return this.#pool.repeat(async (session) => {
-      const answers = await session.run(statements);
-      return reads.map((read, index) => valueOf(read, answers[index]?.rows ?? [])) as unknown as Values<R>;
-    }, signal);
+    return this.#pool.repeat(async (session) => valuesOf(await session.run(statements)) as unknown as Values<R>, signal);
   }
 
   async lookup(parent: Ino, name: Buffer): Promise<{ readonly value: EntryValue; readonly attr: Attr | undefined } | undefined> {

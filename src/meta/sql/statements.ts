@@ -95,6 +95,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     putNode: put('node', NODE_COLUMNS, ['inode']),
     touchNode: `UPDATE ${t('node')} SET mtime = ?1, mtimensec = ?2, ctime = ?1, ctimensec = ?2, nlink = nlink + ?3 WHERE inode = ?4`,
     removeNode: `DELETE FROM ${t('node')} WHERE inode = ?1`,
+    removeNodes: `DELETE FROM ${t('node')} WHERE ${dialect.oneOf('inode', '?1')}`,
 
     // Guards (at-once.ts): a division by nought where a check does not hold.
     someNode: `SELECT ${one('COUNT(*)')} FROM ${t('node')} n WHERE n.inode = ?1`,
@@ -109,6 +110,9 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
       FROM ${t('edge')} e LEFT JOIN ${t('node')} n ON n.inode = e.inode WHERE e.parent = ?1 AND e.name = ?2`,
     putEntry: put('edge', ['parent', 'name', 'inode', 'type'], ['parent', 'name']),
     removeEntry: `DELETE FROM ${t('edge')} WHERE parent = ?1 AND name = ?2`,
+    removeEntries: `DELETE FROM ${t('edge')} WHERE parent = ?1 AND ${dialect.oneOf('name', '?2')}`,
+    lockEntries: `SELECT type, ${ino('inode')}, name FROM ${t('edge')} WHERE parent = ?1 AND ${dialect.oneOf('name', '?2')}
+      ORDER BY name${dialect.forUpdate}`,
     hasEntry: `SELECT 1 FROM ${t('edge')} WHERE parent = ?1 LIMIT 1`,
     countEntries: `SELECT COUNT(*) FROM ${t('edge')} WHERE parent = ?1`,
     getParents: `SELECT ${ino('parent')}, COUNT(*) FROM ${t('edge')} WHERE inode = ?1 GROUP BY parent`,
@@ -124,8 +128,10 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
     putXattr: put('xattr', ['inode', 'name', 'value'], ['inode', 'name']),
     removeXattr: `DELETE FROM ${t('xattr')} WHERE inode = ?1 AND name = ?2`,
     removeXattrs: `DELETE FROM ${t('xattr')} WHERE inode = ?1`,
+    removeManyXattrs: `DELETE FROM ${t('xattr')} WHERE ${dialect.oneOf('inode', '?1')}`,
 
     getChunk: `SELECT ${raw('slices')} FROM ${t('chunk')} WHERE inode = ?1 AND indx = ?2`,
+    getChunks: `SELECT ${ino('inode')}, ${raw('slices')} FROM ${t('chunk')} WHERE ${dialect.oneOf('inode', '?1')} AND indx = ?2`,
     /** Answers the number of records; so do the two that follow. */
     appendSlices: returning(
       put('chunk', ['inode', 'indx', 'slices'], ['inode', 'indx'], {
@@ -207,6 +213,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
 
     addDelfile: put('delfile', ['inode', 'length', 'expire'], ['inode']),
     removeDelfile: `DELETE FROM ${t('delfile')} WHERE inode = ?1`,
+    removeDelfiles: `DELETE FROM ${t('delfile')} WHERE ${dialect.oneOf('inode', '?1')}`,
     allDelfiles: `SELECT ${ino('inode')}, length, expire FROM ${t('delfile')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     delfiles: `SELECT ${ino('inode')}, length FROM ${t('delfile')} WHERE expire < ?1 LIMIT ?2`,
 

@@ -20,6 +20,7 @@ import { queryOf } from './queries.ts';
 import { attrAt, bindIno, inoAt, numberAt, type SqlValue } from './rows.ts';
 import type { Answer, Statement } from './session.ts';
 import { statementsOf, type Statements } from './statements.ts';
+import { entriesOf, removalsOf } from './together.ts';
 import { apply, type Sink } from './writes.ts';
 
 /** Columns of a node that come before its inode in `lockNodes`. */
@@ -109,18 +110,22 @@ export function readingOf(texts: Texts, { checks, writes }: Transaction): Readin
     { text: texts.sql.lockNodes, inos: [...lock] },
     { text: texts.sql.shareNodes, inos: [...shared] },
   ].filter(({ inos }) => inos.length > 0);
-  const others = checks.filter((check) => check.kind !== 'node');
+  const entries = entriesOf(texts.sql, checks);
+  const others = checks.filter((check) => check.kind !== 'node' && !entries?.checks.has(check));
+  const first = nodeReads.length + (entries ? 1 : 0);
   return {
     statements: [
       ...nodeReads.map(({ text, inos }) => ({ text, values: [inos.map(bindIno)] })),
-      ...others.map((check) => questionOf(texts.locking, check)),
+      ...(entries ? [entries.statement] : []),
+      ...others.map((check) => questionOf(texts.locking, check as Exclude<Check, { kind: 'node' }>)),
     ],
     decide(answers) {
       const nodes = new Map<Ino, Attr>();
       for (const { rows } of answers.slice(0, nodeReads.length))
         for (const row of rows) nodes.set(inoAt(row, NODE_COLUMNS), attrAt(row, 0));
       const absent = new Set<string>();
-      let next = nodeReads.length;
+      const entryRows = entries?.rowsOf(answers[nodeReads.length]);
+      let next = first;
       const checked = checks.map((check): Checked => {
         let found: boolean;
         let result: Checked;
@@ -129,7 +134,7 @@ export function readingOf(texts: Texts, { checks, writes }: Transaction): Readin
           found = current !== undefined;
           result = { holds: sameNode(current, check.expect, check.scope), current };
         } else {
-          const rows = answers[next++]?.rows ?? [];
+          const rows = (check.kind === 'entry' && entries?.checks.has(check) ? entryRows?.(check) : answers[next++]?.rows) ?? [];
           found = rows.length > 0;
           result = decide(check, rows);
         }
@@ -163,7 +168,18 @@ export function writingOf(texts: Texts, writes: readonly Write[], absent: Set<st
     answer: (text, ...values) => add(text, values, 'first row'),
     nothing: undefined,
   };
-  const sources = writes.map((write) => {
+  let together = 0;
+  const sources = writes.map((write, at): Source => {
+    if (together > 0) {
+      together--;
+      return undefined;
+    }
+    const many = removalsOf(texts.sql, writes, at);
+    if (many) {
+      together = many.count - 1;
+      statements.push(many.statement);
+      return undefined;
+    }
     const subject = absent.size > 0 ? subjectOf(write) : undefined;
     // Only the first: what comes after it finds the row that it made.
     return apply(sink, subject !== undefined && absent.delete(subject) ? texts.onlyNew : texts.sql, write);

@@ -61,6 +61,7 @@ function eventName({ metadata }: SyncPod, reason: string): string {
 export function addSyncOutcomes(manager: Manager, clock: Clock = systemClock): void {
   const pods = manager.reflector<SyncPod>(Pods, {
     labelSelector: `${labels.sync}=true`,
+    optional: true,
     transform: (pod) => slim(pod),
   });
   const events = manager.client.resource(Events);

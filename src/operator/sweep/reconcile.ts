@@ -54,7 +54,7 @@ export function addSweep(
   const ledger = new Ledger();
   addRefusals(manager, ledger, clock);
   if (volumes) addServed(manager, ledger, volumes, namespaces, clock);
-  const pods = manager.reflector(Pods, { metadataOnly: true, transform: bare });
+  const pods = manager.reflector(Pods, { metadataOnly: true, optional: true, transform: bare });
   const client = manager.client.resource(Pods);
   const events = manager.events('juicepod.io/sweep');
   const found = new Map<string, Found>();

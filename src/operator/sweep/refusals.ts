@@ -88,6 +88,7 @@ export function hasItsPods(object: KubeObject): boolean {
 export function addRefusals(manager: Manager, ledger: Ledger, clock: Clock): void {
   const seen = manager.reflector<Refusal>(CoreEvents, {
     fieldSelector: 'reason=FailedCreate',
+    optional: true,
     transform: (event) => refusalOf(event),
     indexes: { about: (refusal) => [refusal.about] },
   });

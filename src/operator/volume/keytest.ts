@@ -14,7 +14,7 @@ function opened(pem: string, passphrase: string | undefined): KeyObject | undefi
 }
 
 /** SHA-256 of the public half, in hexadecimal: names a key and says nothing of it. */
-export function fingerprintOf(key: KeyObject): string {
+function fingerprintOf(key: KeyObject): string {
   return createHash('sha256')
     .update(createPublicKey(key).export({ type: 'spki', format: 'der' }))
     .digest('hex');

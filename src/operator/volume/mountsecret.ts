@@ -40,9 +40,30 @@ export function configOf(secret: SecretObject | undefined): MountConfig | undefi
 }
 
 /**
- * The generation of what mount Secrets hold: a number that grows with each change. It is no digest of the content: the status
- * shows it, and a digest of a password is a way to guess it. `tls`: PEM texts; `own`: the Secret of the volume's namespace, the first to change;
- * `last`: the generation that the status knows.
+ * Which members are credentials: how database, store and key are reached. What else clients are told is brought to them in the same
+ * way and is no rotation: counted, it would make every volume look as though it had one when a release begins to say more.
+ */
+const isCredential: Readonly<Record<Exclude<keyof MountConfig, 'generation'>, boolean>> = {
+  name: true,
+  uuid: true,
+  metaUrl: true,
+  storage: true,
+  encryption: true,
+  readOnly: false,
+  backup: false,
+};
+
+/** Equal texts for equal credentials. */
+function credentialsIn(config: MountConfig): string {
+  const { name, uuid, metaUrl } = config;
+  const others = Object.entries(config).filter(([member]) => isCredential[member as keyof typeof isCredential]);
+  return formatMountConfig({ ...Object.fromEntries(others), name, uuid, metaUrl });
+}
+
+/**
+ * The generation of the credentials in mount Secrets: a number that grows with each change of them, and with each repair of a Secret that
+ * was spoilt. It is no digest of the content: the status shows it, and a digest of a password is a way to guess it.
+ * `tls`: PEM texts; `own`: the Secret of the volume's namespace, the first to change; `last`: the generation that the status knows.
  */
 export function generationOf(
   config: MountConfig,
@@ -53,8 +74,9 @@ export function generationOf(
   const present = configOf(own);
   const { generation } = present ?? {};
   if (
+    present &&
     generation !== undefined &&
-    decode(own, MOUNT_SECRET_KEY) === formatMountConfig({ ...config, generation }) &&
+    credentialsIn(present) === credentialsIn(config) &&
     tlsKeys.every((file) => decode(own, MOUNT_SECRET_FILES[file]) === tls[file])
   )
     return generation;

@@ -8,7 +8,7 @@ import { fieldManagers, VOLUME_FINALIZER } from '../../api/group.ts';
 import type { MountConfig } from '../../api/mount.ts';
 import type { JuiceVolume, VolumeStatus } from '../../api/volume.ts';
 import { timestamp } from '../../kube/conditions.ts';
-import { ApiError, NotLeadingError } from '../../kube/errors.ts';
+import { ApiError, isForbidden, NotLeadingError } from '../../kube/errors.ts';
 import { addFinalizer, hasFinalizer, removeFinalizer } from '../../kube/finalizer.ts';
 import { keyOf, refFromKey, Secrets } from '../../kube/resources.ts';
 import type { EventRecorder, KubeClient, Reconcile, ReconcileContext, ReconcileResult, Store } from '../../kube/types.ts';
@@ -329,9 +329,13 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
 
   /** Makes a failure visible where people look; the controller tries again with its own pauses. */
   async function explain(volume: JuiceVolume, error: unknown, signal: AbortSignal): Promise<void> {
-    // A conflict with another writer is ordinary, and what the API server refuses it would refuse again.
-    if (signal.aborted || error instanceof ApiError || error instanceof NotLeadingError) return;
-    const verdict = { type: 'Reconciling', status: 'True', reason: 'InternalError', message: messageOf(error) } as const;
+    const forbidden = isForbidden(error);
+    // A conflict with another writer is ordinary, and a server that is away takes no status either.
+    if (signal.aborted || (error instanceof ApiError && !forbidden) || error instanceof NotLeadingError) return;
+    const reason = forbidden ? 'ApiForbidden' : 'InternalError';
+    const verdict = { type: 'Reconciling', status: 'True', reason, message: messageOf(error) } as const;
+    // Events are another right than the status, which may be what is forbidden.
+    if (forbidden) tell(volume, 'Warning', reason, 'Reconcile', messageOf(error));
     const { uuid } = volume.status ?? {};
     // What was claimed before the failure stays claimed.
     const status = volume.metadata.deletionTimestamp === undefined ? claims(volume) : undefined;
@@ -354,7 +358,10 @@ export function volumeReconciler(options: VolumeReconcilerOptions): Reconcile {
         ? reconcileLive(volume, scoped)
         : reconcileDeleted(volume, scoped));
     } catch (error) {
-      await explain(volume, error, context.signal);
+      await explain(volume, error, context.signal).catch((second: unknown) => {
+        // What went wrong first is what the log shall say.
+        if (!isForbidden(second)) throw second;
+      });
       throw error;
     }
   };

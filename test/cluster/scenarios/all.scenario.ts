@@ -10,10 +10,13 @@ import { admission } from './admission.ts';
 import { encryption } from './encryption.ts';
 import { endings } from './endings.ts';
 import { failover } from './failover.ts';
+import { forced } from './forced.ts';
 import { killing } from './killing.ts';
 import { lists } from './lists.ts';
 import { operator } from './operator.ts';
 import { quotas } from './quotas.ts';
+import { reboot } from './reboot.ts';
+import { refusals } from './refusals.ts';
 import { restarts } from './restarts.ts';
 import { rollout } from './rollout.ts';
 import { rotation } from './rotation.ts';
@@ -36,11 +39,12 @@ const groups: readonly Group[] = [
     namespace: 'juicepod-e2e-workloads',
     scenarios: [...workloads, ...endings, ...syncing, ...restarts, ...rotation, ...lists],
   },
-  { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover] },
+  { title: 'clients that end', namespace: 'juicepod-e2e-clients', scenarios: [...killing, ...failover, ...forced, ...refusals] },
 ];
 const later: readonly Group[] = [
   { title: 'a new client for all', namespace: 'juicepod-e2e-rollout', scenarios: rollout },
   { title: 'the operator', namespace: 'juicepod-e2e-operator', scenarios: operator },
+  { title: 'the node', namespace: 'juicepod-e2e-reboot', scenarios: reboot },
 ];
 
 let worlds: Worlds | undefined;
