@@ -221,7 +221,8 @@ export class BoundFiles {
     } else if (changed.length > 0 || (bound.live?.length ?? file?.bytes) !== attr.length) {
       const live = await this.#changeable(bound);
       live.begin();
-      if (attr.length > live.length) await folder.change(ino, attr.length);
+      // Where this mount writes, what has grown is there already: others have to make room for it.
+      if (attr.length > live.length && !folder.writable) await folder.change(ino, attr.length);
       bound.state = undefined;
       bound.content = undefined;
       live.resize(attr.length);

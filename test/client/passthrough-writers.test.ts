@@ -218,7 +218,7 @@ describe('files that the kernel reads past a client that writes', { skip }, () =
     let seed = Number(process.env['JUICEPOD_SEED'] ?? Date.now() % 1_000_000);
     t.diagnostic(`JUICEPOD_SEED=${seed}`);
     const below = (limit: number): number => (seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648) % limit;
-    const rounds = Number(process.env['JUICEPOD_ROUNDS'] ?? 4);
+    const rounds = Number(process.env['JUICEPOD_ROUNDS'] ?? 2);
     let data: Buffer = randomBytes(4 * MIB + below(2 * MIB));
     let { name, path } = make(data);
     interface Open {
