@@ -123,12 +123,10 @@ export class Census {
     return (Math.floor(range / HASHES) * RANGE + slot) * HASHES + (range % HASHES);
   }
 
-  /** Slots that a range needs: none behind the highest number. */
-  #lengthOf(range: number): number {
-    const group = (number: number): number => (this.#options.hashPrefix ? Math.floor(number / HASHES) : number);
-    const last = this.rangeOf(this.#highest);
-    if (group(range) !== group(last)) return group(range) < group(last) ? RANGE : 0;
-    return this.slotOf(this.#highest) + 1;
+  /** Slots of every range: none behind the highest number where there is but one group of them, so that few slices need little. */
+  #slots(): number {
+    const group = this.#options.hashPrefix ? RANGE * HASHES : RANGE;
+    return this.#highest >= group ? RANGE : this.slotOf(this.#highest) + 1;
   }
 
   /** Tells of a slice; any number of times. Await the answer where there is one. Not after the first `range`. */
@@ -196,9 +194,8 @@ export class Census {
       this.#ranges = rest;
       left = oldest;
     }
-    const length = this.#lengthOf(number);
     // 7 MB each: left to V8, those of several ranges would lie about before it looks.
-    const range: Range = left?.sizes.length === length ? emptied(left, number) : newRange(number, length);
+    const range: Range = left ? emptied(left, number) : newRange(number, this.#slots());
     if (this.#countStored.has(number)) await this.#readCount(number, range.found);
     if (this.#stored.has(number)) await this.#read(range);
     for (let at = 0; at < this.#count; at++) {

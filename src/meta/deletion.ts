@@ -4,13 +4,14 @@
  * through slices without references.
  *
  * Files of one chunk, which most are, go many at a time: their lists are read together, and the notes of those without data removed
- * together. Bounded: WORKERS times FILES at once and QUEUE waiting; what does not fit is left to the hourly job. Who removes very
+ * together. Bounded: WORKERS times FILES at once (blocks of WITH_DATA times WORKERS) and QUEUE waiting; what does not fit is left to the hourly job. Who removes very
  * many waits for `room`, at most until it sees that none is made.
  * Source: the JuiceFS format, deleting file data.
  */
 import type { Clock } from '../lib/clock.ts';
 import type { Ino } from '../lib/int64.ts';
 import type { Logger } from '../lib/log.ts';
+import { forEachParallel } from '../lib/parallel.ts';
 import type { ChangeLog } from './changelog.ts';
 import type { MetaEngine, Write } from './engine.ts';
 import { decodeSlices } from './records.ts';
@@ -20,6 +21,8 @@ const WORKERS = 10;
 const QUEUE = 10_000;
 /** Files of one chunk that are deleted together. */
 const FILES = 128;
+/** Of these, those with data at once. */
+const WITH_DATA = 4;
 /** How long who removes very many waits for room in the queue, ms: where no data can be deleted, names still can. */
 const ROOM_WAIT = 2000;
 /** Lists read in one go. */
@@ -98,9 +101,13 @@ export class Deletions {
 
   async #work(): Promise<void> {
     this.#running++;
+    // Who has removed many tells of them one after the other: they go together.
+    await new Promise<void>((resolve) => void setImmediate(resolve));
     while (this.#queue.length > 0) {
-      const share = Math.ceil(this.#queue.length / WORKERS);
-      const files = this.#queue.splice(0, Math.min(share, FILES));
+      // A large file is for one worker.
+      let count = 0;
+      while (count < FILES && (this.#queue[count]?.length ?? Infinity) <= CHUNK_SIZE) count++;
+      const files = this.#queue.splice(0, Math.max(1, count));
       try {
         await this.deleteFiles(files);
         this.#stuck = false;
@@ -135,10 +142,10 @@ export class Deletions {
     const single = files.filter(({ length }) => length <= CHUNK_SIZE);
     const lists = await engine.read(single.map(({ ino }) => ({ kind: 'chunk', ino, index: 0 }) as const));
     const whole: Deleted[] = [];
-    for (const [at, file] of single.entries()) {
+    await forEachParallel(single.entries(), WITH_DATA, async ([at, file]) => {
       const records = lists[at];
       if (!records || records.length === 0 || (await attempt(() => this.#deleteChunk(file.ino, 0, records)))) whole.push(file);
-    }
+    });
     if (whole.length > 0)
       await engine.commit({
         checks: [],

@@ -9,7 +9,6 @@ import { type Meta, SYSTEM } from '../meta/types.ts';
 import type { Writers } from './bound.ts';
 import type { OpenFiles } from './files.ts';
 import type { FileHandle, Handle } from './handles.ts';
-import { JournalFull } from './journal.ts';
 import type { Passthrough } from './passthrough.ts';
 import type { FileWriter } from './writer.ts';
 
@@ -61,16 +60,8 @@ export function volumeWriters({ meta, files, clock, room }: VolumeWriters): Writ
       const writer = files.writer(file);
       for (let wait = room(writer); wait; wait = room(writer)) await wait;
       await writer.admit(end, file.length);
-      const timeNs = clock.nowNs();
-      try {
-        return writer.write(offset, take(), timeNs);
-      } catch (error) {
-        if (!(error instanceof JournalFull)) throw error;
-      }
-      // As any write that the journal has no room for.
-      await files.commitAll();
-      writer.repeat(offset, take(), timeNs);
-      await writer.flush();
+      // Where the journal has no room it is to be committed, with everything else.
+      if (!writer.write(offset, take(), clock.nowNs())) await files.commitAll();
     },
   };
 }

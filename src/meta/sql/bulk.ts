@@ -18,7 +18,7 @@ import {
   bindIno,
   bindNode,
   bytesAt,
-  entryAt,
+  entriesAt,
   inoAt,
   numberAt,
   quotaAt,
@@ -31,15 +31,18 @@ import { NODE_COLUMNS, type Statements, statementsOf } from './statements.ts';
 export interface SqlAccess {
   /** Rows of statements that change nothing, in one round trip. */
   query(statements: readonly Statement[]): Promise<readonly (readonly Row[])[]>;
-  /** Carries out statements in one transaction, which may be done twice. */
-  write(statements: readonly Statement[]): Promise<void>;
+  /**
+   * Carries out statements in one transaction, which may be done twice. With `last` all that was written is safe when it resolves; else it
+   * may be lost with the machine, with what was written after it.
+   */
+  write(statements: readonly Statement[], last?: boolean): Promise<void>;
   /** Whether the tables of a volume are there. */
   hasTables(): Promise<boolean>;
   makeTables(): Promise<void>;
 }
 
 /** Rows read at once: of tables with small rows, and of chunks (one is at most some 60 KB). */
-const ROWS = 2000;
+const ROWS = 1000;
 const CHUNKS = 100;
 /** Rows in a statement that writes several; what is left over goes one by one, so there are two texts for each table. */
 const TOGETHER = 50;
@@ -99,8 +102,11 @@ export class SqlBulk implements Bulk {
         if (linked.length > 0) yield await this.#parents(linked);
       }
     if (wanted.has('entry'))
-      for await (const rows of this.#all(sql.allEntries, byId))
-        yield { kind: 'entry', rows: rows.map((row) => ({ parent: inoAt(row, 1), name: bytesAt(row, 2), ...entryAt(row, 3) })) };
+      for await (const rows of this.#all(sql.allEntries, (row) => numberAt(row, 3)))
+        yield {
+          kind: 'entry',
+          rows: entriesAt(rows).map((entry, at) => ({ parent: inoAt(rows[at] ?? [], 4), ...entry })),
+        };
     if (wanted.has('chunk'))
       for await (const rows of this.#all(sql.allChunks, byId, CHUNKS))
         yield {
@@ -336,21 +342,24 @@ export class SqlBulk implements Bulk {
 
   async finish(setting: string): Promise<void> {
     const table = this.#dialect.table('acl');
-    await this.#access.write([
-      // Numbers that were given do not move the sequence on.
-      ...(this.#dialect.kind === 'postgres'
-        ? [
-            {
-              text: `SELECT setval(pg_get_serial_sequence('${table.replaceAll("'", "''")}', 'id'), (SELECT COALESCE(MAX(id), 0) + 1 FROM ${table}), false)`,
-              values: [],
-            },
-          ]
-        : []),
-      {
-        text: this.#dialect.insertMissing(this.#dialect.table('setting'), ['name', 'value'], '?1, ?2', ['name']),
-        values: ['format', setting],
-      },
-      { text: this.#sql.removeCounter, values: [LOAD_MARK] },
-    ]);
+    await this.#access.write(
+      [
+        // Numbers that were given do not move the sequence on.
+        ...(this.#dialect.kind === 'postgres'
+          ? [
+              {
+                text: `SELECT setval(pg_get_serial_sequence('${table.replaceAll("'", "''")}', 'id'), (SELECT COALESCE(MAX(id), 0) + 1 FROM ${table}), false)`,
+                values: [],
+              },
+            ]
+          : []),
+        {
+          text: this.#dialect.insertMissing(this.#dialect.table('setting'), ['name', 'value'], '?1, ?2', ['name']),
+          values: ['format', setting],
+        },
+        { text: this.#sql.removeCounter, values: [LOAD_MARK] },
+      ],
+      true,
+    );
   }
 }

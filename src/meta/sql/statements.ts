@@ -282,7 +282,7 @@ export function statementsOf(dialect: Dialect, { onlyNew = false }: { readonly o
 
     // What dump and load look through; the first column is where the next batch begins.
     allNodes: `SELECT ${ino('n.inode')}, ${nodeColumns('n')} FROM ${t('node')} n WHERE n.inode > ?1 ORDER BY n.inode LIMIT ?2`,
-    allEntries: `SELECT id, ${ino('parent')}, name, type, ${ino('inode')} FROM ${t('edge')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
+    allEntries: `SELECT ${dialect.manyBytes('name')}, type, ${ino('inode')}, id, ${ino('parent')} FROM ${t('edge')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     allSymlinks: `SELECT ${ino('inode')}, ${raw('target')} FROM ${t('symlink')} WHERE inode > ?1 ORDER BY inode LIMIT ?2`,
     allXattrs: `SELECT id, ${ino('inode')}, name, ${raw('value')} FROM ${t('xattr')} WHERE id > ?1 ORDER BY id LIMIT ?2`,
     xattrsOf: `SELECT name, ${raw('value')} FROM ${t('xattr')} WHERE inode = ?1 ORDER BY name`,

@@ -58,7 +58,16 @@ class SqliteEngine extends SqlScans implements MetaEngine {
       statements.map(({ text, values }) => connection.all(text, ...(values as readonly SqlValue[])));
     this.bulk = new SqlBulk(this.#dialect, {
       query: (statements) => connection.whenFree(() => all(statements)),
-      write: async (statements) => void (await connection.whenFree(() => connection.transaction(() => all(statements)))),
+      // A load has ten thousand transactions, and is begun again where the machine stops: it need not wait for the disk in each.
+      write: (statements, last = false) =>
+        connection.whenFree(() => {
+          if (!last) connection.exec('PRAGMA synchronous = NORMAL');
+          try {
+            connection.transaction(() => void all(statements));
+          } finally {
+            if (!last) connection.exec('PRAGMA synchronous = FULL');
+          }
+        }),
       hasTables: async () => connection.whenFree(() => this.#hasTable('setting')),
       makeTables: () =>
         connection.whenFree(() =>
