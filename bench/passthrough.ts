@@ -2,7 +2,7 @@
  * Files that the kernel reads past the client, beside the local disk's own: one file in a mount and the whole file of it in the cache
  * directory, read by the same fio jobs in turns. Prints the medians and the ratio of each; 0.9 is aimed at.
  *
- *   node bench/passthrough.ts [--rounds 5] [--size MiB] [--seconds 4]
+ *   node bench/passthrough.ts [--rounds 5] [--size MiB] [--seconds 4] [--writable]
  *
  * Needs root, fio, and Linux 6.9 or later.
  */
@@ -30,6 +30,8 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '5' },
     size: { type: 'string', default: '512' },
     seconds: { type: 'string', default: '4' },
+    // The mount may write.
+    writable: { type: 'boolean', default: false },
   },
 });
 const MIB = 1024 * 1024;
@@ -116,7 +118,8 @@ try {
   for (let at = 0; at < sizeMiB; at++) writeSync(fd, randomBytes(MIB));
   closeSync(fd);
   utimesSync(join(writer, 'file'), 1e9, 1e9);
-  await mount(reader, ['--read-only', '--cache-dir', join(work, 'cache'), '--free-space-ratio', '0.02']);
+  const kind = options.writable ? ['--cache-whole-files', `${2 * sizeMiB}M`] : ['--read-only'];
+  await mount(reader, [...kind, '--cache-dir', join(work, 'cache'), '--free-space-ratio', '0.02']);
   const ours = join(reader, 'file');
   const figure = (name: string): number =>
     Number(new RegExp(`^juicefs_${name} (.*)$`, 'm').exec(readFileSync(join(reader, '.stats'), 'utf8'))?.[1] ?? 0);

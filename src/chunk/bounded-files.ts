@@ -7,7 +7,8 @@
  * would keep the main thread waiting is done only on file systems that answer from memory (nowait.ts).
  *
  * What comes back after it was given up touches nothing: bytes are read into buffers of this class and copied (a hanging read would write
- * into memory that is somebody else's by then), what was opened is closed, what was made is taken away.
+ * into memory that is somebody else's by then) unless the caller gives its memory up in that case, as for whole blocks; what was opened is
+ * closed, what was made is taken away.
  *
  * JuiceFS 1.4.1 counts what takes longer than 30 s as a failure of the disk, but who waits for it waits on (pkg/chunk/disk_cache.go,
  * checkTimeout). Here a read waits 10 s and is then served by the store.
@@ -147,7 +148,8 @@ export class BoundedFiles implements BlockFiles {
     return this.#files.sizeNow(descriptor);
   }
 
-  read(descriptor: number, target: Buffer, at: number, length: number, position: number): Promise<number> {
+  read(descriptor: number, target: Buffer, at: number, length: number, position: number, own = false): Promise<number> {
+    if (own) return this.#read(() => this.#files.read(descriptor, target, at, length, position, own));
     return this.#read(async (operation) => {
       const buffer = (length <= BUFFER_BYTES ? this.#buffers.pop() : undefined) ?? bufferFor(length);
       const bytes = await this.#files.read(descriptor, buffer, 0, length, position);

@@ -108,15 +108,15 @@ export class CacheFile {
     return true;
   }
 
-  /** Fills `target` from `offset`, in the thread pool. Throws CorruptCacheFile. */
-  async read(offset: number, target: Buffer): Promise<void> {
+  /** Fills `target` from `offset`, in the thread pool; `own` as in BlockFiles.read. Throws CorruptCacheFile. */
+  async read(offset: number, target: Buffer, own = false): Promise<void> {
     this.#users++;
     try {
       const [from, to] = this.#window(offset, target.length);
       const start = from < to ? Math.min(offset, from * PIECE) : offset;
       const end = from < to ? Math.max(offset + target.length, Math.min(to * PIECE, this.length)) : offset + target.length;
       if (this.#isVerified(from, to) || (start === offset && end === offset + target.length)) {
-        await readFully(this.#files, this.#fd, target, offset, 'cached block');
+        await readFully(this.#files, this.#fd, target, offset, 'cached block', own);
         if (!this.#isVerified(from, to)) this.#verify(target, offset, from, to);
         return;
       }
@@ -177,19 +177,33 @@ function trailerBytes(path: string, size: number, length: number): number {
 /** One read of a disk is bound by its latency: long ones are made as several at once. */
 const SPLIT = 256 * 1024;
 
-async function readFully(files: BlockFiles, fd: number, target: Buffer, offset: number, what: string): Promise<void> {
-  if (target.length <= SPLIT) return readPart(files, fd, target, offset, what);
+async function readFully(
+  files: BlockFiles,
+  fd: number,
+  target: Buffer,
+  offset: number,
+  what: string,
+  own = false,
+): Promise<void> {
+  if (target.length <= SPLIT) return readPart(files, fd, target, offset, what, own);
   const parts: Promise<void>[] = [];
   for (let at = 0; at < target.length; at += SPLIT)
-    parts.push(readPart(files, fd, target.subarray(at, at + SPLIT), offset + at, what));
+    parts.push(readPart(files, fd, target.subarray(at, at + SPLIT), offset + at, what, own));
   // All must have ended before the buffer is somebody else's.
   for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
 }
 
-async function readPart(files: BlockFiles, fd: number, target: Buffer, offset: number, what: string): Promise<void> {
+async function readPart(
+  files: BlockFiles,
+  fd: number,
+  target: Buffer,
+  offset: number,
+  what: string,
+  own: boolean,
+): Promise<void> {
   let done = 0;
   while (done < target.length) {
-    const bytesRead = await files.read(fd, target, done, target.length - done, offset + done);
+    const bytesRead = await files.read(fd, target, done, target.length - done, offset + done, own);
     if (bytesRead === 0) throw new CorruptCacheFile(`${what} ends at ${offset + done}`);
     done += bytesRead;
   }

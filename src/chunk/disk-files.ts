@@ -32,8 +32,11 @@ export interface BlockFiles {
   /** Bytes of an open file; the second one for files that were opened without waiting. */
   size(descriptor: number): Promise<number>;
   sizeNow(descriptor: number): number;
-  /** Up to `length` bytes from `position` to `at` of the target; says how many. */
-  read(descriptor: number, target: Buffer, at: number, length: number, position: number): Promise<number>;
+  /**
+   * Up to `length` bytes from `position` to `at` of the target; says how many. `own`: where this fails, the caller never uses the target's
+   * memory again, nor does anybody else. @default false
+   */
+  read(descriptor: number, target: Buffer, at: number, length: number, position: number, own?: boolean): Promise<number>;
   /** Fills the target if that needs no waiting (nowait.ts). */
   readNow(descriptor: number, target: Buffer, position: number, likely: boolean): boolean;
   /** Never rejects. */

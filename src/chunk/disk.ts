@@ -227,8 +227,11 @@ export class DiskCache implements SpaceUser {
     }
   }
 
-  /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. Never rejects. */
-  async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
+  /**
+   * Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound; with `own` the target's memory must
+   * not be used again then, by anybody. Never rejects.
+   */
+  async read(number: number, length: number, offset: number, target: Buffer, own = false): Promise<boolean> {
     const size = this.#size(number);
     if (size !== undefined ? size !== length : this.#scanned || this.state === 'down' || this.#removed.has(number))
       return this.#pending.read(number, length, offset, target);
@@ -240,7 +243,7 @@ export class DiskCache implements SpaceUser {
         file = this.#open.keep(number, await CacheFile.open(this.#path(number, length), length, checksum, files));
         if (this.#size(number) === undefined) this.#add(number, length);
       }
-      await file.read(offset, target);
+      await file.read(offset, target, own);
       this.#figures.readSeconds.observe((clock.monotonic() - begin) / 1000);
       this.#index.touch(number);
       return true;

@@ -138,11 +138,11 @@ export class DiskCaches {
     return this.#holder(number)?.readSync(number, length, offset, target) === true;
   }
 
-  /** Fills `target` as `readSync` does, waiting for the disk. False where the block is not there or not sound. Never rejects. */
-  async read(number: number, length: number, offset: number, target: Buffer): Promise<boolean> {
+  /** See DiskCache.read. */
+  async read(number: number, length: number, offset: number, target: Buffer, own = false): Promise<boolean> {
     if (!this.#isReady) await this.#ready;
     const disk = this.#holder(number) ?? this.ownerOf(number, length);
-    return disk !== undefined && disk.read(number, length, offset, target);
+    return disk !== undefined && disk.read(number, length, offset, target, own);
   }
 
   /** Writes the block in the background; drops it where the disk is full, broken or slow. Holds the block meanwhile. */

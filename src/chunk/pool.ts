@@ -80,6 +80,13 @@ export class Block {
     else if (this.idle) this.#pool?.busier(this, false);
   }
 
+  /** As the last release, where a call into a disk that hangs may write to the buffer yet: it is nobody's any more. */
+  giveUp(): void {
+    if (this.#references !== 1 || this.#cached) throw new Error('a block was given up that others hold');
+    this.#references = 0;
+    this.#pool?.lose(this.buffer);
+  }
+
   /** The cache keeps it, with a hold of its own. */
   cache(): void {
     this.retain();
@@ -208,6 +215,13 @@ export class BufferPool {
       this.#watch();
     }
     this.#busyBytes -= length;
+    this.eased();
+  }
+
+  /** Called by a block that is given up: its buffer is left to V8, which keeps it as long as a call has it. */
+  lose(buffer: Buffer): void {
+    this.#usedBytes -= buffer.length;
+    this.#busyBytes -= buffer.length;
     this.eased();
   }
 

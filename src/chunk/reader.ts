@@ -403,7 +403,12 @@ export class SliceReader {
     let block = pool.acquire(disk?.has(number) ? length : this.#stored(length));
     try {
       block.length = length;
-      if (disk?.has(number) && (await disk.read(number, length, 0, block.data))) return block;
+      if (disk?.has(number)) {
+        if (await disk.read(number, length, 0, block.data, true)) return block;
+        block.giveUp();
+        block = pool.acquire(this.#stored(length));
+        block.length = length;
+      }
       const key = this.#key(slice, index);
       if (!codec) {
         await this.#whole(() => this.#getBlock(key, block));

@@ -7,6 +7,7 @@
  * |---|---|
  * | `INODE.KEY.CRC` | complete; KEY (hex, `-`) names a state of the file, CRC is the CRC-32C of all of it, 8 hex digits |
  * | `INODE.live` | changed in place under its readers; dropped with the last of them |
+ * | `INODE.sums` | beside such a file: what of it is in the volume (src/vfs/live.ts) |
  * | `INODE.tmp` | being made |
  *
  * Bounds: `maxBytes`, of which what is being read is never dropped, and the share of the disk that stays free. What an earlier client
@@ -23,6 +24,7 @@ import { formatIno, type Ino, parseIno } from '../lib/int64.ts';
 import { libc } from '../lib/libc.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { writeFully } from '../lib/write-fully.ts';
+import { isUsed } from './users.ts';
 
 /** A slot that nobody has locked, and that was not used for so long, is of a mount that is gone. */
 const ABANDONED_MS = 3_600_000;
@@ -37,6 +39,8 @@ export interface WholeFolderOptions {
   readonly maxBytes: number;
   /** The share of the disk that stays free, 0 to 1. */
   readonly freeRatio: number;
+  /** Programs of this mount may write to the files: what a program has mapped stays in use, open or not. @default false */
+  readonly writable?: boolean;
   /** Files that programs have open through an earlier client. */
   readonly held?: Iterable<Ino>;
   readonly clock?: Clock;
@@ -58,10 +62,13 @@ interface Kept extends WholeFile {
   verified: boolean;
 }
 
-const NAME = /^(\d{1,19})\.(?:(?<key>[0-9a-f-]{1,128})\.(?<crc>[0-9a-f]{8})|live|tmp)$/;
+const NAME = /^(\d{1,19})\.(?:(?<key>[0-9a-f-]{1,128})\.(?<crc>[0-9a-f]{8})|live|sums|tmp)$/;
 
 export class WholeFolder {
   readonly maxBytes: number;
+  readonly writable: boolean;
+  /** What programs of an earlier client still have mapped, at the start. */
+  readonly mapped: Ino[] = [];
   readonly #folder: string;
   readonly #lock: number;
   readonly #freeRatio: number;
@@ -74,6 +81,7 @@ export class WholeFolder {
 
   private constructor(options: WholeFolderOptions, folder: string, lock: number) {
     this.maxBytes = options.maxBytes;
+    this.writable = options.writable ?? false;
     this.#folder = folder;
     this.#lock = lock;
     this.#freeRatio = options.freeRatio;
@@ -95,6 +103,7 @@ export class WholeFolder {
         return undefined;
       }
       await dropAbandoned(slots, slot, clock);
+      if (options.writable) await requireLeases(folder);
       const opened = new WholeFolder(options, folder, lock);
       await opened.#scan(new Set(options.held ?? []));
       return opened;
@@ -201,7 +210,10 @@ export class WholeFolder {
     file.bytes = bytes;
     if (file.key === undefined) return file.path;
     const path = join(this.#folder, `${formatIno(ino)}.live`);
-    await rename(file.path, path);
+    // Who has the file open can go on where somebody has emptied the cache directory.
+    await rename(file.path, path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
     const now = this.#files.get(ino);
     if (!now?.pinned) {
       await unlink(path).catch(() => undefined);
@@ -210,6 +222,19 @@ export class WholeFolder {
     }
     this.#files.set(ino, { ...now, path, key: undefined });
     return path;
+  }
+
+  /** Programs have made it longer, or shorter. */
+  resized(ino: Ino, bytes: number): void {
+    const file = this.#files.get(ino);
+    if (!file) return;
+    this.#bytes += bytes - file.bytes;
+    file.bytes = bytes;
+  }
+
+  /** Where it is noted what of a file that is changed in place is in the volume. */
+  sumsPath(ino: Ino): string {
+    return join(this.#folder, `${formatIno(ino)}.sums`);
   }
 
   /** The same bytes have another state: their attributes alone have changed. */
@@ -228,7 +253,8 @@ export class WholeFolder {
     if (!file) return;
     this.#files.delete(ino);
     this.#bytes -= file.bytes;
-    await unlink(file.path).catch(() => undefined);
+    const paths = file.key === undefined ? [file.path, this.sumsPath(ino)] : [file.path];
+    await Promise.all(paths.map((path) => unlink(path).catch(() => undefined)));
   }
 
   /** Drops what is too much, for the bound or for the disk. */
@@ -271,22 +297,59 @@ export class WholeFolder {
 
   /** Takes in what is there: what is held is there for its readers, of the rest what was complete. */
   async #scan(held: ReadonlySet<Ino>): Promise<void> {
-    for (const name of await readdir(this.#folder)) {
+    const names = await readdir(this.#folder);
+    for (const name of names) {
       const path = join(this.#folder, name);
       const match = NAME.exec(name);
-      if (!match) continue;
+      if (!match || name.endsWith('.sums')) continue;
       const ino = parseIno(match[1] ?? '');
       const { key, crc } = match.groups ?? {};
-      const live = name.endsWith('.live') && held.has(ino);
+      const mapped = this.writable && !name.endsWith('.tmp') && !held.has(ino) && isMapped(path);
+      const pinned = held.has(ino) || mapped;
+      const live = name.endsWith('.live') && pinned;
       if ((key === undefined && !live) || (this.#files.has(ino) && !live)) {
         await rm(path, { force: true });
         continue;
       }
       if (live) await this.drop(ino);
+      if (mapped) this.mapped.push(ino);
       const { size: bytes } = await stat(path);
-      this.#add(ino, { path, key, bytes, crc: Number.parseInt(crc ?? '0', 16), pinned: held.has(ino), verified: false });
+      this.#add(ino, { path, key, bytes, crc: Number.parseInt(crc ?? '0', 16), pinned, verified: false });
+    }
+    for (const name of names) {
+      const ino = name.endsWith('.sums') ? NAME.exec(name)?.[1] : undefined;
+      const file = ino === undefined ? undefined : this.#files.get(parseIno(ino));
+      if (ino !== undefined && (!file || file.key !== undefined)) await rm(join(this.#folder, name), { force: true });
     }
     await this.tend();
+  }
+}
+
+/** Whether a program has it mapped, or open. */
+function isMapped(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    return isUsed(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Throws where it cannot be told who has a file of the folder open. */
+async function requireLeases(folder: string): Promise<void> {
+  const path = join(folder, '1.tmp');
+  const file = await open(path, 'w', 0o600);
+  await file.close();
+  const fd = openSync(path, 'r');
+  try {
+    const alone = !isUsed(fd);
+    const other = openSync(path, 'r');
+    const told = isUsed(fd);
+    closeSync(other);
+    if (!alone || !told) throw new Error('the file system does not tell who has a file open');
+  } finally {
+    closeSync(fd);
+    await unlink(path);
   }
 }
 

@@ -31,7 +31,7 @@ export function addMount(juicepod: Command): void {
     .option('--negative-entry-cache <time>', 'how long the kernel trusts that a name does not exist', '0s')
     .option(
       '--cache-whole-files <size>',
-      'with --read-only: part of the cache for whole files, which the kernel reads without asking; 0 for none (default: half, where it can)',
+      'part of the cache for whole files, which the kernel reads without asking; 0 for none (default: half with --read-only where it can, else none)',
     )
     .option('--buffer-size <size>', 'memory for data being read and written', '300M')
     .option('--max-readahead <size>', 'what one open file reads ahead at most', '32M')

@@ -58,8 +58,8 @@ export function overStore(
 const wholeFolder = (format: Format, cache: CacheOptions): string => ownFolder(cache, join(format.uuid, 'whole'));
 
 /** How much of the cache is left to whole files. */
-function wholeBytes(format: Format, { cache, wholeFiles = 0, readOnly }: VolumeOptions): number {
-  if (!cache || !readOnly || wholeFiles === 0) return 0;
+function wholeBytes(format: Format, { cache, wholeFiles = 0 }: VolumeOptions): number {
+  if (!cache || wholeFiles === 0) return 0;
   return mayPassThrough(wholeFolder(format, cache)) ? Math.min(wholeFiles, cache.bytes) : 0;
 }
 
@@ -67,10 +67,10 @@ function wholeBytes(format: Format, { cache, wholeFiles = 0, readOnly }: VolumeO
 export function openWholeFiles(format: Format, options: VolumeOptions, logger: Logger): Promise<WholeFolder | undefined> {
   const maxBytes = wholeBytes(format, options);
   const { cache, mountPoint: mount, handles } = options;
-  if (!cache || maxBytes === 0) return Promise.resolve(undefined);
   const held = (handles?.entries() ?? []).flatMap(({ ino, backing }) => (backing === undefined ? [] : [ino]));
+  if (!cache || (maxBytes === 0 && held.length === 0)) return Promise.resolve(undefined);
   const root = join(wholeFolder(format, cache), format.uuid);
-  return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, logger });
+  return WholeFolder.open({ root, mount, maxBytes, freeRatio: cache.freeRatio, held, writable: !options.readOnly, logger });
 }
 
 export function openChunks(format: Format, options: VolumeOptions, objects: ObjectStore, logger: Logger): ChunkStore {

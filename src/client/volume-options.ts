@@ -42,7 +42,7 @@ export interface VolumeOptions {
   readonly negativeTimeout: number;
   /** Undefined: no disk cache. */
   readonly cache?: CacheOptions;
-  /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`, and `readOnly`. @default 0 */
+  /** How much of the cache may hold whole files, for the kernel to read past this process; bytes. Needs `cache`. @default 0 */
   readonly wholeFiles?: number;
   /** Written blocks go to the cache directory first and are uploaded later. Needs `cache`. Absent: they are uploaded at once. */
   readonly writeback?: WritebackOptions;

@@ -22,9 +22,18 @@ export interface OpenFile {
 
 type Seen = Pick<Attr, 'mtime' | 'mtimensec' | 'ctime' | 'ctimensec' | 'length'>;
 
+/** Local files that the kernel reads in place of some (passthrough.ts). */
+export interface LocalFiles {
+  /** Before what is in the volume is cut, copied or moved; undefined where there is nothing to collect. */
+  collected(ino: Ino): Promise<void> | undefined;
+  /** After the volume's file was changed otherwise than by writing. */
+  refreshed(ino: Ino): Promise<void> | undefined;
+}
+
 export class OpenFiles {
   /** What was changed here; whoever asks the database for attributes takes its moment first. */
   readonly changes = new Changes();
+  local: LocalFiles | undefined;
   readonly #meta: Meta;
   readonly #with: WriterDependencies;
   readonly #clock: Clock;
@@ -35,7 +44,10 @@ export class OpenFiles {
   /** Slices that could not be stored so far. */
   failures = 0;
 
-  constructor(dependencies: Omit<WriterDependencies, 'committed' | 'failed'>) {
+  /** `onCommit` hears of each commit. */
+  constructor(
+    dependencies: Omit<WriterDependencies, 'committed' | 'failed'> & { readonly onCommit?: (ino: Ino, attr: Attr) => void },
+  ) {
     this.#meta = dependencies.meta;
     this.#clock = dependencies.clock;
     this.#with = {
@@ -44,6 +56,7 @@ export class OpenFiles {
         this.changed(ino, attr);
         // What others wrote in between may lie under our own mtime: the next open starts with an empty page cache.
         this.#seen.delete(ino);
+        dependencies.onCommit?.(ino, attr);
       },
       failed: () => void this.failures++,
     };
@@ -94,6 +107,11 @@ export class OpenFiles {
       before.ctimensec === ctimensec &&
       before.length === length
     );
+  }
+
+  /** The kernel's pages of earlier opens do not hold any more. */
+  forgetSeen(ino: Ino): void {
+    this.#seen.delete(ino);
   }
 
   /** Takes attributes of the database that were asked for at `moment`; answers them with what was committed since. */

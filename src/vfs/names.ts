@@ -76,14 +76,17 @@ export class NameOperations {
     this.#nodes.requireWritable(ino);
     const node = this.#nodes.inside(ino);
     const ctx = context(request);
-    const writer = this.#nodes.files.get(node)?.writer;
+    const { files } = this.#nodes;
+    if (set.size !== undefined || set.mtime !== undefined) await files.local?.collected(node);
+    const writer = files.get(node)?.writer;
     // What is not committed yet would set length and times after this call.
     if (writer?.dirty && (set.size !== undefined || set.mtime !== undefined || set.atime !== undefined))
       await interruptible(writer.flush(), () => request.signal, this.#clock);
     let attr: Attr | undefined;
     if (set.size !== undefined) {
       attr = await this.#meta.truncate(ctx, node, set.size, set.handle !== undefined);
-      this.#nodes.files.changed(node, attr);
+      files.changed(node, attr);
+      await files.local?.refreshed(node);
     }
     const { mode, uid, gid, atime, mtime } = set;
     const changes: SetAttr = {
@@ -96,7 +99,7 @@ export class NameOperations {
     const { moment } = this.#nodes;
     if (Object.keys(changes).length > 0) attr = await this.#meta.setattr(ctx, node, changes);
     if (set.killSuidGid) attr = (await dropPrivileges(this.#meta, node, attr)) ?? attr;
-    this.#nodes.files.changes.node(node);
+    files.changes.node(node);
     this.#nodes.replyAttr(reply, ino, attr ?? (await this.#meta.getattr(SYSTEM, node)), moment);
   }
 

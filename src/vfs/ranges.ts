@@ -42,6 +42,7 @@ export class RangeOperations {
     await this.#flushed(request, ino);
     const attr = await this.#meta.fallocate(context(request), ino, mode, offset, length);
     this.#nodes.files.changed(ino, attr);
+    await this.#nodes.files.local?.refreshed(ino);
     reply.ok();
   }
 
@@ -69,6 +70,7 @@ export class RangeOperations {
     const size = Math.min(length, MOST_COPIED);
     const { copied, attr } = await this.#meta.copyFileRange(context(request), inoIn, offsetIn, inoOut, offsetOut, size);
     this.#nodes.files.changed(inoOut, attr);
+    await this.#nodes.files.local?.refreshed(inoOut);
     reply.written(copied);
   }
 
@@ -80,6 +82,7 @@ export class RangeOperations {
   }
 
   async #flushed(request: FuseRequest, ino: Ino): Promise<void> {
+    await this.#nodes.files.local?.collected(ino);
     const writer = this.#nodes.files.get(ino)?.writer;
     if (writer?.dirty) await interruptible(writer.flush(), () => request.signal, this.#clock);
   }

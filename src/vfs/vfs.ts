@@ -12,12 +12,13 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { FsError } from '../lib/errors.ts';
 import { type Ino, ROOT_INO } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
-import type { Meta } from '../meta/types.ts';
+import type { Attr, Meta } from '../meta/types.ts';
+import { storesOf, volumeWriters, writeLocal } from './bound-writes.ts';
 import { createBufferPool } from './buffers.ts';
 import { Control } from './control/channel.ts';
 import { DirectoryOperations } from './directories.ts';
 import { type OpenFile, OpenFiles } from './files.ts';
-import { type FileHandle, fileHandle, Handles } from './handles.ts';
+import { type FileHandle, fileHandle, type Handle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
 import { LockOperations } from './locks.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
@@ -25,7 +26,7 @@ import { FlagOperations } from './node-flags.ts';
 import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { RangeOperations } from './ranges.ts';
-import { Passthrough } from './passthrough.ts';
+import { type Bound, Passthrough } from './passthrough.ts';
 import type { Pieces } from './pieces.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import type { VfsOptions } from './options.ts';
@@ -97,9 +98,11 @@ export class Vfs implements FileSystem {
       clock: this.#clock,
       journal: options.journal,
       logger: this.#logger,
+      onCommit: (ino, attr) => this.passthrough?.committed(ino, attr),
     });
     this.#handles = new Handles(options.handles);
     this.passthrough = this.#passing();
+    this.#files.local = this.passthrough;
     const control = new Control({
       ...options,
       root: options.root ?? ROOT_INO,
@@ -172,7 +175,12 @@ export class Vfs implements FileSystem {
     const handles = [...this.#handles.all()];
     if (!folder && !handles.some((handle) => handle.kind === 'file' && handle.backing !== undefined)) return undefined;
     const followMs = Math.max(SHORTEST_FOLLOW_MS, attrTimeout * 1000);
-    return new Passthrough({ meta, chunks, clock: this.#clock, logger: this.#logger, folder, backing, followMs }, handles);
+    const room = (writer: FileWriter): Promise<void> | undefined => this.#room(writer);
+    const writers = volumeWriters({ meta, files: this.#files, clock: this.#clock, room });
+    return new Passthrough(
+      { meta, chunks, clock: this.#clock, logger: this.#logger, folder, backing, followMs, writers },
+      handles,
+    );
   }
 
   /** See recovery.ts. */
@@ -191,14 +199,15 @@ export class Vfs implements FileSystem {
     return full;
   }
 
-  /** Commits everything that was written. */
   /** For a time without work: lets go of buffers that lie unused. */
   trim(): void {
     this.#reader.buffers.trim();
   }
 
-  flushAll(): Promise<void> {
-    return this.#files.flushAll();
+  /** Commits everything that was written. */
+  async flushAll(): Promise<void> {
+    await this.passthrough?.collectAll();
+    await this.#files.flushAll();
   }
 
   /** Ends the commands that were given through `.control`; they may write. Before `flushAll`. */
@@ -235,7 +244,7 @@ export class Vfs implements FileSystem {
     const attr = await this.#meta.open(context(request), ino, flags);
     const keepCache = this.#files.unchanged(ino, attr);
     const file = this.#files.opened(ino, attr, moment);
-    const opening = this.passthrough?.open(ino, flags, attr, file.handles - 1, keepCache);
+    const opening = this.#bound(ino, flags, attr, file, keepCache);
     const bound = opening instanceof Promise ? await opening : opening;
     const handle = fileHandle(ino, flags, bound?.backing);
     handle.failuresSeen = file.writer?.failures ?? 0;
@@ -268,16 +277,21 @@ export class Vfs implements FileSystem {
     this.#files.changes.name(node, name);
     try {
       if ((flags & O_TRUNC) !== 0 && this.#files.length(file) > 0) {
+        await this.#files.local?.collected(entry.ino);
         await file.writer?.flush();
         this.#files.changed(entry.ino, await this.#meta.truncate(ctx, entry.ino, 0));
+        await this.#files.local?.refreshed(entry.ino);
       }
     } catch (error) {
       this.#files.released(entry.ino);
       throw error;
     }
-    const handle = fileHandle(entry.ino, flags);
+    // Another name of the inode may be open.
+    const opening = this.passthrough?.isBound(entry.ino) ? this.#bound(entry.ino, flags, entry.attr, file, false) : undefined;
+    const bound = opening instanceof Promise ? await opening : opening;
+    const handle = fileHandle(entry.ino, flags, bound?.backing);
     handle.failuresSeen = file.writer?.failures ?? 0;
-    reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(handle) });
+    reply.created(this.#nodes.entry(entry, moment), { handle: this.#handles.add(handle), ...bound });
   }
 
   async tmpfile(request: FuseRequest, reply: Reply, parent: Ino, flags: number, mode: number, umask: number): Promise<void> {
@@ -367,6 +381,12 @@ export class Vfs implements FileSystem {
   async #read(request: FuseRequest, reply: Reply, handle: FileHandle, offset: number, size: number): Promise<void> {
     const file = this.#files.get(handle.ino);
     const length = file ? this.#files.length(file) : 0;
+    const live = handle.backing === undefined ? undefined : this.passthrough?.live(handle.ino);
+    // What is stored through mappings is there alone.
+    if (live?.watched) {
+      const buffer = Buffer.allocUnsafe(size);
+      return reply.data(buffer.subarray(0, await live.read(buffer, offset)));
+    }
     const bytes = Math.min(size, length - offset);
     if (bytes <= 0) return reply.data(Buffer.alloc(0));
     readAhead(handle.ino, handle.position, offset, bytes, length, this.#reader);
@@ -378,6 +398,20 @@ export class Vfs implements FileSystem {
       () => request.signal,
       (data) => reply.data(data),
     );
+  }
+
+  /** How an open is bound to a local file, if it is; where that fails, nothing is open. */
+  #bound(ino: Ino, flags: number, attr: Attr, file: OpenFile, again: boolean): Bound | Promise<Bound> | undefined {
+    // What waits to be committed would be missing in a file that was made before.
+    const others = file.handles - 1 + (file.writer?.dirty ? 1 : 0);
+    const opening = this.passthrough?.open(ino, flags, attr, others, again);
+    // The kernel's pages of an earlier open miss what is stored to the local file.
+    if (opening && (flags & O_ACCMODE) !== 0) this.#files.forgetSeen(ino);
+    if (!(opening instanceof Promise)) return opening;
+    return opening.catch((error: unknown) => {
+      this.#files.released(ino);
+      throw error;
+    });
   }
 
   /** Commits a file's data for somebody who waits, and who may be ended meanwhile. */
@@ -395,6 +429,7 @@ export class Vfs implements FileSystem {
   ): void | Promise<void> {
     tellFailure(writer, handle);
     const timeNs = this.#clock.nowNs();
+    writeLocal(this.passthrough, handle, offset, data);
     if (!writer.write(offset, data, timeNs)) return this.#writeThrough(request, reply, handle, writer, data.length);
     reply.written(data.length);
   }
@@ -432,6 +467,12 @@ export class Vfs implements FileSystem {
   /** FLUSH and FSYNC: at once where the file is clean. */
   #commit(request: FuseRequest, reply: Reply, ino: Ino, handle: number, told: boolean): void | Promise<void> {
     const open = this.#handles.get(handle);
+    const collected = storesOf(this.passthrough, open);
+    if (collected) return collected.then(() => this.#committed(request, reply, ino, open, told));
+    return this.#committed(request, reply, ino, open, told);
+  }
+
+  #committed(request: FuseRequest, reply: Reply, ino: Ino, open: Handle | undefined, told: boolean): void | Promise<void> {
     const writer = this.#files.get(ino)?.writer;
     if (open?.kind !== 'file' || !writer) return reply.ok();
     const answer = (): void => {

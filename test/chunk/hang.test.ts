@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { BoundedFiles, lanesOf } from '../../src/chunk/bounded-files.ts';
 import { type BlockFiles, blockFiles } from '../../src/chunk/disk-files.ts';
+import { BufferPool } from '../../src/chunk/pool.ts';
 import type { ChunkStoreOptions } from '../../src/chunk/options.ts';
 import type { ChunkStore } from '../../src/chunk/types.ts';
 import { systemClock } from '../../src/lib/clock.ts';
@@ -198,6 +199,22 @@ test('so many operations are under way at a time; one that hangs fails all, and 
   await until('it is closed', () => closed.length === 1);
   assert.deepEqual(closed, [8]);
   assert.ok((await bounded.stat('/')).dev >= 0);
+});
+
+test('memory that is given up with a read that hangs is written to without a copy, and is not used again', async () => {
+  const { files, running } = gated();
+  const bounded = new BoundedFiles({ files, lanes: lanesOf(1), waitMs: 20, onHang: () => undefined, clock: systemClock });
+  const pool = new BufferPool({ maxBytes: 1 << 20 });
+  const block = pool.acquire(8192);
+  await assert.rejects(bounded.read(1, block.data, 0, 100, 0, true), { code: 'ETIMEDOUT' });
+  block.giveUp();
+  assert.equal(pool.usedBytes + pool.busyBytes + pool.freeBytes, 0, 'it counts no more');
+  const next = pool.acquire(8192);
+  next.data.fill(0);
+  running.shift()?.();
+  await until('the disk answers', () => !bounded.hangs);
+  assert.ok(next.data.equals(Buffer.alloc(8192)), 'what came too late went elsewhere');
+  assert.ok(block.buffer.subarray(0, 100).equals(Buffer.alloc(100, 1)), 'into what was given up');
 });
 
 test('files that were opened too late are closed', async () => {

@@ -12,7 +12,7 @@ import { Timings } from '../../src/meta/timings.ts';
 import { RequestFigures } from '../../src/object/measured.ts';
 import { volumeMetrics } from '../../src/operator/volume/metrics.ts';
 import { OperationStats } from '../../src/vfs/observed.ts';
-import { passthroughFamilies } from '../../src/vfs/passthrough.ts';
+import { passthroughFamilies } from '../../src/vfs/passthrough-figures.ts';
 import { succeeds, until } from '../cli/command.ts';
 import { cannotMount, freshVolume } from '../mounted.ts';
 import { type Scraped, scrape } from './scrape.ts';
@@ -28,7 +28,10 @@ function families(): readonly Family[] {
       new Timings(),
       { families: () => chunkFamilies({}, { reads: nothing, writes: nothing }) },
       new RequestFigures(''),
-      { families: () => passthroughFamilies({ opens: 0, files: 0, updates: 0, whole: 0, wholeBytes: 0, made: 0, evicted: 0 }) },
+      {
+        families: () =>
+          passthroughFamilies({ opens: 0, files: 0, updates: 0, stores: 0, whole: 0, wholeBytes: 0, made: 0, evicted: 0 }),
+      },
     ],
     fullness: { volume: { totalBytes: 0, usedBytes: 0, usedInodes: 0, availableInodes: 0 }, quotas: [] },
     subPath: '',

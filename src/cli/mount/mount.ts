@@ -163,14 +163,6 @@ async function settingsOf(url: string, options: MountCommand): Promise<Omit<Moun
 function wholeFilesOf(text: string | undefined, cacheBytes: number, readOnly: boolean): number {
   if (text === undefined) return readOnly ? wholeFilesShare(cacheBytes) : 0;
   const bytes = parseSize(text, '--cache-whole-files');
-  if (bytes > 0 && !readOnly)
-    throw new UserError(
-      'InvalidOption',
-      `--cache-whole-files ${text}: the mount may write, and whole files are for mounts that may not`,
-      {
-        hint: 'Add --read-only, or leave the option out.',
-      },
-    );
   if (bytes > cacheBytes)
     throw new UserError(
       'InvalidOption',
