@@ -124,12 +124,12 @@ export class MemoryCache {
     }
   }
 
-  /** Drops blocks that nobody else holds until `bytes` are free, or there are none. */
-  reclaim(bytes: number): void {
+  /** Drops blocks that nobody else holds (those with lent buffers only) until `bytes` are free, or there are none. */
+  reclaim(bytes: number, lent = false): void {
     let left = bytes;
     for (const [key, block] of this.#blocks) {
       if (left <= 0) return;
-      if (!block.idle) continue;
+      if (!block.reclaimable || (lent && !block.lent)) continue;
       left -= block.capacity;
       this.delete(key);
       this.evictions++;

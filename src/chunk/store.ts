@@ -25,7 +25,7 @@ import { type Block, BufferPool } from './pool.ts';
 import { SliceReader } from './reader.ts';
 import { type StagedAmount, Staging } from './staging.ts';
 import { StagingSet } from './staging-set.ts';
-import type { ChunkStore, SliceId, SliceWriter } from './types.ts';
+import type { ChunkStore, SliceId, SliceOptions, SliceWriter } from './types.ts';
 import { BlockSliceWriter, type WriterHost } from './writer.ts';
 
 /** Opens the block layer of a volume. Nothing is read or written before the first call, but the cache directory is. */
@@ -52,7 +52,9 @@ class BlockChunkStore implements ChunkStore, WriterHost {
   readonly #warming: Limiter;
   readonly #deletes: Limiter;
   readonly #shares: Shares;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: { readonly go: () => void; readonly relieve: (() => void) | undefined }[] = [];
+  /** Blocks on their way to the store, or to the staging folder. */
+  #uploading = 0;
   readonly #background = new Set<Promise<void>>();
   #cancelAging: (() => void) | undefined;
   #usedBufferBytes = 0;
@@ -72,7 +74,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     const memoryBytes = options.memoryBytes ?? Math.min(128 * 1024 * 1024, bufferBytes / 2);
     const { gated: gatedBytes, reads: sureBytes } = this.#shares;
     this.#memory = new MemoryCache({ maxBytes: memoryBytes, pool: this.pool, gatedBytes, sureBytes });
-    this.pool.reclaim = (bytes) => this.#memory.reclaim(bytes);
+    this.pool.reclaim = (bytes, lent) => this.#memory.reclaim(bytes, lent);
     this.pool.eased = () => this.#eased();
     // Without a disk cache this one is the cache that was asked for.
     if (disk) this.#memory.filled = () => this.#age(clock);
@@ -170,8 +172,8 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     this.#disk?.evict(number, this.geometry.length(slice.size, index));
   }
 
-  newSlice({ direct = false }: { readonly direct?: boolean } = {}): SliceWriter {
-    return new BlockSliceWriter(this, direct);
+  newSlice({ direct = false, memory }: SliceOptions = {}): SliceWriter {
+    return new BlockSliceWriter(this, direct, memory);
   }
 
   async remove(slice: SliceId): Promise<void> {
@@ -195,8 +197,9 @@ class BlockChunkStore implements ChunkStore, WriterHost {
     for (const result of await Promise.allSettled(removals)) if (result.status === 'rejected') throw result.reason;
   }
 
-  throttle(signal?: AbortSignal): Promise<void> | undefined {
+  throttle(signal?: AbortSignal, relieve?: () => void): Promise<void> | undefined {
     if (!this.#isFull) return undefined;
+    if (this.#uploading === 0) relieve?.();
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason as Error);
       const go = (): void => {
@@ -204,17 +207,20 @@ class BlockChunkStore implements ChunkStore, WriterHost {
         resolve();
       };
       const onAbort = (): void => {
-        const at = this.#waiting.indexOf(go);
+        const at = this.#waiting.findIndex((each) => each.go === go);
         if (at >= 0) this.#waiting.splice(at, 1);
         reject(signal?.reason as Error);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(go);
+      this.#waiting.push({ go, relieve });
     });
   }
 
   get #isFull(): boolean {
-    return this.#usedBufferBytes >= this.#shares.writes || this.pool.busyBytes >= this.#shares.gated;
+    const { writes, gated } = this.#shares;
+    // What waits for its slice's commit is memory of writers, too, but does not stop them: they are to commit it.
+    const used = this.#usedBufferBytes + Math.min(this.pool.lingeringBytes, writes / 2);
+    return used >= writes || this.pool.busyBytes >= gated;
   }
 
   /** Less is busy than before. */
@@ -257,7 +263,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       used_buffer_size_bytes: this.#usedBufferBytes,
       used_read_buffer_size_bytes: this.#reader.readAheadBytes,
       store_cache_size_bytes: this.#memory.bytes,
-      block_memory_bytes: this.pool.usedBytes + this.pool.freeBytes,
+      block_memory_bytes: this.pool.usedBytes + this.pool.freeBytes + this.pool.lentIdleBytes,
       dirty_bytes: this.#dirtyBytes,
       object_request_uploading: this.#uploads.running,
       ...this.#staging?.stats(),
@@ -289,6 +295,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
 
   async upload(id: number, index: number, block: Block, wanted: () => boolean, direct: boolean): Promise<void> {
     const number = this.geometry.number(id, index);
+    this.#uploading++;
     try {
       if (this.#staging && !direct && wanted()) {
         // Before it is staged: then its upload finds it there.
@@ -302,7 +309,14 @@ class BlockChunkStore implements ChunkStore, WriterHost {
       });
     } finally {
       block.release();
+      // When this one is counted no more.
+      if (--this.#uploading === 0) setImmediate(() => this.#relieve());
     }
+  }
+
+  /** Asks for slices to be finished where writers wait and nothing else would let them go on. */
+  #relieve(): void {
+    if (this.#uploading === 0 && this.#waiting.length > 0 && this.#isFull) this.#waiting[0]?.relieve?.();
   }
 
   async #put(id: number, index: number, block: Block, signal?: AbortSignal): Promise<void> {
@@ -382,7 +396,7 @@ class BlockChunkStore implements ChunkStore, WriterHost {
    */
   #wake(): void {
     if (this.#waiting.length === 0 || this.#isFull) return;
-    this.#waiting.shift()?.();
+    this.#waiting.shift()?.go();
     if (this.#waiting.length > 0) setImmediate(() => this.#wake());
   }
 

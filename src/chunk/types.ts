@@ -11,13 +11,35 @@ export interface SliceId {
   readonly size: number;
 }
 
+/** Told of each part of a write: `length` bytes from `begin` on are in `buffer` now, at `within`. */
+export type Taken = (buffer: Buffer, within: number, begin: number, length: number) => void;
+
+/** Memory for blocks that are written, in place of the pool's own; the pool counts it. */
+export interface BlockMemory {
+  /** Bytes of its buffers that no block has. */
+  readonly idleBytes: number;
+  /** Bytes that no block is busy with, and that cannot be had before somebody has committed something. */
+  readonly lingeringBytes: number;
+  /** True where a buffer cannot be had before. */
+  isHeld(buffer: Buffer): boolean;
+  /** A buffer of just so many bytes, with arbitrary content; undefined where there is none, or `fresh` and no more can be made. */
+  take(bytes: number, fresh: boolean): Buffer | undefined;
+  give(buffer: Buffer): void;
+  /** Only a cache has the block of this buffer now, or somebody else as well. */
+  idle(buffer: Buffer, idle: boolean): void;
+  /** Lets go of so many bytes that nobody has, as far as there are. */
+  shrink(bytes: number): void;
+  /** Called when less lingers. */
+  freed: () => void;
+}
+
 export interface SliceWriter {
   /** Bytes written so far from the start of the slice (it may be written again behind that, up to `uploaded`). */
   readonly length: number;
   /** Bytes already handed to upload, a multiple of the block size: what lies before can no longer be rewritten. */
   readonly uploaded: number;
-  /** Copies `data` to `offset` (`uploaded <= offset <= length`; slice end at most 64 MiB). Synchronous: memory only. */
-  write(data: Buffer, offset: number): void;
+  /** Copies `data` to `offset` (`uploaded <= offset <= length`; slice end at most 64 MiB). Synchronous: memory only. `taken` must not throw. */
+  write(data: Buffer, offset: number, taken?: Taken): void;
   /** The id under which the blocks go; full blocks are uploaded from then on. May be called once. */
   setId(id: number): void;
   /** All that was written, while it is less than a block; it stays the slice's, and changes with the next write. */
@@ -28,6 +50,12 @@ export interface SliceWriter {
   finish(signal?: AbortSignal): Promise<void>;
   /** Drops the slice; blocks that were already uploaded are deleted in the background. */
   abort(): void;
+}
+
+export interface SliceOptions {
+  readonly direct?: boolean;
+  /** Where its whole blocks gather, as far as there is room. One for all slices of a store that have one. */
+  readonly memory?: BlockMemory | undefined;
 }
 
 export interface ChunkStore {
@@ -75,13 +103,16 @@ export interface ChunkStore {
   /** Asks for the blocks that hold [offset, offset+length) to be brought near, bounded by the read-ahead budget. */
   prefetch(slice: SliceId, offset: number, length: number): void;
   /** With `direct` its blocks are uploaded before it is finished, also with write-back (what others are to read at once). */
-  newSlice(options?: { readonly direct?: boolean }): SliceWriter;
+  newSlice(options?: SliceOptions): SliceWriter;
   /** Deletes the blocks of a slice; missing ones are success. */
   remove(slice: SliceId): Promise<void>;
   /** Bytes of written data that are not durable yet, in all slices. */
   readonly dirtyBytes: number;
-  /** Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. */
-  throttle(signal?: AbortSignal): Promise<void> | undefined;
+  /**
+   * Resolves when new writes may go on (dirty bytes under the limit); at once in the ordinary case. `relieve` is called while that waits and
+   * nothing is on its way to the store: there is no room before slices are finished.
+   */
+  throttle(signal?: AbortSignal, relieve?: () => void): Promise<void> | undefined;
   /** For a time without work: lets go of buffers that lie unused, and of clean blocks where the disk has a cache for them. */
   trim(): void;
   /** Figures by JuiceFS's names, without prefix. */

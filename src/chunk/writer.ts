@@ -3,14 +3,15 @@
  * at `finish`. The first failure is final for the slice: nothing more is uploaded, `finish` tells it.
  *
  * Memory: a block's buffer grows from 4 KiB to 256 KiB by doubling and from there to the block size at once, so a small
- * file does not hold 4 MiB and a large one is hardly copied. All buffers are counted until their block is durable.
+ * file does not hold 4 MiB and a large one is hardly copied. Those of whole blocks come from the `memory` that is given, while it has some. All
+ * buffers are counted until their block is durable.
  */
 import { FsError } from '../lib/errors.ts';
 import { abandonable, toFsError } from './errors.ts';
 import type { BlockGeometry } from './key.ts';
 import { MAX_SLICE } from './key.ts';
 import type { Block, BufferPool } from './pool.ts';
-import type { SliceWriter } from './types.ts';
+import type { BlockMemory, SliceWriter, Taken } from './types.ts';
 
 const SMALL_BUFFER = 256 * 1024;
 
@@ -29,6 +30,7 @@ export interface WriterHost {
 export class BlockSliceWriter implements SliceWriter {
   readonly #host: WriterHost;
   readonly #direct: boolean;
+  readonly #memory: BlockMemory | undefined;
   readonly #blocks: (Block | undefined)[] = [];
   readonly #uploads = new Set<Promise<void>>();
   #id: number | undefined;
@@ -38,9 +40,10 @@ export class BlockSliceWriter implements SliceWriter {
   #finishing: Promise<void> | undefined;
   #aborted = false;
 
-  constructor(host: WriterHost, direct = false) {
+  constructor(host: WriterHost, direct = false, memory?: BlockMemory) {
     this.#host = host;
     this.#direct = direct;
+    this.#memory = memory;
   }
 
   get length(): number {
@@ -55,7 +58,7 @@ export class BlockSliceWriter implements SliceWriter {
     return this.#length < this.#host.geometry.blockSize ? this.#blocks[0]?.buffer.subarray(0, this.#length) : undefined;
   }
 
-  write(data: Buffer, offset: number): void {
+  write(data: Buffer, offset: number, taken?: Taken): void {
     if (this.#finishing || this.#aborted) throw new FsError('EINVAL', 'the slice is finished and cannot be written to');
     if (offset < this.#uploaded || offset > this.#length || offset + data.length > MAX_SLICE)
       throw new FsError(
@@ -69,6 +72,8 @@ export class BlockSliceWriter implements SliceWriter {
       const part = Math.min(data.length - done, blockSize - within);
       const block = this.#room(Math.floor(at / blockSize), within + part);
       data.copy(block.buffer, within, done, done + part);
+      // After the copy: what is recorded is there.
+      taken?.(block.buffer, within, done, part);
       if (within + part > block.length) {
         this.#host.account(0, within + part - block.length);
         block.length = within + part;
@@ -139,7 +144,7 @@ export class BlockSliceWriter implements SliceWriter {
     const block = this.#blocks[index];
     if (block && block.capacity >= end) return block;
     const size = end > SMALL_BUFFER || index > 0 ? geometry.blockSize : Math.max(end, (block?.capacity ?? 0) * 2);
-    const larger = pool.acquire(size);
+    const larger = pool.acquire(size, size === geometry.blockSize ? this.#memory : undefined);
     larger.length = 0;
     this.#host.account(larger.capacity, 0);
     if (block) {

@@ -14,7 +14,10 @@ export function explain(error: unknown): string {
   return `juicepod: ${messageOf(error)}\n${error instanceof UserError && error.hint ? `  ${error.hint}\n` : ''}`;
 }
 
-/** Says what went wrong, and ends the process with 1. A defect of ours shows where it happened. */
+/** What a shell says of a program that SIGINT has ended. */
+const INTERRUPTED = 130;
+
+/** Says what went wrong, and ends the process with 1, or 130 where somebody interrupted it. A defect of ours shows where it happened. */
 export function fail(error: unknown, output: Output = 'text'): never {
   const user = error instanceof UserError;
   if (output === 'json') {
@@ -30,7 +33,7 @@ export function fail(error: unknown, output: Output = 'text'): never {
     process.stderr.write(explain(error));
     if (!user && error instanceof Error && process.env['JUICEPOD_DEBUG']) process.stderr.write(`${error.stack ?? ''}\n`);
   }
-  endProcess(1);
+  endProcess(user && error.code === 'Interrupted' ? INTERRUPTED : 1);
 }
 
 /**

@@ -206,6 +206,18 @@ async function resumed(
   return saved;
 }
 
+/** As short as a line of a terminal: what is nothing is left out. */
+function shortly({ handled, found, copied, copiedBytes, skipped, checked, deleted, failed }: Tally): string {
+  const counts = [
+    copied > 0 ? `${copied} copied (${formatBytes(copiedBytes)})` : '',
+    skipped > 0 ? `${skipped} skipped` : '',
+    checked > 0 ? `${checked} checked` : '',
+    deleted > 0 ? `${deleted} deleted` : '',
+    failed > 0 ? `${failed} FAILED` : '',
+  ];
+  return [`${handled} of ${found} done`, ...counts.filter(Boolean)].join(', ');
+}
+
 /** The same place twice would copy files over themselves while they are listed. */
 function requireDifferent(source: Place, destination: Place): void {
   if (JSON.stringify(source) === JSON.stringify(destination))
@@ -286,7 +298,7 @@ export async function syncCommand(from: string, to: string, raw: Readonly<Record
     });
     const { tally } = work;
     const state = (): Omit<Saved, 'at'> => ({ handled: (before?.handled ?? 0) + tally.handled, progress: work.progress.state() });
-    const progress = showProgress(() => `${tally.handled} of ${tally.found} handled, ${summary(tally)}`);
+    const progress = showProgress(() => shortly(tally));
     let isWhole = false;
     checkpoint?.start(state);
     try {

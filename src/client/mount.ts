@@ -14,6 +14,7 @@ import { systemClock } from '../lib/clock.ts';
 import { messageOf, UserError } from '../lib/errors.ts';
 import type { Logger } from '../lib/log.ts';
 import { systemRandom } from '../lib/random.ts';
+import { compileEarly } from './early-code.ts';
 import { type FuseSession, type HolderLink, openSession } from './handover.ts';
 import { whenIdle } from './idle.ts';
 import { EXIT_GONE } from './hold-supervise.ts';
@@ -305,6 +306,7 @@ function run(
   };
   const ended = serve();
   raiseReadAhead(target, READ_AHEAD_KIB);
+  compileEarly();
   log.info('serving', { target, volume: volume.name, session: volume.sid, metrics: metrics?.address });
   return {
     target,

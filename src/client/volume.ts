@@ -27,6 +27,7 @@ import { SwitchableStore } from '../object/switch.ts';
 import { AccessLog } from '../vfs/accesslog.ts';
 import { Compactor } from '../vfs/compactor.ts';
 import { Journal } from '../vfs/journal.ts';
+import { Pieces } from '../vfs/pieces.ts';
 import { checkForm } from '../vfs/journal-version.ts';
 import { observed, OperationStats } from '../vfs/observed.ts';
 import { squashed } from '../vfs/squash.ts';
@@ -221,8 +222,10 @@ async function serveVolume(
   const compactor = new Compactor(meta, chunks, logger);
   if (!options.readOnly) background.compactor = compactor;
   const root = await findRoot(meta, options);
+  const kept = options.readOnly ? undefined : options.handles?.file;
+  const pieces = kept && new Pieces(kept, { maxBytes: Math.min(192 * MIB, options.bufferBytes * 0.6) });
   const journal =
-    journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, logger);
+    journalFolder === undefined || options.readOnly ? undefined : openJournal(journalFolder, options.bufferBytes, pieces, logger);
   let forgetName: ((parent: Ino, name: Buffer) => void) | undefined;
   let backing: (() => Backing | undefined) | undefined;
   const wholeFiles = await openWholeFiles(format, options, logger);
@@ -269,7 +272,7 @@ async function serveVolume(
     logger,
   });
   const fileSystem = observed(vfs, stats, accessLog);
-  const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder);
+  const recovered = resume === undefined ? undefined : await vfs.recover(options.readOnly ? undefined : journalFolder, pieces);
   return {
     name: format.name,
     uuid: format.uuid,
@@ -304,6 +307,7 @@ async function serveVolume(
       await background.backups?.close();
       await meta.close({ keepSession: keep });
       await chunks.close();
+      journal?.close();
       if (!keep && journalFolder !== undefined) rmSync(journalFolder, { recursive: true, force: true });
     },
   };
@@ -322,10 +326,10 @@ function checkExpected(format: Format, { expect, metaUrl }: VolumeOptions): void
 }
 
 /** The journal of written data; a mount can do without where its folder cannot be written to. */
-function openJournal(folder: string, bufferBytes: number, logger: Logger): Journal | undefined {
+function openJournal(folder: string, bufferBytes: number, pieces: Pieces | undefined, logger: Logger): Journal | undefined {
   try {
     // What is kept for later writes comes out of what written data may take anyway: so much disk is asked for.
-    return new Journal(folder, { keepBytes: Math.min(192 * MIB, bufferBytes), logger });
+    return new Journal(folder, { keepBytes: Math.min(192 * MIB, bufferBytes), pieces, logger });
   } catch (error) {
     logger.warn('no journal of written data can be kept: what is not stored yet would be lost with this process', {
       folder,

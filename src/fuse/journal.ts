@@ -1,7 +1,7 @@
 /**
  * The journal of open handles: a file of fixed records in memory (memfd) that both the serving process and the holder have
  * open. A record is written by one pwrite of a few bytes, which a killed process has either done or not; the file lives as
- * long as any process has it open.
+ * long as any process has it open. What lies behind the records is not looked at (src/vfs/pieces.ts).
  *
  * Record, 24 bytes, little-endian: handle u64 (0: free), inode u64, flags u32, number of the backing file u32 (0: none). At most `LIMIT` records (6 MiB).
  */
@@ -20,7 +20,7 @@ export function openJournal(fd: number, limit = LIMIT): HandleJournal {
   const record = Buffer.alloc(RECORD);
   let used = 0;
 
-  const bytes = Buffer.alloc(Math.floor(fstatSync(fd).size / RECORD) * RECORD);
+  const bytes = Buffer.alloc(Math.floor(Math.min(fstatSync(fd).size, limit * RECORD) / RECORD) * RECORD);
   readSync(fd, bytes, 0, bytes.length, 0);
   for (let at = 0; at < bytes.length; at += RECORD, used++) {
     const handle = readU64LE(bytes, at);
@@ -65,5 +65,6 @@ export function openJournal(fd: number, limit = LIMIT): HandleJournal {
       free.push(slot);
     },
     entries: () => found,
+    file: { fd, from: limit * RECORD },
   };
 }

@@ -267,6 +267,15 @@ export interface HandleJournal {
   remove(handle: number): void;
   /** What an earlier process left open and the kernel still uses. */
   entries(): OpenHandle[];
+  /** The file that it is kept in, where others may keep something behind it. Absent: it is in none. */
+  readonly file?: HeldFile;
+}
+
+/** A file that lives as long as the session, whoever serves it; what lies before `from` is somebody else's. */
+export interface HeldFile {
+  readonly fd: number;
+  /** Bytes. */
+  readonly from: number;
 }
 
 /** How `serve` ended: the session is over, or the signal asked to stop and the session lives on in whoever holds the descriptor. */

@@ -145,7 +145,9 @@ export function readOffset(buffer: Buffer, at: number): number {
 export function readName(buffer: Buffer, at: number, length: number): Buffer {
   const end = buffer.indexOf(0, at);
   if (end < 0 || end >= length) throw new FsError('EINVAL', 'a name that does not end');
-  return Buffer.from(buffer.subarray(at, end));
+  const name = Buffer.allocUnsafe(end - at);
+  buffer.copy(name, 0, at, end);
+  return name;
 }
 
 /** Reads struct fuse_setattr_in (88 bytes). */

@@ -28,6 +28,9 @@ export interface ErrorOptionsWithRetry extends ErrorOptions {
   readonly retryable?: boolean;
 }
 
+/** What programs are answered all day long; where it came about does not matter to anybody, and to find out takes longer than the call. */
+const everyday: ReadonlySet<ErrnoName> = new Set(['ENOENT', 'ENODATA', 'EEXIST']);
+
 /** A file-system call failed with an errno. */
 export class FsError extends Error {
   override readonly name: string = 'FsError';
@@ -36,7 +39,10 @@ export class FsError extends Error {
   readonly retryable: boolean;
 
   constructor(code: ErrnoName, message?: string, options: ErrorOptionsWithRetry = {}) {
+    const frames = Error.stackTraceLimit;
+    if (everyday.has(code)) Error.stackTraceLimit = 0;
     super(message ? `${code}: ${message}` : code, options);
+    Error.stackTraceLimit = frames;
     this.code = code;
     this.errno = errno[code];
     this.retryable = options.retryable ?? false;

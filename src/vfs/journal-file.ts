@@ -3,7 +3,8 @@
  *
  * A segment begins with `u32 magic | u32 0 | u64 stamp`; then come records: `u32 length of data | u32 magic | u64 inode | u64 offset |
  * i64 time in ns | u64 stamp`, the data, and the stamp once more; all little-endian. `length` 0xffffffff is a mark, which has
- * neither data nor a second stamp. The first 16 bytes tell the form (journal-version.ts); in form 1, which is still read, there is no head and
+ * neither data nor a second stamp. With 0xfffffffe the data is `u64 address | u32 length | u32 0`, where the bytes lie in the file that the holder
+ * keeps (pieces.ts): they were there before the record. The first 16 bytes tell the form (journal-version.ts); in form 1, which is still read, there is no head and
  * there are no stamps: records begin at byte 0, and the last one is whole if all its data is there.
  *
  * A file is used again when its writes are committed: pages that the kernel has already are written several times faster than
@@ -14,13 +15,15 @@
 import { closeSync, fstatSync, openSync, readSync, renameSync, writeSync, writevSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Ino, readInoLE, readU64LE, writeInoLE, writeU64LE } from '../lib/int64.ts';
-import { FORM_BYTES, formOf, MAGIC_1, MAGIC_2 as MAGIC, otherForm } from './journal-version.ts';
+import { FORM_BYTES, formOf, MAGIC_1, MAGIC_2, MAGIC_3 as MAGIC, otherForm } from './journal-version.ts';
 
 const HEAD = FORM_BYTES;
 const HEADER = 40;
 const STAMP = 8;
 /** In place of a length. */
 const MARK = 0xffffffff;
+const REFERENCE = 0xfffffffe;
+const REFERENCE_BYTES = 16;
 /** Largest data of one record: the kernel's largest write. */
 const MAX_DATA = 1024 * 1024;
 /** Where the inode stands in a record. */
@@ -31,6 +34,7 @@ export class SegmentFile {
   readonly #file: number;
   readonly #header = Buffer.alloc(HEADER);
   readonly #stamp: Buffer;
+  readonly #reference = Buffer.alloc(HEADER + REFERENCE_BYTES + STAMP);
   /** Where the next record begins. */
   bytes = HEAD;
 
@@ -45,6 +49,9 @@ export class SegmentFile {
     this.#stamp = stamp;
     this.#header.writeUInt32LE(MAGIC, 4);
     stamp.copy(this.#header, HEADER - STAMP);
+    this.#header.copy(this.#reference);
+    this.#reference.writeUInt32LE(REFERENCE, 0);
+    stamp.copy(this.#reference, HEADER + REFERENCE_BYTES);
     this.#file = openSync(from ?? path, from === undefined ? 'w' : 'r+', 0o600);
     try {
       if (writeSync(this.#file, head, 0, HEAD, 0) !== HEAD) throw noRoom(path);
@@ -72,6 +79,19 @@ export class SegmentFile {
     this.bytes += wanted;
   }
 
+  /** Puts down that `length` bytes were written that lie at `address`. Throws as `append` does. */
+  refer(ino: Ino, offset: number, timeNs: bigint, address: number, length: number): void {
+    const record = this.#reference;
+    writeInoLE(record, ino, INODE_AT);
+    writeU64LE(record, offset, 16);
+    record.writeBigInt64LE(timeNs, 24);
+    writeU64LE(record, address, HEADER);
+    record.writeUInt32LE(length, HEADER + 8);
+    const written = writeSync(this.#file, record, 0, record.length, this.bytes);
+    if (written !== record.length) throw noRoom(`${written} of ${record.length} bytes`);
+    this.bytes += written;
+  }
+
   close(): void {
     closeSync(this.#file);
   }
@@ -91,6 +111,8 @@ export interface JournalRecord {
   readonly offset: number;
   readonly timeNs: bigint;
   readonly data: Buffer;
+  /** Where its bytes lie in the file that the holder keeps, if they do not follow the record. */
+  readonly held: { readonly address: number; readonly length: number } | undefined;
 }
 
 /** The whole records of these segments, in order; one is in memory at a time. Throws UserError at a segment of a form that is not known. */
@@ -108,20 +130,22 @@ export function* records(
       const form = formOf(head, readSync(file, head, 0, HEAD, 0));
       if (form === undefined) throw otherForm(dirname(path), 'another form', undefined);
       if (form === 'empty') continue;
-      const stamped = form === 2;
-      const [headerBytes, magic] = stamped ? [HEADER, MAGIC] : [HEADER - STAMP, MAGIC_1];
+      const stamped = form > 1;
+      const headerBytes = stamped ? HEADER : HEADER - STAMP;
+      const magic = form === 1 ? MAGIC_1 : form === 2 ? MAGIC_2 : MAGIC;
       const stamp = head.subarray(HEAD - STAMP);
       for (let position = stamped ? HEAD : 0; ;) {
         if (readSync(file, header, 0, headerBytes, position) !== headerBytes || header.readUInt32LE(4) !== magic) break;
         if (stamped && !header.subarray(HEADER - STAMP).equals(stamp)) break;
         const length = header.readUInt32LE(0);
         const mark = length === MARK;
-        if (!mark && length > MAX_DATA) break;
-        const size = mark ? 0 : length;
+        const refers = form === 3 && length === REFERENCE;
+        if (!mark && !refers && length > MAX_DATA) break;
+        const size = mark ? 0 : refers ? REFERENCE_BYTES : length;
         const next = position + headerBytes + size + (stamped && !mark ? STAMP : 0);
         if (stamped && !mark && (readSync(file, end, 0, STAMP, next - STAMP) !== STAMP || !end.equals(stamp))) break;
         if (!stamped && next > fstatSync(file).size) break;
-        const data = withData && size > 0 ? Buffer.allocUnsafe(size) : none;
+        const data = (withData || refers) && size > 0 ? Buffer.allocUnsafe(size) : none;
         if (readSync(file, data, 0, data.length, position + headerBytes) !== data.length) break;
         yield {
           index,
@@ -130,7 +154,8 @@ export function* records(
           ino: readInoLE(header, INODE_AT),
           offset: readU64LE(header, 16),
           timeNs: header.readBigInt64LE(24),
-          data,
+          data: refers ? none : data,
+          held: refers ? { address: readU64LE(data, 0), length: data.readUInt32LE(8) } : undefined,
         };
         position = next;
       }

@@ -8,6 +8,7 @@
  * |---|---|
  * | 1 | records from the first byte on, without stamps; no file `version` |
  * | 2 | a head and stamps; without a file `version` up to Juicepod 0.1.0 |
+ * | 3 | records may name bytes in the file that the holder keeps (pieces.ts) in place of having them |
  */
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,19 +16,23 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { UserError } from '../lib/errors.ts';
 
 /** The form that this version writes. */
-export const FORM = 2;
+export const FORM = 3;
 /** Bytes at the start of a segment that say its form. */
 export const FORM_BYTES = 16;
 export const MAGIC_1 = 0x4a504a31;
 export const MAGIC_2 = 0x4a504a32;
+export const MAGIC_3 = 0x4a504a33;
 
 const LINE = /^juicepod-journal (\d+)(?: \(juicepod ([\w.+-]+)\))?/;
 
 /** The form of a segment that begins so; undefined where it is not known. A file that is shorter has no record: give it as `empty`. */
-export function formOf(head: Buffer, bytes: number): 1 | 2 | 'empty' | undefined {
+export function formOf(head: Buffer, bytes: number): 1 | 2 | 3 | 'empty' | undefined {
   if (bytes < FORM_BYTES) return 'empty';
   if (head.readUInt32LE(4) === MAGIC_1) return 1;
-  return head.readUInt32LE(0) === MAGIC_2 && head.readUInt32LE(4) === 0 ? 2 : undefined;
+  if (head.readUInt32LE(4) !== 0) return undefined;
+  const magic = head.readUInt32LE(0);
+  if (magic === MAGIC_2) return 2;
+  return magic === MAGIC_3 ? 3 : undefined;
 }
 
 /** Says in the folder which form is written there. Where that cannot be, the heads of the segments say it. */
@@ -75,7 +80,8 @@ const textOf = (path: string): string => {
   }
 };
 
-const namesIn = (folder: string): readonly string[] => {
+/** Names in a folder that may be missing. */
+export const namesIn = (folder: string): readonly string[] => {
   try {
     return readdirSync(folder);
   } catch (error) {

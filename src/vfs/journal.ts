@@ -13,6 +13,11 @@
  * The layout of a segment file is in journal-file.ts, how a client of another version is told apart in journal-version.ts. A mark says that the inode's records before byte `time` of segment number
  * `offset` are over.
  *
+ * Bytes that were written into a piece of memory which outlives this process (pieces.ts) are not put down again: a record names them. What it names may
+ * have been written over since, by a later write to the same place of the same slice, which has a record of its own behind: repeated in order they
+ * give the same. A piece may be another block's when no record that names it is ever repeated: all those of its file up to the last one that names it are over,
+ * and a mark that says so is put down (an earlier one of them repeated without it would bring back what it wrote over).
+ *
  * Bounded: a segment is removed when its writes are committed and those of the same files in older segments as well. So the
  * folder holds the segments with dirty bytes, and those of the same files that were begun since. Besides, removed ones are
  * kept as *spares* to be written over, as long as all files together stay below `keepBytes`, and until none was wanted for some seconds.
@@ -24,12 +29,13 @@
 import { closeSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../lib/clock.ts';
-import { messageOf } from '../lib/errors.ts';
+import { messageOf, UserError } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
 import { type Logger, nullLogger } from '../lib/log.ts';
 import { type Random, systemRandom } from '../lib/random.ts';
 import { INODE_AT, records, SegmentFile } from './journal-file.ts';
-import { noteForm } from './journal-version.ts';
+import { namesIn, noteForm } from './journal-version.ts';
+import { isBefore, type Pieces, type Place } from './pieces.ts';
 
 /** A full disk is told of once in this time, milliseconds. */
 const WARNING_MS = 60_000;
@@ -54,18 +60,8 @@ export interface Segment {
   readonly marks: Set<Ino>;
 }
 
-/** A place in the journal: bytes from the start of a segment. */
-interface Place {
-  readonly index: number;
-  readonly position: number;
-}
-
 function isIn(segments: readonly Segment[], ino: Ino): boolean {
   return segments.some(({ last }) => last.has(ino));
-}
-
-function isBefore(a: Place, b: Place): boolean {
-  return a.index < b.index || (a.index === b.index && a.position < b.position);
 }
 
 export interface JournaledWrite {
@@ -85,6 +81,8 @@ export interface JournalOptions {
   readonly segmentBytes?: number | undefined;
   /** Bytes that spares may bring the folder to. @default 192 MiB */
   readonly keepBytes?: number | undefined;
+  /** Where written bytes lie that need no copy. @default none */
+  readonly pieces?: Pieces | undefined;
   readonly random?: Random;
   readonly logger?: Logger;
   readonly clock?: Clock;
@@ -94,6 +92,8 @@ export class Journal {
   readonly #folder: string;
   readonly #segmentBytes: number;
   readonly #keepBytes: number;
+  /** Memory for blocks to be written to this journal. */
+  readonly pieces: Pieces | undefined;
   readonly #random: Random;
   /** Those that are there, oldest first; the last one may be open. */
   #segments: Segment[] = [];
@@ -116,6 +116,7 @@ export class Journal {
     this.#folder = folder;
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
     this.#keepBytes = options.keepBytes ?? KEEP_BYTES;
+    this.pieces = options.pieces;
     this.#logger = options.logger ?? nullLogger;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? systemRandom;
@@ -125,15 +126,18 @@ export class Journal {
     this.#next = segments(folder).reduce((most, { index }) => Math.max(most, index + 1), 0);
   }
 
-  /** Puts one write down. Throws JournalFull, and has then changed nothing. */
-  write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
+  /**
+   * Puts one write down, whose bytes are in `buffer` at `within` already, if that is given. Throws JournalFull, and has then changed
+   * nothing.
+   */
+  write(ino: Ino, offset: number, timeNs: bigint, data: Buffer, buffer?: Buffer, within = 0): Segment {
     try {
-      return this.#write(ino, offset, timeNs, data);
+      return this.#write(ino, offset, timeNs, data, buffer, within);
     } catch (first) {
       let error = first;
       if (this.#dropSpares())
         try {
-          return this.#write(ino, offset, timeNs, data);
+          return this.#write(ino, offset, timeNs, data, buffer, within);
         } catch (second) {
           error = second;
         }
@@ -142,10 +146,14 @@ export class Journal {
     }
   }
 
-  #write(ino: Ino, offset: number, timeNs: bigint, data: Buffer): Segment {
+  #write(ino: Ino, offset: number, timeNs: bigint, data: Buffer, buffer: Buffer | undefined, within: number): Segment {
     const [segment, file] = this.#open();
     const position = file.bytes;
-    file.append(ino, offset, timeNs, data);
+    const address = buffer && this.pieces?.addressOf(buffer, within);
+    if (buffer && address !== undefined) {
+      file.refer(ino, offset, timeNs, address, data.length);
+      this.pieces?.hold(buffer, ino, { index: segment.index, position });
+    } else file.append(ino, offset, timeNs, data);
     segment.last.set(ino, position);
     this.#position = position;
     return segment;
@@ -156,7 +164,7 @@ export class Journal {
    * already are written several times faster than new ones.
    */
   get pressed(): boolean {
-    return this.#segments.length * this.#segmentBytes > this.#keepBytes * PRESSED;
+    return this.#segments.length * this.#segmentBytes + (this.pieces?.heldBytes ?? 0) > this.#keepBytes * PRESSED;
   }
 
   /** Where the last record begins in its segment. */
@@ -166,15 +174,21 @@ export class Journal {
 
   /** Notes that everything written to this inode so far is committed, or given up. Never fails. */
   clean(ino: Ino): void {
-    if (!isIn(this.#segments, ino)) return;
+    if (!isIn(this.#segments, ino)) return this.pieces?.release(ino);
     this.#over.set(ino, { index: this.#next - 1, position: this.#file?.bytes ?? Number.MAX_SAFE_INTEGER });
     this.#mark(ino);
+    this.pieces?.release(ino);
     this.#sweep();
   }
 
   /** Notes that the writes of this inode are over up to a place: the first record of its oldest slice that is not committed. */
   over(ino: Ino, index: number, position: number): void {
-    this.#over.set(ino, { index, position });
+    const before = { index, position };
+    this.#over.set(ino, before);
+    if (this.pieces?.isDue(ino, before)) {
+      this.#mark(ino);
+      this.pieces.release(ino, before);
+    }
     this.#sweep();
   }
 
@@ -195,6 +209,8 @@ export class Journal {
     this.#segments = [];
     this.#spares.length = 0;
     rmSync(this.#folder, { recursive: true, force: true });
+    // Only now: no record names anything in them.
+    this.pieces?.close();
   }
 
   /** Removes the segments that nobody needs. */
@@ -339,7 +355,7 @@ export class Journal {
 }
 
 function segments(folder: string): { readonly index: number; readonly path: string }[] {
-  return readdirSync(folder)
+  return namesIn(folder)
     .filter((name) => /^\d+\.segment$/.test(name))
     .map((name) => ({ index: Number.parseInt(name, 10), path: join(folder, name) }))
     .toSorted((a, b) => a.index - b.index);
@@ -347,9 +363,10 @@ function segments(folder: string): { readonly index: number; readonly path: stri
 
 /**
  * Reads what a dead client left in the folder: its uncommitted writes, oldest first. Each is handed out before the next is
- * read, so memory stays at one record per call. `forget` removes the segments once the writes are safe elsewhere.
+ * read, so memory stays at one record per call. `forget` removes the segments once the writes are safe elsewhere. `pieces` is what
+ * the holder has kept of it.
  */
-export function readJournal(folder: string): { writes(): Generator<JournaledWrite>; forget(): void } {
+export function readJournal(folder: string, pieces?: Pieces): { writes(): Generator<JournaledWrite>; forget(): void } {
   const files = segments(folder);
   const over = new Map<Ino, Place>();
   for (const record of records(files, false)) {
@@ -362,11 +379,22 @@ export function readJournal(folder: string): { writes(): Generator<JournaledWrit
     *writes() {
       for (const record of records(files, true)) {
         const mark = over.get(record.ino);
-        if (!record.mark && record.ino !== 0 && !(mark && isBefore(record, mark))) yield record;
+        if (record.mark || record.ino === 0 || (mark && isBefore(record, mark))) continue;
+        if (record.held && !pieces) throw withoutHolder(folder);
+        yield record.held && pieces ? { ...record, data: pieces.read(record.held.address, record.held.length) } : record;
       }
     },
     forget() {
       for (const { path } of files) rmSync(path, { force: true });
+      pieces?.forget();
     },
   };
+}
+
+function withoutHolder(folder: string): UserError {
+  return new UserError(
+    'JournalWithoutBytes',
+    `the client before this one left writes that are not stored yet, in memory that its holder keeps, and this one has no such holder: ${folder}`,
+    { hint: 'If the holder is gone, so are these writes: move the folder away to go on without them.' },
+  );
 }

@@ -10,6 +10,7 @@ import { type Attr, type Meta, SYSTEM } from '../meta/types.ts';
 import type { OpenFile, OpenFiles } from './files.ts';
 import type { Handles } from './handles.ts';
 import { readJournal } from './journal.ts';
+import type { Pieces } from './pieces.ts';
 import type { FileWriter } from './writer.ts';
 
 /** How much was taken over: open files, and writes. */
@@ -26,8 +27,12 @@ export interface RecoveryDependencies {
   readonly room: (writer: FileWriter) => Promise<void> | undefined;
 }
 
-/** Takes over. `journalFolder` is that of the dead client's journal; undefined: it had none. */
-export async function recover(dependencies: RecoveryDependencies, journalFolder: string | undefined): Promise<Recovered> {
+/** Takes over. `journalFolder` is that of the dead client's journal; undefined: it had none. `pieces`: what the holder kept of it. */
+export async function recover(
+  dependencies: RecoveryDependencies,
+  journalFolder: string | undefined,
+  pieces?: Pieces,
+): Promise<Recovered> {
   const { meta, files, handles } = dependencies;
   let count = 0;
   for (const handle of handles.all()) {
@@ -38,13 +43,17 @@ export async function recover(dependencies: RecoveryDependencies, journalFolder:
     const attr = await unlessGone(meta.open(SYSTEM, handle.ino, 0));
     if (attr) files.opened(handle.ino, attr, moment);
   }
-  const writes = journalFolder === undefined ? 0 : await repeatWrites(dependencies, journalFolder);
+  const writes = journalFolder === undefined ? 0 : await repeatWrites(dependencies, journalFolder, pieces);
   await meta.resumed();
   return { handles: count, writes };
 }
 
-async function repeatWrites({ meta, files, room }: RecoveryDependencies, folder: string): Promise<number> {
-  const left = readJournal(folder);
+async function repeatWrites(
+  { meta, files, room }: RecoveryDependencies,
+  folder: string,
+  pieces: Pieces | undefined,
+): Promise<number> {
+  const left = readJournal(folder, pieces);
   const touched = new Map<Ino, OpenFile | undefined>();
   let writes = 0;
   for (const { ino, offset, data, timeNs } of left.writes()) {

@@ -20,13 +20,13 @@ import { type OpenFile, OpenFiles } from './files.ts';
 import { type FileHandle, fileHandle, Handles } from './handles.ts';
 import { interruptible } from './interruptible.ts';
 import { LockOperations } from './locks.ts';
-import { JournalFull } from './journal.ts';
 import { dropPrivileges, NameOperations } from './names.ts';
 import { FlagOperations } from './node-flags.ts';
 import { context, Nodes } from './nodes.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { RangeOperations } from './ranges.ts';
 import { Passthrough } from './passthrough.ts';
+import type { Pieces } from './pieces.ts';
 import { readAhead, readFile, type ReaderDependencies } from './reader.ts';
 import type { VfsOptions } from './options.ts';
 import { VirtualFiles } from './virtual.ts';
@@ -176,16 +176,19 @@ export class Vfs implements FileSystem {
   }
 
   /** See recovery.ts. */
-  recover(journalFolder: string | undefined): Promise<Recovered> {
+  recover(journalFolder: string | undefined, pieces?: Pieces): Promise<Recovered> {
     const room = (writer: FileWriter): Promise<void> | undefined => this.#room(writer);
-    return recover({ meta: this.#meta, files: this.#files, handles: this.#handles, room }, journalFolder);
+    return recover({ meta: this.#meta, files: this.#files, handles: this.#handles, room }, journalFolder, pieces);
   }
+
+  readonly #relieve = (): void => this.#files.relieve();
 
   /** What a write has to wait for; undefined where nothing. */
   #room(writer: FileWriter): Promise<void> | undefined {
-    const wait = writer.room() ?? this.#chunks.throttle(undefined);
-    if (wait) this.#files.relieve();
-    return wait;
+    const full = writer.room();
+    if (!full) return this.#chunks.throttle(undefined, this.#relieve);
+    this.#relieve();
+    return full;
   }
 
   /** Commits everything that was written. */
@@ -392,39 +395,18 @@ export class Vfs implements FileSystem {
   ): void | Promise<void> {
     tellFailure(writer, handle);
     const timeNs = this.#clock.nowNs();
-    try {
-      writer.write(offset, data, timeNs);
-    } catch (error) {
-      if (!(error instanceof JournalFull)) throw error;
-      return this.#writeThrough(request, reply, handle, writer, offset, data, timeNs);
-    }
+    if (!writer.write(offset, data, timeNs)) return this.#writeThrough(request, reply, handle, writer, data.length);
     reply.written(data.length);
   }
 
   /**
-   * A write that the journal has no room for. Committing everything empties the journal, so there is room again, or else the
-   * disk is full of other things: then the write is answered when its own bytes are committed. Slow, but nothing that was
-   * answered can be lost with the process, and nothing fails for a local disk.
+   * A write that the journal has no room for is answered when it is committed, with everything else, which makes room. Slow, but nothing
+   * that was answered can be lost with the process, and nothing fails for a local disk.
    */
-  async #writeThrough(
-    request: FuseRequest,
-    reply: Reply,
-    handle: FileHandle,
-    writer: FileWriter,
-    offset: number,
-    data: Buffer,
-    timeNs: bigint,
-  ): Promise<void> {
+  async #writeThrough(request: FuseRequest, reply: Reply, handle: FileHandle, writer: FileWriter, length: number): Promise<void> {
     await interruptible(this.#files.commitAll(), () => request.signal, this.#clock);
-    try {
-      writer.write(offset, data, timeNs);
-    } catch (error) {
-      if (!(error instanceof JournalFull)) throw error;
-      writer.repeat(offset, data, timeNs);
-      await this.#flushed(request, writer);
-      tellFailure(writer, handle);
-    }
-    reply.written(data.length);
+    tellFailure(writer, handle);
+    reply.written(length);
   }
 
   async #writeSlowly(

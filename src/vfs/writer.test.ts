@@ -34,7 +34,8 @@ function setUp(journal?: Journal) {
         },
         uploaded: 0,
         peek: () => slice.bytes,
-        write(data, offset) {
+        write(data, offset, taken) {
+          taken?.(data, 0, 0, data.length);
           slice.bytes = Buffer.concat([slice.bytes.subarray(0, offset), data, slice.bytes.subarray(offset + data.length)]);
         },
         setId: (id) => (slice.id = id),
@@ -98,7 +99,7 @@ function setUp(journal?: Journal) {
   };
 }
 
-const put = (writer: FileWriter, offset: number, text: string): void => writer.write(offset, Buffer.from(text), 1n);
+const put = (writer: FileWriter, offset: number, text: string): boolean => writer.write(offset, Buffer.from(text), 1n);
 
 test('appended data goes into one slice, and what overlaps a newer slice goes into another', async () => {
   const { writer, commits, storeAll } = setUp();

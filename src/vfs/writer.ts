@@ -16,7 +16,7 @@
  * An error (upload given up, a database that is full) is kept and told to each handle that was open when it happened: once to its next
  * write or fsync, and to every flush until then. Later writes go on.
  */
-import type { ChunkStore, SliceWriter } from '../chunk/types.ts';
+import type { BlockMemory, ChunkStore, SliceWriter, Taken } from '../chunk/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { errno, FsError, messageOf, toErrno } from '../lib/errors.ts';
 import type { Ino } from '../lib/int64.ts';
@@ -24,7 +24,7 @@ import type { Logger } from '../lib/log.ts';
 import { MOST_PARTS } from '../meta/slices.ts';
 import { type Attr, CHUNK_SIZE, type Meta, type Room, SYSTEM } from '../meta/types.ts';
 import type { LocalChange } from './attributes.ts';
-import type { Journal, Segment } from './journal.ts';
+import { type Journal, JournalFull, type Segment } from './journal.ts';
 import { Pack } from './pack.ts';
 
 /** Slices of one chunk that stay open for appending; older ones are frozen. */
@@ -155,21 +155,22 @@ export class FileWriter {
     if (this.#pending.length === 0) this.#room.end();
   }
 
-  /** Takes the bytes (they are copied) as written at `timeNs`. Throws JournalFull, and has then taken nothing. */
-  write(offset: number, data: Buffer, timeNs: bigint): void {
-    this.#take(offset, data, timeNs, this.#with.journal?.write(this.#ino, offset, timeNs, data));
+  /**
+   * Takes the bytes (they are copied) as written at `timeNs`. False where the journal had no room for some of them: they are taken, but
+   * outlive this process only when they are committed.
+   */
+  write(offset: number, data: Buffer, timeNs: bigint): boolean {
+    return this.#take(offset, data, timeNs, this.#with.journal);
   }
 
-  /**
-   * The same without the journal: a write of a dead client, whose journal holds it until all are committed, or one that is
-   * answered only when it is committed itself.
-   */
+  /** The same without the journal: a write of a dead client, whose journal holds it until all are committed. */
   repeat(offset: number, data: Buffer, timeNs: bigint): void {
     this.#take(offset, data, timeNs, undefined);
   }
 
-  #take(offset: number, data: Buffer, timeNs: bigint, segment: Segment | undefined): void {
+  #take(offset: number, data: Buffer, timeNs: bigint, journal: Journal | undefined): boolean {
     this.#mtimeNs = timeNs;
+    let journaled = true;
     const pressed = this.#with.journal?.pressed === true;
     let done = 0;
     while (done < data.length) {
@@ -179,23 +180,49 @@ export class FileWriter {
       // Chunks end there, too.
       const end = pressed ? EARLY_END : CHUNK_SIZE;
       const part = Math.min(data.length - done, end - (position % end));
-      const slice = this.#sliceFor(chunk, position, part);
-      slice.data.write(part === data.length ? data : data.subarray(done, done + part), this.#placeOf(slice, at, part));
+      const slice = this.#sliceFor(chunk, position, part, journal?.pieces);
+      const bytes = part === data.length ? data : data.subarray(done, done + part);
+      const taken: Taken | undefined =
+        journal &&
+        ((buffer, within, begin, length) => {
+          journaled &&= this.#journal(journal, slice, at + begin, timeNs, bytes.subarray(begin, begin + length), buffer, within);
+        });
+      slice.data.write(bytes, this.#placeOf(slice, at, part), taken);
       slice.mtimeNs = timeNs;
       slice.lastWrite = this.#with.clock.monotonic();
-      if (segment && !slice.segments.includes(segment)) {
-        if (slice.segments.length === 0) {
-          slice.firstSegment = segment.index;
-          slice.firstPosition = this.#with.journal?.position ?? 0;
-        }
-        slice.segments.push(segment);
-        this.#with.journal?.hold(segment);
-      }
       if (slice.pack ? slice.pack.size >= MOST_PARTS : (slice.start + slice.data.length) % end === 0) this.#freeze(slice);
       else slice.data.flushFull();
       done += part;
     }
     this.#length = Math.max(this.#length, offset + data.length);
+    return journaled;
+  }
+
+  /** Puts bytes down that a slice has in a buffer now. */
+  #journal(
+    journal: Journal,
+    slice: PendingSlice,
+    offset: number,
+    timeNs: bigint,
+    data: Buffer,
+    buffer: Buffer,
+    within: number,
+  ): boolean {
+    let segment: Segment;
+    try {
+      segment = journal.write(this.#ino, offset, timeNs, data, buffer, within);
+    } catch (error) {
+      if (error instanceof JournalFull) return false;
+      throw error;
+    }
+    if (slice.segments.includes(segment)) return true;
+    if (slice.segments.length === 0) {
+      slice.firstSegment = segment.index;
+      slice.firstPosition = journal.position;
+    }
+    slice.segments.push(segment);
+    journal.hold(segment);
+    return true;
   }
 
   /** Commits everything written until now. Errors are kept for the handles, not thrown. */
@@ -266,7 +293,7 @@ export class FileWriter {
     this.#pending.splice(at, 1);
   }
 
-  #sliceFor(chunk: number, position: number, length: number): PendingSlice {
+  #sliceFor(chunk: number, position: number, length: number, memory: BlockMemory | undefined): PendingSlice {
     const found = this.#openSlice(chunk, position, length);
     if (found) return found;
     if (this.#pending.filter(isSmall).length >= SMALL_SLICES) {
@@ -279,7 +306,7 @@ export class FileWriter {
       const slice = this.#pending[index];
       if (slice?.chunk === chunk && !slice.frozen && !slice.pack && ++open >= OPEN_SLICES) this.#freeze(slice);
     }
-    return this.#newSlice(chunk, position);
+    return this.#newSlice(chunk, position, memory);
   }
 
   /**
@@ -306,10 +333,10 @@ export class FileWriter {
     return !pack.continues(begin, data.length);
   }
 
-  #newSlice(chunk: number, position: number): PendingSlice {
+  #newSlice(chunk: number, position: number, memory: BlockMemory | undefined): PendingSlice {
     const { meta, chunks, clock } = this.#with;
     const now = clock.monotonic();
-    const data = chunks.newSlice();
+    const data = chunks.newSlice({ memory });
     const slice: PendingSlice = {
       chunk,
       start: position,

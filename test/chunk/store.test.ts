@@ -326,6 +326,39 @@ test('writers wait when the buffers are full, go on when there is room, and stop
   await store.close();
 });
 
+test('while blocks are on their way writers only wait; slices are to be finished when nothing else makes room', async () => {
+  const gates: (() => void)[] = [];
+  const held: ObjectStore = {
+    ...withFaults(new MemoryObjectStore(), () => undefined),
+    put: () => new Promise((resolve) => gates.push(resolve)),
+  };
+  const store = open(held, { bufferBytes: 4 * BLOCK });
+  const [stored, other] = [store.newSlice(), store.newSlice()];
+  stored.setId(1);
+  other.setId(2);
+  other.write(pattern(3 * BLOCK - 1, 1), 0);
+  stored.write(pattern(BLOCK, 1), 0);
+  const asked = Promise.withResolvers<void>();
+  let asks = 0;
+  const relieve = (): void => {
+    asks++;
+    asked.resolve();
+  };
+  const waiting = store.throttle(undefined, relieve);
+  assert.ok(waiting);
+  assert.equal(asks, 0, 'three blocks are on their way');
+  // They make room for one who writes it full again, and then there is nothing on its way.
+  for (const go of gates.splice(0)) go();
+  await waiting;
+  const more = store.newSlice();
+  more.write(pattern(4 * BLOCK - 1, 2), 0);
+  assert.ok(store.throttle(undefined, relieve));
+  await asked.promise;
+  assert.ok(asks > 0);
+  for (const slice of [stored, other, more]) slice.abort();
+  await store.close();
+});
+
 test('a writer that waited and then does not write leaves nobody waiting', async () => {
   const store = open(new MemoryObjectStore(), { bufferBytes: BLOCK });
   const writer = store.newSlice();

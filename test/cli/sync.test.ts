@@ -148,7 +148,7 @@ test('interrupted it says so, leaves no temporary names and no half file, and go
     const ended = await run(['sync', '--bwlimit', '40', `${from}/`, `${to}/`], {
       onStart: (child) => void until('some are copied', () => copied().length > 5).then(() => child.kill('SIGINT')),
     });
-    assert.equal(ended.code, 1);
+    assert.equal(ended.code, 130);
     assert.match(ended.stderr, /interrupted; what was copied is whole\n {2}Run the same again/);
     const whole = copied();
     assert.ok(whole.length < 40, `${whole.length} files`);

@@ -133,7 +133,7 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
       top,
     ]);
     assert.deepEqual(readdirSync(top), ['f']);
-    assert.match(await succeeds(['rmr', '--skip-trash', '-p', '3', `${top}/`]), /: 2 removed\n$/);
+    assert.match(await succeeds(['rmr', '--skip-trash', '-p', '3', `${top}/`]), /: 2 entries removed\n$/);
     assert.ok(!existsSync(top));
     const hours = readdirSync(join(mounted.folder, '.trash'));
     const kept = hours.flatMap((hour) => readdirSync(join(mounted.folder, '.trash', hour)));
@@ -198,6 +198,7 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
     await Promise.all([
       refuses(['rmr', missing], /missing: there is no such file/),
       refuses(['rmr', '/tmp/juicepod-no-such-thing'], /does not lie in a mounted volume/),
+      refuses(['rmr', mounted.folder], /is a mount point, whose volume keeps its root\n {2}Name what lies in it: juicepod rmr /),
       refuses(['rmr', join(missing, 'x')], /the directory it should lie in cannot be had/),
     ]);
     await Promise.all(['/', '.', `${top}/..`].map((path) => refuses(['rmr', path], /wanted the path of a file or directory/)));
@@ -222,7 +223,8 @@ describe('commands on a mounted volume', { skip: cannotMount }, () => {
       refuses(['clone', join(top, 'f'), join(top, 'sub')], /is there already/),
     ]);
     await Promise.all([
-      refuses(['clone', join(top, 'f'), join(mounted.work, 'x')], /does not lie in the mount of/),
+      refuses(['clone', join(top, 'f'), join(mounted.work, 'x')], /does not lie in the mount of .*\n {2}Copy it instead/),
+      refuses(['clone', '/tmp', join(top, 'x')], /^juicepod: \/tmp does not lie in a mounted volume/),
       refuses(['clone', missing, join(top, 'x')], /missing: there is no such file/),
       refuses(['clone', join(top, 'f'), join(top, 'x'.repeat(256))], /./),
     ]);

@@ -26,7 +26,7 @@ async function interrupted(args: readonly string[], begun: () => boolean | Promi
         .then(() => child.kill('SIGINT'))
         .catch(() => child.kill('SIGKILL')),
   });
-  assert.equal(code, 1, stderr);
+  assert.equal(code, 130, stderr);
   return stderr;
 }
 

@@ -85,7 +85,7 @@ test('the archive holds what helps, and none of the secrets that the mount was g
       const { code } = await run(['debug', target, '--out-dir', out], {
         onStart: (child) => void until('it has begun', () => existsSync(out)).then(() => child.kill('SIGINT')),
       });
-      assert.equal(code, 1);
+      assert.equal(code, 130);
       assert.deepEqual(readdirSync(out), []);
       await refuses(['debug', target, '--out-dir', join(log, 'below')], /--out-dir: .* is no folder/);
       await refuses(['debug', folder], /is not the root of a mounted volume/);

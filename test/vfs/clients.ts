@@ -4,12 +4,13 @@
  * SIGKILL; what it had sent to the database or the store before may still arrive. Its successor takes over its session, its
  * handle journal and its journal of writes.
  */
-import { mkdtempSync } from 'node:fs';
+import { closeSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openChunkStore } from '../../src/chunk/store.ts';
 import type { ChunkStore } from '../../src/chunk/types.ts';
 import type { HandleJournal, OpenHandle } from '../../src/fuse/types.ts';
+import { memoryFile } from '../../src/fuse/libc.ts';
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { systemRandom } from '../../src/lib/random.ts';
 import { newFormat } from '../../src/meta/format-input.ts';
@@ -23,6 +24,7 @@ import { AccessLog } from '../../src/vfs/accesslog.ts';
 import { Compactor } from '../../src/vfs/compactor.ts';
 import { Journal } from '../../src/vfs/journal.ts';
 import type { VfsOptions } from '../../src/vfs/options.ts';
+import { Pieces } from '../../src/vfs/pieces.ts';
 import { Vfs } from '../../src/vfs/vfs.ts';
 import { TestKernel } from './kernel.ts';
 import { removeFolder } from '../remove-folder.ts';
@@ -94,9 +96,10 @@ async function failing(fault: NonNullable<MetaFault>, run: () => unknown): Promi
   return result;
 }
 
-/** Handles that outlive the client that opened them. */
+/** Handles, and memory, that outlive the client that opened them. */
 export class KeptHandles implements HandleJournal {
   readonly #open = new Map<number, OpenHandle>();
+  readonly file = { fd: memoryFile('juicepod-test'), from: 0 };
 
   add(open: OpenHandle): boolean {
     this.#open.set(open.handle, open);
@@ -136,6 +139,7 @@ export class TestVolume implements AsyncDisposable {
   /** What the metadata does wrong. */
   metaPlan: MetaPlan = () => undefined;
   readonly #ends = new Set<() => Promise<void>>();
+  readonly #kept: KeptHandles[] = [];
   #mounts = 0;
 
   private constructor(url: string, folder: string) {
@@ -158,6 +162,7 @@ export class TestVolume implements AsyncDisposable {
   mount(options: ClientOptions = {}): { start(more?: ClientOptions): Promise<Client> } {
     const journalFolder = join(this.folder, `journal-${++this.#mounts}`);
     const handles = new KeptHandles();
+    this.#kept.push(handles);
     let sid: number | undefined;
     return {
       start: async (more = {}) => {
@@ -173,12 +178,7 @@ export class TestVolume implements AsyncDisposable {
     return this.mount(options).start();
   }
 
-  async #start(
-    options: ClientOptions,
-    journalFolder: string,
-    handles: HandleJournal,
-    resume: number | undefined,
-  ): Promise<Client> {
+  async #start(options: ClientOptions, journalFolder: string, handles: KeptHandles, resume: number | undefined): Promise<Client> {
     const { bufferBytes = 8 * 1024 * 1024, haste = 50, journalBytes, ...rest } = options;
     const life: Life = { dead: false };
     const clock: Clock = {
@@ -227,6 +227,8 @@ export class TestVolume implements AsyncDisposable {
     const compactor = new Compactor(meta, chunks);
     background.compactor = compactor;
     const sid = await real.newSession('/mnt', resume);
+    const pieces = new Pieces(handles.file, { maxBytes: bufferBytes / 2, clock });
+    const journal = new Journal(journalFolder, { segmentBytes: journalBytes, pieces });
     const vfs = new Vfs({
       meta,
       chunks,
@@ -242,11 +244,11 @@ export class TestVolume implements AsyncDisposable {
       maxReadahead: 1024 * 1024,
       xattr: true,
       handles,
-      journal: new Journal(journalFolder, { segmentBytes: journalBytes }),
+      journal,
       clock: hasty,
       ...rest,
     });
-    const recovered = resume === undefined ? { handles: 0, writes: 0 } : await vfs.recover(journalFolder);
+    const recovered = resume === undefined ? { handles: 0, writes: 0 } : await vfs.recover(journalFolder, pieces);
     let ended = false;
     const end = async (keep: boolean): Promise<void> => {
       if (ended) return;
@@ -258,6 +260,7 @@ export class TestVolume implements AsyncDisposable {
         await compactor.close();
         await real.close({ keepSession: keep });
         await chunks.close();
+        journal.close();
       } else await real.close({ keepSession: true });
     };
     const last = (): Promise<void> => end(false);
@@ -285,6 +288,7 @@ export class TestVolume implements AsyncDisposable {
     this.storePlan = () => undefined;
     this.metaPlan = () => undefined;
     for (const end of this.#ends) await end();
+    for (const { file } of this.#kept) closeSync(file.fd);
     removeFolder(this.folder);
   }
 }

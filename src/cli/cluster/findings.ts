@@ -36,11 +36,19 @@ const warning = (reason: string, message: string, todo: string): readonly Findin
 ];
 const nothing: readonly Finding[] = [];
 
+/** Without the request that it answers, which says nothing to a person. */
+const shorten = (message: string): string => message.replace(/^.*? answered \d+ ?\w*: /s, '').slice(0, 700);
+
 /** One finding for what this user may not read. */
 function unread(what: string, thing: Found<unknown>): readonly Finding[] {
   if (thing.state !== 'unknown') return nothing;
   return [
-    finding('unknown', 'NotReadable', `${what} could not be read: ${thing.why}`, 'ask somebody who may read it to run this'),
+    finding(
+      'unknown',
+      'NotReadable',
+      `${what} could not be read: ${shorten(thing.why)}`,
+      'ask somebody who may read it to run this',
+    ),
   ];
 }
 
@@ -259,8 +267,6 @@ const running: Check = (snapshot) => {
   return found;
 };
 
-const shorten = (message: string): string => message.replace(/^.*? answered \d+ ?\w*: /s, '').slice(0, 700);
-
 const tried: Check = (snapshot) => {
   const { trial, configuration, system } = snapshot;
   switch (trial.state) {
@@ -304,7 +310,7 @@ const tried: Check = (snapshot) => {
         return error(
           trial.reason || 'Refused',
           message.replace(/^.*denied the request: /s, ''),
-          'docs/admission.md explains each reason',
+          `do what it says (docs/admission.md explains each reason), ${again(snapshot, true)}`,
         );
       // The API server's own check of what the webhook should have added (config/policies).
       if (/ValidatingAdmissionPolicy 'juicepod-/.test(trial.message))

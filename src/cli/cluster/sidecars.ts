@@ -80,10 +80,11 @@ function probed(events: Parameters<Check>[0]['events']): { readonly waits?: stri
   return { hung, ...(waits === undefined ? {} : { waits }) };
 }
 
-function ended(container: string, state: Json, restarts: number, hung: boolean): Finding | undefined {
+/** `pod`: as kubectl is told of it. */
+function ended(pod: string, container: string, state: Json, restarts: number, hung: boolean): Finding | undefined {
   const code = Number(state['exitCode'] ?? 0);
   const said = (textOf(state['message']) ?? '').trim().split('\n').at(-1) ?? '';
-  const message = `${container} ended with ${code}${restarts > 0 ? ` and was started again ${restarts} times` : ''}${said ? `; its last words: ${said.slice(0, 400)}` : ''}`;
+  const message = `${container} ended with ${code}${restarts > 0 ? ` and was started again ${restarts === 1 ? 'once' : `${restarts} times`}` : ''}${said ? `; its last words: ${said.slice(0, 400)}` : ''}`;
   if (code === EXIT_GONE)
     return {
       severity: 'error',
@@ -96,7 +97,7 @@ function ended(container: string, state: Json, restarts: number, hung: boolean):
       severity: 'warning',
       reason: 'ClientHung',
       message: `${message} (it lived and did nothing any more; the kubelet ended it, and programs went on with the next one)`,
-      todo: 'if it happens again: does the node give it processor time, does its disk hang? Else report it, with the log: kubectl logs POD -c juicepod-client --previous',
+      todo: `if it happens again: does the node give it processor time, does its disk hang? Else report it, with the log: kubectl logs ${pod} -c juicepod-client --previous`,
     };
   if (textOf(state['reason']) === 'OOMKilled' || code === EXIT_KILLED)
     return {
@@ -110,12 +111,13 @@ function ended(container: string, state: Json, restarts: number, hung: boolean):
     severity: 'error',
     reason: 'ClientFailed',
     message,
-    todo: `do what it says; the whole log: kubectl logs POD -c ${container} --previous`,
+    todo: `do what it says; the whole log: kubectl logs ${pod} -c ${container} --previous`,
   };
 }
 
 const state: Check = ({ target, events: told }) => {
   if (!target.exists) return [];
+  const pod = `${target.name} -n ${target.namespace}`;
   const { waits, hung } = probed(told);
   const statuses = listOf(mapOf(target.pod['status'])['initContainerStatuses']).map((each) => mapOf(each));
   return statuses
@@ -128,7 +130,7 @@ const state: Check = ({ target, events: told }) => {
       const terminated = Object.keys(mapOf(now['terminated'])).length > 0 ? mapOf(now['terminated']) : past;
       const found = [
         Object.keys(mapOf(now['waiting'])).length > 0 ? waiting(container, mapOf(now['waiting'])) : undefined,
-        Object.keys(terminated).length > 0 ? ended(container, terminated, restarts, hung) : undefined,
+        Object.keys(terminated).length > 0 ? ended(pod, container, terminated, restarts, hung) : undefined,
       ].filter((each) => each !== undefined);
       const isStarting =
         Object.keys(mapOf(now['running'])).length > 0 && (status['started'] === false || status['ready'] === false);
@@ -147,7 +149,7 @@ const state: Check = ({ target, events: told }) => {
             severity: 'warning' as const,
             reason: 'NotStarted',
             message: `${container} runs, but its volumes do not answer yet`,
-            todo: `wait, or see what it waits for: kubectl logs POD -c ${container}`,
+            todo: `wait, or see what it waits for: kubectl logs ${pod} -c ${container}`,
           },
         ];
       return found;

@@ -108,6 +108,10 @@ function imageFor(volume: JuiceVolume, wanted: string | undefined): string {
       },
     );
   const image = wanted ?? own;
+  if (image !== undefined && /\s|^$/.test(image))
+    throw new UserError('ImageInvalid', `${JSON.stringify(image)} is no image`, {
+      hint: 'Such as ghcr.io/juicepod/juicepod:0.2.0',
+    });
   if (image === undefined)
     throw new UserError('ImageMissing', `the volume ${key} names no image of the client`, { hint: 'Say which: --image IMAGE' });
   return image;

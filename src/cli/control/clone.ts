@@ -32,8 +32,16 @@ export async function cloneCommand(from: string, to: string, raw: Readonly<Recor
     throw new UserError('AlreadyThere', `${shown(destination)} is there already`, {
       hint: 'Give a name that is not taken; a slash at its end stands for the name of the source in that directory.',
     });
+  // Says so where it is none.
+  if (parent.stat.dev !== found.stat.dev) await (await MountControl.open(found, signal))[Symbol.asyncDispose]();
   if (parent.stat.dev !== found.stat.dev)
-    throw new UserError('OtherMount', `${shown(destination)} does not lie in the mount of ${shown(source)}`);
+    throw new UserError(
+      'OtherMount',
+      `${shown(destination)} does not lie in the mount of ${shown(source)}: a clone shares its data, and so lies in the same volume`,
+      {
+        hint: 'Copy it instead: juicepod sync --help',
+      },
+    );
   const whole = realpathSync(absolute(source), 'buffer');
   const target = Buffer.concat([realpathSync(folder, 'buffer'), Buffer.from('/')]);
   if (found.stat.isDirectory() && target.subarray(0, whole.length + 1).equals(Buffer.concat([whole, Buffer.from('/')])))

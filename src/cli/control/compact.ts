@@ -33,5 +33,9 @@ export async function compactCommand(paths: readonly string[], raw: Readonly<Rec
   } finally {
     progress.end();
   }
-  print(options.output, done, done.map(({ path, chunks }) => `${path}: ${chunks} chunks looked at and merged\n`).join(''));
+  print(
+    options.output,
+    done,
+    done.map(({ path, chunks }) => `${path}: ${chunks} chunks looked at; those in many pieces were merged\n`).join(''),
+  );
 }

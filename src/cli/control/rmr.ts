@@ -1,12 +1,15 @@
 /** `juicepod rmr`: removes trees of a mounted volume, in parallel and without a round trip of this process per name. */
-import { statSync } from 'node:fs';
+import { lstatSync, statSync } from 'node:fs';
 import { messageOf, UserError } from '../../lib/errors.ts';
 import { requests } from '../../vfs/control/protocol.ts';
 import { endingSignal, wholeNumberOf } from '../options.ts';
 import { showProgress } from '../progress.ts';
 import { type Output, print } from '../report.ts';
 import { MountControl, requireDone } from './ask.ts';
-import { argumentBytes, shown, split } from './paths.ts';
+import { absolute, argumentBytes, shown, split } from './paths.ts';
+
+/** Of the root of every volume. */
+const ROOT_INO = 1n;
 
 interface Options {
   readonly skipTrash?: boolean;
@@ -46,7 +49,11 @@ export async function rmrCommand(paths: readonly string[], raw: Readonly<Record<
   } finally {
     progress.end();
   }
-  print(options.output, removed, removed.map(({ path, entries }) => `${path}: ${entries} removed\n`).join(''));
+  print(
+    options.output,
+    removed,
+    removed.map(({ path, entries }) => `${path}: ${entries} ${entries === 1 ? 'entry' : 'entries'} removed\n`).join(''),
+  );
 }
 
 async function remove(
@@ -58,11 +65,17 @@ async function remove(
 ): Promise<number> {
   const { folder, name } = split(path);
   let stat;
+  let own;
   try {
     stat = statSync(folder, { bigint: true });
+    own = lstatSync(absolute(path), { bigint: true, throwIfNoEntry: false });
   } catch (error) {
     throw new UserError('PathMissing', `${shown(path)}: the directory it should lie in cannot be had: ${messageOf(error)}`);
   }
+  if (own?.isDirectory() && own.ino === ROOT_INO && own.dev !== stat.dev)
+    throw new UserError('MountPoint', `${shown(path)} is a mount point, whose volume keeps its root`, {
+      hint: `Name what lies in it: juicepod rmr ${shown(path)}/*`,
+    });
   await using control = await MountControl.open({ path, folder, stat }, signal);
   let count = 0;
   const answer = await control.ask(requests.rmr(stat.ino, name, skipTrash, threads), (entries) => {

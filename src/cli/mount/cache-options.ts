@@ -50,9 +50,12 @@ const isDirectory = (path: string): Promise<boolean> =>
     () => false,
   );
 
+/** Whether there is one directory of a name that looks like several: the disk is asked again below, with more patience. */
+const SHORT_MS = 2000;
+
 /** What an action comes to, and `silent` where a disk that it asks does not answer. */
-async function answerOf<T, S>(action: Promise<T>, silent: S): Promise<T | S> {
-  return (await endsWithin(action)) ? action : silent;
+async function answerOf<T, S>(action: Promise<T>, silent: S, waitMs = ANSWER_MS): Promise<T | S> {
+  return (await endsWithin(action, waitMs)) ? action : silent;
 }
 
 const isThere = (path: string): Promise<boolean> =>
@@ -62,6 +65,7 @@ const isThere = (path: string): Promise<boolean> =>
       () => false,
     ),
     false,
+    SHORT_MS,
   );
 
 async function namesLike(pattern: string): Promise<readonly string[]> {

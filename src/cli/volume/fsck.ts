@@ -192,5 +192,7 @@ function text(tree: TreeReport, blocks: BlockReport, withTree: boolean): string 
     lines.push(columns([['INODE', 'BLOCKS', 'BROKEN FILE'], ...rows.toSorted(([, , a = ''], [, , b = '']) => (a < b ? -1 : 1))]));
     if (blocks.brokenFiles > blocks.broken.length) lines.push(`… and ${blocks.brokenFiles - blocks.broken.length} more\n`);
   }
+  if (blocks.lostBlocks === 0 && blocks.damagedLists === 0 && tree.found === tree.repaired)
+    lines.push('Nothing is lost or broken.\n');
   return lines.join('');
 }

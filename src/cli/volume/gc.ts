@@ -15,6 +15,8 @@ interface GcOptions {
 }
 
 const MAX_THREADS = 1000;
+/** Seconds; as collectGarbage has it. */
+const USUAL_AGE = 3600;
 
 /** Seconds of JFS_GC_SKIPPEDTIME, as for the official client. */
 function minAge(environment: NodeJS.ProcessEnv): number | undefined {
@@ -55,7 +57,7 @@ export async function gcCommand(url: string, raw: Readonly<Record<string, unknow
       line.end();
     }
   });
-  print(options.output, shown(report), text(report, removes));
+  print(options.output, shown(report), text(report, removes, age ?? USUAL_AGE));
   const left = report.leaked.objects - report.cleaned.leaked;
   if (left > 0 && !removes)
     process.stderr.write(`juicepod: ${left} objects are leaked\n  Delete them with: juicepod gc META-URL --delete\n`);
@@ -66,7 +68,7 @@ function shown({ phase: _phase, ...report }: GarbageReport): unknown {
   return report;
 }
 
-function text(report: GarbageReport, removed: boolean): string {
+function text(report: GarbageReport, removed: boolean, minAge: number): string {
   const amount = (name: string, { objects, bytes }: Amount): readonly string[] => [name, String(objects), formatBytes(bytes)];
   const { cleaned } = report;
   const rows: (readonly string[])[] = [
@@ -78,23 +80,31 @@ function text(report: GarbageReport, removed: boolean): string {
     amount('too young to tell', report.skipped),
     ...(report.foreign.objects > 0 ? [amount('not of this volume', report.foreign)] : []),
   ];
+  const only = (count: number, fact: string): readonly string[] => (count > 0 ? [fact] : []);
   const facts = [
-    `${report.deletedFiles} removed files whose data waits to be deleted (${formatBytes(report.deletedFileBytes)})`,
-    `${report.replaced} slices kept after compaction (${formatBytes(report.replacedBytes)})`,
-    ...(report.strayChunks > 0 ? [`${report.strayChunks} files that have data and do not exist`] : []),
+    ...only(
+      report.skipped.objects,
+      `Objects younger than ${minAge} s are too young to tell: they may be of writes under way (JFS_GC_SKIPPEDTIME changes that).`,
+    ),
+    ...only(
+      report.deletedFiles,
+      `${report.deletedFiles} removed files whose data waits to be deleted (${formatBytes(report.deletedFileBytes)})`,
+    ),
+    ...only(report.replaced, `${report.replaced} slices kept after compaction (${formatBytes(report.replacedBytes)})`),
+    ...only(report.strayChunks, `${report.strayChunks} files that have data and do not exist`),
   ];
   const deleted = [
-    `${cleaned.leaked} leaked objects`,
-    `the data of ${cleaned.files} removed files`,
-    `${cleaned.slices} slices without a reference`,
-    `${cleaned.replaced} slices kept after compaction`,
-    `${cleaned.trash} names in the trash`,
-    ...(cleaned.strayChunks > 0 ? [`the data of ${cleaned.strayChunks} files that do not exist`] : []),
+    ...only(cleaned.leaked, `${cleaned.leaked} leaked objects`),
+    ...only(cleaned.files, `the data of ${cleaned.files} removed files`),
+    ...only(cleaned.slices, `${cleaned.slices} slices without a reference`),
+    ...only(cleaned.replaced, `${cleaned.replaced} slices kept after compaction`),
+    ...only(cleaned.trash, `${cleaned.trash} names in the trash`),
+    ...only(cleaned.strayChunks, `the data of ${cleaned.strayChunks} files that do not exist`),
   ];
   return [
     columns(rows),
     facts.map((fact) => `${fact}\n`).join(''),
-    removed ? `Deleted: ${deleted.join(', ')}.\n` : '',
+    removed ? (deleted.length > 0 ? `Deleted: ${deleted.join(', ')}.\n` : 'There was nothing to delete.\n') : '',
     cleaned.chunks > 0 ? `Compacted ${cleaned.chunks} chunks.\n` : '',
   ].join('');
 }

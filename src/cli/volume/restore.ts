@@ -37,7 +37,7 @@ export async function restoreCommand(
       reports.push({ hour, report });
     }
   });
-  print(output, reports.map(shown), reports.map(sentences).join(''));
+  print(output, reports.map(shown), reports.map((each) => sentences(each, putBack)).join(''));
   const left = reports.reduce((all, { report }) => all + report.conflicts + report.failed, 0);
   if (left === 0) return;
   throw new UserError('NotRestored', `${left} could not be restored, and lie in the trash as before`, {
@@ -56,11 +56,15 @@ const words: Readonly<Record<LeftReason, string>> = {
   failed: 'failed',
 };
 
-function sentences({ hour, report }: { readonly hour: string; readonly report: RestoreReport }): string {
+function sentences({ hour, report }: { readonly hour: string; readonly report: RestoreReport }, putBack: boolean): string {
   const { restored, needPutBack, cut, left } = report;
   return [
-    `${hour}: ${restored} restored.\n`,
-    needPutBack > 0 ? `  ${needPutBack} belong to directories outside of the trash: restore them with --put-back\n` : '',
+    putBack
+      ? `${hour}: ${restored} restored.\n`
+      : `${hour}: in the trash itself, ${restored} put back into directories that were removed with them.\n`,
+    needPutBack > 0
+      ? `  ${needPutBack} belong to directories that are there (with all that lies in them now): restore them with --put-back\n`
+      : '',
     cut > 0 ? `  ${cut} of them have names that the trash may have cut\n` : '',
     ...left.slice(0, SHOWN).map(({ name, reason, detail }) => `  ${words[reason]}: ${printable(name)}: ${detail}\n`),
     left.length > SHOWN ? `  … and ${left.length - SHOWN} more\n` : '',

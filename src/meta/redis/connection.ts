@@ -259,7 +259,8 @@ export class RedisConnection {
       if (isRefusal(messageOf(cause)))
         throw new UserError('MetaRefused', `Redis at ${this.description} refuses us: ${messageOf(cause)}`, {
           cause,
-          hint: 'Check user, password and database number of the metadata URL (or REDIS_PASSWORD, META_PASSWORD).',
+          // To what is asked after a wrong password the server says only that one is wanted.
+          hint: `${this.#url.password !== undefined && messageOf(cause).startsWith('NOAUTH') ? 'It did not take the password that it was given. ' : ''}Check user, password and database number of the metadata URL (or REDIS_PASSWORD, META_PASSWORD).`,
         });
       throw new UserError('MetaUnreachable', `Redis at ${this.description} does not answer: ${this.#lastError}`, {
         cause,
