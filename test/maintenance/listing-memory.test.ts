@@ -65,7 +65,6 @@ function counted(statements: string): { readonly names: number; readonly grownMi
     const { treeUsage } = await import(${source('meta/usage.ts')});
     const { checkTree } = await import(${source('meta/maintenance/tree.ts')});
     const { newTreeReport } = await import(${source('meta/maintenance/tree-report.ts')});
-    const { dumpJson } = await import(${source('meta/dump/json-dump.ts')});
     const { systemClock: clock } = await import(${source('lib/clock.ts')});
     const { systemRandom: random } = await import(${source('lib/random.ts')});
     const { nullLogger: logger } = await import(${source('lib/log.ts')});
@@ -99,9 +98,6 @@ const walks: Readonly<Record<string, string>> = {
     const how = { recursive: true, repair: false, syncDirStat: false, dirMode: 0o755, activeSessions: true };
     const signal = new AbortController().signal;
     for await (const _file of checkTree({ volume, start, ...how, report: newTreeReport(), signal })) names++;`,
-  'dumps a large directory': `
-    await dumpJson(engine, async () => {}, { directory: '/directory ' + directory, onProgress: (more) => (names += more) });
-    names--;`,
 };
 
 for (const [what, statements] of Object.entries(walks))
