@@ -402,8 +402,9 @@ class BlockChunkStore implements ChunkStore, WriterHost {
 
   /** What was written is likely read soon: into memory, and onto the disk where the options say so. */
   #keep(number: number, block: Block): void {
-    const { disk } = this.#options;
-    this.#memory.put(number, block);
-    if (this.#disk && (block.length < this.blockSize || disk?.largeWrites)) this.#disk.write(number, block);
+    const disk = block.length < this.blockSize || this.#options.disk?.largeWrites ? this.#disk : undefined;
+    // A short block in a buffer for a whole one takes more than it is worth where the disk has it, too: files of 1 MiB would each want new memory.
+    if (!disk || block.length * 2 > block.capacity) this.#memory.put(number, block);
+    disk?.write(number, block);
   }
 }
